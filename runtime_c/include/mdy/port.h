@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * What a board supplies: flash, a byte link, a counter. Everything else in the runtime is portable.
+ *
+ * Flash addresses are offsets into the space reserved for the two banks, 0 .. mdy_port_flash.bytes - 1.
+ */
+#ifndef MDY_PORT_H
+#define MDY_PORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mdy/status.h"
+
+/** Geometry of the flash that holds the banks. */
+typedef struct {
+    uint32_t bytes;        /* size of the reserved space, a multiple of sector_bytes */
+    uint32_t sector_bytes; /* erase unit; the reserved space is made of equal sectors */
+    uint32_t unit_bytes;   /* program unit, 1 to 32: each unit is programmed once per erase */
+} mdy_flash_geometry_t;
+
+extern const mdy_flash_geometry_t mdy_port_flash;
+
+/** Copies n bytes at `address` to dst. Errors: MDY_FLASH (torn unit, bus error), MDY_ARGUMENT. */
+mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n);
+
+/** Sets the sector that starts at `address` to 0xFF. Errors: MDY_FLASH, MDY_ARGUMENT. */
+mdy_status_t mdy_port_flash_erase(uint32_t address);
+
+/** Programs n bytes (a multiple of unit_bytes, aligned to it). Errors: MDY_FLASH, MDY_ARGUMENT. */
+mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t n);
+
+/** The memory-mapped view of the reserved space; kernels read candidate weights through it. */
+const uint8_t *mdy_port_flash_map(void);
+
+/** Reads 1 to n bytes from the link, waiting for the first. Returns the count, or MDY_LINK when closed. */
+int32_t mdy_port_link_read(uint8_t *dst, uint32_t n);
+
+/** Writes n bytes to the link. Errors: MDY_LINK. */
+mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n);
+
+/** A free-running 32-bit counter; its unit is `mdy_port_instructions_per_tick` guest instructions. */
+uint32_t mdy_port_ticks(void);
+extern const uint32_t mdy_port_instructions_per_tick; /* 0 where nothing counts instructions */
+
+/** Fills the unused stack below the caller with `pattern`. */
+void mdy_port_stack_paint(uint8_t pattern);
+
+/** Deepest stack use since the paint, in bytes; 0 where the port cannot tell. */
+uint32_t mdy_port_stack_mark(uint8_t pattern);
+
+/** Bytes of .data + .bss of the image, arena and link buffers included; 0 where unknown. */
+uint32_t mdy_port_static_bytes(void);
+
+#endif
