@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** The rounding arithmetic of the whole runtime: one helper for each kind of shift, none with float. */
+#ifndef MDY_FIXED_H
+#define MDY_FIXED_H
+
+#include <stdint.h>
+
+static inline int32_t mdy_clamp32(int64_t x)
+{
+    return x > INT32_MAX ? INT32_MAX : x < INT32_MIN ? INT32_MIN : (int32_t)x;
+}
+
+/** floor(x / 2^shift + 1/2) for 0 <= shift <= 62. Right shifts of negative numbers are arithmetic. */
+static inline int64_t mdy_round_shift(int64_t x, int shift)
+{
+    return shift == 0 ? x : (x + ((int64_t)1 << (shift - 1))) >> shift;
+}
+
+/** x * 2^exponent, rounded as above for a negative exponent, saturated to int32 for a positive one. */
+static inline int32_t mdy_scale2(int32_t x, int exponent)
+{
+    if (exponent <= 0) {
+        return exponent < -62 ? 0 : (int32_t)mdy_round_shift(x, -exponent);
+    }
+    return mdy_clamp32((int64_t)x * ((int64_t)1 << (exponent > 31 ? 31 : exponent)));
+}
+
+/**
+ * acc * mult * 2^(shift - 31) with the two roundings of TFLite's reference kernels: the product's
+ * high half half away from zero, then the right shift half away from zero.
+ * mult in [2^30, 2^31), -31 <= shift <= 30; a left shift saturates.
+ */
+static inline int32_t mdy_requantize(int32_t acc, int32_t mult, int shift)
+{
+    const int32_t x = shift > 0 ? mdy_clamp32((int64_t)acc * ((int64_t)1 << shift)) : acc;
+    const int64_t product = (int64_t)x * mult;
+    const int64_t nudge = product >= 0 ? ((int64_t)1 << 30) : 1 - ((int64_t)1 << 30);
+    const int32_t high = (int32_t)((product + nudge) / ((int64_t)1 << 31));
+    if (shift >= 0) {
+        return high;
+    }
+    const int32_t mask = (int32_t)((1u << -shift) - 1u);
+    const int32_t threshold = (mask >> 1) + (high < 0 ? 1 : 0);
+    return (high >> -shift) + ((high & mask) > threshold ? 1 : 0);
+}
+
+/**
+ * x / 2^shift, rounded up with the probability of the fraction; `random` is uniform in 32 bits.
+ * A negative shift multiplies and saturates; below 2^-32 the fraction's tail is dropped.
+ */
+static inline int32_t mdy_stochastic_shift(int64_t x, int shift, uint32_t random)
+{
+    if (shift <= 0) {
+        return mdy_clamp32((int64_t)mdy_clamp32(x) * ((int64_t)1 << (shift < -31 ? 31 : -shift)));
+    }
+    if (shift > 32) {
+        x >>= shift > 95 ? 63 : shift - 32;
+        shift = 32;
+    }
+    return mdy_clamp32((x + (int64_t)(random >> (32 - shift))) >> shift);
+}
+
+static inline int8_t mdy_clamp8(int32_t x, int32_t low, int32_t high)
+{
+    return (int8_t)(x < low ? low : x > high ? high : x);
+}
+
+/** 16 * log2(x) from the leading bit and the four bits behind it, rounded down; x > 0. */
+int32_t mdy_log2_16(uint32_t x);
+
+/** floor(sqrt(x)). */
+uint32_t mdy_isqrt(uint64_t x);
+
+/** 2^-x in Q30 for x >= 0 in Q16; absolute error below 2^-15. */
+uint32_t mdy_exp2_neg(uint32_t x);
+
+/** Natural logarithm in Q16 of x / 2^30, for x >= 2^30; absolute error below 2^-12. */
+int32_t mdy_ln_q30(uint64_t x);
+
+/** cos^2(pi/2 * u) in Q16 for u in [0, 1] given in Q16: the cosine schedule's factor. */
+uint32_t mdy_cos2(uint32_t u);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Stored gradients: exponents predicted per tensor, joins, requantisation. DESIGN.md, section 3. */
+#ifndef MDY_GRADIENT_H
+#define MDY_GRADIENT_H
+
+#include "mdy/model.h"
+
+struct mdy_sink {
+    mdy_t *m;
+    const mdy_gradient_t *dx;
+    mdy_view_t view;
+    int32_t *acc;          /* scratch: dx->shape.c accumulators */
+    const mdy_joins_t *joins; /* may be NULL */
+    int acc_exponent;      /* the accumulators carry 2^acc_exponent */
+    uint32_t max;          /* largest magnitude seen, in accumulator units */
+};
+
+/** Predicts dx's exponent from its slot and this step's reference. scratch: offset, planned region. */
+void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const mdy_joins_t *joins,
+                   uint32_t scratch, int acc_exponent);
+
+/** Corrects the slot's prediction: r = max(what was seen, r - 2/16). */
+void mdy_sink_close(const mdy_sink_t *sink);
+
+#endif

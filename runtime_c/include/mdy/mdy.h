@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * The one header an application reads: fine-tune the compiled network, use it, keep what it learned.
+ *
+ *   static uint8_t arena[MDY_MODEL_ARENA_BYTES];    // from the generated mdy_model.h
+ *   static mdy_t net;
+ *   mdy_init(&net, &mdy_model, arena, sizeof arena, &config);
+ *   memcpy(mdy_input(&net), pixels, MDY_MODEL_INPUT_BYTES);
+ *   mdy_train_step(&net, label, &result);
+ *   mdy_end_epoch(&net);                            // resamples the channels, commits to flash
+ *
+ * Every call returns 0 or a negative mdy_status_t. Nothing here allocates, recurses or uses float.
+ */
+#ifndef MDY_MDY_H
+#define MDY_MDY_H
+
+#include "mdy/model.h"
+
+/** What the application chooses at start. */
+typedef struct {
+    uint32_t seed;          /* of all random numbers; a committed generation brings its own */
+    mdy_schedule_t schedule; /* likewise */
+    uint8_t head_only;      /* 1: train the classifier alone */
+    uint8_t flip;           /* 1: flip training samples left to right at random */
+    uint8_t fresh;          /* 1: start from the factory weights and leave the banks unread */
+    int (*yield)(void *context); /* may be NULL; called between bands of rows, nonzero aborts the step */
+    void *yield_context;
+} mdy_config_t;
+
+/** What one sample gave. */
+typedef struct {
+    uint32_t loss;        /* cross-entropy in nats, Q16 */
+    uint16_t prediction;  /* class of the largest logit */
+} mdy_result_t;
+
+/**
+ * Lays out the arena and loads the newest valid generation, or the factory state when there is none.
+ *
+ * Memory   arena: planned, epoch and state regions, each rounded up to 8 bytes; aligned to 8
+ * Errors   MDY_ARENA (too small, misaligned), MDY_ARGUMENT (schedule), MDY_MODEL (the newest
+ *          generation belongs to another network or plan), MDY_FLASH
+ */
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
+                      const mdy_config_t *config);
+
+/** Where the next sample goes: H * W * C int8 values. It is used up by each step or inference. */
+int8_t *mdy_input(mdy_t *m);
+
+/**
+ * One training step on the sample in mdy_input: forward, backward, update of the selected channels
+ * and the head. Errors: MDY_ARGUMENT (label), MDY_ABORTED (by the yield hook; updates that were made stay).
+ */
+mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result);
+
+/** Forward pass on the sample in mdy_input. The loss is that of `label`, or 0 for label 0xffff. */
+mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result);
+
+/** Logits of the last sample: one int32 per class, Q16. */
+const int32_t *mdy_logits(const mdy_t *m);
+
+/**
+ * Ends the epoch: writes the observed norms into N, draws the next selection, commits one generation
+ * to the other bank and only then clears the deltas. After an error the old generation stands; the
+ * call may be repeated. Source: MeDyate, arXiv 2510.20979, algorithm 1; DESIGN.md sections 4 and 6.
+ */
+mdy_status_t mdy_end_epoch(mdy_t *m);
+
+/** Forgets the newest generation; the next mdy_init takes the one before. Errors: MDY_EMPTY, MDY_FLASH. */
+mdy_status_t mdy_roll_back(const mdy_t *m);
+
+/** Forgets both banks; the next mdy_init starts from the factory. Errors: MDY_FLASH. */
+mdy_status_t mdy_factory_reset(const mdy_t *m);
+
+/**
+ * Replaces this epoch's selection by the first counts[i] channels of each candidate layer: the
+ * worst case for measurements. Deltas are lost. Errors: MDY_ARENA (does not fit), MDY_ARGUMENT.
+ */
+mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts);
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** The tables that the compiler emits for one network, and the running state that they describe. */
+#ifndef MDY_MODEL_H
+#define MDY_MODEL_H
+
+#include "mdy/ops/conv.h"
+#include "mdy/status.h"
+#include "mdy/types.h"
+
+/** Version of these tables; generated code refuses to compile against another one. */
+#define MDY_ABI 1
+
+#define MDY_NONE UINT32_MAX       /* no such offset */
+#define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
+#define MDY_JOIN_MAX 4            /* gradients that can meet in one tensor besides the chain's own */
+#define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
+
+typedef struct mdy mdy_t;
+
+/** An int8 tensor in the planned region. */
+typedef struct {
+    uint32_t offset; /* bytes from the start of the planned region */
+    mdy_shape_t shape;
+} mdy_tensor_t;
+
+/** A gradient in the planned region: mdy_grad_t elements that share the 2-exponent of their slot. */
+typedef struct {
+    uint32_t offset;
+    mdy_shape_t shape;
+    uint16_t slot;
+} mdy_gradient_t;
+
+/** A second gradient of the same tensor: it counts g * mult * 2^exponent. */
+typedef struct {
+    const mdy_gradient_t *gradient;
+    int16_t mult; /* in [2^14, 2^15) */
+    int16_t exponent;
+} mdy_join_t;
+
+/** The gradients that meet in one tensor; they are summed in 32 bits before one requantisation. */
+typedef struct {
+    const mdy_join_t *joins;
+    uint16_t count; /* at most MDY_JOIN_MAX */
+} mdy_joins_t;
+
+/** One weighted layer. */
+typedef struct {
+    const mdy_weighted_op_t *op;
+    const mdy_conv_t *p;
+    const int8_t *weight; /* factory weights, in the operation's packed layout */
+    uint32_t weight_bytes;
+    uint32_t mask;      /* clamp mask in the planned region, one bit per output element; MDY_NONE: not kept */
+    uint32_t scratch;   /* forward: OW * OC int32 of a candidate; planned region, or MDY_NONE */
+    uint32_t scratch_back; /* backward: C int32, or OC sums */
+    uint16_t order;     /* position in the network, from the input */
+    uint16_t candidate; /* index into the candidates, or MDY_FROZEN */
+} mdy_layer_t;
+
+/** One layer whose channels may be selected. */
+typedef struct {
+    const mdy_layer_t *layer;
+    uint32_t bank_offset;  /* of its weights, from the start of a bank's weights */
+    uint32_t record_bytes; /* what one selected channel costs in the epoch region */
+    uint32_t delta_bytes;
+    uint16_t channels;
+    uint16_t first_channel; /* index of its channel 0 among all candidate channels */
+} mdy_candidate_t;
+
+/** An element-wise sum of two tensors, each with its own scale. Source: TFLite's reference ADD. */
+typedef struct {
+    int32_t a_mult, b_mult, y_mult; /* Q31 multipliers; inputs are first shifted left by 20 */
+    int8_t a_shift, b_shift, y_shift;
+    int16_t a_zero, b_zero, y_zero;
+    int16_t act_min, act_max;
+    uint32_t mask; /* as in mdy_layer_t */
+    uint16_t order;
+} mdy_add_t;
+
+/** Average over windows that do not overlap, or over the whole map. */
+typedef struct {
+    uint8_t kernel_h, kernel_w, stride_h, stride_w;
+    int32_t mult; /* s_x / (count * s_y) */
+    int8_t shift;
+    int16_t x_zero, y_zero;
+    uint16_t order;
+} mdy_pool_t;
+
+/** Rows and columns of every stride-th pixel, with zero channels added around: ResNet's option A. */
+typedef struct {
+    uint8_t stride_h, stride_w;
+    uint16_t channels_before; /* zero channels added in front; the rest is added behind */
+    int16_t zero;             /* what an added channel holds: the zero point */
+    uint16_t order;
+} mdy_shortcut_t;
+
+/** The classifier of the new task: int16 weights and int32 biases in the state region. */
+typedef struct {
+    mdy_tensor_t x;          /* features; all H * W * C elements count */
+    mdy_gradient_t dx;       /* their gradient */
+    uint32_t logits;         /* int32 in Q16, offset in the planned region */
+    uint32_t dlogits;        /* int16 in Q15 */
+    uint32_t scratch;        /* x.shape.c int32 */
+    uint32_t features;       /* H * W * C */
+    uint16_t classes;        /* 2 or more */
+    int16_t x_zero;
+    uint16_t mult;           /* logit in Q16 = sum * mult * 2^exponent */
+    int16_t exponent;
+    int16_t grad_shift;      /* sums of weight * dlogit are shifted right by this to fit int32 */
+    int16_t grad_exponent;   /* 2-exponent of the shifted sums */
+    uint16_t rate_mult;      /* weight step = lr * dlogit * (x - x_zero) * rate_mult * 2^rate_exponent */
+    int16_t rate_exponent;
+    int16_t bias_exponent;   /* bias step = lr * dlogit * 2^bias_exponent */
+    const int16_t *weight;   /* (classes, features) at the start, or NULL: zeros */
+    const int32_t *bias;     /* Q16, or NULL: zeros */
+} mdy_head_t;
+
+/** One compiled network. */
+typedef struct {
+    const char *name;
+    uint32_t digest; /* identifies network, plan and state layout; a bank of another digest is refused */
+    mdy_tensor_t input;
+    const mdy_head_t *head;
+    const mdy_candidate_t *candidates;
+    const uint8_t *eligible;        /* bitmap: candidate channels that may be drawn at all */
+    const int16_t *exponent_start;  /* per slot, log2 relative to the loss gradient, in 1/16 */
+    uint16_t candidate_count;
+    uint16_t channel_count; /* candidate channels in all */
+    uint16_t slot_count;
+    uint32_t planned_bytes, epoch_bytes, state_bytes;
+    uint32_t bank_weight_bytes;
+    void (*forward)(mdy_t *m);
+    void (*backward)(mdy_t *m);
+} mdy_model_t;
+
+/** The learning rate over the steps of a whole training. */
+typedef struct {
+    uint32_t rate_mult;     /* peak rate = rate_mult * 2^rate_exponent, rate_mult <= 65535 */
+    int32_t rate_exponent;
+    uint32_t cosine;        /* 0: constant; 1: cosine decay to zero */
+    uint32_t warmup_steps;  /* linear rise from zero */
+    uint32_t total_steps;   /* length of the training; a constant rate needs none */
+} mdy_schedule_t;
+
+/** Everything that runs; the application owns one, the runtime fills it. */
+struct mdy {
+    const mdy_model_t *model;
+    uint8_t *planned, *epoch, *state; /* the three regions */
+    /* Views into the state region; up to and including `selection` it is part of a generation. */
+    int16_t *head_weight;
+    int32_t *head_bias;
+    uint32_t *norms;       /* one per candidate channel; 0: never drawn */
+    int16_t *slot_r;       /* predicted log2 of each gradient's maximum, in 1/16 */
+    uint8_t *selection;    /* bitmap of candidate channels */
+    uint32_t saved_bytes;  /* bytes of the state region that a generation holds */
+    int16_t *slot_e;       /* this step's exponents */
+    uint32_t *first;       /* per candidate: offset of its records in the epoch region */
+    uint16_t *count;       /* per candidate: how many records */
+    const uint8_t *weights; /* candidate weights of the active bank, or NULL: factory weights */
+    mdy_schedule_t schedule;
+    uint32_t seed;
+    uint32_t generation; /* 0: nothing committed yet */
+    uint32_t epochs;     /* epochs committed */
+    uint32_t steps;      /* training steps since the start of the training */
+    uint32_t epoch_step; /* training steps since the last commit */
+    uint32_t rate_mult;  /* this step's learning rate */
+    int32_t rate_exponent;
+    int32_t reference;   /* log2 of this step's largest loss gradient, in 1/16 */
+    uint32_t saturations; /* gradient values clipped since init */
+    uint16_t deepest;    /* order of the deepest layer with a selected channel; MDY_FROZEN: none */
+    uint8_t training;    /* 1 inside a training step */
+    uint8_t head_only;   /* no channel is selected, whatever the bitmap says */
+    uint8_t flip;        /* random horizontal flips of training samples */
+    uint8_t aborted;     /* the yield hook stopped this step */
+    uint32_t loss_crc, selection_crc; /* running digests of what the training did */
+    int (*yield)(void *context); /* called between bands of rows; nonzero aborts the step */
+    void *yield_context;
+};
+
+#endif

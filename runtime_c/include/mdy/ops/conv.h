@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** What the weighted operations (conv2d, depthwise) share: parameters, deltas, the five directions. */
+#ifndef MDY_OPS_CONV_H
+#define MDY_OPS_CONV_H
+
+#include "mdy/types.h"
+
+/** Facts of one weighted layer; all of it lies in flash. Arrays have out.c entries. */
+typedef struct {
+    mdy_shape_t in, out;
+    uint8_t kernel_h, kernel_w;     /* 1 .. MDY_KERNEL_MAX */
+    uint8_t stride_h, stride_w;     /* pixels of the input */
+    uint8_t dilation_h, dilation_w; /* pixels of the input */
+    uint8_t pad_top, pad_left;      /* pixels; what lies beyond the input reads as x_zero */
+    int16_t x_zero, y_zero;         /* zero points, -128 .. 127 */
+    int16_t act_min, act_max;       /* range of the fused activation in output steps */
+    const int32_t *bias;            /* in units of s_x * s_w[o] */
+    const int32_t *mult;            /* s_x * s_w[o] / s_y as mult * 2^(shift - 31) */
+    const int8_t *shift;
+    const int16_t *grad_mult;       /* g_acc = (g_y * grad_mult) >> (MDY_GRAD_BITS - 1) */
+    int16_t grad_exponent;          /* 2-exponent of g_acc minus that of g_y */
+    const uint16_t *rate_mult;      /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
+    const int8_t *rate_exponent;
+    const uint16_t *norm_mult;      /* |dL/dw| = sum * norm_mult * 2^(e_y + norm_exponent) in norm units */
+    const int8_t *norm_exponent;
+} mdy_conv_t;
+
+/**
+ * The selected input channels of one layer in this epoch: `count` records of `record_bytes` each,
+ * ascending by channel. A record holds the sum of squared gradients (two words), the channel (16 bits),
+ * the delta (delta_bytes: (KH, KW, OC) of conv2d, (KH, KW) of depthwise) and the saved input map (H, W).
+ */
+typedef struct {
+    uint8_t *records;
+    uint32_t record_bytes;
+    uint32_t delta_bytes;
+    uint16_t count;
+} mdy_selected_t;
+
+#define MDY_RECORD_HEAD 10u /* bytes before the delta */
+
+static inline uint8_t *mdy_record(const mdy_selected_t *selected, uint32_t slot)
+{
+    return selected->records + slot * selected->record_bytes;
+}
+
+static inline uint32_t mdy_record_channel(const uint8_t *record)
+{
+    return (uint32_t)record[8] | ((uint32_t)record[9] << 8);
+}
+
+static inline int8_t *mdy_record_delta(uint8_t *record)
+{
+    return (int8_t *)(record + MDY_RECORD_HEAD);
+}
+
+static inline int8_t *mdy_record_map(const mdy_selected_t *selected, uint8_t *record)
+{
+    return (int8_t *)(record + MDY_RECORD_HEAD + selected->delta_bytes);
+}
+
+/** Where input gradients go, pixel by pixel: joins, requantisation and maxima live behind it. */
+typedef struct mdy_sink mdy_sink_t;
+
+/** The accumulators of the next pixel, in.c of them, zeroed. */
+int32_t *mdy_sink_begin(mdy_sink_t *sink);
+
+/** Stores the pixel (y, x) from the accumulators of mdy_sink_begin. */
+void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x);
+
+/** What takes the weight gradients, one window tap of one selected channel at a time. */
+typedef struct mdy_update mdy_update_t;
+
+/** Scratch of out.c sums for the kernel. */
+mdy_wacc_t *mdy_update_scratch(mdy_update_t *update);
+
+/** Applies the sums of one tap: out.c of conv2d, one of depthwise. Source: SGD, DESIGN.md section 3. */
+void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums);
+
+/** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
+typedef struct {
+    void (*forward)(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
+                    mdy_band_t rows, const int32_t *acc_init);
+    void (*correct)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+                    int32_t *acc_init);
+    void (*backward_input)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                           const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink);
+    void (*backward_weight)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
+                            mdy_band_t rows, mdy_update_t *update);
+    uint32_t (*weight_offset)(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
+    uint8_t outputs_per_input; /* 0: every output channel reads every input channel; 1: only its own */
+} mdy_weighted_op_t;
+
+/** The window taps [begin, end) along one axis whose input coordinate start + tap * dilation is inside. */
+static inline void mdy_taps(int32_t start, int32_t dilation, int32_t kernel, int32_t size,
+                            int32_t *begin, int32_t *end)
+{
+    int32_t low = 0;
+    int32_t high = kernel;
+    while (low < high && start + low * dilation < 0) {
+        low++;
+    }
+    while (high > low && start + (high - 1) * dilation >= size) {
+        high--;
+    }
+    *begin = low;
+    *end = high;
+}
+
+/** g_acc of one output value: the gradient through forward's own requantisation. */
+static inline int32_t mdy_grad_acc(const mdy_conv_t *p, mdy_grad_t g, uint32_t o)
+{
+    return ((int32_t)g * p->grad_mult[o] + (1 << (MDY_GRAD_BITS - 2))) >> (MDY_GRAD_BITS - 1);
+}
+
+/** One operation's way to add output pixel dy through window tap `tap` to the input pixel's acc. */
+typedef struct {
+    void (*tap)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const mdy_grad_t *dy,
+                uint32_t tap, int32_t *acc);
+    const int8_t *w;
+    const mdy_selected_t *selected;
+} mdy_spread_t;
+
+/** Visits the input pixels of `rows` and, for each, the output pixels whose window covers it. */
+void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy,
+                     mdy_band_t rows, mdy_sink_t *sink);
+
+#endif

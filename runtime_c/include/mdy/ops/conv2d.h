@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Dense 2-D convolution, int8, any kernel, stride, padding and dilation; linear layers are its 1 x 1 case. */
+#ifndef MDY_OPS_CONV2D_H
+#define MDY_OPS_CONV2D_H
+
+#include "mdy/ops/conv.h"
+
+/**
+ * Output rows of a convolution.
+ *
+ *   y[oy][ox][o] = clamp(requantize(a + sum over (ky, kx, c) of (x[iy][ix][c] - x_zero) w[o][ky][kx][c]) + y_zero)
+ *   with a = acc_init[oy - rows.begin][ox][o] if given, else bias[o]
+ *
+ * Shapes   x (H, W, C)   w (OC, KH, KW, C)   y (OH, OW, OC)   acc_init (rows, OW, OC)
+ * Types    int8 tensors, int32 accumulators
+ * Memory   no scratch
+ * Aliasing y must not overlap x
+ * Errors   none; shapes are proved by the compiler
+ * Cost     rows * OW * OC * KH * KW * C multiply-adds
+ * Source   DESIGN.md, section 3; requantisation as in TFLite's reference kernels
+ */
+void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
+                        mdy_band_t rows, const int32_t *acc_init);
+
+/**
+ * What the deltas of the selected channels add to one output row, on top of the bias.
+ *
+ *   acc_init[ox][o] = bias[o] + sum over (selected c, ky, kx) of delta_c[ky][kx][o] (x[iy][ix][c] - x_zero)
+ *
+ * Shapes   acc_init (OW, OC)   delta_c (KH, KW, OC)
+ * Cost     OW * OC * KH * KW * selected multiply-adds
+ * Source   DESIGN.md, section 4
+ */
+void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+                        int32_t *acc_init);
+
+/**
+ * Gradient with respect to the input, pixel by pixel in raster order, handed to the sink.
+ *
+ *   acc[c] = sum over (o, ky, kx) of g_acc[oy][ox][o] (w[o][ky][kx][c] + delta_c[ky][kx][o])
+ *
+ * Shapes   dy (OH, OW, OC), already masked
+ * Units    acc carries 2^(e_y + grad_exponent)
+ * Memory   C int32 behind the sink; `rows` are rows of the input
+ * Errors   none; grad_mult is chosen so that no sum passes 2^31
+ * Source   DESIGN.md, section 3
+ */
+void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink);
+
+/**
+ * Gradient with respect to the weights of the selected input channels, tap by tap.
+ *
+ *   sums[o] = sum over (oy, ox) of dy[oy][ox][o] (x_c[iy][ix] - x_zero)        for each selected c, ky, kx
+ *
+ * Shapes   dy (OH, OW, OC), already masked   x_c (H, W), saved during forward
+ * Units    sums carry 2^e_y; multiply by s_x s_w[o] / s_y for dL/dW_q
+ * Memory   OC mdy_wacc_t behind the update; `rows` are rows of the output
+ * Source   MeDyate, arXiv 2510.20979, section 3.1; DESIGN.md, section 3
+ */
+void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
+                                mdy_band_t rows, mdy_update_t *update);
+
+/** Offset of weight (o, tap, c) in the packed layout (OC, KH, KW, C). */
+uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
+
+extern const mdy_weighted_op_t mdy_conv2d;
+
+#endif

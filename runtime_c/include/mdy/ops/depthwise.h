@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Depthwise 2-D convolution, int8, one filter per channel. */
+#ifndef MDY_OPS_DEPTHWISE_H
+#define MDY_OPS_DEPTHWISE_H
+
+#include "mdy/ops/conv.h"
+
+/**
+ * Output rows of a depthwise convolution; promises and units as mdy_conv2d_forward, with o = c.
+ *
+ * Shapes   x (H, W, C)   w (KH, KW, C)   y (OH, OW, C)   acc_init (rows, OW, C)
+ * Cost     rows * OW * C * KH * KW multiply-adds
+ */
+void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
+                           mdy_band_t rows, const int32_t *acc_init);
+
+/** What the deltas (KH, KW) of the selected channels add to one output row, on top of the bias. */
+void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+                           int32_t *acc_init);
+
+/** Gradient with respect to the input; `rows` are rows of the input. See mdy_conv2d_backward_input. */
+void mdy_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                                  const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink);
+
+/** Gradient of the selected channels' filters, one sum per tap. See mdy_conv2d_backward_weight. */
+void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
+                                   mdy_band_t rows, mdy_update_t *update);
+
+/** Offset of weight (c, tap) in the packed layout (KH, KW, C); o equals c. */
+uint32_t mdy_depthwise_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
+
+extern const mdy_weighted_op_t mdy_depthwise;
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Answers a host over the link: samples in, losses and predictions out. Commands in SPEC.md, section 4. */
+#ifndef MDY_SERVE_H
+#define MDY_SERVE_H
+
+#include "mdy/link.h"
+#include "mdy/mdy.h"
+
+#define MDY_PROTOCOL 1
+
+/** A served model: the arena is the caller's, the rest is filled here. */
+typedef struct {
+    const mdy_model_t *model;
+    uint8_t *arena;
+    uint32_t arena_bytes;
+    mdy_t net;
+    mdy_link_t link;
+    uint32_t input_bytes;  /* bytes of the sample that have arrived */
+    uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
+    uint8_t sequence;      /* of that reply */
+    uint8_t ready;         /* mdy_init succeeded */
+    uint8_t pattern;       /* the arena and the stack were painted with it */
+} mdy_server_t;
+
+/**
+ * Serves until the host says EXIT or the link closes. Host messages are hostile input: lengths,
+ * offsets and labels are checked, a request that does not fit the state is refused with its status.
+ * Requests carry a sequence number; a repeated one is answered again, not carried out again.
+ */
+mdy_status_t mdy_serve(mdy_server_t *server);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** SGD with stochastic rounding on the deltas of the selected channels. DESIGN.md, section 3. */
+#ifndef MDY_SGD_H
+#define MDY_SGD_H
+
+#include "mdy/model.h"
+
+struct mdy_update {
+    mdy_t *m;
+    const mdy_layer_t *layer;
+    const mdy_selected_t *selected;
+    const int8_t *weights;
+    mdy_wacc_t *scratch;
+    uint32_t key;  /* of this step's and layer's random numbers */
+    int exponent;  /* the sums carry 2^exponent */
+};
+
+/** Sets rate_mult and rate_exponent of the step that comes, from the schedule. */
+void mdy_sgd_schedule(mdy_t *m);
+
+#endif

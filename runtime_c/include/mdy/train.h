@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** The steps that generated code calls, one line each, in the order of the schedule. */
+#ifndef MDY_TRAIN_H
+#define MDY_TRAIN_H
+
+#include "mdy/model.h"
+
+/** The whole-tensor views of a planned tensor and gradient. */
+mdy_view_t mdy_view(const mdy_t *m, const mdy_tensor_t *t);
+mdy_view_t mdy_grad_view(const mdy_t *m, const mdy_gradient_t *g);
+
+/** The weights that a layer reads now: the active bank's, or the factory's. */
+const int8_t *mdy_layer_weights(const mdy_t *m, const mdy_layer_t *layer);
+
+/** The selected channels of a layer in this epoch; count 0 when it is frozen. */
+mdy_selected_t mdy_layer_selected(const mdy_t *m, const mdy_layer_t *layer);
+
+/** Calls the yield hook; 0 when the step was aborted. */
+int mdy_go_on(mdy_t *m);
+
+/**
+ * Forward of one weighted layer: gathers the selected channels of x, computes y row by row with the
+ * deltas' correction, keeps the clamp mask. Gathering and masks happen in training steps only.
+ */
+void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_add(mdy_t *m, const mdy_add_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
+                 const mdy_tensor_t *y);
+void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_shortcut(mdy_t *m, const mdy_shortcut_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_head(mdy_t *m, const mdy_head_t *p);
+
+/**
+ * Backward of one weighted layer: masks dy in place, computes dx (NULL: not wanted) with the joined
+ * gradients (NULL: none), then updates the selected channels. Layers below the epoch's deepest
+ * selected one do nothing.
+ */
+void mdy_back_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy,
+                    const mdy_gradient_t *dx, const mdy_joins_t *joins);
+
+/** Masks dy in place; where da or db is another buffer, copies dy there. Scales are static factors. */
+void mdy_back_add(mdy_t *m, const mdy_add_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *da,
+                  const mdy_gradient_t *db);
+
+/** Spreads dy over its windows; the division is part of dx's static factor. */
+void mdy_back_pool(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx);
+
+/** Puts dy back onto the pixels and channels that the shortcut took; all others are zero. */
+void mdy_back_shortcut(mdy_t *m, const mdy_shortcut_t *p, const mdy_gradient_t *dy,
+                       const mdy_gradient_t *dx);
+
+/** Sums gradients of one tensor that no layer's own pass can join. */
+void mdy_back_sum(mdy_t *m, uint16_t order, const mdy_gradient_t *dx, const mdy_joins_t *joins,
+                  uint32_t scratch);
+
+#endif

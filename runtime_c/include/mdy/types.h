@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Shapes, views of tensors, gradients: the vocabulary that every other header speaks. */
+#ifndef MDY_TYPES_H
+#define MDY_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
+#error "medyate stores state and banks in little-endian order; this target needs a port of store.c"
+#endif
+
+/** Bits of a stored gradient: 8 by default, 16 as a compile option (-DMDY_GRAD_BITS=16). */
+#ifndef MDY_GRAD_BITS
+#define MDY_GRAD_BITS 8
+#endif
+
+#if MDY_GRAD_BITS == 16
+typedef int16_t mdy_grad_t;
+typedef int64_t mdy_wacc_t; /* a weight gradient's sum over the pixels: 15 + 8 + 16 bits */
+#elif MDY_GRAD_BITS == 8
+typedef int8_t mdy_grad_t;
+typedef int32_t mdy_wacc_t; /* 7 + 8 + 16 bits */
+#else
+#error "MDY_GRAD_BITS must be 8 or 16"
+#endif
+
+#define MDY_GRAD_MAX ((1 << (MDY_GRAD_BITS - 1)) - 1)
+
+/** Tallest convolution window that the kernels keep row pointers for; the compiler refuses more. */
+#define MDY_KERNEL_MAX 16
+
+/** Height, width, channels of a tensor; the layout in memory is always that order (NHWC, N = 1). */
+typedef struct {
+    uint16_t h, w, c;
+} mdy_shape_t;
+
+/**
+ * The rows of a tensor that memory holds. Row r lies at base + (r % rows) * row_bytes, for
+ * first <= r < first + rows: a whole tensor is the view that holds all rows, a ring holds a few.
+ */
+typedef struct {
+    uint8_t *base;
+    uint32_t row_bytes;
+    uint16_t rows;
+    uint16_t first;
+} mdy_view_t;
+
+/** Rows [begin, end) that a kernel is asked to compute. */
+typedef struct {
+    uint16_t begin, end;
+} mdy_band_t;
+
+static inline int8_t *mdy_row(const mdy_view_t *view, int32_t row)
+{
+    return (int8_t *)(view->base + ((uint32_t)row % view->rows) * view->row_bytes);
+}
+
+static inline mdy_grad_t *mdy_grad_row(const mdy_view_t *view, int32_t row)
+{
+    return (mdy_grad_t *)(void *)(view->base + ((uint32_t)row % view->rows) * view->row_bytes);
+}
+
+#endif

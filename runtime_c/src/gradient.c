@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mdy/gradient.h"
+
+#include <string.h>
+
+#include "mdy/fixed.h"
+#include "mdy/train.h"
+
+/* Below this a tensor's gradient counts as vanished: 100 octaves under the loss gradient. */
+#define SLOT_MIN (-1600)
+
+void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const mdy_joins_t *joins,
+                   uint32_t scratch, int acc_exponent)
+{
+    sink->m = m;
+    sink->dx = dx;
+    sink->view = mdy_grad_view(m, dx);
+    sink->acc = (int32_t *)(void *)(m->planned + scratch);
+    sink->joins = joins;
+    sink->acc_exponent = acc_exponent;
+    sink->max = 0;
+    const int32_t log2_max = m->slot_r[dx->slot] + m->reference;
+    m->slot_e[dx->slot] = (int16_t)(((log2_max + 15) >> 4) - (MDY_GRAD_BITS - 1));
+}
+
+int32_t *mdy_sink_begin(mdy_sink_t *sink)
+{
+    memset(sink->acc, 0, sink->dx->shape.c * sizeof *sink->acc);
+    return sink->acc;
+}
+
+/* Adds a gradient from another consumer of the tensor, brought to the accumulators' exponent. */
+static void add_join(const mdy_sink_t *sink, const mdy_join_t *join, int32_t y, int32_t x)
+{
+    const mdy_view_t view = mdy_grad_view(sink->m, join->gradient);
+    const uint32_t channels = sink->dx->shape.c;
+    const mdy_grad_t *g = mdy_grad_row(&view, y) + (uint32_t)x * channels;
+    const int exponent = sink->m->slot_e[join->gradient->slot] + join->exponent - sink->acc_exponent;
+    for (uint32_t c = 0; c < channels; c++) {
+        if (g[c] != 0) {
+            const int32_t value = mdy_scale2((int32_t)g[c] * join->mult, exponent);
+            sink->acc[c] = mdy_clamp32((int64_t)sink->acc[c] + value);
+        }
+    }
+}
+
+void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
+{
+    for (uint32_t j = 0; sink->joins != NULL && j < sink->joins->count; j++) {
+        add_join(sink, &sink->joins->joins[j], y, x);
+    }
+    const uint32_t channels = sink->dx->shape.c;
+    const int shift = sink->acc_exponent - sink->m->slot_e[sink->dx->slot];
+    mdy_grad_t *out = mdy_grad_row(&sink->view, y) + (uint32_t)x * channels;
+    for (uint32_t c = 0; c < channels; c++) {
+        const int32_t acc = sink->acc[c];
+        const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
+        if (magnitude > sink->max) {
+            sink->max = magnitude;
+        }
+        int32_t value = mdy_scale2(acc, shift);
+        if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
+            value = value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX;
+            sink->m->saturations++;
+        }
+        out[c] = (mdy_grad_t)value;
+    }
+}
+
+void mdy_sink_close(const mdy_sink_t *sink)
+{
+    int16_t *r = &sink->m->slot_r[sink->dx->slot];
+    int32_t next = *r - 2;
+    if (sink->max > 0) {
+        const int32_t seen = mdy_log2_16(sink->max) + 1 + 16 * sink->acc_exponent - sink->m->reference;
+        next = seen > next ? seen : next;
+    }
+    *r = (int16_t)(next < SLOT_MIN ? SLOT_MIN : next > INT16_MAX ? INT16_MAX : next);
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mdy/mdy.h"
+
+#include <string.h>
+
+#include "mdy/crc.h"
+#include "mdy/fixed.h"
+#include "mdy/head.h"
+#include "mdy/rng.h"
+#include "mdy/sampler.h"
+#include "mdy/sgd.h"
+#include "mdy/store.h"
+#include "mdy/train.h"
+
+#define ALIGN8(n) (((n) + 7u) & ~(uint32_t)7u)
+
+/* Hands out the next `bytes` of the state region; every array starts at a multiple of 4. */
+static void *carve(mdy_t *m, uint32_t *offset, uint32_t bytes)
+{
+    void *array = m->state + *offset;
+    *offset += MDY_ALIGN4(bytes);
+    return array;
+}
+
+/* The layout of the state region; compiler/medyate/ledger.py computes the same sizes. */
+static uint32_t lay_out_state(mdy_t *m)
+{
+    const mdy_model_t *model = m->model;
+    uint32_t offset = 0;
+    m->head_weight = carve(m, &offset, 2u * model->head->classes * model->head->features);
+    m->head_bias = carve(m, &offset, 4u * model->head->classes);
+    m->norms = carve(m, &offset, 4u * model->channel_count);
+    m->slot_r = carve(m, &offset, 2u * model->slot_count);
+    m->selection = carve(m, &offset, (model->channel_count + 7u) / 8u);
+    m->saved_bytes = offset;
+    m->slot_e = carve(m, &offset, 2u * model->slot_count);
+    m->first = carve(m, &offset, 4u * model->candidate_count);
+    m->count = carve(m, &offset, 2u * model->candidate_count);
+    return offset;
+}
+
+static void factory_state(mdy_t *m)
+{
+    const mdy_model_t *model = m->model;
+    const mdy_head_t *head = model->head;
+    memset(m->state, 0, model->state_bytes);
+    if (head->weight != NULL) {
+        memcpy(m->head_weight, head->weight, 2u * head->classes * head->features);
+    }
+    if (head->bias != NULL) {
+        memcpy(m->head_bias, head->bias, 4u * head->classes);
+    }
+    for (uint32_t channel = 0; channel < model->channel_count; channel++) {
+        m->norms[channel] = model->eligible[channel / 8] >> (channel % 8) & 1u;
+    }
+    memcpy(m->slot_r, model->exponent_start, 2u * model->slot_count);
+    m->weights = NULL;
+    mdy_sampler_draw(m, 0);
+}
+
+/* The selection's digest grows with every selection that is laid out. */
+static void lay_out_selection(mdy_t *m)
+{
+    mdy_sampler_lay_out(m);
+    m->selection_crc = mdy_crc32(m->selection_crc, m->selection, (m->model->channel_count + 7u) / 8u);
+}
+
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
+                      const mdy_config_t *config)
+{
+    const uint32_t planned = ALIGN8(model->planned_bytes);
+    const uint32_t epoch = ALIGN8(model->epoch_bytes);
+    if (arena == NULL || (uintptr_t)arena % 8u != 0 ||
+        arena_bytes < (size_t)planned + epoch + model->state_bytes) {
+        return MDY_ARENA;
+    }
+    if (config->schedule.rate_mult > UINT16_MAX) {
+        return MDY_ARGUMENT;
+    }
+    memset(m, 0, sizeof *m);
+    m->model = model;
+    m->planned = arena;
+    m->epoch = arena + planned;
+    m->state = arena + planned + epoch;
+    m->schedule = config->schedule;
+    m->seed = config->seed;
+    m->head_only = config->head_only;
+    m->flip = config->flip;
+    m->yield = config->yield;
+    m->yield_context = config->yield_context;
+    if (lay_out_state(m) != model->state_bytes) {
+        return MDY_ARENA;
+    }
+    factory_state(m);
+    if (!config->fresh) {
+        const mdy_status_t status = mdy_store_load(m);
+        if (status != MDY_OK && status != MDY_EMPTY) {
+            return status;
+        }
+    }
+    lay_out_selection(m);
+    return MDY_OK;
+}
+
+int8_t *mdy_input(mdy_t *m)
+{
+    return (int8_t *)m->planned + m->model->input.offset;
+}
+
+static void flip_input(mdy_t *m)
+{
+    const mdy_view_t view = mdy_view(m, &m->model->input);
+    const uint32_t channels = m->model->input.shape.c;
+    const uint32_t width = m->model->input.shape.w;
+    for (int32_t y = 0; y < m->model->input.shape.h; y++) {
+        int8_t *row = mdy_row(&view, y);
+        for (uint32_t x = 0; x < width / 2; x++) {
+            for (uint32_t c = 0; c < channels; c++) {
+                int8_t *left = row + x * channels + c;
+                int8_t *right = row + (width - 1 - x) * channels + c;
+                const int8_t swap = *left;
+                *left = *right;
+                *right = swap;
+            }
+        }
+    }
+}
+
+mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result)
+{
+    m->aborted = 0;
+    m->training = 0;
+    m->model->forward(m);
+    if (m->aborted) {
+        return MDY_ABORTED;
+    }
+    mdy_head_loss(m, label, result);
+    return MDY_OK;
+}
+
+/* Digests the logits before the arena reuses their place. */
+static void digest_step(mdy_t *m, const mdy_result_t *result)
+{
+    const int32_t *logits = mdy_logits(m);
+    m->loss_crc = mdy_crc32_word(m->loss_crc, result->loss);
+    m->loss_crc = mdy_crc32_word(m->loss_crc, result->prediction);
+    for (uint32_t o = 0; o < m->model->head->classes; o++) {
+        m->loss_crc = mdy_crc32_word(m->loss_crc, (uint32_t)logits[o]);
+    }
+}
+
+mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
+{
+    if (label >= m->model->head->classes) {
+        return MDY_ARGUMENT;
+    }
+    m->aborted = 0;
+    m->training = 1;
+    mdy_sgd_schedule(m);
+    if (m->flip && (mdy_rng(mdy_rng_key(m->seed, MDY_RNG_FLIP, m->steps, 0), 0) & 1u) != 0) {
+        flip_input(m);
+    }
+    m->model->forward(m);
+    if (!m->aborted) {
+        mdy_head_loss(m, label, result);
+        digest_step(m, result);
+        const uint32_t largest = mdy_head_reference(m);
+        if (largest > 0) { /* a certain and right answer teaches nothing */
+            m->reference = mdy_log2_16(largest) + 1 - 16 * 15;
+            if (m->deepest != MDY_FROZEN) {
+                mdy_head_backward(m);
+            }
+            mdy_head_update(m);
+            m->model->backward(m);
+        }
+        m->steps++;
+        m->epoch_step++;
+    }
+    m->training = 0;
+    return m->aborted ? MDY_ABORTED : MDY_OK;
+}
+
+mdy_status_t mdy_end_epoch(mdy_t *m)
+{
+    mdy_sampler_observe(m);
+    mdy_sampler_draw(m, m->epochs + 1);
+    const mdy_status_t status = mdy_store_commit(m);
+    if (status != MDY_OK) {
+        return status;
+    }
+    m->epochs++;
+    m->epoch_step = 0;
+    lay_out_selection(m);
+    return MDY_OK;
+}
+
+mdy_status_t mdy_roll_back(const mdy_t *m)
+{
+    return mdy_store_forget(m, 0);
+}
+
+mdy_status_t mdy_factory_reset(const mdy_t *m)
+{
+    return mdy_store_forget(m, 1);
+}
+
+mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts)
+{
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        if (counts[i] > m->model->candidates[i].channels) {
+            return MDY_ARGUMENT;
+        }
+        bytes += counts[i] * m->model->candidates[i].record_bytes;
+    }
+    if (bytes > m->model->epoch_bytes) {
+        return MDY_ARENA;
+    }
+    memset(m->selection, 0, (m->model->channel_count + 7u) / 8u);
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        for (uint32_t c = 0; c < counts[i]; c++) {
+            const uint32_t channel = m->model->candidates[i].first_channel + c;
+            m->selection[channel / 8] |= (uint8_t)(1u << (channel % 8));
+        }
+    }
+    lay_out_selection(m);
+    return MDY_OK;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Dense convolution: portable reference of all directions. */
+#include "mdy/ops/conv2d.h"
+
+#include <string.h>
+
+#include "mdy/fixed.h"
+
+static int32_t dot(const int8_t *w, const int8_t *x, int32_t n, int32_t x_zero)
+{
+    int32_t acc = 0;
+    for (int32_t i = 0; i < n; i++) {
+        acc += w[i] * (x[i] - x_zero);
+    }
+    return acc;
+}
+
+void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
+                        mdy_band_t rows, const int32_t *acc_init)
+{
+    const int32_t in_c = p->in.c;
+    const int32_t w_row = p->kernel_w * in_c;
+    const int8_t *x_rows[MDY_KERNEL_MAX];
+
+    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
+        int8_t *out = mdy_row(y, oy);
+        const int32_t iy0 = oy * p->stride_h - p->pad_top;
+        int32_t ky0;
+        int32_t ky1;
+        mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
+        for (int32_t ky = ky0; ky < ky1; ky++) {
+            x_rows[ky] = mdy_row(x, iy0 + ky * p->dilation_h);
+        }
+        for (int32_t ox = 0; ox < p->out.w; ox++) {
+            const int32_t ix0 = ox * p->stride_w - p->pad_left;
+            int32_t kx0;
+            int32_t kx1;
+            mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
+            /* Neighbouring taps of an undilated row are contiguous in x and in w: one long product. */
+            const int32_t run = p->dilation_w == 1 ? kx1 - kx0 : 1;
+            for (int32_t o = 0; o < p->out.c; o++) {
+                int32_t acc = acc_init != NULL ? *acc_init++ : p->bias[o];
+                for (int32_t ky = ky0; ky < ky1; ky++) {
+                    const int8_t *w_taps = w + (o * p->kernel_h + ky) * w_row;
+                    for (int32_t kx = kx0; kx < kx1; kx += run) {
+                        acc += dot(w_taps + kx * in_c, x_rows[ky] + (ix0 + kx * p->dilation_w) * in_c,
+                                   run * in_c, p->x_zero);
+                    }
+                }
+                *out++ = mdy_clamp8(mdy_requantize(acc, p->mult[o], p->shift[o]) + p->y_zero, p->act_min,
+                                    p->act_max);
+            }
+        }
+    }
+}
+
+void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+                        int32_t *acc_init)
+{
+    const int32_t out_c = p->out.c;
+    const int32_t iy0 = oy * p->stride_h - p->pad_top;
+    int32_t ky0;
+    int32_t ky1;
+    mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
+    for (int32_t ox = 0; ox < p->out.w; ox++) {
+        int32_t *acc = acc_init + ox * out_c;
+        memcpy(acc, p->bias, (size_t)out_c * sizeof *acc);
+        const int32_t ix0 = ox * p->stride_w - p->pad_left;
+        int32_t kx0;
+        int32_t kx1;
+        mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
+        for (uint32_t slot = 0; slot < sel->count; slot++) {
+            uint8_t *record = mdy_record(sel, slot);
+            const int32_t c = (int32_t)mdy_record_channel(record);
+            const int8_t *delta = mdy_record_delta(record);
+            for (int32_t ky = ky0; ky < ky1; ky++) {
+                const int8_t *x_row = mdy_row(x, iy0 + ky * p->dilation_h);
+                for (int32_t kx = kx0; kx < kx1; kx++) {
+                    const int32_t value = x_row[(ix0 + kx * p->dilation_w) * p->in.c + c] - p->x_zero;
+                    const int8_t *taps = delta + (ky * p->kernel_w + kx) * out_c;
+                    if (value != 0) {
+                        for (int32_t o = 0; o < out_c; o++) {
+                            acc[o] += taps[o] * value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Adds what output pixel dy[0 .. OC) sends back through one window tap to the input pixel's acc. */
+static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                       const mdy_grad_t *dy, uint32_t tap, int32_t *acc)
+{
+    const uint32_t out_c = p->out.c;
+    const uint32_t in_c = p->in.c;
+    const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
+    for (uint32_t o = 0; o < out_c; o++) {
+        if (dy[o] == 0) {
+            continue;
+        }
+        const int32_t g = mdy_grad_acc(p, dy[o], o);
+        if (g == 0) {
+            continue;
+        }
+        const int8_t *w_tap = w + (o * taps + tap) * in_c;
+        for (uint32_t c = 0; c < in_c; c++) {
+            acc[c] += g * w_tap[c];
+        }
+        for (uint32_t slot = 0; slot < sel->count; slot++) {
+            uint8_t *record = mdy_record(sel, slot);
+            acc[mdy_record_channel(record)] += g * mdy_record_delta(record)[tap * out_c + o];
+        }
+    }
+}
+
+void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink)
+{
+    const mdy_spread_t spread = {spread_tap, w, sel};
+    mdy_conv_spread(p, &spread, dy, rows, sink);
+}
+
+void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
+                                mdy_band_t rows, mdy_update_t *update)
+{
+    const int32_t out_c = p->out.c;
+    mdy_wacc_t *sums = mdy_update_scratch(update);
+    for (uint32_t slot = 0; slot < sel->count; slot++) {
+        const int8_t *map = mdy_record_map(sel, mdy_record(sel, slot));
+        for (int32_t ky = 0; ky < p->kernel_h; ky++) {
+            for (int32_t kx = 0; kx < p->kernel_w; kx++) {
+                memset(sums, 0, (size_t)out_c * sizeof *sums);
+                for (int32_t oy = rows.begin; oy < rows.end; oy++) {
+                    const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
+                    if (iy < 0 || iy >= p->in.h) {
+                        continue;
+                    }
+                    const mdy_grad_t *dy_row = mdy_grad_row(dy, oy);
+                    for (int32_t ox = 0; ox < p->out.w; ox++) {
+                        const int32_t ix = ox * p->stride_w - p->pad_left + kx * p->dilation_w;
+                        if (ix < 0 || ix >= p->in.w) {
+                            continue;
+                        }
+                        const int32_t value = map[iy * p->in.w + ix] - p->x_zero;
+                        if (value == 0) {
+                            continue;
+                        }
+                        const mdy_grad_t *g = dy_row + ox * out_c;
+                        for (int32_t o = 0; o < out_c; o++) {
+                            sums[o] += g[o] * value;
+                        }
+                    }
+                }
+                mdy_update_tap(update, slot, (uint32_t)(ky * p->kernel_w + kx), sums);
+            }
+        }
+    }
+}
+
+uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c)
+{
+    return (o * p->kernel_h * p->kernel_w + tap) * p->in.c + c;
+}
+
+const mdy_weighted_op_t mdy_conv2d = {
+    .forward = mdy_conv2d_forward,
+    .correct = mdy_conv2d_correct,
+    .backward_input = mdy_conv2d_backward_input,
+    .backward_weight = mdy_conv2d_backward_weight,
+    .weight_offset = mdy_conv2d_weight_offset,
+    .outputs_per_input = 0,
+};

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Depthwise convolution: portable reference of all directions. */
+#include "mdy/ops/depthwise.h"
+
+#include <string.h>
+
+#include "mdy/fixed.h"
+
+void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
+                           mdy_band_t rows, const int32_t *acc_init)
+{
+    const int32_t channels = p->in.c;
+    const int8_t *x_rows[MDY_KERNEL_MAX];
+
+    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
+        int8_t *out = mdy_row(y, oy);
+        const int32_t iy0 = oy * p->stride_h - p->pad_top;
+        int32_t ky0;
+        int32_t ky1;
+        mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
+        for (int32_t ky = ky0; ky < ky1; ky++) {
+            x_rows[ky] = mdy_row(x, iy0 + ky * p->dilation_h);
+        }
+        for (int32_t ox = 0; ox < p->out.w; ox++) {
+            const int32_t ix0 = ox * p->stride_w - p->pad_left;
+            int32_t kx0;
+            int32_t kx1;
+            mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
+            for (int32_t c = 0; c < channels; c++) {
+                int32_t acc = acc_init != NULL ? *acc_init++ : p->bias[c];
+                for (int32_t ky = ky0; ky < ky1; ky++) {
+                    const int8_t *value = x_rows[ky] + (ix0 + kx0 * p->dilation_w) * channels + c;
+                    const int8_t *weight = w + (ky * p->kernel_w + kx0) * channels + c;
+                    for (int32_t kx = kx0; kx < kx1; kx++) {
+                        acc += *weight * (*value - p->x_zero);
+                        value += p->dilation_w * channels;
+                        weight += channels;
+                    }
+                }
+                *out++ = mdy_clamp8(mdy_requantize(acc, p->mult[c], p->shift[c]) + p->y_zero, p->act_min,
+                                    p->act_max);
+            }
+        }
+    }
+}
+
+void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+                           int32_t *acc_init)
+{
+    const int32_t channels = p->in.c;
+    const int32_t iy0 = oy * p->stride_h - p->pad_top;
+    int32_t ky0;
+    int32_t ky1;
+    mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
+    for (int32_t ox = 0; ox < p->out.w; ox++) {
+        int32_t *acc = acc_init + ox * channels;
+        memcpy(acc, p->bias, (size_t)channels * sizeof *acc);
+        const int32_t ix0 = ox * p->stride_w - p->pad_left;
+        int32_t kx0;
+        int32_t kx1;
+        mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
+        for (uint32_t slot = 0; slot < sel->count; slot++) {
+            uint8_t *record = mdy_record(sel, slot);
+            const int32_t c = (int32_t)mdy_record_channel(record);
+            const int8_t *delta = mdy_record_delta(record);
+            for (int32_t ky = ky0; ky < ky1; ky++) {
+                const int8_t *x_row = mdy_row(x, iy0 + ky * p->dilation_h);
+                for (int32_t kx = kx0; kx < kx1; kx++) {
+                    acc[c] += delta[ky * p->kernel_w + kx] *
+                              (x_row[(ix0 + kx * p->dilation_w) * channels + c] - p->x_zero);
+                }
+            }
+        }
+    }
+}
+
+static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                       const mdy_grad_t *dy, uint32_t tap, int32_t *acc)
+{
+    const int8_t *w_tap = w + tap * p->in.c;
+    for (uint32_t c = 0; c < p->in.c; c++) {
+        if (dy[c] != 0) {
+            acc[c] += mdy_grad_acc(p, dy[c], c) * w_tap[c];
+        }
+    }
+    for (uint32_t slot = 0; slot < sel->count; slot++) {
+        uint8_t *record = mdy_record(sel, slot);
+        const uint32_t c = mdy_record_channel(record);
+        acc[c] += mdy_grad_acc(p, dy[c], c) * mdy_record_delta(record)[tap];
+    }
+}
+
+void mdy_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                                  const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink)
+{
+    const mdy_spread_t spread = {spread_tap, w, sel};
+    mdy_conv_spread(p, &spread, dy, rows, sink);
+}
+
+typedef struct {
+    int32_t y, x; /* input coordinate minus stride times output coordinate */
+} tap_offset_t;
+
+/* The sum over the output pixels of one channel's gradient times the input that its tap looks at. */
+static mdy_wacc_t correlate(const mdy_conv_t *p, const mdy_view_t *dy, mdy_band_t rows, const int8_t *map,
+                            uint32_t channel, tap_offset_t offset)
+{
+    mdy_wacc_t sum = 0;
+    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
+        const int32_t iy = oy * p->stride_h + offset.y;
+        if (iy < 0 || iy >= p->in.h) {
+            continue;
+        }
+        const mdy_grad_t *g = mdy_grad_row(dy, oy) + channel;
+        const int8_t *map_row = map + iy * p->in.w;
+        for (int32_t ox = 0; ox < p->out.w; ox++) {
+            const int32_t ix = ox * p->stride_w + offset.x;
+            if (ix >= 0 && ix < p->in.w) {
+                sum += g[ox * p->out.c] * (map_row[ix] - p->x_zero);
+            }
+        }
+    }
+    return sum;
+}
+
+void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
+                                   mdy_band_t rows, mdy_update_t *update)
+{
+    mdy_wacc_t *sums = mdy_update_scratch(update);
+    for (uint32_t slot = 0; slot < sel->count; slot++) {
+        uint8_t *record = mdy_record(sel, slot);
+        const int8_t *map = mdy_record_map(sel, record);
+        for (int32_t ky = 0; ky < p->kernel_h; ky++) {
+            for (int32_t kx = 0; kx < p->kernel_w; kx++) {
+                const tap_offset_t offset = {ky * p->dilation_h - p->pad_top,
+                                             kx * p->dilation_w - p->pad_left};
+                sums[0] = correlate(p, dy, rows, map, mdy_record_channel(record), offset);
+                mdy_update_tap(update, slot, (uint32_t)(ky * p->kernel_w + kx), sums);
+            }
+        }
+    }
+}
+
+uint32_t mdy_depthwise_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c)
+{
+    (void)o;
+    return tap * p->in.c + c;
+}
+
+const mdy_weighted_op_t mdy_depthwise = {
+    .forward = mdy_depthwise_forward,
+    .correct = mdy_depthwise_correct,
+    .backward_input = mdy_depthwise_backward_input,
+    .backward_weight = mdy_depthwise_backward_weight,
+    .weight_offset = mdy_depthwise_weight_offset,
+    .outputs_per_input = 1,
+};

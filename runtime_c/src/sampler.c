@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mdy/sampler.h"
+
+#include <string.h>
+
+#include "mdy/fixed.h"
+#include "mdy/rng.h"
+#include "mdy/train.h"
+
+static int taken(const mdy_t *m, uint32_t channel)
+{
+    return m->selection[channel / 8] >> (channel % 8) & 1;
+}
+
+/* floor(random * total / 2^64) for a random number of 64 bits. */
+static uint64_t scale(uint64_t random, uint64_t total)
+{
+    const uint64_t low = (random & UINT32_MAX) * (total & UINT32_MAX);
+    const uint64_t middle = (random >> 32) * (total & UINT32_MAX) + (low >> 32);
+    const uint64_t cross = (random & UINT32_MAX) * (total >> 32) + (middle & UINT32_MAX);
+    return (random >> 32) * (total >> 32) + (middle >> 32) + (cross >> 32);
+}
+
+/* The sum of N over the channels that may be drawn when `left` bytes remain. */
+static uint64_t open_total(const mdy_t *m, uint32_t left)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_candidate_t *candidate = &m->model->candidates[i];
+        for (uint32_t c = 0; candidate->record_bytes <= left && c < candidate->channels; c++) {
+            const uint32_t channel = candidate->first_channel + c;
+            total += taken(m, channel) ? 0 : m->norms[channel];
+        }
+    }
+    return total;
+}
+
+/* Takes the channel at which the running sum of N passes `point`; returns its cost. */
+static uint32_t take(mdy_t *m, uint32_t left, uint64_t point)
+{
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_candidate_t *candidate = &m->model->candidates[i];
+        for (uint32_t c = 0; candidate->record_bytes <= left && c < candidate->channels; c++) {
+            const uint32_t channel = candidate->first_channel + c;
+            if (taken(m, channel)) {
+                continue;
+            }
+            if (point < m->norms[channel]) {
+                m->selection[channel / 8] |= (uint8_t)(1u << (channel % 8));
+                return candidate->record_bytes;
+            }
+            point -= m->norms[channel];
+        }
+    }
+    return 0;
+}
+
+void mdy_sampler_draw(mdy_t *m, uint32_t epoch)
+{
+    const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_SAMPLER, epoch, 0);
+    uint32_t left = m->model->epoch_bytes;
+    memset(m->selection, 0, (m->model->channel_count + 7u) / 8u);
+    for (uint32_t draw = 0;; draw++) {
+        const uint64_t total = open_total(m, left);
+        if (total == 0) {
+            return;
+        }
+        const uint64_t random =
+            ((uint64_t)mdy_rng(key, 2 * draw) << 32) | mdy_rng(key, 2 * draw + 1);
+        left -= take(m, left, scale(random, total));
+    }
+}
+
+/* Writes what this epoch saw of its channels into N; returns the largest. */
+static uint32_t write_observed(mdy_t *m)
+{
+    uint32_t largest = 1;
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_candidate_t *candidate = &m->model->candidates[i];
+        const mdy_selected_t selected = mdy_layer_selected(m, candidate->layer);
+        for (uint32_t slot = 0; slot < selected.count; slot++) {
+            const uint8_t *record = mdy_record(&selected, slot);
+            const uint32_t *words = (const uint32_t *)(const void *)record;
+            const uint32_t seen = mdy_isqrt(words[0] | ((uint64_t)words[1] << 32));
+            const uint32_t norm = seen > 0 ? seen : 1; /* 0 would exclude the channel for good */
+            m->norms[candidate->first_channel + mdy_record_channel(record)] = norm;
+            largest = norm > largest ? norm : largest;
+        }
+    }
+    return largest;
+}
+
+void mdy_sampler_observe(mdy_t *m)
+{
+    const uint32_t largest = write_observed(m);
+    if (m->epochs == 0) {
+        for (uint32_t channel = 0; channel < m->model->channel_count; channel++) {
+            m->norms[channel] = m->norms[channel] != 0 ? largest : 0;
+        }
+        (void)write_observed(m);
+    }
+}
+
+void mdy_sampler_lay_out(mdy_t *m)
+{
+    uint32_t offset = 0;
+    m->deepest = MDY_FROZEN;
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_candidate_t *candidate = &m->model->candidates[i];
+        m->first[i] = offset;
+        m->count[i] = 0;
+        for (uint32_t c = 0; c < candidate->channels && !m->head_only; c++) {
+            if (taken(m, candidate->first_channel + c)) {
+                uint8_t *record = m->epoch + offset;
+                memset(record, 0, candidate->record_bytes);
+                record[8] = (uint8_t)c;
+                record[9] = (uint8_t)(c >> 8);
+                offset += candidate->record_bytes;
+                m->count[i]++;
+            }
+        }
+        if (m->count[i] > 0 && candidate->layer->order < m->deepest) {
+            m->deepest = candidate->layer->order;
+        }
+    }
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mdy/serve.h"
+
+#include <string.h>
+
+#include "mdy/crc.h"
+#include "mdy/port.h"
+#include "mdy/store.h"
+#include "mdy/train.h"
+
+enum {
+    C_HELLO = 1,
+    C_BEGIN = 2,
+    C_DATA = 3,
+    C_TRAIN = 4,
+    C_INFER = 5,
+    C_COMMIT = 6,
+    C_READ = 7,
+    C_DIGESTS = 8,
+    C_MARKS = 9,
+    C_FORCE = 10,
+    C_ROLL_BACK = 11,
+    C_RESET = 12,
+    C_EXIT = 13
+};
+
+/* A request or reply is: protocol, sequence, command, status (0 in a request), then its fields. */
+#define HEAD 4u
+
+typedef struct {
+    const uint8_t *at;
+    uint32_t left;
+    int bad; /* a field was missing */
+} reader_t;
+
+static uint32_t get(reader_t *r, uint32_t bytes)
+{
+    uint32_t value = 0;
+    if (r->left < bytes) {
+        r->bad = 1;
+        return 0;
+    }
+    for (uint32_t i = 0; i < bytes; i++) {
+        value |= (uint32_t)r->at[i] << (8 * i);
+    }
+    r->at += bytes;
+    r->left -= bytes;
+    return value;
+}
+
+static void put(mdy_server_t *s, uint32_t *n, uint32_t value)
+{
+    for (uint32_t i = 0; i < 4; i++) {
+        s->link.reply[(*n)++] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+static uint32_t input_size(const mdy_model_t *model)
+{
+    const mdy_shape_t shape = model->input.shape;
+    return (uint32_t)shape.h * shape.w * shape.c;
+}
+
+static void put_position(mdy_server_t *s, uint32_t *n)
+{
+    put(s, n, s->net.generation);
+    put(s, n, s->net.epochs);
+    put(s, n, s->net.steps);
+    put(s, n, s->net.epoch_step);
+}
+
+static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
+{
+    const mdy_model_t *model = s->model;
+    put(s, n, MDY_ABI);
+    put(s, n, model->digest);
+    put(s, n, input_size(model));
+    put(s, n, model->head->classes);
+    put(s, n, model->channel_count);
+    put(s, n, model->candidate_count);
+    put(s, n, mdy_port_instructions_per_tick);
+    put(s, n, MDY_GRAD_BITS);
+    put(s, n, mdy_port_flash.bytes);
+    return MDY_OK;
+}
+
+static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
+{
+    mdy_config_t config = {0};
+    config.seed = get(r, 4);
+    config.schedule.rate_mult = get(r, 4);
+    config.schedule.rate_exponent = (int32_t)get(r, 4);
+    config.schedule.cosine = get(r, 4);
+    config.schedule.warmup_steps = get(r, 4);
+    config.schedule.total_steps = get(r, 4);
+    const uint32_t flags = get(r, 1);
+    s->pattern = (uint8_t)get(r, 1);
+    if (r->bad) {
+        return MDY_FRAME;
+    }
+    config.head_only = flags & 1u;
+    config.flip = flags >> 1 & 1u;
+    config.fresh = flags >> 2 & 1u;
+    s->ready = 0;
+    s->input_bytes = 0;
+    mdy_port_stack_paint(s->pattern);
+    memset(s->arena, s->pattern, s->arena_bytes);
+    const mdy_status_t status = mdy_init(&s->net, s->model, s->arena, s->arena_bytes, &config);
+    s->ready = status == MDY_OK;
+    put_position(s, n);
+    return status;
+}
+
+static mdy_status_t data(mdy_server_t *s, reader_t *r)
+{
+    const uint32_t offset = get(r, 4);
+    if (r->bad || offset != s->input_bytes || r->left > input_size(s->model) - s->input_bytes) {
+        return MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
+    }
+    memcpy(mdy_input(&s->net) + offset, r->at, r->left);
+    s->input_bytes += r->left;
+    return MDY_OK;
+}
+
+static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
+{
+    mdy_result_t result = {0, 0};
+    const uint16_t label = (uint16_t)get(r, 2);
+    if (r->bad || s->input_bytes != input_size(s->model)) {
+        return MDY_STATE;
+    }
+    s->input_bytes = 0; /* the step uses the sample up */
+    const uint32_t start = mdy_port_ticks();
+    const mdy_status_t status =
+        train ? mdy_train_step(&s->net, label, &result) : mdy_infer(&s->net, label, &result);
+    const uint32_t ticks = mdy_port_ticks() - start;
+    put(s, n, result.loss);
+    put(s, n, result.prediction);
+    put(s, n, ticks);
+    put(s, n, s->net.saturations);
+    return status;
+}
+
+/* What READ can fetch: the current contents of one array. */
+static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **at, uint32_t *bytes)
+{
+    const mdy_t *m = &s->net;
+    const mdy_model_t *model = m->model;
+    switch (kind) {
+    case 0:
+        *at = (const uint8_t *)mdy_logits(m);
+        *bytes = 4u * model->head->classes;
+        return MDY_OK;
+    case 1:
+        *at = (const uint8_t *)m->norms;
+        *bytes = 4u * model->channel_count;
+        return MDY_OK;
+    case 2:
+        *at = m->selection;
+        *bytes = (model->channel_count + 7u) / 8u;
+        return MDY_OK;
+    case 3:
+        *at = (const uint8_t *)m->slot_r;
+        *bytes = 2u * model->slot_count;
+        return MDY_OK;
+    case 4:
+        *at = m->state;
+        *bytes = m->saved_bytes;
+        return MDY_OK;
+    case 5:
+        *at = m->weights;
+        *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
+        return MDY_OK;
+    default:
+        return MDY_ARGUMENT;
+    }
+}
+
+static mdy_status_t read_array(mdy_server_t *s, reader_t *r, uint32_t *n)
+{
+    const uint8_t *at = NULL;
+    uint32_t bytes = 0;
+    const uint32_t kind = get(r, 1);
+    const uint32_t offset = get(r, 4);
+    const mdy_status_t status = array(s, kind, &at, &bytes);
+    if (r->bad || status != MDY_OK || offset > bytes) {
+        return MDY_ARGUMENT;
+    }
+    const uint32_t room = MDY_LINK_REPLY - *n;
+    const uint32_t part = bytes - offset < room ? bytes - offset : room;
+    if (part > 0) {
+        memcpy(s->link.reply + *n, at + offset, part);
+        *n += part;
+    }
+    return MDY_OK;
+}
+
+static uint32_t delta_digest(const mdy_t *m)
+{
+    uint32_t crc = 0;
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_selected_t selected = mdy_layer_selected(m, m->model->candidates[i].layer);
+        for (uint32_t slot = 0; slot < selected.count; slot++) {
+            uint8_t *record = mdy_record(&selected, slot);
+            crc = mdy_crc32_word(crc, mdy_record_channel(record));
+            crc = mdy_crc32(crc, mdy_record_delta(record), selected.delta_bytes);
+        }
+    }
+    return crc;
+}
+
+/* Loss, selection and delta digests, the state's, and that of the whole flash. */
+static mdy_status_t digests(mdy_server_t *s, uint32_t *n)
+{
+    uint32_t flash = 0;
+    put(s, n, s->net.loss_crc);
+    put(s, n, s->net.selection_crc);
+    put(s, n, delta_digest(&s->net));
+    put(s, n, mdy_crc32(0, s->net.state, s->net.saved_bytes));
+    flash = mdy_crc32(0, mdy_port_flash_map(), 2u * mdy_store_bank_bytes(s->model, s->net.saved_bytes));
+    put(s, n, flash);
+    return MDY_OK;
+}
+
+/* One past the last byte of a region that no longer holds the paint. */
+static uint32_t mark(const uint8_t *region, uint32_t bytes, uint8_t pattern)
+{
+    while (bytes > 0 && region[bytes - 1] == pattern) {
+        bytes--;
+    }
+    return bytes;
+}
+
+static mdy_status_t marks(mdy_server_t *s, uint32_t *n)
+{
+    const mdy_model_t *model = s->model;
+    put(s, n, mark(s->net.planned, model->planned_bytes, s->pattern));
+    put(s, n, mark(s->net.epoch, model->epoch_bytes, s->pattern));
+    put(s, n, mark(s->net.state, model->state_bytes, s->pattern));
+    put(s, n, mdy_port_stack_mark(s->pattern));
+    put(s, n, mdy_port_static_bytes());
+    put(s, n, (uint32_t)sizeof s->link);
+    return MDY_OK;
+}
+
+static mdy_status_t force(mdy_server_t *s, reader_t *r)
+{
+    /* The counts replace the input that has not come yet: the planned region is free between steps. */
+    uint16_t *counts = (uint16_t *)(void *)s->net.planned;
+    const uint32_t n = s->model->candidate_count;
+    if (r->left != 2u * n || 2u * n > s->model->planned_bytes) {
+        return MDY_FRAME;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        counts[i] = (uint16_t)get(r, 2);
+    }
+    s->input_bytes = 0;
+    return mdy_force_selection(&s->net, counts);
+}
+
+static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, uint32_t *n)
+{
+    mdy_status_t status = MDY_OK;
+    if (command == C_HELLO) {
+        return hello(s, n);
+    }
+    if (command == C_BEGIN) {
+        return begin(s, r, n);
+    }
+    if (command == C_EXIT) {
+        return MDY_OK;
+    }
+    if (!s->ready) {
+        return MDY_STATE;
+    }
+    switch (command) {
+    case C_DATA:
+        return data(s, r);
+    case C_TRAIN:
+        return sample(s, r, n, 1);
+    case C_INFER:
+        return sample(s, r, n, 0);
+    case C_COMMIT:
+        status = mdy_end_epoch(&s->net);
+        s->input_bytes = 0;
+        put_position(s, n);
+        return status;
+    case C_READ:
+        return read_array(s, r, n);
+    case C_DIGESTS:
+        return digests(s, n);
+    case C_MARKS:
+        return marks(s, n);
+    case C_FORCE:
+        return force(s, r);
+    case C_ROLL_BACK:
+        return mdy_roll_back(&s->net);
+    case C_RESET:
+        return mdy_factory_reset(&s->net);
+    default:
+        return MDY_ARGUMENT;
+    }
+}
+
+mdy_status_t mdy_serve(mdy_server_t *s)
+{
+    for (;;) {
+        uint32_t received = 0;
+        mdy_status_t status = mdy_link_receive(&s->link, &received);
+        if (status != MDY_OK) {
+            return status;
+        }
+        const uint8_t *body = s->link.body;
+        if (received < HEAD) {
+            continue;
+        }
+        if (s->answered == 0 || body[1] != s->sequence) {
+            reader_t reader = {body + HEAD, received - HEAD, 0};
+            uint32_t n = HEAD;
+            status = body[0] == MDY_PROTOCOL ? carry_out(s, body[2], &reader, &n) : MDY_FRAME;
+            s->link.reply[0] = MDY_PROTOCOL;
+            s->link.reply[1] = body[1];
+            s->link.reply[2] = body[2];
+            s->link.reply[3] = (uint8_t)(-(int)status);
+            s->answered = n;
+            s->sequence = body[1];
+        }
+        const uint8_t command = body[2];
+        status = mdy_link_send(&s->link, s->answered);
+        if (status != MDY_OK || command == C_EXIT) {
+            return status;
+        }
+    }
+}
