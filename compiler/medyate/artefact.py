@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage artefacts on disk: readable JSON and npz, written beside and renamed, so never half there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.errors import ArtefactError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file or nothing. Raises ArtefactError when the disk refuses."""
+    name = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+            name = file.name
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        raise ArtefactError(
+            f"cannot write '{path}': {error.strerror}.", "Check the folder and the free space."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file or nothing."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object, keys in the order given."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises ArtefactError when it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ArtefactError(f"'{path}' does not exist.", "Run `medyate compile` first.") from error
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"'{path}' cannot be read as JSON: {error}.", "Make it again.") from error
+    if not isinstance(content, dict):
+        raise ArtefactError(f"'{path}' holds no JSON object.", "Make it again.")
+    return content
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes an npz; the same arrays give the same bytes."""
+    import io
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            part = io.BytesIO()
+            np.lib.format.write_array(part, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), part.getvalue())
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Reads an npz without pickles. Raises ArtefactError when it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise ArtefactError(f"'{path}' does not exist.", "Check the path.") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ArtefactError(f"'{path}' is no readable npz: {error}.", "Make it again.") from error

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network is to every stage: frozen records in topological order; weights live beside them.
+
+Tensors have one sample and the layout (height, width, channels). A vector is (1, 1, n).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from medyate.ops.opdef import Attrs
+
+Shape = tuple[int, int, int]
+Weights = Mapping[str, NDArray[np.generic]]
+"""Arrays by name: '<node>.weight', '<node>.bias'; read-only by convention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. `attrs` is the frozen record of its OpDef."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    attrs: Attrs
+
+    def weight_name(self, role: str) -> str:
+        """Name of the node's array in Weights."""
+        return f"{self.name}.{role}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network with one input and one output; nodes in an order in which they can run."""
+
+    name: str
+    input: str
+    output: str
+    nodes: tuple[Node, ...]
+    tensors: tuple[tuple[str, Shape], ...]
+
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shape of every tensor."""
+        return dict(self.tensors)
+
+    @cached_property
+    def producer(self) -> Mapping[str, Node]:
+        """The node that makes each tensor; the graph's input has none."""
+        return {node.output: node for node in self.nodes}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each tensor, in running order."""
+        found: dict[str, list[Node]] = {name: [] for name, _ in self.tensors}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found[name].append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """Shapes of a node's inputs."""
+        return tuple(self.shapes[name] for name in node.inputs)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """real = scale * (q - zero), q int8."""
+
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True)
+class QGraph:
+    """A quantised network: the graph, a Quant per tensor; int8 weights and int32 biases beside it.
+
+    Weights hold '<node>.weight' int8, '<node>.bias' int32 and '<node>.scale' float64 (out_ch,).
+    """
+
+    graph: Graph
+    quants: tuple[tuple[str, Quant], ...]
+
+    @cached_property
+    def quant(self) -> Mapping[str, Quant]:
+        """Scale and zero point of every tensor but the logits."""
+        return dict(self.quants)
+
+
+def elements(shape: Shape) -> int:
+    """Number of elements of a tensor."""
+    height, width, channels = shape
+    return height * width * channels

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts to bytes: the one place where memory is counted, for ranking, planner, device and report.
+
+Elements follow MeDyate (arXiv 2510.20979, eq. 4): one input channel costs C_W + C_A, its weights and
+its saved input map, for one sample. Bytes add what a device really keeps (DESIGN.md, section 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medyate.ir import Shape, elements
+
+RECORD_HEAD_BYTES = 10
+"""Sum of squared gradients (8) and channel number (2) of one selected channel."""
+
+STATIC_BYTES = 1664
+"""Reserved for .data and .bss without the arena: runtime state, link buffers; checked after the build."""
+
+STACK_BYTES = 2048
+"""Reserved stack; the deepest use is measured on the target."""
+
+
+def align(count: int, to: int) -> int:
+    """The next multiple of `to`."""
+    return -(-count // to) * to
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCost:
+    """What one selected input channel of a layer costs."""
+
+    weights: int
+    """C_W: weights that read this channel."""
+    activations: int
+    """C_A: elements of its input map."""
+
+    @property
+    def elements(self) -> int:
+        """The papers' memory slots, eq. 4."""
+        return self.weights + self.activations
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of its record in the epoch region: int8 delta, int8 map, bookkeeping."""
+        return align(RECORD_HEAD_BYTES + self.weights + self.activations, 4)
+
+
+def tensor_bytes(shape: Shape) -> int:
+    """An int8 tensor."""
+    return elements(shape)
+
+
+def gradient_bytes(shape: Shape, grad_bits: int) -> int:
+    """A stored gradient."""
+    return elements(shape) * grad_bits // 8
+
+
+def mask_bytes(shape: Shape) -> int:
+    """A clamp mask: one bit per element."""
+    return -(-elements(shape) // 8)
+
+
+def correction_bytes(out_shape: Shape) -> int:
+    """acc_init of one output row of a candidate layer: int32."""
+    return 4 * out_shape[1] * out_shape[2]
+
+
+def backward_bytes(in_shape: Shape, out_shape: Shape, grad_bits: int, *, candidate: bool) -> int:
+    """Scratch of a layer's backward: int32 per input channel; sums per output channel if trained."""
+    sums = (8 if grad_bits == 16 else 4) * out_shape[2] if candidate else 0
+    return max(4 * in_shape[2], sums)
+
+
+@dataclass(frozen=True, slots=True)
+class StateFacts:
+    """What the state region holds; the C twin is lay_out_state in runtime_c/src/mdy.c."""
+
+    classes: int
+    features: int
+    channels: int
+    slots: int
+    candidates: int
+
+    @property
+    def saved_bytes(self) -> int:
+        """Part of a generation: head, norms, exponents, selection."""
+        parts = (
+            2 * self.classes * self.features,
+            4 * self.classes,
+            4 * self.channels,
+            2 * self.slots,
+            -(-self.channels // 8),
+        )
+        return sum(align(part, 4) for part in parts)
+
+    @property
+    def bytes(self) -> int:
+        """The whole region."""
+        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates)
+        return self.saved_bytes + sum(align(part, 4) for part in transient)
+
+
+def arena_bytes(planned: int, epoch: int, state: int) -> int:
+    """The caller's arena: the first two regions are rounded up to 8 bytes."""
+    return align(planned, 8) + align(epoch, 8) + state

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * Port for QEMU's mps2-an386 (Cortex-M4) and mps2-an500 (Cortex-M7).
+ *
+ * Link: two named pipes in QEMU's working directory, `link.in` (towards the device) and
+ * `link.out`, opened in this order at first use; opening a pipe waits for its other end, so the
+ * host opens them in the same order. Flash: these machines have none, so it is emulated in the
+ * PSRAM, outside the RAM that the linker counts, and written through to `flash.bin` beside the
+ * pipes: the flash's bytes, then the emulator's marks. A `flash.bin` of the flash's bytes alone is
+ * accepted and completed, a missing one made, and one of any other size refused (every call
+ * returns MDY_FLASH).
+ */
+#include "mdy/port.h"
+
+#include "flash_emu.h"
+#include "semihosting.h"
+
+#ifndef MDY_FLASH_BYTES
+#define MDY_FLASH_BYTES 1048576U
+#endif
+#ifndef MDY_FLASH_SECTOR_BYTES
+#define MDY_FLASH_SECTOR_BYTES 4096U
+#endif
+#ifndef MDY_FLASH_UNIT_BYTES
+#define MDY_FLASH_UNIT_BYTES 8U
+#endif
+
+_Static_assert(MDY_FLASH_UNIT_BYTES >= 1 && MDY_FLASH_UNIT_BYTES <= 32, "see port.h");
+_Static_assert(MDY_FLASH_SECTOR_BYTES % MDY_FLASH_UNIT_BYTES == 0, "a sector is made of units");
+_Static_assert(MDY_FLASH_BYTES % MDY_FLASH_SECTOR_BYTES == 0, "flash is made of sectors");
+
+enum { MARK_BYTES = MDY_FLASH_EMU_MARK_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES) };
+
+/* CMSDK APB timer 0: a 32-bit down-counter at 25 MHz. */
+#define TIMER0_CTRL (*(volatile uint32_t *)0x40000000U)
+#define TIMER0_VALUE (*(volatile uint32_t *)0x40000004U)
+#define TIMER0_RELOAD (*(volatile uint32_t *)0x40000008U)
+#define TIMER_ENABLE 1U
+
+const mdy_flash_geometry_t mdy_port_flash = {
+    .bytes = MDY_FLASH_BYTES,
+    .sector_bytes = MDY_FLASH_SECTOR_BYTES,
+    .unit_bytes = MDY_FLASH_UNIT_BYTES,
+};
+/* With `-icount shift=0` an instruction takes 1 ns of guest time, and a tick is 40 ns. */
+const uint32_t mdy_port_instructions_per_tick = 40;
+
+extern uint8_t mdy_stack_bottom[], mdy_stack_top[];
+extern uint8_t mdy_data_start[], mdy_data_end[], mdy_bss_start[], mdy_bss_end[];
+
+/* What the emulator needs is no RAM of the device. The section is not cleared at start-up. */
+#define IN_BANKS __attribute__((section(".banks")))
+static IN_BANKS _Alignas(32) uint8_t flash_memory[MDY_FLASH_BYTES];
+static IN_BANKS uint8_t flash_marks[MARK_BYTES];
+static IN_BANKS uint32_t flash_erases[MDY_FLASH_BYTES / MDY_FLASH_SECTOR_BYTES];
+static IN_BANKS mdy_flash_emu_t flash;
+static IN_BANKS int32_t flash_file;
+
+static enum { FLASH_UNTOUCHED, FLASH_READY, FLASH_REFUSED } flash_state;
+static int32_t link_in, link_out; /* 0: not opened yet; negative: could not be opened */
+static bool is_timer_running;
+
+/* Handle, or -1. */
+static int32_t file_open(const char *name, uint32_t name_bytes, uint32_t mode)
+{
+    const uint32_t arguments[] = {(uint32_t)(uintptr_t)name, mode, name_bytes};
+    return semihosting(SYS_OPEN, arguments);
+}
+
+static bool file_seek(int32_t file, uint32_t offset)
+{
+    const uint32_t arguments[] = {(uint32_t)file, offset};
+    return semihosting(SYS_SEEK, arguments) >= 0;
+}
+
+/* Bytes read: fewer than n where the file has no more at the moment, 0 at its end or on error. */
+static uint32_t file_read(int32_t file, uint8_t *dst, uint32_t n)
+{
+    const uint32_t arguments[] = {(uint32_t)file, (uint32_t)(uintptr_t)dst, n};
+    const uint32_t missing = (uint32_t)semihosting(SYS_READ, arguments);
+    return missing <= n ? n - missing : 0U;
+}
+
+static bool file_read_all(int32_t file, uint8_t *dst, uint32_t n)
+{
+    uint32_t done = 0;
+    while (done < n) {
+        const uint32_t got = file_read(file, &dst[done], n - done);
+        if (got == 0U) {
+            return false;
+        }
+        done += got;
+    }
+    return true;
+}
+
+static bool file_write_all(int32_t file, const uint8_t *src, uint32_t n)
+{
+    uint32_t done = 0;
+    while (done < n) {
+        const uint32_t arguments[] = {(uint32_t)file, (uint32_t)(uintptr_t)&src[done], n - done};
+        const uint32_t missing = (uint32_t)semihosting(SYS_WRITE, arguments);
+        if (missing >= n - done) {
+            return false;
+        }
+        done = n - missing;
+    }
+    return true;
+}
+
+static mdy_status_t write_through(void *context, uint32_t address, const uint8_t *bytes, uint32_t n)
+{
+    (void)context;
+    const bool is_written = file_seek(flash_file, address) && file_write_all(flash_file, bytes, n);
+    return is_written ? MDY_OK : MDY_FLASH;
+}
+
+/* Leaves the file at the marks. */
+static bool read_memory(void)
+{
+    return file_seek(flash_file, 0) && file_read_all(flash_file, flash_memory, MDY_FLASH_BYTES);
+}
+
+/* Reads the image, or makes what is missing of it. */
+static bool load_image(void)
+{
+    static const char name[] = "flash.bin";
+    flash_file = file_open(name, sizeof name - 1U, MODE_UPDATE);
+    if (flash_file < 0) {
+        flash_file = file_open(name, sizeof name - 1U, MODE_CREATE_UPDATE);
+    }
+    if (flash_file < 0) {
+        return false;
+    }
+    const uint32_t arguments[] = {(uint32_t)flash_file};
+    const int32_t length = semihosting(SYS_FLEN, arguments);
+    if (length == (int32_t)MDY_FLASH_BYTES + MARK_BYTES) {
+        return read_memory() && file_read_all(flash_file, flash_marks, MARK_BYTES);
+    }
+    if (length == (int32_t)MDY_FLASH_BYTES) {
+        if (!read_memory()) {
+            return false;
+        }
+        mdy_flash_emu_adopt(&flash);
+    } else if (length != 0 || write_through(NULL, 0, flash_memory, MDY_FLASH_BYTES) != MDY_OK) {
+        return false;
+    }
+    return write_through(NULL, MDY_FLASH_BYTES, flash_marks, MARK_BYTES) == MDY_OK;
+}
+
+static bool flash_is_ready(void)
+{
+    if (flash_state == FLASH_UNTOUCHED) {
+        flash = (mdy_flash_emu_t){
+            .geometry = &mdy_port_flash,
+            .memory = flash_memory,
+            .marks = flash_marks,
+            .erases = flash_erases,
+            .sync = write_through,
+        };
+        mdy_flash_emu_format(&flash);
+        flash_state = load_image() ? FLASH_READY : FLASH_REFUSED;
+    }
+    return flash_state == FLASH_READY;
+}
+
+mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
+{
+    return flash_is_ready() ? mdy_flash_emu_read(&flash, address, dst, n) : MDY_FLASH;
+}
+
+mdy_status_t mdy_port_flash_erase(uint32_t address)
+{
+    return flash_is_ready() ? mdy_flash_emu_erase(&flash, address) : MDY_FLASH;
+}
+
+mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t n)
+{
+    return flash_is_ready() ? mdy_flash_emu_program(&flash, address, src, n) : MDY_FLASH;
+}
+
+const uint8_t *mdy_port_flash_map(void)
+{
+    (void)flash_is_ready();
+    return flash_memory;
+}
+
+static bool link_is_open(void)
+{
+    static const char in_name[] = "link.in";
+    static const char out_name[] = "link.out";
+    if (link_in == 0) {
+        link_in = file_open(in_name, sizeof in_name - 1U, MODE_READ);
+        link_out = link_in < 0 ? -1 : file_open(out_name, sizeof out_name - 1U, MODE_WRITE);
+    }
+    return link_out > 0;
+}
+
+int32_t mdy_port_link_read(uint8_t *dst, uint32_t n)
+{
+    const uint32_t most = n > (uint32_t)INT32_MAX ? (uint32_t)INT32_MAX : n;
+    const uint32_t got = link_is_open() ? file_read(link_in, dst, most) : 0U;
+    return got > 0U ? (int32_t)got : (int32_t)MDY_LINK;
+}
+
+mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n)
+{
+    return link_is_open() && file_write_all(link_out, src, n) ? MDY_OK : MDY_LINK;
+}
+
+uint32_t mdy_port_ticks(void)
+{
+    if (!is_timer_running) {
+        TIMER0_RELOAD = UINT32_MAX;
+        TIMER0_VALUE = UINT32_MAX;
+        TIMER0_CTRL = TIMER_ENABLE;
+        is_timer_running = true;
+    }
+    return UINT32_MAX - TIMER0_VALUE;
+}
+
+/* Nothing lives below the stack pointer: no interrupt is enabled, and this function calls nothing.
+ * The pointer is volatile so that the loop does not become a call to memset, whose own frame would
+ * stand in the painted memory. */
+void mdy_port_stack_paint(uint8_t pattern)
+{
+    uint8_t *stack;
+    __asm__ volatile("mov %0, sp" : "=r"(stack));
+    for (volatile uint8_t *at = mdy_stack_bottom; at < stack; at++) {
+        *at = pattern;
+    }
+}
+
+uint32_t mdy_port_stack_mark(uint8_t pattern)
+{
+    const volatile uint8_t *at = mdy_stack_bottom;
+    while (at < mdy_stack_top && *at == pattern) {
+        at++;
+    }
+    return (uint32_t)(mdy_stack_top - at);
+}
+
+uint32_t mdy_port_static_bytes(void)
+{
+    return (uint32_t)(mdy_data_end - mdy_data_start) + (uint32_t)(mdy_bss_end - mdy_bss_start);
+}

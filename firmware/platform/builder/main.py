@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds a medyate project for QEMU with the arm-none-eabi-gcc found on PATH.
+
+PlatformIO runs this file inside SCons; nothing is downloaded. The linker script is the board's
+`build.ldscript`, or what the project sets with `board_build.ldscript`.
+"""
+
+from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
+
+env = DefaultEnvironment()
+board = env.BoardConfig()
+
+TOOL_PREFIX = "arm-none-eabi-"
+TARGET_FLAGS = ["-mcpu=" + board.get("build.cpu"), "-mthumb", "-mfloat-abi=soft"]
+
+env.Replace(
+    AR=TOOL_PREFIX + "gcc-ar",
+    AS=TOOL_PREFIX + "gcc",
+    CC=TOOL_PREFIX + "gcc",
+    CXX=TOOL_PREFIX + "g++",
+    GDB=TOOL_PREFIX + "gdb",
+    LINK=TOOL_PREFIX + "gcc",
+    OBJCOPY=TOOL_PREFIX + "objcopy",
+    RANLIB=TOOL_PREFIX + "gcc-ranlib",
+    SIZETOOL=TOOL_PREFIX + "size",
+    ARFLAGS=["rcs"],
+    PROGNAME="firmware",
+    PROGSUFFIX=".elf",
+    # What `pio run` prints as RAM: everything the linker puts there, the reserved stack included.
+    SIZEPROGREGEXP=r"^(?:\.text|\.ARM\.exidx|\.data)\s+(\d+).*",
+    SIZEDATAREGEXP=r"^(?:\.stack|\.data|\.bss)\s+(\d+).*",
+    SIZECHECKCMD="$SIZETOOL -A -d $SOURCES",
+    SIZEPRINTCMD="$SIZETOOL -A -d $SOURCES",
+)
+env.Append(
+    CFLAGS=["-std=c11"],
+    CCFLAGS=[
+        *TARGET_FLAGS,
+        "-O2",
+        "-ffunction-sections",
+        "-fdata-sections",
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+        "-Wshadow",
+        "-Werror",
+    ],
+    LINKFLAGS=[
+        *TARGET_FLAGS,
+        "-O2",
+        "-nostartfiles",
+        "--specs=nano.specs",
+        "-Wl,--gc-sections",
+        # The machines have their PSRAM at different addresses; the linker script asks for it.
+        "-Wl,--defsym=mdy_psram=" + board.get("build.psram"),
+    ],
+)
+
+program = env.BuildProgram()
+# SCons does not see the script behind -T, and a RAM that shrank must be linked against again.
+env.Depends(program, env.File("$PROJECT_DIR/" + board.get("build.ldscript")))
+AlwaysBuild(env.Alias("size", program, env.VerboseAction("$SIZEPRINTCMD", "Size of $SOURCE")))
+Default(program)
