@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples for training and testing: class folders, npz files, built-in sets.
+
+Images stay uint8 (H, W, C); `to_real` and `to_int8` say what they mean to the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate import rng
+from medyate.errors import ArtefactError, DataError, ToolchainError
+from medyate.ir import Quant, Shape
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """real = pixel * gain + offset, the same for every channel."""
+
+    gain: float
+    offset: float
+
+    def real(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Real values of raw samples."""
+        return np.asarray(samples, np.float32) * np.float32(self.gain) + np.float32(self.offset)
+
+    def int8(self, samples: NDArray[Any], quant: Quant) -> NDArray[np.int8]:
+        """What the device is given: round(real / scale) + zero, saturated."""
+        steps = np.round(self.real(samples) / quant.scale) + quant.zero
+        return np.clip(steps, -128, 127).astype(np.int8)
+
+
+SCALINGS = {
+    "signed": Scaling(1 / 127.5, -1.0),
+    "unit": Scaling(1 / 255.0, 0.0),
+    "raw": Scaling(1.0, 0.0),
+}
+"""signed: pixel / 127.5 - 1; unit: pixel / 255; raw: the values as they are."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task: training and test samples with labels 0 .. classes - 1."""
+
+    name: str
+    classes: tuple[str, ...]
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[Any]
+    y_test: NDArray[np.int64]
+
+    def check(self, shape: Shape) -> Dataset:
+        """Raises DataError when samples and network do not fit, or the set cannot be learned from."""
+        found = self.x_train.shape[1:]
+        if tuple(found) != tuple(shape):
+            raise DataError(
+                f"the samples of '{self.name}' are {found}, the network takes {tuple(shape)}.",
+                "Resize the images, or export the network for their size.",
+            )
+        missing = sorted(set(self.y_test.tolist()) - set(self.y_train.tolist()))
+        if missing:
+            names = ", ".join(self.classes[label] for label in missing)
+            raise DataError(
+                f"'{self.name}' has test samples of classes without training samples: {names}.",
+                "Add training samples of these classes or remove them from the test part.",
+            )
+        if len(self.classes) < 2:
+            raise DataError(f"'{self.name}' has fewer than two classes.", "Give at least two.")
+        if not np.isfinite(np.asarray(self.x_train, np.float64)).all():
+            raise DataError(f"'{self.name}' holds NaN or infinite samples.", "Clean the samples.")
+        return self
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of the samples in an epoch: a pure function, so that training can resume."""
+    keys = np.array([rng.draw(rng.key(seed, 5, epoch, 0), i) for i in range(count)], np.uint64)
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def load(source: str, split: float = 0.25, seed: int = 0) -> Dataset:
+    """Reads a built-in name, an npz file or a folder. Raises DataError."""
+    if source == "digits":
+        return _digits(split, seed)
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, split, seed)
+    if path.suffix == ".npz":
+        return _npz(path)
+    raise DataError(
+        f"'{source}' is no folder, no .npz file and no built-in set.",
+        "Give a folder of class folders, an .npz with x_train, y_train, x_test, y_test, or 'digits'.",
+    )
+
+
+def _folder(path: Path, split: float, seed: int) -> Dataset:
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        train, classes = _class_folders(path / "train")
+        test, test_classes = _class_folders(path / "test")
+        names = tuple(sorted(set(classes) | set(test_classes)))
+        x_train, y_train = _read(train, names)
+        x_test, y_test = _read(test, names)
+        return Dataset(path.name, names, x_train, y_train, x_test, y_test)
+    files, names = _class_folders(path)
+    x, y = _read(files, names)
+    return _split(path.name, names, x, y, split, seed)
+
+
+def _class_folders(path: Path) -> tuple[list[tuple[Path, str]], tuple[str, ...]]:
+    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    files = [
+        (file, name)
+        for name in classes
+        for file in sorted((path / name).iterdir())
+        if file.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not files:
+        raise DataError(
+            f"'{path}' holds no images in class folders.",
+            f"Put images ({', '.join(IMAGE_SUFFIXES)}) into one folder per class.",
+        )
+    return files, tuple(classes)
+
+
+def _read(files: Sequence[tuple[Path, str]], names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ToolchainError(
+            "reading images needs the package pillow.", "Install it with: pip install pillow."
+        ) from error
+    images: list[NDArray[Any]] = []
+    for file, _ in files:
+        try:
+            with Image.open(file) as image:
+                images.append(np.asarray(image.convert("RGB"), np.uint8))
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataError(f"'{file}' is no readable image.", "Replace or remove the file.") from error
+        if images[-1].shape != images[0].shape:
+            raise DataError(
+                f"'{file}' is {images[-1].shape[1]} x {images[-1].shape[0]} pixels, "
+                f"others are {images[0].shape[1]} x {images[0].shape[0]}.",
+                "Resize all images to the network's input.",
+            )
+    labels = np.array([names.index(name) for _, name in files], np.int64)
+    return np.stack(images), labels
+
+
+def _npz(path: Path) -> Dataset:
+    from medyate.artefact import read_arrays
+
+    try:
+        arrays = read_arrays(path)
+    except ArtefactError as error:
+        raise DataError(error.what, "Save it with numpy.savez, without objects.") from error
+    wanted = ("x_train", "y_train", "x_test", "y_test")
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise DataError(f"'{path}' lacks {', '.join(missing)}.", f"It needs {', '.join(wanted)}.")
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if x.ndim != 4 or y.ndim != 1 or len(x) != len(y) or len(x) == 0:
+            raise DataError(
+                f"'{path}': x_{part} is {x.shape} and y_{part} {y.shape}.",
+                "Samples are (n, height, width, channels), labels (n,), n above 0.",
+            )
+        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+            raise DataError(f"'{path}': y_{part} holds no class numbers.", "Labels are 0, 1, 2 ...")
+    count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
+    names = tuple(str(name) for name in arrays.get("classes", np.arange(count)))
+    y_train, y_test = arrays["y_train"].astype(np.int64), arrays["y_test"].astype(np.int64)
+    return Dataset(path.stem, names, arrays["x_train"], y_train, arrays["x_test"], y_test)
+
+
+def _digits(split: float, seed: int) -> Dataset:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ToolchainError(
+            "the built-in set 'digits' needs scikit-learn.", "Install it with: pip install scikit-learn."
+        ) from error
+    digits = load_digits()
+    x = np.asarray(digits.images * 255 / 16, np.uint8)
+    x = x.repeat(2, axis=1).repeat(2, axis=2)[..., None]
+    names = tuple(str(name) for name in digits.target_names)
+    return _split("digits", names, x, digits.target.astype(np.int64), split, seed)
+
+
+def _split(
+    name: str, names: tuple[str, ...], x: NDArray[Any], y: NDArray[np.int64], split: float, seed: int
+) -> Dataset:
+    """A stratified split: of each class, the first `split` share of a seeded order is for testing."""
+    test = np.zeros(len(y), bool)
+    for label in range(len(names)):
+        members = np.flatnonzero(y == label)
+        order = members[epoch_order(seed, label, len(members))]
+        test[order[: round(split * len(members))]] = True
+    return Dataset(name, names, x[~test], y[~test], x[test], y[test])

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX float models to the IR. One row of HANDLERS per ONNX operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.errors import ModelError, ToolchainError
+from medyate.frontends.builder import GraphBuilder
+from medyate.ir import Graph, Shape
+from medyate.ops._spatial import Pads
+
+
+class _Importer:
+    """One pass over a model's nodes; constants are folded as they appear."""
+
+    def __init__(self, path: Path, model: Any) -> None:
+        import onnx
+
+        self.onnx = onnx
+        self.model = model
+        self.constants: dict[str, NDArray[Any]] = {
+            tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        inputs = [value for value in model.graph.input if value.name not in self.constants]
+        if len(inputs) != 1 or len(model.graph.output) != 1:
+            raise ModelError(
+                f"'{path}' has {len(inputs)} inputs and {len(model.graph.output)} outputs.",
+                "Export a classifier with one of each.",
+            )
+        name = path.stem
+        self.builder = GraphBuilder(name, inputs[0].name, _input_shape(path, inputs[0]), SUPPORTED)
+        self.output = model.graph.output[0].name
+
+    def attributes(self, node: Any) -> dict[str, Any]:
+        return {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+    def constant(self, node: Any, name: str) -> NDArray[Any]:
+        if name not in self.constants:
+            raise self.builder.refuse(_name(node), node.op_type, f"'{name}' is not a constant")
+        return self.constants[name]
+
+    def run(self) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+        for node in self.model.graph.node:
+            handler = HANDLERS.get(node.op_type)
+            if handler is None:
+                raise self.builder.refuse(_name(node), node.op_type, "there is no such operation here")
+            handler(self, node)
+        return self.builder.finish(self.output)
+
+
+def _name(node: Any) -> str:
+    return node.name or (node.output[0] if node.output else node.op_type)
+
+
+def _input_shape(path: Path, value: Any) -> Shape:
+    dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    if len(dims) != 4 or any(d <= 0 for d in dims[1:]) or dims[0] > 1:
+        raise ModelError(
+            f"'{path}' takes an input of {dims}; one image (1, C, H, W) is expected.",
+            "Export it with a batch of 1 (or symbolic) and fixed height and width.",
+        )
+    return dims[2], dims[3], dims[1]
+
+
+def _pads(i: _Importer, node: Any, a: Mapping[str, Any], source: str, kernel: tuple[int, int]) -> Pads:
+    auto = a.get("auto_pad", b"NOTSET").decode()
+    if auto in ("NOTSET", "VALID"):
+        top, left, bottom, right = a.get("pads", (0, 0, 0, 0)) if auto == "NOTSET" else (0, 0, 0, 0)
+        return int(top), int(left), int(bottom), int(right)
+    strides = a.get("strides", (1, 1))
+    dilations = a.get("dilations", (1, 1))
+    both = []
+    for axis in range(2):
+        size = i.builder.shape(source)[axis]
+        span = dilations[axis] * (kernel[axis] - 1) + 1
+        total = max(0, (math.ceil(size / strides[axis]) - 1) * strides[axis] + span - size)
+        small, large = total // 2, total - total // 2
+        both.append((small, large) if auto == "SAME_UPPER" else (large, small))
+    return both[0][0], both[1][0], both[0][1], both[1][1]
+
+
+def _conv(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    weight = i.constant(node, node.input[1])
+    if weight.ndim != 4:
+        raise i.builder.refuse(_name(node), node.op_type, f"a kernel of {weight.ndim - 2} dimensions")
+    bias = i.constant(node, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    stride = tuple(a.get("strides", (1, 1)))
+    dilation = tuple(a.get("dilations", (1, 1)))
+    pads = _pads(i, node, a, node.input[0], (weight.shape[2], weight.shape[3]))
+    i.builder.convolution(
+        _name(node), node.input[0], node.output[0], weight, bias,
+        (stride[0], stride[1]), pads, (dilation[0], dilation[1]), a.get("group", 1),
+    )
+
+
+def _gemm(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    if a.get("transA", 0) or a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0:
+        raise i.builder.refuse(_name(node), node.op_type, "transA, alpha or beta is not the default")
+    weight = i.constant(node, node.input[1])
+    weight = weight if a.get("transB", 0) else weight.T
+    bias = i.constant(node, node.input[2]).reshape(-1) if len(node.input) > 2 else None
+    i.builder.linear(_name(node), node.input[0], node.output[0], weight, bias)
+
+
+def _matmul(i: _Importer, node: Any) -> None:
+    weight = i.constant(node, node.input[1])
+    i.builder.linear(_name(node), node.input[0], node.output[0], weight.T, None)
+
+
+def _batch_norm(i: _Importer, node: Any) -> None:
+    gamma, beta, mean, variance = (i.constant(node, name) for name in node.input[1:5])
+    epsilon = i.attributes(node).get("epsilon", 1e-5)
+    i.builder.batch_norm(_name(node), node.input[0], node.output[0], (gamma, beta, mean, variance), epsilon)
+
+
+def _clip(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    bounds = [a.get("min", -math.inf), a.get("max", math.inf)]
+    for position, name in enumerate(node.input[1:3]):
+        if name:
+            bounds[position] = float(i.constant(node, name))
+    i.builder.clip(_name(node), node.input[0], node.output[0], bounds[0], bounds[1])
+
+
+def _relu(i: _Importer, node: Any) -> None:
+    i.builder.clip(_name(node), node.input[0], node.output[0], 0.0, math.inf)
+
+
+def _add(i: _Importer, node: Any) -> None:
+    constants = [name for name in node.input if name in i.constants]
+    if constants:
+        raise i.builder.refuse(_name(node), node.op_type, "one side is a constant")
+    i.builder.add(_name(node), node.input[0], node.input[1], node.output[0])
+
+
+def _average_pool(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    kernel = tuple(a["kernel_shape"])
+    stride = tuple(a.get("strides", (1, 1)))
+    pads = _pads(i, node, a, node.input[0], (kernel[0], kernel[1]))
+    if any(pads) or a.get("ceil_mode", 0):
+        raise i.builder.refuse(_name(node), node.op_type, "padding or ceil_mode")
+    i.builder.average_pool(_name(node), node.input[0], node.output[0], (kernel[0], kernel[1]), (stride[0], stride[1]))
+
+
+def _global_pool(i: _Importer, node: Any) -> None:
+    i.builder.average_pool(_name(node), node.input[0], node.output[0], (0, 0), (0, 0))
+
+
+def _reduce_mean(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    axes = list(i.constant(node, node.input[1])) if len(node.input) > 1 else list(a.get("axes", ()))
+    if sorted(int(axis) % 4 for axis in axes) != [2, 3]:
+        raise i.builder.refuse(_name(node), node.op_type, f"a mean over the axes {axes}")
+    i.builder.average_pool(_name(node), node.input[0], node.output[0], (0, 0), (0, 0))
+
+
+def _flatten(i: _Importer, node: Any) -> None:
+    if i.attributes(node).get("axis", 1) != 1:
+        raise i.builder.refuse(_name(node), node.op_type, "an axis other than 1")
+    i.builder.alias(node.output[0], node.input[0], flat=True)
+
+
+def _reshape(i: _Importer, node: Any) -> None:
+    height, width, channels = i.builder.shape(node.input[0])
+    target = [int(d) for d in i.constant(node, node.input[1])]
+    size = height * width * channels
+    if len(target) != 2 or target[1] not in (-1, size):
+        raise i.builder.refuse(_name(node), node.op_type, f"a reshape to {target} is no flattening")
+    i.builder.alias(node.output[0], node.input[0], flat=True)
+
+
+def _transpose(i: _Importer, node: Any) -> None:
+    height, width, _ = i.builder.shape(node.input[0])
+    if (height, width) != (1, 1):
+        raise i.builder.refuse(_name(node), node.op_type, "a transpose of a map")
+    i.builder.alias(node.output[0], node.input[0])
+
+
+def _identity(i: _Importer, node: Any) -> None:
+    if node.input[0] in i.constants:
+        i.constants[node.output[0]] = i.constants[node.input[0]]
+        return
+    i.builder.alias(node.output[0], node.input[0])
+
+
+def _constant(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    if "value" not in a:
+        raise i.builder.refuse(_name(node), node.op_type, "it holds no tensor")
+    i.constants[node.output[0]] = i.onnx.numpy_helper.to_array(a["value"])
+
+
+def _softmax(i: _Importer, node: Any) -> None:
+    i.builder.softmax(_name(node), node.input[0], node.output[0])
+
+
+def _slice(i: _Importer, node: Any) -> None:
+    starts, ends, axes = (list(map(int, i.constant(node, name))) for name in node.input[1:4])
+    steps = list(map(int, i.constant(node, node.input[4]))) if len(node.input) > 4 else [1] * len(axes)
+    height, width, channels = i.builder.shape(node.input[0])
+    sizes = {1: channels, 2: height, 3: width}
+    stride = {2: 1, 3: 1}
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis %= 4
+        if axis not in sizes or start != 0 or end < sizes[axis] or (axis == 1 and step != 1):
+            raise i.builder.refuse(_name(node), node.op_type, "only whole axes with a stride are taken")
+        if axis > 1:
+            stride[axis] = step
+    i.builder.shortcut(_name(node), node.input[0], node.output[0], (stride[2], stride[3]), 0, 0)
+
+
+def _pad(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    pads = list(map(int, i.constant(node, node.input[1]))) if len(node.input) > 1 else list(a["pads"])
+    value = float(i.constant(node, node.input[2])) if len(node.input) > 2 and node.input[2] else 0.0
+    if a.get("mode", b"constant") != b"constant" or value != 0.0 or len(pads) != 8:
+        raise i.builder.refuse(_name(node), node.op_type, "only zeros can be added")
+    if any(pads[k] for k in (0, 2, 3, 4, 6, 7)):
+        raise i.builder.refuse(_name(node), node.op_type, "only channels can be added")
+    i.builder.pad_channels(_name(node), node.input[0], node.output[0], pads[1], pads[5])
+
+
+HANDLERS: Mapping[str, Callable[[_Importer, Any], None]] = {
+    "Conv": _conv,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_norm,
+    "Clip": _clip,
+    "Relu": _relu,
+    "Add": _add,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _global_pool,
+    "ReduceMean": _reduce_mean,
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Squeeze": _flatten,
+    "Transpose": _transpose,
+    "Identity": _identity,
+    "Dropout": _identity,
+    "Constant": _constant,
+    "Softmax": _softmax,
+    "Slice": _slice,
+    "Pad": _pad,
+}
+SUPPORTED = tuple(HANDLERS)
+
+
+def load(path: Path) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+    """Reads an ONNX file. Raises ModelError, or UnsupportedOpError naming the node that blocks."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise ToolchainError(
+            "reading ONNX needs the package onnx.", "Install it with: pip install 'medyate[onnx]'."
+        ) from error
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except FileNotFoundError as error:
+        raise ModelError(f"'{path}' does not exist.", "Check the path.") from error
+    except Exception as error:  # noqa: BLE001  protobuf and checker raise many unrelated types
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"'{path}' is not a sound ONNX file ({reason[0][:120]}).", "Export it again."
+        ) from error
+    return _Importer(path, model).run()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise 2-D convolution: one filter per channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medyate.ir import Shape
+from medyate.ledger import ChannelCost
+from medyate.ops._spatial import Pads, Pair, activate, pad_nchw, window_output
+from medyate.ops.opdef import Activation, Arrays, Attrs, Case, Kernel, OpDef
+from medyate.quantize.scheme import Integers
+
+
+@dataclass(frozen=True)
+class Depthwise(Attrs):
+    """Weight layout (kernel_h, kernel_w, channels)."""
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    activation: Activation = None
+
+
+def _shape(a: Depthwise, inputs: tuple[Shape, ...]) -> Shape:
+    return (*window_output(inputs[0], a.kernel, a.stride, a.dilation, a.pads), inputs[0][2])
+
+
+def _weights(a: Depthwise, inputs: tuple[Shape, ...]) -> Mapping[str, tuple[int, ...]]:
+    return {"weight": (*a.kernel, inputs[0][2]), "bias": (inputs[0][2],)}
+
+
+def _macs(a: Depthwise, inputs: tuple[Shape, ...]) -> int:
+    height, width, channels = _shape(a, inputs)
+    return height * width * channels * a.kernel[0] * a.kernel[1]
+
+
+def _channel_cost(a: Depthwise, inputs: tuple[Shape, ...]) -> ChannelCost:
+    height, width, _ = inputs[0]
+    return ChannelCost(a.kernel[0] * a.kernel[1], height * width)
+
+
+def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
+    import torch
+
+    filters = weight.permute(2, 0, 1).unsqueeze(1)
+    return torch.nn.functional.conv2d(
+        pad_nchw(x, a.pads), filters, bias, a.stride, 0, a.dilation, filters.shape[0]
+    )
+
+
+def _real(a: Depthwise, xs: tuple[Any, ...], w: Arrays) -> Any:
+    return activate(_convolve(a, xs[0], w["weight"], w["bias"]), a.activation)
+
+
+def _integer(a: Depthwise, xs: tuple[Any, ...], w: Arrays, facts: Integers) -> Any:
+    acc = _convolve(a, xs[0] - facts.inputs[0].zero, w["weight"], w["bias"])
+    return facts.requantize(acc)
+
+
+DEPTHWISE = OpDef(
+    name="depthwise",
+    attrs=Depthwise,
+    shape=_shape,
+    weights=_weights,
+    macs=_macs,
+    channel_cost=_channel_cost,
+    real=_real,
+    integer=_integer,
+    kernel=Kernel(
+        header="mdy/ops/depthwise.h",
+        struct="mdy_conv_t",
+        run="mdy_run_layer",
+        back="mdy_back_layer",
+        table="mdy_depthwise",
+    ),
+    cases=(
+        Case(Depthwise((3, 3), pads=(1, 1, 1, 1), activation=(0.0, 6.0)), ((6, 6, 5),)),
+        Case(Depthwise((3, 3), (2, 2), pads=(1, 1, 1, 1), activation=(0.0, 6.0)), ((7, 8, 4),)),
+        Case(Depthwise((5, 5), (2, 2), (1, 1), (2, 2, 2, 2)), ((9, 9, 3),)),
+        Case(Depthwise((7, 7), (1, 1), (1, 1), (3, 3, 3, 3)), ((4, 4, 6),)),
+    ),
+)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The int8 scheme: scales, zero points, fixed-point multipliers, and TFLite's rounding in PyTorch.
+
+Weights are symmetric per output channel, activations asymmetric per tensor, accumulators int32.
+A multiplier m is stored as mult * 2^(shift - 31) with mult in [2^30, 2^31).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.ir import Quant
+from medyate.ops.opdef import Activation
+
+QMIN, QMAX = -128, 127
+WEIGHT_MAX = 127
+DEAD_RATIO = 2.0**-16
+"""An output channel whose largest weight is below this share of its layer's largest is frozen."""
+ADD_LEFT_SHIFT = 20
+
+
+def activation_quant(low: float, high: float) -> Quant:
+    """Scale and zero point for a range, which is widened to hold zero exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / (QMAX - QMIN) or 1.0
+    zero = round(QMIN - low / scale)
+    return Quant(float(scale), int(min(max(zero, QMIN), QMAX)))
+
+
+def weight_scales(weight: NDArray[Any], channel_axis: int) -> NDArray[np.float64]:
+    """One scale per output channel; dead channels get the smallest scale that is allowed."""
+    axes = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
+    largest = np.abs(weight.astype(np.float64)).max(axis=axes)
+    floor = max(float(largest.max()), 1e-12) * DEAD_RATIO
+    return np.maximum(largest, floor) / WEIGHT_MAX
+
+
+def fixed_point(multiplier: float) -> tuple[int, int]:
+    """(mult, shift) of a positive multiplier, as TFLite's QuantizeMultiplier; too small becomes 0."""
+    mantissa, exponent = math.frexp(multiplier)
+    mult = round(mantissa * 2**31)
+    if mult == 2**31:
+        mult //= 2
+        exponent += 1
+    if exponent < -31:
+        return 0, 0
+    return mult, exponent
+
+
+def mantissa15(value: float) -> tuple[int, int]:
+    """(m, e) with value ~ m * 2^e and m in [2^14, 2^15); (0, 0) for zero."""
+    if value == 0.0:
+        return 0, 0
+    mantissa, exponent = math.frexp(value)
+    m = round(mantissa * 2**15)
+    if m == 2**15:
+        m //= 2
+        exponent += 1
+    return m, exponent - 15
+
+
+def activation_bounds(activation: Activation, quant: Quant) -> tuple[int, int]:
+    """The fused activation's range in output steps."""
+    if activation is None:
+        return QMIN, QMAX
+    low, high = activation
+    q_low = QMIN if math.isinf(low) else quant.zero + round(low / quant.scale)
+    q_high = QMAX if math.isinf(high) else quant.zero + round(high / quant.scale)
+    return max(QMIN, q_low), min(QMAX, q_high)
+
+
+def requantize_exact(acc: Any, mult: Any, shift: Any) -> Any:
+    """mdy_requantize on int64 tensors; mult and shift broadcast against acc."""
+    import torch
+
+    x = (acc * (1 << shift.clamp(min=0))).clamp(-(2**31), 2**31 - 1)
+    product = x * mult
+    nudge = torch.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    total = product + nudge
+    high = torch.where(total >= 0, total >> 31, -((-total) >> 31))
+    right = (-shift).clamp(min=0)
+    mask = (1 << right) - 1
+    threshold = (mask >> 1) + (high < 0).long()
+    return (high >> right) + ((high & mask) > threshold).long()
+
+
+@dataclass(frozen=True)
+class Integers:
+    """What an operation's integer forward needs to know of its tensors."""
+
+    inputs: tuple[Quant, ...]
+    output: Quant
+    multipliers: tuple[float, ...]
+    """Real multipliers: one per output channel of a layer, or one of a pool; unused by add."""
+    bounds: tuple[int, int]
+
+    def requantize(self, acc: Any) -> Any:
+        """Output steps of int32 accumulators (N, C, H, W); its gradient is mask * multiplier."""
+        mult, shift = pair_tensors(self.multipliers, acc.device)
+        real = _column(self.multipliers, acc)
+        value = requantize_exact(acc.detach().round().long(), mult, shift) + self.output.zero
+        return _through(value, acc * real, self.bounds)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """TFLite's reference sum of two tensors."""
+        total = 0
+        largest = 2 * max(self.inputs[0].scale, self.inputs[1].scale)
+        exact = 0
+        for x, quant in ((a, self.inputs[0]), (b, self.inputs[1])):
+            mult, shift = pair_tensors((quant.scale / largest,), x.device)
+            steps = (x.detach().round().long() - quant.zero) << ADD_LEFT_SHIFT
+            exact = exact + requantize_exact(steps, mult, shift)
+            total = total + (x - quant.zero) * (quant.scale / self.output.scale)
+        mult, shift = pair_tensors((add_output_multiplier(self.inputs, self.output),), a.device)
+        value = requantize_exact(exact, mult, shift) + self.output.zero
+        return _through(value, total, self.bounds)
+
+
+def add_output_multiplier(inputs: Sequence[Quant], output: Quant) -> float:
+    """The last multiplier of TFLite's ADD."""
+    largest = 2 * max(inputs[0].scale, inputs[1].scale)
+    return largest / (2**ADD_LEFT_SHIFT * output.scale)
+
+
+def pair_tensors(multipliers: Sequence[float], device: Any) -> tuple[Any, Any]:
+    """(mult, shift) of several multipliers as int64 tensors that broadcast over (N, C, H, W)."""
+    import torch
+
+    pairs = [fixed_point(value) for value in multipliers]
+    mult = torch.tensor([pair[0] for pair in pairs], device=device).view(1, -1, 1, 1)
+    shift = torch.tensor([pair[1] for pair in pairs], device=device).view(1, -1, 1, 1)
+    return mult, shift
+
+
+def _column(values: Sequence[float], like: Any) -> Any:
+    import torch
+
+    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
+
+
+def _through(value: Any, smooth: Any, bounds: tuple[int, int]) -> Any:
+    """`value` clamped, with the gradient of `smooth` where it is strictly inside the bounds."""
+    low, high = bounds
+    clamped = value.clamp(low, high).to(smooth.dtype)
+    inside = (clamped > low) & (clamped < high)
+    passing = smooth * inside
+    return clamped.detach() + passing - passing.detach()
