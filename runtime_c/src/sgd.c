@@ -76,7 +76,7 @@ void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc
         if (sum == 0 || p->rate_mult[o] == 0) {
             continue;
         }
-        squares += squared(sum, p->norm_mult[o], exponent + p->norm_exponent[o]);
+        squares += squared(sum, p->norm_mult, exponent + p->norm_exponent);
         const uint32_t offset = u->layer->op->weight_offset(p, o, tap, channel);
         const int64_t product = (int64_t)sum * (int64_t)(p->rate_mult[o] * u->m->rate_mult);
         const int shift = -(exponent + p->rate_exponent[o] + u->m->rate_exponent);

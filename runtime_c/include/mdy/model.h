@@ -105,8 +105,7 @@ typedef struct {
     int16_t x_zero;
     uint16_t mult;           /* logit in Q16 = sum * mult * 2^exponent */
     int16_t exponent;
-    int16_t grad_shift;      /* sums of weight * dlogit are shifted right by this to fit int32 */
-    int16_t grad_exponent;   /* 2-exponent of the shifted sums */
+    int16_t grad_exponent;   /* 2-exponent of half the sums of weight * dlogit; halves fit int32 */
     uint16_t rate_mult;      /* weight step = lr * dlogit * (x - x_zero) * rate_mult * 2^rate_exponent */
     int16_t rate_exponent;
     int16_t bias_exponent;   /* bias step = lr * dlogit * 2^bias_exponent */

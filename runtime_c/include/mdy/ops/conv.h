@@ -21,8 +21,8 @@ typedef struct {
     int16_t grad_exponent;          /* 2-exponent of g_acc minus that of g_y */
     const uint16_t *rate_mult;      /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
     const int8_t *rate_exponent;
-    const uint16_t *norm_mult;      /* |dL/dw| = sum * norm_mult * 2^(e_y + norm_exponent) in norm units */
-    const int8_t *norm_exponent;
+    uint16_t norm_mult;             /* |dL/dw| = sum * norm_mult * 2^(e_y + norm_exponent) in units of 2^-18 */
+    int16_t norm_exponent;
 } mdy_conv_t;
 
 /**

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emitted sources plus the runtime they need: a project that builds without medyate."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import jinja2
+
+from medyate.artefact import write_bytes, write_text
+from medyate.emit.emitter import emit
+from medyate.errors import BudgetError
+from medyate.ledger import align
+from medyate.plan.plan import Plan
+
+HEADER_BYTES = 64
+SECTOR_BYTES = 4096
+"""Sector of the emulated flash."""
+EMULATED_FLASH_MAX = 12 << 20
+"""What the emulated boards keep apart for the banks."""
+
+BOARDS = {
+    "host": "this machine, the same C natively",
+    "qemu-m4": "QEMU mps2-an386, Cortex-M4",
+    "qemu-m7": "QEMU mps2-an500, Cortex-M7",
+}
+
+
+def assets() -> Path:
+    """The folder that holds runtime_c/ and firmware/: inside the wheel, or the repository."""
+    packed = Path(__file__).resolve().parent.parent / "_assets"
+    return packed if packed.is_dir() else Path(__file__).resolve().parents[3]
+
+
+def flash_bytes(plan: Plan) -> int:
+    """Both banks, each rounded up to whole sectors."""
+    weights = sum(candidate.weight_bytes for candidate in plan.candidates)
+    bank = align(HEADER_BYTES + plan.state.saved_bytes + weights, SECTOR_BYTES)
+    if 2 * bank > EMULATED_FLASH_MAX:
+        raise BudgetError(
+            f"two banks of {bank:,} B do not fit the flash of {EMULATED_FLASH_MAX:,} B.",
+            "Train fewer layers: a smaller --ram or a larger --alpha.",
+        )
+    return 2 * bank
+
+
+def write_project(plan: Plan, folder: Path) -> None:
+    """Writes sources, runtime, board files and the three build descriptions into `folder`."""
+    source = assets()
+    if folder.exists():
+        shutil.rmtree(folder)
+    for name, text in emit(plan).items():
+        write_text(folder / "src" / name, text)
+    _copy(source / "runtime_c" / "include", folder / "runtime" / "include")
+    _copy(source / "runtime_c" / "src", folder / "runtime" / "src")
+    _copy(source / "runtime_c" / "ports", folder / "runtime" / "ports")
+    _copy(source / "firmware" / "apps" / "finetune", folder / "app")
+    _copy(source / "firmware" / "boards", folder / "boards")
+    _copy(source / "firmware" / "platform", folder / "platform")
+    values = {
+        "ram_bytes": plan.limits.ram_bytes,
+        "stack_bytes": plan.limits.stack_bytes,
+        "defines": [
+            f"MDY_GRAD_BITS={plan.limits.grad_bits}",
+            f"MDY_FLASH_BYTES={flash_bytes(plan)}u",
+            f"MDY_FLASH_SECTOR_BYTES={SECTOR_BYTES}u",
+        ],
+    }
+    templates = {
+        "firmware/platform/platformio.ini.j2": "platformio.ini",
+        "firmware/Makefile.j2": "Makefile",
+        "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
+        "firmware/boards/qemu_mps2/link.ld.j2": "link.ld",
+    }
+    for template, target in templates.items():
+        write_text(folder / target, _render(source / template, values))
+
+
+def _copy(source: Path, target: Path) -> None:
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and file.suffix not in (".j2", ".pyc"):
+            write_bytes(target / file.relative_to(source), file.read_bytes())
+
+
+def _render(template: Path, values: dict[str, object]) -> str:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  make and linker scripts, not HTML
+    )
+    return environment.from_string(template.read_text()).render(values)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python values to C text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from medyate.errors import ModelError
+
+KEYWORDS = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int "
+    "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
+    "volatile while".split()
+)
+WIDTH = 100
+
+
+def c_ident(name: str) -> str:
+    """A C identifier for a network's name: every other character becomes '_'."""
+    ident = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "x"
+    ident = re.sub(r"_+", "_", ident)[-48:].strip("_")
+    return f"n_{ident}" if ident[0].isdigit() or ident in KEYWORDS else ident
+
+
+def unique_idents(names: Iterable[str]) -> dict[str, str]:
+    """One identifier per name. Raises ModelError when a name cannot be made unique."""
+    found: dict[str, str] = {}
+    used: set[str] = set()
+    for name in names:
+        base = ident = c_ident(name)
+        number = 2
+        while ident in used:
+            ident = f"{base}_{number}"
+            number += 1
+        if number > 1000:
+            raise ModelError(f"more than 1,000 layers are called like '{name}'.", "Rename them.")
+        used.add(ident)
+        found[name] = ident
+    return found
+
+
+def c_comment(text: str) -> str:
+    """Text that cannot close a C comment or leave ASCII."""
+    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("\n", " ")
+
+
+def c_array(values: Sequence[int]) -> str:
+    """Comma-separated integers, wrapped and indented by four."""
+    lines: list[str] = []
+    line = "   "
+    for value in values:
+        piece = f" {value},"
+        if len(line) + len(piece) > WIDTH:
+            lines.append(line)
+            line = "   "
+        line += piece
+    return "\n".join([*lines, line])

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""First values of the predicted exponents: how large each gradient is relative to the loss gradient.
+
+The quantised network runs in PyTorch with the head of the preliminary fine-tuning; the slot of a
+gradient starts at the median over the samples of 16 log2(max |stored| / max |softmax - onehot|).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.ir import QGraph, Weights
+from medyate.plan.schedule import Gradient
+from medyate.quantize.apply import run_integers
+
+START = -160
+"""Ten octaves below the loss gradient: for a gradient that no sample reached."""
+
+
+def integer_tensors(weights: Weights) -> dict[str, Any]:
+    """The integer arrays as float64 tensors."""
+    import torch
+
+    return {name: torch.from_numpy(np.array(array, np.float64)) for name, array in weights.items()}
+
+
+def tensor_gradients(
+    qgraph: QGraph, weights: Weights, samples: NDArray[np.int8], labels: NDArray[np.int64],
+    head: NDArray[np.float32],
+) -> tuple[dict[str, Any], Any]:
+    """dL/dq of every tensor, one row per sample, and the loss gradients (n, classes).
+
+    The loss is summed over the samples, so that each row is its own sample's gradient.
+    """
+    import torch
+
+    from medyate.real import channels_last
+
+    kept: dict[str, Any] = {}
+
+    def observe(name: str, value: Any) -> Any:
+        kept[name] = value
+        value.retain_grad()
+        return value
+
+    x = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float64)).requires_grad_()
+    features = run_integers(qgraph, integer_tensors(weights), x, observe)
+    quant = qgraph.quant[qgraph.graph.output]
+    real = (channels_last(features) - quant.zero) * quant.scale
+    logits = real @ torch.from_numpy(head.astype(np.float64)).T
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
+    loss.backward()  # type: ignore[no-untyped-call]
+    errors = logits.detach().softmax(1)
+    errors[torch.arange(len(labels)), torch.from_numpy(labels)] -= 1
+    return {name: value.grad for name, value in kept.items()}, errors
+
+
+def starting_exponents(
+    gradients: Mapping[str, Any], errors: Any, stored: tuple[Gradient, ...], slots: int
+) -> tuple[int, ...]:
+    """One start per slot; `stored` are the gradients that open a slot."""
+    reference = errors.abs().amax(1).clamp(min=1e-9)
+    start = [START] * slots
+    for gradient in stored:
+        grad = gradients.get(gradient.tensor)
+        if grad is None:
+            continue
+        ratio = grad.abs().flatten(1).amax(1) / gradient.factor / reference
+        ratio = ratio[ratio > 0]
+        if len(ratio):
+            start[gradient.slot] = int(np.ceil(16 * np.log2(float(ratio.median()))))
+    return tuple(start)

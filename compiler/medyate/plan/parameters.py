@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixed-point numbers of every layer: forward, gradient, update and norm multipliers.
+
+With s the scales, f the static factor of dy and S = sum(g_y (q_x - z_x)) (DESIGN.md, section 3):
+
+    forward   M[o] = s_x s_w[o] / s_y
+    g_acc     g_y M[o] f
+    update    dq = -lr S f s_x / (s_y s_w[o])           quantisation-aware: lr / s_w^2 of dL/dW_q
+    norm      dL/dw = S f s_x / s_y                      the same for every output channel
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.errors import GraphError
+from medyate.ir import Node, QGraph, Weights
+from medyate.plan.schedule import Gradient
+from medyate.quantize.apply import DELTA_MAX, dead_channels, integers
+from medyate.quantize.scheme import WEIGHT_MAX, fixed_point, mantissa15
+
+NORM_BITS = 18
+"""Norms are counted in units of 2^-18."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Requantisation of one layer."""
+
+    mult: tuple[int, ...]
+    shift: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Backward:
+    """Gradient, update and norm numbers of one layer."""
+
+    grad_mult: tuple[int, ...]
+    grad_exponent: int
+    rate_mult: tuple[int, ...]
+    rate_exponent: tuple[int, ...]
+    norm_mult: int
+    norm_exponent: int
+
+
+def forward_parameters(multipliers: tuple[float, ...]) -> Forward:
+    """Fixed-point multipliers of the output channels."""
+    pairs = [fixed_point(value) for value in multipliers]
+    return Forward(tuple(p[0] for p in pairs), tuple(p[1] for p in pairs))
+
+
+def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradient, grad_bits: int) -> Backward:
+    """The numbers of the index-th node for the gradient that reaches it."""
+    node = qgraph.graph.nodes[index]
+    facts = integers(qgraph, weights, index)
+    scales = np.asarray(weights[node.weight_name("scale")], np.float64)
+    multipliers = np.array(facts.multipliers) * dy.factor
+    base = dy.factor * facts.inputs[0].scale / facts.output.scale
+    limit = _accumulator_limit(qgraph, node)
+    bits = math.floor(math.log2(limit / multipliers.max()))
+    grad_mult = np.round(multipliers * 2.0**bits).astype(np.int64)
+    rates = [mantissa15(base / scale) for scale in scales]
+    dead = dead_channels(scales)
+    norm_mult, norm_exponent = mantissa15(base)
+    return Backward(
+        tuple(int(m) for m in grad_mult),
+        grad_bits - 1 - bits,
+        tuple(0 if frozen else pair[0] for pair, frozen in zip(rates, dead, strict=True)),
+        tuple(_int8(pair[1], node) for pair in rates),
+        norm_mult,
+        norm_exponent + NORM_BITS,
+    )
+
+
+def _accumulator_limit(qgraph: QGraph, node: Node) -> int:
+    """Largest |g_acc| such that no int32 sum of g_acc times weight and delta can overflow."""
+    kernel = node.attrs.kernel  # type: ignore[attr-defined]
+    outputs = qgraph.graph.shapes[node.output][2] if node.op == "conv2d" else 1
+    terms = kernel[0] * kernel[1] * outputs
+    return min(2**15 - 1, (2**31 - 1) // (terms * (WEIGHT_MAX + DELTA_MAX)))
+
+
+def _int8(exponent: int, node: Node) -> int:
+    if not -128 <= exponent <= 127:
+        raise GraphError(
+            f"the scales of layer '{node.name}' span more than 2^127.", "Export a sounder network."
+        )
+    return exponent
+
+
+def eligible_channels(node: Node, weights: Weights, channels: int) -> NDArray[np.bool_]:
+    """Input channels that may be drawn: those of frozen depthwise filters may not."""
+    if node.op == "depthwise":
+        return ~dead_channels(np.asarray(weights[node.weight_name("scale")], np.float64))
+    return np.ones(channels, bool)

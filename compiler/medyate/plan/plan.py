@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything the emitter prints: offsets, candidates, costs, regions. Nothing after this computes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate import ledger
+from medyate.ir import QGraph, Weights
+from medyate.ledger import ChannelCost
+from medyate.plan.budget import Limits, Row, choose, worst_selection
+from medyate.plan.exponents import starting_exponents, tensor_gradients
+from medyate.plan.layout import Layout, lay_out
+from medyate.plan.parameters import eligible_channels
+from medyate.plan.schedule import HEAD_WEIGHT_BITS, Gradient, Schedule, schedule
+from medyate.rank.lara import Ranking
+
+CALIBRATION_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One layer whose channels may be selected, in network order."""
+
+    layer: str
+    channels: int
+    cost: ChannelCost
+    first_channel: int
+    bank_offset: int
+    weight_bytes: int
+    eligible: tuple[bool, ...]
+    worst: int
+    """Channels of this layer in the selection that fills the epoch region most."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The new classifier: int16 weights in steps of 2^-12, int32 biases in Q16; None starts at zero."""
+
+    classes: int
+    weight: NDArray[np.int16] | None
+    bias: NDArray[np.int32] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network ready to be emitted for one memory budget."""
+
+    qgraph: QGraph
+    weights: Weights
+    head: Head
+    limits: Limits
+    row: Row
+    table: tuple[Row, ...]
+    schedule: Schedule
+    layout: Layout
+    candidates: tuple[Candidate, ...]
+    epoch_bytes: int
+    exponents: tuple[int, ...]
+
+    @cached_property
+    def state(self) -> ledger.StateFacts:
+        """Sizes of the state region."""
+        features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
+        channels = sum(c.channels for c in self.candidates)
+        return ledger.StateFacts(
+            self.head.classes, features, channels, self.schedule.slots, len(self.candidates)
+        )
+
+    @property
+    def arena_bytes(self) -> int:
+        """All three regions, each rounded up."""
+        return ledger.arena_bytes(self.layout.peak_bytes, self.epoch_bytes, self.state.bytes)
+
+    @property
+    def region_bytes(self) -> int:
+        """The three regions exactly: what the target's marks are compared with."""
+        return self.layout.peak_bytes + self.epoch_bytes + self.state.bytes
+
+    @cached_property
+    def digest(self) -> int:
+        """32 bits that change when network, weights, plan or state layout change."""
+        sha = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
+        for name in sorted(self.weights):
+            sha.update(name.encode())
+            sha.update(np.ascontiguousarray(self.weights[name]).tobytes())
+        return int.from_bytes(sha.digest()[:4], "little")
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as `plan.json`."""
+        return {
+            "network": self.qgraph.graph.name,
+            "classes": self.head.classes,
+            "ram_limit_bytes": self.limits.ram_bytes,
+            "alpha": self.limits.alpha,
+            "gradient_bits": self.limits.grad_bits,
+            "stack_reserved_bytes": self.limits.stack_bytes,
+            "static_reserved_bytes": ledger.STATIC_BYTES,
+            "b_mem_bytes": self.row.b_mem_bytes,
+            "b_mem_elements": self.row.b_mem_elements,
+            "planned_bytes": self.layout.peak_bytes,
+            "planned_lower_bound_bytes": self.layout.lower_bound_bytes,
+            "epoch_bytes": self.epoch_bytes,
+            "state_bytes": self.state.bytes,
+            "arena_bytes": self.arena_bytes,
+            "arena_planned_bytes": self.region_bytes,
+            "total_layers": sum(1 for n in self.qgraph.graph if n.op in ("conv2d", "depthwise")),
+            "deepest_layer": self.row.deepest,
+            "candidates": [
+                {
+                    "layer": c.layer,
+                    "channels": c.channels,
+                    "channel_weights": c.cost.weights,
+                    "channel_activations": c.cost.activations,
+                    "record_bytes": c.cost.record_bytes,
+                    "bank_offset": c.bank_offset,
+                    "worst": c.worst,
+                }
+                for c in self.candidates
+            ],
+            "table": [
+                {
+                    "k": r.layers,
+                    "planned_bytes": r.planned_bytes,
+                    "state_bytes": r.state_bytes,
+                    "left_bytes": r.left_bytes,
+                    "b_mem_bytes": r.b_mem_bytes,
+                    "m_bytes": r.m_bytes,
+                    "deepest": r.deepest,
+                }
+                for r in self.table
+            ],
+            "values": [
+                {
+                    "name": v.name,
+                    "bytes": v.bytes,
+                    "first": v.first,
+                    "last": v.last,
+                    "offset": self.layout.offsets[v.name],
+                }
+                for v in self.schedule.values
+            ],
+        }
+
+
+def slot_openers(plan: Schedule) -> tuple[Gradient, ...]:
+    """The gradients whose pass predicts an exponent: the head's, the layers' and the sums'."""
+    opened = [plan.head_gradient]
+    for step in plan.back:
+        if step.kind in ("layer", "sum") and step.dx[0] is not None:
+            opened.append(step.dx[0])
+    return tuple(opened)
+
+
+def make_plan(
+    qgraph: QGraph, weights: Weights, ranking: Ranking, head: Head, limits: Limits,
+    calibration: tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.float32]],
+) -> Plan:
+    """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, trained head.
+
+    Raises BudgetError when the memory does not suffice.
+    """
+    row, table = choose(qgraph, ranking, head.classes, limits)
+    scores = ranking.scores[: row.layers]
+    steps = schedule(qgraph, frozenset(s.layer for s in scores), head.classes, limits.grad_bits)
+    layout = lay_out(steps.values)
+    by_name = {score.layer: score for score in scores}
+    ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
+    worst, epoch_bytes = worst_selection(ordered, row.b_mem_bytes)
+    samples, labels, trained = calibration
+    gradients, errors = tensor_gradients(
+        qgraph, weights, samples[:CALIBRATION_SAMPLES], labels[:CALIBRATION_SAMPLES], trained
+    )
+    exponents = starting_exponents(gradients, errors, slot_openers(steps), steps.slots)
+    candidates = _candidates(qgraph, weights, [(s.layer, s.channels, s.cost) for s in ordered], worst)
+    return Plan(
+        qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents
+    )
+
+
+def _candidates(
+    qgraph: QGraph, weights: Weights, layers: Sequence[tuple[str, int, ChannelCost]], worst: Sequence[int]
+) -> tuple[Candidate, ...]:
+    found: list[Candidate] = []
+    channel = offset = 0
+    nodes = {node.name: node for node in qgraph.graph}
+    for (name, channels, cost), count in zip(layers, worst, strict=True):
+        weight_bytes = int(np.size(weights[f"{name}.weight"]))
+        eligible = eligible_channels(nodes[name], weights, channels)
+        found.append(
+            Candidate(
+                name, channels, cost, channel, offset, weight_bytes, tuple(bool(e) for e in eligible), count
+            )
+        )
+        channel += channels
+        offset += weight_bytes
+    return tuple(found)
+
+
+def new_head(classes: int) -> Head:
+    """A head that starts at zero."""
+    return Head(classes, None, None)
+
+
+def kept_head(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:
+    """The pretrained classifier, (classes, features) and (classes,), as the head's start."""
+    steps = np.clip(np.round(weight * 2.0**HEAD_WEIGHT_BITS), -32768, 32767).astype(np.int16)
+    return Head(len(bias), steps, np.round(bias * 2.0**16).astype(np.int32))

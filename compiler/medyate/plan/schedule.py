@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of one training pass, forward then backward, and the values that they need.
+
+Backward mirrors forward. A gradient lives in a buffer whose elements share one exponent (its slot) and
+carries a static factor: dL/dq = stored * 2^exponent * factor. Sums, pools and shortcuts only change the
+factor; a layer's own pass starts a new slot with factor 1. Gradients of one tensor from several readers
+meet in the pass of the reader that runs last, as joins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from medyate import ledger
+from medyate.ir import Node, QGraph, elements
+from medyate.ops.shortcut import Shortcut
+from medyate.plan.layout import Value
+
+HEAD_WEIGHT_BITS = 12
+"""The head's int16 weights are steps of 2^-12: a range of 8."""
+
+WEIGHTED = ("conv2d", "depthwise")
+MASKED = (*WEIGHTED, "add")
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """A gradient's buffer."""
+
+    name: str
+    tensor: str
+    slot: int
+    factor: float
+    storage: str
+    """Name of the planned value that holds it; an alias shares another gradient's."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackStep:
+    """One line of the backward pass."""
+
+    node: str
+    kind: str
+    """'layer', 'add', 'pool', 'shortcut' or 'sum'."""
+    dy: Gradient | None
+    dx: tuple[Gradient | None, ...]
+    joins: tuple[Gradient, ...]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything in order; step numbers index forward, head and backward lines."""
+
+    steps: int
+    back: tuple[BackStep, ...]
+    head_gradient: Gradient
+    slots: int
+    values: tuple[Value, ...]
+    orders: Mapping[str, int]
+    """Position of each node from the input; layers and masks above the deepest candidate take part."""
+
+
+@dataclass
+class _Live:
+    """First and last step of a value while the schedule is being built."""
+
+    bytes: int
+    first: int
+    last: int
+    align: int = 4
+
+
+@dataclass
+class _Builder:
+    qgraph: QGraph
+    candidates: frozenset[str]
+    grad_bits: int
+    live: dict[str, _Live] = field(default_factory=dict)
+    back: list[BackStep] = field(default_factory=list)
+    slots: int = 0
+    step: int = 0
+    pending: dict[str, list[Gradient]] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.graph = self.qgraph.graph
+        self.orders = {node.name: i for i, node in enumerate(self.graph)}
+        depths = [self.orders[name] for name in self.candidates]
+        self.deepest = min(depths) if depths else len(self.orders)
+
+    def use(self, name: str, last: int | None = None) -> None:
+        entry = self.live[name]
+        entry.last = max(entry.last, self.step if last is None else last)
+
+    def make(self, name: str, count: int, alignment: int = 4) -> None:
+        self.live[name] = _Live(count, self.step, self.step, alignment)
+
+    def gradient(self, tensor: str, slot: int | None, factor: float, storage: str | None = None) -> Gradient:
+        name = f"d_{tensor}"
+        while any(name == known for known in self.names):
+            name += "_"
+        self.names.add(name)
+        if slot is None:
+            slot = self.slots
+            self.slots += 1
+        if storage is None:
+            storage = name
+            self.make(storage, ledger.gradient_bytes(self.graph.shapes[tensor], self.grad_bits))
+        return Gradient(name, tensor, slot, factor, storage)
+
+    names: set[str] = field(default_factory=set)
+
+    def forward(self) -> None:
+        shapes = self.graph.shapes
+        self.make(self.graph.input, ledger.tensor_bytes(shapes[self.graph.input]))
+        for node in self.graph:
+            self.make(node.output, ledger.tensor_bytes(shapes[node.output]))
+            for name in node.inputs:
+                self.use(name)
+            if node.name in self.candidates:
+                self.make(f"{node.name}/row", ledger.correction_bytes(shapes[node.output]))
+            if self.has_mask(node):
+                self.make(f"{node.name}/mask", ledger.mask_bytes(shapes[node.output]))
+            self.step += 1
+
+    def has_mask(self, node: Node) -> bool:
+        return node.op in MASKED and self.orders[node.name] >= self.deepest
+
+    def head(self, classes: int) -> Gradient:
+        features = self.graph.output
+        self.use(features)
+        self.make("logits", 4 * classes)
+        self.make("dlogits", 2 * classes)
+        gradient = self.gradient(features, None, head_factor(self.qgraph)[0])
+        self.make("head/acc", 4 * self.graph.shapes[features][2])
+        self.step += 1
+        return gradient
+
+    def backward(self, start: Gradient) -> None:
+        self.pending = {self.graph.output: [start]}
+        self.waiting = {name: len(nodes) for name, nodes in self.graph.consumers.items()}
+        self.waiting[self.graph.output] = 0
+        for node in reversed(self.graph.nodes):
+            if self.orders[node.name] < self.deepest:
+                break
+            gradients = self.pending.pop(node.output, [])
+            if not gradients:
+                continue
+            assert len(gradients) == 1
+            self.back_node(node, gradients[0])
+
+    def wants(self, tensor: str) -> bool:
+        producer = self.graph.producer.get(tensor)
+        return producer is not None and self.orders[producer.name] >= self.deepest
+
+    def back_node(self, node: Node, dy: Gradient) -> None:
+        self.use(dy.storage)
+        if self.has_mask(node):
+            self.use(f"{node.name}/mask")
+        if node.op in WEIGHTED:
+            self.back_layer(node, dy)
+        elif node.op == "add":
+            self.back_add(node, dy)
+        else:
+            self.back_move(node, dy)
+        self.step += 1
+
+    def arrive(self, tensor: str, count: int = 1) -> bool:
+        """Counts a reader of `tensor` as done; True when it was the last."""
+        self.waiting[tensor] -= count
+        return self.waiting[tensor] == 0
+
+    def back_layer(self, node: Node, dy: Gradient) -> None:
+        shapes = self.graph.shapes
+        source = node.inputs[0]
+        scratch = ledger.backward_bytes(
+            shapes[source], shapes[node.output], self.grad_bits, candidate=node.name in self.candidates
+        )
+        self.make(f"{node.name}/back", scratch, 8)
+        last = self.arrive(source)
+        dx: Gradient | None = None
+        joins: tuple[Gradient, ...] = ()
+        if self.wants(source):
+            if last:
+                joins = tuple(self.pending.pop(source, ()))
+                for join in joins:
+                    self.use(join.storage)
+            dx = self.gradient(source, None, 1.0)
+            self.pending.setdefault(source, []).append(dx)
+        self.back.append(BackStep(node.name, "layer", dy, (dx,), joins))
+
+    def back_add(self, node: Node, dy: Gradient) -> None:
+        quant = self.qgraph.quant
+        output = quant[node.output].scale
+        branches = list(node.inputs)
+        finished = [self.arrive(name) for name in branches]
+        results: list[Gradient | None] = []
+        kept = any(self.wants(n) and not self.exclusive(n) for n in branches)
+        for name, _ in zip(branches, finished, strict=True):
+            if not self.wants(name):
+                results.append(None)
+                continue
+            factor = dy.factor * quant[name].scale / output
+            if not self.exclusive(name):  # read again by the reader that runs last
+                self.pending.setdefault(name, []).append(
+                    self.gradient(name, dy.slot, factor, dy.storage)
+                )
+                results.append(None)
+            elif kept:
+                copy = self.gradient(name, dy.slot, factor)
+                self.pending[name] = [copy]
+                results.append(copy)
+            else:
+                kept = True  # the buffer itself goes to this branch, a copy to the other
+                alias = self.gradient(name, dy.slot, factor, dy.storage)
+                self.pending[name] = [alias]
+                results.append(alias)
+        # Copies are made before any reader masks the buffer in place: both happen in this one step.
+        self.back.append(BackStep(node.name, "add", dy, tuple(results), ()))
+        self.sum_where_done(node, [n for n, done in zip(branches, finished, strict=True) if done])
+
+    def exclusive(self, tensor: str) -> bool:
+        return len(self.graph.consumers[tensor]) == 1
+
+    def back_move(self, node: Node, dy: Gradient) -> None:
+        source = node.inputs[0]
+        last = self.arrive(source)
+        if not self.wants(source):
+            return
+        quant = self.qgraph.quant
+        ratio = quant[source].scale / quant[node.output].scale
+        if not isinstance(node.attrs, Shortcut):
+            kernel = node.attrs.kernel  # type: ignore[attr-defined]
+            ratio /= kernel[0] * kernel[1]
+        dx = self.gradient(source, dy.slot, dy.factor * ratio)
+        kind = "shortcut" if isinstance(node.attrs, Shortcut) else "pool"
+        self.back.append(BackStep(node.name, kind, dy, (dx,), ()))
+        self.pending.setdefault(source, []).append(dx)
+        if last:
+            self.sum_where_done(node, [source])
+
+    def sum_where_done(self, node: Node, tensors: Sequence[str]) -> None:
+        """Where no layer's pass is left to join several gradients of a tensor, a step of its own."""
+        for tensor in dict.fromkeys(tensors):
+            gradients = self.pending.get(tensor, [])
+            if len(gradients) < 2:
+                continue
+            self.step += 1
+            for gradient in gradients:
+                self.use(gradient.storage)
+            channels = self.graph.shapes[tensor][2]
+            self.make(f"{node.name}/sum/{tensor}", 4 * channels)
+            dx = self.gradient(tensor, None, 1.0)
+            self.pending[tensor] = [dx]
+            self.back.append(BackStep(node.name, "sum", None, (dx,), tuple(gradients)))
+
+
+def head_factor(qgraph: QGraph) -> tuple[float, int]:
+    """(static factor, 2-exponent) of the features' gradient as the head's pass leaves it.
+
+    dL/dq = sum over o of w_q d_q * s_x * s_w * 2^-15, and the pass halves the sums to fit 32 bits.
+    """
+    scale = qgraph.quant[qgraph.graph.output].scale
+    factor, exponent = math.frexp(scale)
+    return factor, exponent - HEAD_WEIGHT_BITS - 15 + 1
+
+
+def schedule(qgraph: QGraph, candidates: frozenset[str], classes: int, grad_bits: int) -> Schedule:
+    """The steps and values for a set of candidate layers."""
+    builder = _Builder(qgraph, candidates, grad_bits)
+    builder.forward()
+    start = builder.head(classes)
+    builder.backward(start)
+    builder.use("logits")  # the host may read them after the step
+    values = tuple(
+        Value(name, entry.bytes, entry.first, entry.last, entry.align)
+        for name, entry in builder.live.items()
+    )
+    return Schedule(builder.step, tuple(builder.back), start, builder.slots, values, builder.orders)
+
+
+def input_elements(qgraph: QGraph) -> int:
+    """Bytes of one sample."""
+    return elements(qgraph.graph.shapes[qgraph.graph.input])

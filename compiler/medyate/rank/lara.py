@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layer rankings from gradient norms and the ledger. Pure arithmetic.
+
+LaRa_i = ||dL/dW_i||_2 / sum_c (C_W + C_A)              MeDyate, arXiv 2510.20979, eq. 9
+TraDy_i = sum_c ||(dL/dW_i)_c||_2 / (C_W + C_A)         TraDy, arXiv 2510.19675, eq. 8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medyate.errors import ArtefactError
+from medyate.ir import Graph
+from medyate.ledger import ChannelCost
+from medyate.ops import OPS
+from medyate.rank.collect import GradientNorms
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """One trainable layer's place in the ranking."""
+
+    layer: str
+    lara: float
+    trady: float
+    channels: int
+    cost: ChannelCost
+
+    @property
+    def elements(self) -> int:
+        """M of one layer in the papers' elements: its weights and its whole input."""
+        return self.channels * self.cost.elements
+
+    @property
+    def bytes(self) -> int:
+        """The same as records in the epoch region."""
+        return self.channels * self.cost.record_bytes
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Layers by falling LaRa."""
+
+    network: str
+    task: str
+    scores: tuple[LayerScore, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Readable form; reused for other tasks."""
+        layers = [
+            {
+                "layer": s.layer,
+                "lara": s.lara,
+                "trady": s.trady,
+                "channels": s.channels,
+                "channel_weights": s.cost.weights,
+                "channel_activations": s.cost.activations,
+            }
+            for s in self.scores
+        ]
+        return {"network": self.network, "task": self.task, "layers": layers}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any], graph: Graph) -> Ranking:
+        """Reads a stored ranking. Raises ArtefactError when it is of another architecture."""
+        costs = channel_costs(graph)
+        try:
+            scores = tuple(
+                LayerScore(
+                    entry["layer"], float(entry["lara"]), float(entry["trady"]), int(entry["channels"]),
+                    ChannelCost(int(entry["channel_weights"]), int(entry["channel_activations"])),
+                )
+                for entry in content["layers"]
+            )
+            mine = {s.layer: (s.channels, s.cost) for s in scores}
+            ranking = Ranking(str(content["network"]), str(content["task"]), scores)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(f"the ranking is damaged ({error}).", "Run `medyate rank` again.") from error
+        if mine != costs:
+            raise ArtefactError(
+                "the ranking was made for another architecture or input size.", "Run `medyate rank` again."
+            )
+        return ranking
+
+
+def channel_costs(graph: Graph) -> dict[str, tuple[int, ChannelCost]]:
+    """(input channels, cost of one) of every layer that can be trained."""
+    costs = {}
+    for node in graph:
+        cost = OPS[node.op].channel_cost
+        if cost is not None:
+            inputs = graph.input_shapes(node)
+            costs[node.name] = (inputs[0][2], cost(node.attrs, inputs))
+    return costs
+
+
+def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms]) -> Ranking:
+    """Orders the layers by LaRa; equal scores keep the network's order."""
+    scores = [
+        LayerScore(
+            name,
+            norms[name].layer / (channels * cost.elements),
+            norms[name].channels / cost.elements,
+            channels,
+            cost,
+        )
+        for name, (channels, cost) in channel_costs(graph).items()
+    ]
+    return Ranking(graph.name, task, tuple(sorted(scores, key=lambda score: -score.lara)))

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device's commands as methods. Formats: SPEC.md, section 4."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.errors import LinkError
+from medyate.quantize.scheme import mantissa15
+from medyate.run.link import DATA_BYTES, Link
+
+(HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT) = range(1, 14)
+LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS = range(6)
+NO_LABEL = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What the target says of itself."""
+
+    abi: int
+    digest: int
+    input_bytes: int
+    classes: int
+    channels: int
+    candidates: int
+    instructions_per_tick: int
+    gradient_bits: int
+    flash_bytes: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where the training stands."""
+
+    generation: int
+    epochs: int
+    steps: int
+    epoch_step: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one sample gave; loss in nats."""
+
+    loss: float
+    prediction: int
+    instructions: int
+    saturations: int
+
+
+@dataclass(frozen=True)
+class Digests:
+    """CRC-32 of losses and logits, selections, deltas, state, flash banks."""
+
+    losses: int
+    selections: int
+    deltas: int
+    state: int
+    flash: int
+
+    def __str__(self) -> str:
+        return "-".join(f"{v:08x}" for v in (self.losses, self.selections, self.deltas, self.state, self.flash))
+
+
+@dataclass(frozen=True)
+class Marks:
+    """High-water marks of the regions, stack and static bytes."""
+
+    planned: int
+    epoch: int
+    state: int
+    stack: int
+    static: int
+    link: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """Hyper-parameters of one training."""
+
+    rate: float
+    epochs: int
+    epoch_samples: int
+    schedule: str = "cosine"
+    warmup_epochs: float = 1.0
+    seed: int = 0
+    head_only: bool = False
+    flip: bool = False
+    fresh: bool = True
+
+    def fields(self, pattern: int) -> bytes:
+        """The BEGIN request."""
+        mult, exponent = mantissa15(self.rate)
+        total = self.epochs * self.epoch_samples
+        warmup = math.floor(self.warmup_epochs * self.epoch_samples) if self.epochs > 1 else 0
+        flags = self.head_only | self.flip << 1 | self.fresh << 2
+        return struct.pack(
+            "<IIiIIIBB", self.seed & 0xFFFFFFFF, mult, exponent, int(self.schedule == "cosine"), warmup, total,
+            flags, pattern,
+        )
+
+
+class Session:
+    """A connected target."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.hello = Hello(*struct.unpack("<9I", link.request(HELLO)))
+
+    def begin(self, training: Training, pattern: int = 0xA5) -> Position:
+        """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
+        return Position(*struct.unpack("<4I", self.link.request(BEGIN, training.fields(pattern))))
+
+    def _send(self, sample: NDArray[np.int8]) -> None:
+        data = sample.tobytes()
+        if len(data) != self.hello.input_bytes:
+            raise LinkError(
+                f"a sample of {len(data)} B was given to a model that takes {self.hello.input_bytes} B.",
+                "Use the data that the model was compiled for.",
+            )
+        for offset in range(0, len(data), DATA_BYTES):
+            self.link.request(DATA, struct.pack("<I", offset) + data[offset : offset + DATA_BYTES])
+
+    def _result(self, reply: bytes) -> Result:
+        loss, prediction, ticks, saturations = struct.unpack("<4I", reply)
+        return Result(loss / 65536, prediction, ticks * self.hello.instructions_per_tick, saturations)
+
+    def train(self, sample: NDArray[np.int8], label: int) -> Result:
+        """One training step."""
+        self._send(sample)
+        return self._result(self.link.request(TRAIN, struct.pack("<H", label)))
+
+    def infer(self, sample: NDArray[np.int8], label: int = NO_LABEL) -> Result:
+        """One inference."""
+        self._send(sample)
+        return self._result(self.link.request(INFER, struct.pack("<H", label)))
+
+    def commit(self) -> Position:
+        """Ends the epoch."""
+        return Position(*struct.unpack("<4I", self.link.request(COMMIT)))
+
+    def read(self, kind: int) -> bytes:
+        """One of the device's arrays."""
+        data = b""
+        while True:
+            part = self.link.request(READ, struct.pack("<BI", kind, len(data)))
+            if not part:
+                return data
+            data += part
+
+    def logits(self) -> NDArray[np.int32]:
+        """Logits of the last sample, Q16."""
+        return np.frombuffer(self.read(LOGITS), np.int32)
+
+    def norms(self) -> NDArray[np.uint32]:
+        """N of every candidate channel."""
+        return np.frombuffer(self.read(NORMS), np.uint32)
+
+    def selection(self) -> NDArray[np.bool_]:
+        """Which candidate channels this epoch trains."""
+        bits = np.unpackbits(np.frombuffer(self.read(SELECTION), np.uint8), bitorder="little")
+        return bits[: self.hello.channels].astype(bool)
+
+    def digests(self) -> Digests:
+        """Digests of what was done and of what is held."""
+        return Digests(*struct.unpack("<5I", self.link.request(DIGESTS)))
+
+    def marks(self) -> Marks:
+        """High-water marks since `begin`."""
+        return Marks(*struct.unpack("<6I", self.link.request(MARKS)))
+
+    def force(self, counts: Sequence[int]) -> None:
+        """Replaces the selection by the first counts[i] channels of each candidate layer."""
+        self.link.request(FORCE, struct.pack(f"<{len(counts)}H", *counts))
+
+    def roll_back(self) -> None:
+        """Forgets the newest generation."""
+        self.link.request(ROLL_BACK)
+
+    def reset(self) -> None:
+        """Forgets both generations."""
+        self.link.request(RESET)
+
+    def exit(self) -> None:
+        """Ends the target's program."""
+        self.link.request(EXIT)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feeds a target: evaluates, trains epoch by epoch, measures its memory, writes the run log."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.data import SCALINGS, Dataset, epoch_order
+from medyate.errors import DataError, LinkError
+from medyate.ir import Quant
+from medyate.run.link import Link
+from medyate.run.session import Marks, Session, Training
+from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
+from medyate.stages import load_compiled
+
+TIMEOUT = 120.0
+PATTERNS = (0xA5, 0x5A)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Progress of a run, for whoever shows it."""
+
+    phase: str
+    done: int
+    total: int
+    loss: float
+    accuracy: float
+
+
+Progress = Callable[[Tick], None]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model's folder and what it says."""
+
+    folder: Path
+    model: dict[str, Any]
+    plan: dict[str, Any]
+
+    @staticmethod
+    def read(folder: Path) -> Compiled:
+        """Raises ArtefactError when the folder was not compiled."""
+        return Compiled(folder, *load_compiled(folder))
+
+    @property
+    def image(self) -> Path:
+        """The program."""
+        return self.folder / str(self.model["image"])
+
+
+@contextmanager
+def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> Iterator[Session]:
+    """A session with the compiled image: 'host', 'qemu' or 'serial:PORT'."""
+    target = str(compiled.model["target"])
+    if on.startswith("serial:"):
+        opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"))
+    elif on == "host" and target == "host":
+        opened = HostProgram(compiled.image, flash)
+    elif on == "qemu" and target in MACHINES:
+        opened = QemuProgram(compiled.image, target, flash, count_instructions=count)
+    else:
+        raise LinkError(
+            f"the image was compiled for {target}, it cannot run on '{on}'.",
+            "Compile it for host, qemu-m4 or qemu-m7 and give --on host, qemu or serial:PORT.",
+        )
+    with opened as transport:
+        session = Session(Link(transport, TIMEOUT))
+        if session.hello.digest != compiled.model["digest"]:
+            raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
+        yield session
+        session.exit()
+
+
+def int8_samples(compiled: Compiled, dataset: Dataset) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Training and test samples as the device takes them. Raises DataError when they do not fit."""
+    dataset.check(tuple(compiled.model["input_shape"]))
+    if len(dataset.classes) != len(compiled.model["classes"]):
+        raise DataError(
+            f"'{dataset.name}' has {len(dataset.classes)} classes, the model {len(compiled.model['classes'])}.",
+            "Run with the data that the model was compiled for.",
+        )
+    scaling = SCALINGS[compiled.model["pixels"]]
+    quant = Quant(*compiled.model["input"])
+    return scaling.int8(dataset.x_train, quant), scaling.int8(dataset.x_test, quant)
+
+
+def evaluate(
+    session: Session, samples: NDArray[np.int8], labels: NDArray[np.int64], phase: str, progress: Progress
+) -> float:
+    """Share of right predictions over all samples, by the device's own inference."""
+    right = 0
+    for i, (sample, label) in enumerate(zip(samples, labels, strict=True)):
+        right += session.infer(sample).prediction == int(label)
+        progress(Tick(phase, i + 1, len(samples), 0.0, right / (i + 1)))
+    return right / len(samples)
+
+
+def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
+    """Memory marks from two paint patterns, with the selections that need most.
+
+    A byte that happens to equal one pattern differs from the other. Two selections are forced: the
+    one that fills the epoch region, and one that reaches the deepest candidate layer.
+    """
+    worst = [c["worst"] for c in compiled.plan["candidates"]]
+    deep = [1 if i == 0 else 0 for i in range(len(worst))]
+    seen: list[Marks] = []
+    with tempfile.TemporaryDirectory(prefix="medyate-") as folder:
+        for pattern in PATTERNS:
+            flash = Path(folder) / f"{pattern}.bin"
+            with connect(compiled, on, flash) as session:
+                session.begin(Training(0.01, 1, 2, "constant"), pattern)
+                for counts in (worst, deep):
+                    session.force(counts)
+                    session.train(sample, 0)
+                session.infer(sample, 0)
+                session.commit()
+                seen.append(session.marks())
+    first, second = seen
+    return Marks(
+        max(first.planned, second.planned),
+        max(first.epoch, second.epoch),
+        max(first.state, second.state),
+        max(first.stack, second.stack),
+        first.static,
+        first.link,
+    )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user chose for `run`."""
+
+    on: str
+    training: Training
+    flash: Path
+    limit: int | None = None
+    evaluate_each: bool = True
+    measure: bool = True
+    count: bool = True
+
+
+def epoch_samples(dataset: Dataset, limit: int | None) -> int:
+    """Training samples of one epoch."""
+    return min(limit or len(dataset.x_train), len(dataset.x_train))
+
+
+def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Progress) -> dict[str, Any]:
+    """Trains and evaluates; returns the run log."""
+    x_train, x_test = int8_samples(compiled, dataset)
+    training = options.training
+    epochs: list[dict[str, Any]] = []
+    instructions: list[int] = []
+    with connect(compiled, options.on, options.flash, count=options.count) as session:
+        position = session.begin(training)
+        before = evaluate(session, x_test, dataset.y_test, "before", progress)
+        first_epoch = position.epochs
+        accuracy = before
+        for epoch in range(first_epoch, training.epochs):
+            log = _train_epoch(session, x_train, dataset.y_train, training, epoch, instructions, progress)
+            if options.evaluate_each or epoch == training.epochs - 1:
+                accuracy = evaluate(session, x_test, dataset.y_test, f"test {epoch + 1}", progress)
+                log["accuracy"] = accuracy
+            epochs.append(log)
+        digests = session.digests()
+    log = _log(compiled, options, before, accuracy, epochs)
+    log["digest"] = str(digests)
+    log["instructions_per_step"] = round(statistics.mean(instructions)) if any(instructions) else None
+    log["instructions_per_step_max"] = max(instructions, default=0) or None
+    if options.measure:
+        log.update(_memory(compiled, measure(compiled, options.on, x_train[0])))
+    return log
+
+
+def _train_epoch(
+    session: Session, samples: NDArray[np.int8], labels: NDArray[np.int64], training: Training, epoch: int,
+    instructions: list[int], progress: Progress,
+) -> dict[str, Any]:
+    order = epoch_order(training.seed, epoch, len(samples))[: training.epoch_samples]
+    selection = np.zeros(0, bool) if training.head_only else session.selection()
+    loss, right, saturations = 0.0, 0, 0
+    for i, index in enumerate(order):
+        result = session.train(samples[index], int(labels[index]))
+        loss += result.loss
+        right += result.prediction == int(labels[index])
+        saturations = result.saturations
+        instructions.append(result.instructions)
+        name = f"epoch {epoch + 1}/{training.epochs}"
+        progress(Tick(name, i + 1, len(order), loss / (i + 1), right / (i + 1)))
+    session.commit()
+    return {
+        "epoch": epoch + 1,
+        "loss": loss / len(order),
+        "train_accuracy": right / len(order),
+        "saturations": saturations,
+        "selected": [int(c) for c in np.flatnonzero(selection)],
+    }
+
+
+def _log(
+    compiled: Compiled, options: RunOptions, before: float, after: float, epochs: list[dict[str, Any]]
+) -> dict[str, Any]:
+    plan, training = compiled.plan, options.training
+    return {
+        "network": plan["network"],
+        "data": compiled.model["data"],
+        "target": compiled.model["target"],
+        "on": options.on,
+        "seed": training.seed,
+        "rate": training.rate,
+        "schedule": training.schedule,
+        "head_only": training.head_only,
+        "epoch_samples": training.epoch_samples,
+        "accuracy_before": before,
+        "accuracy_after": after,
+        "ram_limit_bytes": plan["ram_limit_bytes"],
+        "arena_planned_bytes": plan["arena_planned_bytes"],
+        "b_mem_bytes": plan["b_mem_bytes"],
+        "b_mem_elements": plan["b_mem_elements"],
+        "candidate_layers": len(plan["candidates"]),
+        "total_layers": plan["total_layers"],
+        "epochs": len(epochs),
+        "history": epochs,
+    }
+
+
+def _memory(compiled: Compiled, marks: Marks) -> dict[str, Any]:
+    """The one honest number: .data + .bss (arena and link included) + deepest stack."""
+    used = marks.static + marks.stack if marks.static else compiled.plan["arena_bytes"]
+    return {
+        "arena_measured_bytes": marks.planned + marks.epoch + marks.state,
+        "planned_mark_bytes": marks.planned,
+        "epoch_mark_bytes": marks.epoch,
+        "state_mark_bytes": marks.state,
+        "stack_bytes": marks.stack,
+        "static_bytes": marks.static,
+        "link_bytes": marks.link,
+        "ram_used_bytes": used,
+    }

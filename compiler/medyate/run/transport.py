@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs to talk to: the host build over a pipe, QEMU over named pipes, a board over a serial port."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from medyate.build.compile import APT, require
+from medyate.errors import LinkError, ToolchainError
+
+MACHINES = {"qemu-m4": "mps2-an386", "qemu-m7": "mps2-an500"}
+EXIT_SECONDS = 10
+
+
+class _Pipes:
+    """Reads and writes two file descriptors of a child process."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.input = -1
+        self.output = -1
+
+    def __enter__(self) -> _Pipes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        """Sends all bytes."""
+        try:
+            while data:
+                data = data[os.write(self.input, data) :]
+        except (BrokenPipeError, OSError) as error:
+            raise self._gone() from error
+
+    def read(self, timeout: float) -> bytes:
+        """What has arrived."""
+        ready, _, _ = select.select([self.output], [], [], timeout)
+        if not ready:
+            return b""
+        data = os.read(self.output, 4096)
+        if not data:
+            raise self._gone()
+        return data
+
+    def _gone(self) -> LinkError:
+        status: int | None = None
+        if self.process is not None:
+            try:
+                status = self.process.wait(EXIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                status = None
+        return LinkError(
+            f"the target's program ended (status {status}).", "Run it again; its flash keeps the last commit."
+        )
+
+    def close(self) -> None:
+        """Closes the link and waits for the program."""
+        for descriptor in (self.input, self.output):
+            if descriptor >= 0:
+                try:
+                    os.close(descriptor)
+                except OSError:
+                    pass  # already closed with the process
+        self.input = self.output = -1
+        if self.process is not None:
+            try:
+                self.process.wait(EXIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class HostProgram(_Pipes):
+    """The native build."""
+
+    def __init__(self, program: Path, flash: Path) -> None:
+        super().__init__()
+        environment = {**os.environ, "MDY_FLASH_FILE": str(flash)}
+        try:
+            self.process = subprocess.Popen(
+                [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
+            )
+        except OSError as error:
+            raise ToolchainError(
+                f"'{program}' cannot be started: {error.strerror}.", "Run `medyate compile` again."
+            ) from error
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.input = os.dup(self.process.stdin.fileno())
+        self.output = os.dup(self.process.stdout.fileno())
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class QemuProgram(_Pipes):
+    """An emulated board; its link is a pair of named pipes, its flash a file."""
+
+    def __init__(self, image: Path, target: str, flash: Path, *, count_instructions: bool) -> None:
+        super().__init__()
+        qemu = require("qemu-system-arm", APT)
+        self._folder = tempfile.TemporaryDirectory(prefix="medyate-")
+        folder = Path(self._folder.name)
+        self._flash = flash
+        if flash.exists():
+            shutil.copyfile(flash, folder / "flash.bin")
+        os.mkfifo(folder / "link.in")
+        os.mkfifo(folder / "link.out")
+        command = [qemu, "-M", MACHINES[target], "-display", "none", "-monitor", "none", "-serial", "none"]
+        if count_instructions:
+            command += ["-icount", "shift=0"]
+        command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(image.resolve())]
+        # Both ends are opened for reading and writing, so that neither open waits for the other.
+        keep_in = os.open(folder / "link.in", os.O_RDWR)
+        keep_out = os.open(folder / "link.out", os.O_RDWR)
+        self.input = os.open(folder / "link.in", os.O_WRONLY)
+        self.output = os.open(folder / "link.out", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(self.output, True)
+        self._errors = (folder / "qemu.log").open("wb")
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors
+        )
+        self._keep = [keep_in, keep_out]
+
+    def read(self, timeout: float) -> bytes:
+        """What has arrived; a dead emulator is noticed while waiting."""
+        waited = 0.0
+        while waited < timeout:
+            ready, _, _ = select.select([self.output], [], [], min(1.0, timeout - waited))
+            if ready:
+                return os.read(self.output, 4096)
+            assert self.process is not None
+            if self.process.poll() is not None:
+                log = (Path(self._folder.name) / "qemu.log").read_text(errors="replace").strip()
+                raise LinkError(
+                    f"QEMU ended with status {self.process.returncode} {log[-200:]}".strip() + ".",
+                    "64 + n is exception n on the target; 67 a stack overflow or fault.",
+                )
+            waited += 1.0
+        return b""
+
+    def close(self) -> None:
+        """Ends the emulator and keeps the flash file."""
+        for descriptor in self._keep:
+            os.close(descriptor)
+        self._keep = []
+        super().close()
+        self._errors.close()
+        made = Path(self._folder.name) / "flash.bin"
+        if made.exists():
+            self._flash.parent.mkdir(parents=True, exist_ok=True)
+            beside = self._flash.with_suffix(".new")
+            shutil.copyfile(made, beside)
+            os.replace(beside, self._flash)
+        self._folder.cleanup()
+
+
+class SerialPort:
+    """A board on a serial port."""
+
+    def __init__(self, port: str, baud: int = 115200) -> None:
+        import serial
+
+        try:
+            self._port = serial.Serial(port, baud, timeout=1.0)
+        except (serial.SerialException, OSError) as error:
+            raise LinkError(f"'{port}' cannot be opened: {error}.", "Check the port's name and rights.") from error
+
+    def __enter__(self) -> SerialPort:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        """Sends all bytes."""
+        self._port.write(data)
+
+    def read(self, timeout: float) -> bytes:
+        """What has arrived."""
+        self._port.timeout = timeout
+        first: bytes = self._port.read(1)
+        return first + self._port.read(self._port.in_waiting)
+
+    def close(self) -> None:
+        """Closes the port."""
+        self._port.close()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The channel sampler of runtime_c/src/sampler.c, draw for draw.
+
+Channels are drawn one after the other without replacement, each with probability N / sum(N) over the
+channels that are not yet taken and whose record still fits, until none fits.
+Source: MeDyate, arXiv 2510.20979, algorithm 1; DESIGN.md, section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medyate import rng
+
+
+def draw_selection(
+    norms: Sequence[int], costs: Sequence[int], budget: int, seed: int, epoch: int
+) -> tuple[int, ...]:
+    """Indices of the selected channels, ascending.
+
+    `norms` and `costs` have one entry per candidate channel; a norm of 0 excludes the channel.
+    """
+    key = rng.key(seed, rng.SAMPLER, epoch, 0)
+    weight = np.array(norms, np.uint64).astype(object)
+    cost = np.array(costs, np.int64)
+    taken = np.zeros(len(weight), bool)
+    left = budget
+    draw = 0
+    while True:
+        open_ = np.flatnonzero(~taken & (cost <= left))
+        totals = np.cumsum(weight[open_]) if len(open_) else np.array([], object)
+        total = int(totals[-1]) if len(totals) else 0
+        if total == 0:
+            return tuple(int(i) for i in np.flatnonzero(taken))
+        random = rng.draw(key, 2 * draw) << 32 | rng.draw(key, 2 * draw + 1)
+        point = random * total >> 64
+        chosen = open_[int(np.searchsorted(totals, point, side="right"))]
+        taken[chosen] = True
+        left -= int(cost[chosen])
+        draw += 1
+
+
+def observe(norms: Sequence[int], seen: dict[int, int], *, first_epoch: bool) -> list[int]:
+    """N after an epoch: what was seen, and after the first epoch the largest for all others."""
+    largest = max([1, *seen.values()])
+    others = [largest if first_epoch and norm != 0 else norm for norm in norms]
+    return [max(1, seen[i]) if i in seen else norm for i, norm in enumerate(others)]

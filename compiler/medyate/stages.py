@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline: import, normalise, quantise, rank, plan, emit, build; each stage leaves its artefact.
+
+    01_import.json .npz      the graph as it came
+    02_normalised.json .npz  batch norms folded, activations fused, classifier cut off
+    03_quantised.json .npz   scales, zero points, int8 weights, int32 biases
+    04_ranking.json          LaRa and TraDy scores
+    05_plan.json             bytes by region, candidates, offsets
+    project/                 C sources and build files
+    model.json               what `run` needs to know
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate import artefact, frontends
+from medyate.build.compile import Image, build
+from medyate.build.project import write_project
+from medyate.data import SCALINGS, Dataset, epoch_order
+from medyate.errors import ArtefactError, DataError
+from medyate.ir import Graph, QGraph, Weights
+from medyate.passes.pipeline import Normalised, normalise
+from medyate.plan.budget import Limits
+from medyate.plan.plan import Head, Plan, kept_head, make_plan, new_head
+from medyate.quantize.apply import input_quant, quantize
+from medyate.rank.collect import collect
+from medyate.rank.lara import Ranking, rank
+
+CALIBRATION = 256
+"""Training samples whose ranges set the scales."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A progress sink for callers that show none."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose for `compile`."""
+
+    target: str
+    limits: Limits
+    pixels: str = "signed"
+    head: str = "new"
+    rank_epochs: int = 3
+    ranking: Path | None = None
+    builder: str = "platformio"
+    seed: int = 0
+
+
+def graph_to_json(graph: Graph, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A graph as readable JSON."""
+    return {
+        "name": graph.name,
+        "input": graph.input,
+        "output": graph.output,
+        "tensors": {name: list(shape) for name, shape in graph.tensors},
+        "nodes": [
+            {
+                "name": node.name,
+                "op": node.op,
+                "inputs": list(node.inputs),
+                "output": node.output,
+                "attributes": {k: _plain(v) for k, v in dataclasses.asdict(node.attrs).items()},
+            }
+            for node in graph
+        ],
+        **(extra or {}),
+    }
+
+
+def _plain(value: object) -> object:
+    """JSON has no infinity; it is written as a string."""
+    if isinstance(value, float) and value in (float("inf"), -float("inf")):
+        return str(value)
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
+    artefact.write_json(out / f"{name}.json", content)
+    artefact.write_arrays(out / f"{name}.npz", weights)
+
+
+def prepare(model: Path, dataset: Dataset, pixels: str) -> tuple[Normalised, QGraph, Weights, NDArray[np.float32]]:
+    """Import, normalise and quantise; the last value is the real training samples."""
+    graph, weights = frontends.load(model)
+    normal = normalise(graph, weights)
+    dataset.check(normal.graph.shapes[normal.graph.input])
+    real = SCALINGS[pixels].real(dataset.x_train)
+    order = epoch_order(0, 0, len(real))[:CALIBRATION]
+    qgraph, integers = quantize(normal.graph, normal.weights, real[order])
+    return normal, qgraph, integers, real
+
+
+def make_ranking(
+    normal: Normalised, dataset: Dataset, real: NDArray[np.float32], options: Options, progress: Progress
+) -> tuple[Ranking, NDArray[np.float32]]:
+    """(ranking, head of the preliminary fine-tuning); a stored ranking is reused."""
+    reuse = options.ranking is not None
+    collected = collect(
+        normal.graph, normal.weights, real, dataset.y_train,
+        classes=len(dataset.classes), epochs=1 if reuse else options.rank_epochs, seed=options.seed,
+        progress=lambda done, total: progress("rank", done, total),
+    )
+    if options.ranking is not None:
+        stored = Ranking.from_json(artefact.read_json(options.ranking), normal.graph)
+        return stored, collected.head_weight
+    return rank(normal.graph, dataset.name, collected.norms), collected.head_weight
+
+
+def make_head(normal: Normalised, dataset: Dataset, choice: str) -> Head:
+    """A head of zeros, or the pretrained classifier. Raises DataError when its classes do not fit."""
+    classes = len(dataset.classes)
+    if choice == "new":
+        return new_head(classes)
+    if len(normal.head_bias) != classes:
+        raise DataError(
+            f"the pretrained classifier has {len(normal.head_bias)} classes, '{dataset.name}' has {classes}.",
+            "Use --head new.",
+        )
+    return kept_head(normal.head_weight, normal.head_bias)
+
+
+def plan_model(model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress) -> Plan:
+    """All stages up to the plan; artefacts go to `out` if given."""
+    progress("import", 0, 1)
+    normal, qgraph, integers, real = prepare(model, dataset, options.pixels)
+    ranking, trained = make_ranking(normal, dataset, real, options, progress)
+    quant = input_quant(qgraph)
+    samples = SCALINGS[options.pixels].int8(dataset.x_train, quant)
+    order = epoch_order(1, 0, len(samples))
+    calibration = (samples[order], dataset.y_train[order], trained)
+    head = make_head(normal, dataset, options.head)
+    progress("plan", 0, 1)
+    plan = make_plan(qgraph, integers, ranking, head, options.limits, calibration)
+    if out is not None:
+        graph, weights = frontends.load(model)
+        _write(out, "01_import", graph_to_json(graph), weights)
+        kept = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
+        _write(out, "02_normalised", graph_to_json(normal.graph), kept)
+        quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
+        _write(out, "03_quantised", graph_to_json(qgraph.graph, {"quant": quants}), integers)
+        artefact.write_json(out / "04_ranking.json", ranking.to_json())
+        artefact.write_json(out / "05_plan.json", plan.to_json())
+    return plan
+
+
+def compile_model(
+    model: Path, dataset: Dataset, options: Options, out: Path, progress: Progress = silent
+) -> tuple[Plan, Image]:
+    """All stages up to a built image in `out`."""
+    plan = plan_model(model, dataset, options, out, progress)
+    progress("build", 0, 1)
+    project = out / "project"
+    write_project(plan, project)
+    image = build(plan, project, options.target, options.builder)
+    quant = input_quant(plan.qgraph)
+    artefact.write_json(
+        out / "model.json",
+        {
+            "network": plan.qgraph.graph.name,
+            "digest": plan.digest,
+            "target": options.target,
+            "image": str(image.path.relative_to(out)),
+            "static_bytes": image.static_bytes,
+            "flash_bytes": image.flash_bytes,
+            "pixels": options.pixels,
+            "input": [quant.scale, quant.zero],
+            "input_shape": list(plan.qgraph.graph.shapes[plan.qgraph.graph.input]),
+            "classes": list(dataset.classes),
+            "data": dataset.name,
+        },
+    )
+    return plan, image
+
+
+def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(model.json, 05_plan.json) of a compiled model. Raises ArtefactError when something is missing."""
+    model = artefact.read_json(out / "model.json")
+    plan = artefact.read_json(out / "05_plan.json")
+    if not (out / str(model.get("image", "?"))).exists():
+        raise ArtefactError(f"'{out}' holds no built image.", "Run `medyate compile` again.")
+    return model, plan
