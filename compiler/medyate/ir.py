@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from medyate.ops.opdef import Attrs
 
 Shape = tuple[int, int, int]
+Activation = tuple[float, float] | None
+"""Range of a fused activation in real units, or None."""
+
 Weights = Mapping[str, NDArray[np.generic]]
 """Arrays by name: '<node>.weight', '<node>.bias'; read-only by convention."""
 

@@ -114,6 +114,7 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
 static mdy_status_t data(mdy_server_t *s, reader_t *r)
 {
     const uint32_t offset = get(r, 4);
+    s->input_bytes = offset == 0 ? 0 : s->input_bytes; /* the first piece starts the sample anew */
     if (r->bad || offset != s->input_bytes || r->left > input_size(s->model) - s->input_bytes) {
         return MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
     }

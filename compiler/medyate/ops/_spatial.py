@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from medyate.errors import GraphError
-from medyate.ir import Shape
-from medyate.ops.opdef import Activation
+from medyate.ir import Activation, Shape
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]

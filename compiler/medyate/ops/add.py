@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from medyate.errors import GraphError
-from medyate.ir import Shape, elements
+from medyate.ir import Activation, Shape, elements
 from medyate.ops._spatial import activate
-from medyate.ops.opdef import Activation, Arrays, Attrs, Case, Kernel, OpDef
+from medyate.ops.opdef import Arrays, Attrs, Case, Kernel, OpDef
 from medyate.quantize.scheme import Integers
 
 

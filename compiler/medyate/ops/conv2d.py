@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medyate.ir import Shape
+from medyate.ir import Activation, Shape
 from medyate.ledger import ChannelCost
 from medyate.ops._spatial import Pads, Pair, activate, pad_nchw, window_output
-from medyate.ops.opdef import Activation, Arrays, Attrs, Case, Kernel, OpDef
+from medyate.ops.opdef import Arrays, Attrs, Case, Kernel, OpDef
 from medyate.quantize.scheme import Integers
 
 

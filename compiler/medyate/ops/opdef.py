@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from medyate.ledger import ChannelCost
     from medyate.quantize.scheme import Integers
 
-Activation = tuple[float, float] | None
-"""Range of a fused activation in real units, or None."""
-
-
 @dataclass(frozen=True)
 class Attrs:
     """Base of the attribute records; each operation has its own."""

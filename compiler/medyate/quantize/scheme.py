@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.ir import Quant
-from medyate.ops.opdef import Activation
+from medyate.ir import Activation, Quant
 
 QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
@@ -150,4 +149,4 @@ def _through(value: Any, smooth: Any, bounds: tuple[int, int]) -> Any:
     clamped = value.clamp(low, high).to(smooth.dtype)
     inside = (clamped > low) & (clamped < high)
     passing = smooth * inside
-    return clamped.detach() + passing - passing.detach()
+    return clamped.detach() + (passing - passing.detach())  # exactly the integer: the bracket is zero

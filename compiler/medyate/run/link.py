@@ -6,6 +6,7 @@ from __future__ import annotations
 import secrets
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Protocol
 
 from cobs import cobs
@@ -34,6 +35,9 @@ STATUS = {
 class Transport(Protocol):
     """Bytes to and from a target."""
 
+    buffered: bool
+    """Whether requests may be sent ahead of their replies: true of pipes, false of a UART."""
+
     def write(self, data: bytes) -> None:
         """Sends all bytes. Raises LinkError when the target is gone."""
 
@@ -53,23 +57,48 @@ class Link:
 
     def request(self, command: int, fields: bytes = b"") -> bytes:
         """The reply's fields. Raises LinkError when the target refuses or stays silent."""
-        self._sequence = self._sequence % 255 + 1
-        body = bytes([PROTOCOL, self._sequence, command, 0]) + fields
-        frame = cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+        frame = self._next_frame(command, fields)
         for _ in range(TRIES):
             self.transport.write(frame)
-            reply = self._reply(command)
+            reply = self._reply(command, self._sequence)
             if reply is not None:
-                if reply[3] != 0:
-                    reason = STATUS.get(reply[3], f"status {reply[3]}")
-                    raise LinkError(f"the target refused a request: {reason}.", "See its status in SPEC.md.")
-                return reply[4:]
-        raise LinkError(
+                return _accepted(reply)
+        raise self._silent()
+
+    def send_all(self, command: int, pieces: Sequence[bytes]) -> None:
+        """Requests without reply fields, the first of which starts anew what the others continue.
+
+        Over a buffered transport they are sent ahead; if one is lost, all are repeated.
+        """
+        if not self.transport.buffered:
+            for piece in pieces:
+                self.request(command, piece)
+            return
+        for _ in range(TRIES):
+            frames, numbers = [], []
+            for piece in pieces:
+                frames.append(self._next_frame(command, piece))
+                numbers.append(self._sequence)
+            self.transport.write(b"".join(frames))
+            replies = [self._reply(command, number) for number in numbers]
+            if all(reply is not None and reply[3] == 0 for reply in replies):
+                return
+            if all(reply is not None for reply in replies):
+                _accepted(next(reply for reply in replies if reply is not None and reply[3] != 0))
+        raise self._silent()
+
+    def _next_frame(self, command: int, fields: bytes) -> bytes:
+        self._sequence = self._sequence % 255 + 1
+        body = bytes([PROTOCOL, self._sequence, command, 0]) + fields
+        return cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+
+    def _silent(self) -> LinkError:
+        return LinkError(
             f"the target did not answer {TRIES} times within {self.timeout:g} s.",
             "Check the connection and that the image is the one just compiled.",
         )
 
-    def _reply(self, command: int) -> bytes | None:
+    def _reply(self, command: int, sequence: int) -> bytes | None:
         while True:
             frame = self._frame()
             if frame is None:
@@ -80,7 +109,7 @@ class Link:
                 continue
             if len(body) < 8 or zlib.crc32(body[:-4]) != struct.unpack("<I", body[-4:])[0]:
                 continue
-            if body[0] == PROTOCOL and body[1] == self._sequence and body[2] == command:
+            if body[0] == PROTOCOL and body[1] == sequence and body[2] == command:
                 return body[:-4]
 
     def _frame(self) -> bytes | None:
@@ -91,3 +120,11 @@ class Link:
             self._buffer += received
         frame, self._buffer = self._buffer.split(b"\0", 1)
         return frame
+
+
+def _accepted(reply: bytes) -> bytes:
+    """The fields of a reply. Raises LinkError with its status."""
+    if reply[3] != 0:
+        reason = STATUS.get(reply[3], f"status {reply[3]}")
+        raise LinkError(f"the target refused a request: {reason}.", "See its status in SPEC.md.")
+    return reply[4:]

@@ -125,8 +125,11 @@ class Session:
                 f"a sample of {len(data)} B was given to a model that takes {self.hello.input_bytes} B.",
                 "Use the data that the model was compiled for.",
             )
-        for offset in range(0, len(data), DATA_BYTES):
-            self.link.request(DATA, struct.pack("<I", offset) + data[offset : offset + DATA_BYTES])
+        pieces = [
+            struct.pack("<I", offset) + data[offset : offset + DATA_BYTES]
+            for offset in range(0, len(data), DATA_BYTES)
+        ]
+        self.link.send_all(DATA, pieces)
 
     def _result(self, reply: bytes) -> Result:
         loss, prediction, ticks, saturations = struct.unpack("<4I", reply)

@@ -21,6 +21,8 @@ EXIT_SECONDS = 10
 class _Pipes:
     """Reads and writes two file descriptors of a child process."""
 
+    buffered = True
+
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.input = -1
@@ -165,6 +167,8 @@ class QemuProgram(_Pipes):
 
 class SerialPort:
     """A board on a serial port."""
+
+    buffered = False
 
     def __init__(self, port: str, baud: int = 115200) -> None:
         import serial

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Stands in for sgd.c: notes the weight gradients of every selected channel instead of applying them. */
+#include "mdy/sgd.h"
+
+#include <math.h>
+
+/* Indexed by candidate channel, then tap, then output channel; set by the test. */
+double *mdy_recorded;
+uint32_t *mdy_recorded_start; /* per candidate layer: first element of its channel 0 */
+
+void mdy_sgd_schedule(mdy_t *m)
+{
+    m->rate_mult = 0;
+    m->rate_exponent = 0;
+}
+
+mdy_wacc_t *mdy_update_scratch(mdy_update_t *update)
+{
+    return update->scratch;
+}
+
+void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+{
+    const mdy_conv_t *p = u->layer->p;
+    const uint32_t outputs = u->layer->op->outputs_per_input ? 1u : p->out.c;
+    const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
+    const uint32_t channel = mdy_record_channel(mdy_record(u->selected, slot));
+    double *to = mdy_recorded + mdy_recorded_start[u->layer->candidate] + (channel * taps + tap) * outputs;
+    for (uint32_t i = 0; i < outputs; i++) {
+        to[i] += ldexp((double)sums[i], u->exponent);
+    }
+}

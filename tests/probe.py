@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan as a shared library that tests call: the same C, with gradients noted instead of applied."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from medyate.build.project import write_project
+from medyate.plan.plan import Plan
+from numpy.typing import NDArray
+
+HERE = Path(__file__).parent
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+
+
+class Probe:
+    """The library of one plan."""
+
+    def __init__(self, plan: Plan, folder: Path, *, record: bool, flags: tuple[str, ...] = ("-O2",)) -> None:
+        self.plan = plan
+        project = folder / "project"
+        write_project(plan, project)
+        library = folder / "libprobe.so"
+        sources = [
+            file
+            for file in sorted((project / "runtime" / "src").rglob("*.c"))
+            if file.name not in ("link.c", "serve.c") and not (record and file.name == "sgd.c")
+        ]
+        sources += [*(project / "src").glob("*.c"), HERE / "c" / "probe.c"]
+        sources += [HERE / "c" / "record_update.c"] if record else []
+        command = [os.environ.get("CC", "cc"), "-std=c11", *WARNINGS, *flags, "-shared", "-fPIC"]
+        command += [f"-DMDY_GRAD_BITS={plan.limits.grad_bits}", f"-I{project / 'src'}"]
+        command += [f"-I{project / 'runtime' / 'include'}", *map(str, sources), "-o", str(library), "-lm"]
+        subprocess.run(command, check=True)
+        self.lib = ctypes.CDLL(str(library))
+        self.lib.probe_planned.restype = ctypes.POINTER(ctypes.c_uint8)
+        if record:
+            self._allocate_record()
+
+    def _allocate_record(self) -> None:
+        starts = np.cumsum([0] + [c.channels * c.cost.weights for c in self.plan.candidates])
+        self.starts = starts.astype(np.uint32)
+        self.record = np.zeros(int(starts[-1]), np.float64)
+        for name, array in (("mdy_recorded", self.record), ("mdy_recorded_start", self.starts)):
+            pointer = ctypes.c_void_p.in_dll(self.lib, name)
+            pointer.value = array.ctypes.data
+
+    def init(self, seed: int = 0, rate_mult: int = 0, rate_exponent: int = 0) -> None:
+        """Factory state."""
+        assert self.lib.probe_init(ctypes.c_uint32(seed), rate_mult, rate_exponent) == 0
+
+    def step(self, sample: NDArray[np.int8], label: int) -> float:
+        """One training step; returns the loss in nats."""
+        loss = ctypes.c_uint32()
+        data = np.ascontiguousarray(sample)
+        assert self.lib.probe_step(data.ctypes.data_as(ctypes.c_void_p), int(label), ctypes.byref(loss)) == 0
+        return loss.value / 65536
+
+    def infer(self, sample: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Logits, Q16."""
+        logits = np.zeros(self.plan.head.classes, np.int32)
+        data = np.ascontiguousarray(sample)
+        assert self.lib.probe_infer(data.ctypes.data_as(ctypes.c_void_p), logits.ctypes.data_as(ctypes.c_void_p)) == 0
+        return logits
+
+    def tensor(self, name: str) -> NDArray[np.int8]:
+        """A tensor that is still alive in the planned region."""
+        shape = self.plan.qgraph.graph.shapes[name]
+        offset = self.plan.layout.offsets[name]
+        raw = np.ctypeslib.as_array(self.lib.probe_planned(), (self.plan.layout.peak_bytes,))
+        return raw[offset : offset + int(np.prod(shape))].view(np.int8).reshape(shape).copy()
+
+    def weight_gradient(self, index: int) -> NDArray[np.float64]:
+        """Recorded dL/dW_q of the index-th candidate, in the layout of its weight, without M[o]."""
+        candidate = self.plan.candidates[index]
+        graph = self.plan.qgraph.graph
+        node = next(n for n in graph if n.name == candidate.layer)
+        weight = self.plan.weights[node.weight_name("weight")]
+        part = self.record[self.starts[index] : self.starts[index + 1]]
+        kernel: Any = node.attrs.kernel  # type: ignore[attr-defined]
+        if node.op == "conv2d":
+            shaped = part.reshape(candidate.channels, *kernel, weight.shape[0])
+            return np.ascontiguousarray(shaped.transpose(3, 1, 2, 0))
+        return np.ascontiguousarray(part.reshape(candidate.channels, *kernel).transpose(1, 2, 0))
