@@ -56,6 +56,8 @@ class Options:
     ranking: Path | None = None
     builder: str = "platformio"
     seed: int = 0
+    board_ram_bytes: int | None = None
+    """RAM in the linker script; None: the limit."""
 
 
 def graph_to_json(graph: Graph, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def compile_model(
     plan = plan_model(model, dataset, options, out, progress)
     progress("build", 0, 1)
     project = out / "project"
-    write_project(plan, project)
+    write_project(plan, project, options.board_ram_bytes)
     image = build(plan, project, options.target, options.builder)
     quant = input_quant(plan.qgraph)
     artefact.write_json(

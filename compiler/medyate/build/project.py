@@ -45,8 +45,11 @@ def flash_bytes(plan: Plan) -> int:
     return 2 * bank
 
 
-def write_project(plan: Plan, folder: Path) -> None:
-    """Writes sources, runtime, board files and the three build descriptions into `folder`."""
+def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) -> None:
+    """Writes sources, runtime, board files and the build descriptions into `folder`.
+
+    The linker script's RAM is `board_ram_bytes`, or the plan's limit.
+    """
     source = assets()
     if folder.exists():
         shutil.rmtree(folder)
@@ -59,7 +62,7 @@ def write_project(plan: Plan, folder: Path) -> None:
     _copy(source / "firmware" / "boards", folder / "boards")
     _copy(source / "firmware" / "platform", folder / "platform")
     values = {
-        "ram_bytes": plan.limits.ram_bytes,
+        "ram_bytes": board_ram_bytes or plan.limits.ram_bytes,
         "stack_bytes": plan.limits.stack_bytes,
         "defines": [
             f"MDY_GRAD_BITS={plan.limits.grad_bits}",

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. Exit codes: 0 done, 1 a check failed, 2 the input or the machine is at fault.
+
+With --json a command prints one JSON object on standard output and nothing else there; progress and
+messages go to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from medyate import __version__, artefact, data, ledger
+from medyate.build.compile import APT
+from medyate.build.project import BOARDS
+from medyate.data import SCALINGS
+from medyate.errors import DataError, MedyateError
+from medyate.plan.budget import ALPHA, Limits
+from medyate.stages import Options
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Fine-tune a pretrained network on the microcontroller itself.",
+)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True)
+
+Model = Annotated[Path, typer.Argument(help="An .onnx file, or a .pt2 file of torch.export.save.")]
+Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
+Split = Annotated[float, typer.Option(help="Share for testing where the data has no split of its own.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Seed = Annotated[int, typer.Option(help="Of all random numbers.")]
+Pixels = Annotated[str, typer.Option(help=f"What a pixel means to the network: {', '.join(SCALINGS)}.")]
+Ram = Annotated[str, typer.Option(help="Total SRAM: 128KiB, 131072, 320kB ...")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the artefacts.")]
+RankingFile = Annotated[Path | None, typer.Option("--ranking", help="Reuse a ranking made by `rank`.")]
+HeadChoice = Annotated[str, typer.Option("--head", help="new: starts at zero; keep: the pretrained classifier.")]
+MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' elements.")]
+Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
+GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
+
+SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
+UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size like 128KiB. Raises DataError."""
+    match = SIZE.fullmatch(text.strip())
+    if match is None:
+        raise DataError(f"'{text}' is no size.", "Write it like 128KiB, 320kB or 131072.")
+    return int(match.group(1)) * UNITS[match.group(2).lower()]
+
+
+def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
+    if value not in allowed:
+        raise DataError(f"{option} '{value}' is unknown.", f"It is one of {', '.join(allowed)}.")
+    return value
+
+
+def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int) -> Limits:
+    if grad_bits not in (8, 16):
+        raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
+    if not 0.0 < alpha <= 1.0:
+        raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
+    return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits)
+
+
+class Bar:
+    """A progress bar on standard error when that is a terminal; silent otherwise."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._progress = Progress(*columns, console=errors, disable=not sys.stderr.isatty(), transient=True)
+        self._task: Any = None
+        self._phase = ""
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """Moves the bar; a new phase starts a new one."""
+        if phase != self._phase:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(phase, total=total, note=note)
+            self._phase = phase
+        self._progress.update(self._task, completed=done, total=total, note=note)
+
+
+def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(content))
+    else:
+        human()
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """What is installed, what is missing, and the command that installs it."""
+    tools = {"cc": "apt-get install gcc", "make": "apt-get install make", "arm-none-eabi-gcc": APT, "qemu-system-arm": APT}
+    packages = {
+        "torch": "pip install 'medyate[torch]'", "onnx": "pip install 'medyate[onnx]'", "PIL": "pip install pillow",
+        "platformio": "pip install platformio", "matplotlib": "pip install 'medyate[report]'",
+    }
+    rows = [(name, shutil.which(name) is not None, fix) for name, fix in tools.items()]
+    rows += [(name, importlib.util.find_spec(name) is not None, fix) for name, fix in packages.items()]
+    content = {name: {"installed": found, "install": fix} for name, found, fix in rows}
+
+    def human() -> None:
+        for name, found, fix in rows:
+            console.print(f"{'ok     ' if found else 'MISSING'}  {name}" + ("" if found else f"    {fix}"))
+
+    _print(content, json_, human)
+    if not all(found for _, found, _ in rows):
+        raise typer.Exit(2)
+
+
+@app.command()
+def boards(json_: Json = False) -> None:
+    """Every target that `compile` builds for."""
+
+    def human() -> None:
+        for name, text in BOARDS.items():
+            console.print(f"{name:<10} {text}")
+
+    _print(dict(BOARDS), json_, human)
+
+
+@app.command()
+def inspect(model: Model, json_: Json = False) -> None:
+    """The imported network: layers, shapes, MACs, weights, and what can be trained."""
+    from medyate import frontends
+    from medyate.ops import OPS
+    from medyate.passes.pipeline import normalise
+
+    normal = normalise(*frontends.load(model))
+    graph = normal.graph
+    rows = []
+    for node in graph:
+        op, inputs = OPS[node.op], graph.input_shapes(node)
+        sizes = [normal.weights[node.weight_name(role)].size for role in op.weights(node.attrs, inputs)]
+        rows.append(
+            {
+                "layer": node.name, "op": node.op, "inputs": [list(s) for s in inputs],
+                "output": list(graph.shapes[node.output]), "macs": op.macs(node.attrs, inputs),
+                "parameters": sum(sizes), "trainable": op.channel_cost is not None,
+            }
+        )
+    total = {"macs": sum(r["macs"] for r in rows), "parameters": sum(r["parameters"] for r in rows)}
+
+    def human() -> None:
+        table = Table("layer", "op", "input", "output", "MACs", "parameters", "trainable")
+        for r in rows:
+            shape = " + ".join("x".join(map(str, s)) for s in r["inputs"])
+            out = "x".join(map(str, r["output"]))
+            flag = "yes" if r["trainable"] else ""
+            table.add_row(r["layer"], r["op"], shape, out, f"{r['macs']:,}", f"{r['parameters']:,}", flag)
+        console.print(table)
+        console.print(f"{len(rows)} layers, {total['macs']:,} MACs, {total['parameters']:,} parameters")
+
+    _print({"network": graph.name, "layers": rows, **total}, json_, human)
+
+
+@app.command()
+def rank(
+    model: Model, data_: Data, out: Out, pixels: Pixels = "signed", epochs: int = 3, seed: Seed = 0,
+    split: Split = 0.25, json_: Json = False,
+) -> None:
+    """LaRa and TraDy scores of every layer by a short fine-tuning on this machine."""
+    from medyate.stages import make_ranking, prepare
+
+    _choice(pixels, tuple(SCALINGS), "--pixels")
+    dataset = data.load(data_, split, seed)
+    normal, _, _, real = prepare(model, dataset, pixels)
+    options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
+    with Bar() as bar:
+        ranking, _ = make_ranking(normal, dataset, real, options, bar.show)
+    artefact.write_json(out, ranking.to_json())
+
+    def human() -> None:
+        table = Table("rank", "layer", "LaRa", "TraDy", "elements")
+        for i, s in enumerate(ranking.scores):
+            table.add_row(str(i + 1), s.layer, f"{s.lara:.3e}", f"{s.trady:.3e}", f"{s.elements:,}")
+        console.print(table)
+
+    _print(ranking.to_json(), json_, human)
+
+
+def _plan_summary(content: dict[str, Any]) -> None:
+    table = Table("K", "planned", "state", "left", "B_mem", "M_K", "B/M", "deepest layer")
+    for r in content["table"]:
+        share = f"{r['b_mem_bytes'] / r['m_bytes']:.3f}"
+        cells = [f"{r[k]:,}" for k in ("planned_bytes", "state_bytes", "left_bytes", "b_mem_bytes", "m_bytes")]
+        table.add_row(str(r["k"]), *cells, share, r["deepest"])
+    console.print(table)
+    console.print(
+        f"{content['network']}: {len(content['candidates'])} of {content['total_layers']} layers may be trained, "
+        f"{content['b_mem_bytes']:,} B = {content['b_mem_elements']:,} elements at a time\n"
+        f"arena {content['arena_bytes']:,} B = planned {content['planned_bytes']:,} "
+        f"(lower bound {content['planned_lower_bound_bytes']:,}) + epoch {content['epoch_bytes']:,} "
+        f"+ state {content['state_bytes']:,}; reserved: static {content['static_reserved_bytes']:,}, "
+        f"stack {content['stack_reserved_bytes']:,}; limit {content['ram_limit_bytes']:,} B"
+    )
+
+
+@app.command()
+def plan(
+    model: Model, data_: Data, ram: Ram = "128KiB", min_elements: MinElements = 0, alpha: Alpha = ALPHA,
+    pixels: Pixels = "signed", head: HeadChoice = "new", ranking: RankingFile = None, grad_bits: GradBits = 8,
+    seed: Seed = 0, split: Split = 0.25, json_: Json = False,
+) -> None:
+    """Bytes by region, budget and candidate layers for every K; nothing is built."""
+    from medyate.stages import plan_model
+
+    _choice(pixels, tuple(SCALINGS), "--pixels")
+    _choice(head, ("new", "keep"), "--head")
+    options = Options("host", _limits(ram, min_elements, alpha, grad_bits), pixels, head, ranking=ranking, seed=seed)
+    dataset = data.load(data_, split, seed)
+    with Bar() as bar:
+        made = plan_model(model, dataset, options, None, bar.show)
+    content = made.to_json()
+    _print(content, json_, lambda: _plan_summary(content))
+
+
+@app.command()
+def compile(
+    model: Model, data_: Data, out: Out, target: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")] = "host",
+    ram: Ram = "128KiB", min_elements: MinElements = 0, alpha: Alpha = ALPHA, pixels: Pixels = "signed",
+    head: HeadChoice = "new", ranking: RankingFile = None, grad_bits: GradBits = 8,
+    board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
+    builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
+    seed: Seed = 0, split: Split = 0.25, json_: Json = False,
+) -> None:
+    """All stages up to a built image; every stage leaves its artefact in the folder."""
+    from medyate.stages import compile_model
+
+    _choice(target, tuple(BOARDS), "--target")
+    _choice(pixels, tuple(SCALINGS), "--pixels")
+    _choice(head, ("new", "keep"), "--head")
+    _choice(builder, ("platformio", "make"), "--builder")
+    limits = _limits(ram, min_elements, alpha, grad_bits)
+    board = None if board_ram is None else parse_size(board_ram)
+    options = Options(
+        target, limits, pixels, head, ranking=ranking, builder=builder, seed=seed, board_ram_bytes=board
+    )
+    dataset = data.load(data_, split, seed)
+    with Bar() as bar:
+        made, image = compile_model(model, dataset, options, out, bar.show)
+    content = {
+        **made.to_json(), "target": target, "image": str(image.path), "static_bytes": image.static_bytes,
+        "flash_bytes": image.flash_bytes,
+    }
+
+    def human() -> None:
+        _plan_summary(content)
+        console.print(f"built {image.path}" + (f", {image.flash_bytes:,} B of flash" if image.flash_bytes else ""))
+
+    _print(content, json_, human)
+
+
+@app.command()
+def run(
+    out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")], data_: Data,
+    on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host", epochs: int = 10,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.0015,
+    schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
+    limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
+    head_only: bool = False, flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from what the flash holds.")] = False,
+    no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
+    seed: Seed = 0, split: Split = 0.25, log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
+    json_: Json = False,
+) -> None:
+    """Trains on the target, evaluates there, measures its memory, writes the run log."""
+    from medyate.run.session import Training
+    from medyate.run.train import Compiled, RunOptions, Tick, epoch_samples
+    from medyate.run.train import run as run_target
+
+    _choice(schedule, ("cosine", "constant"), "--schedule")
+    if epochs < 1 or not 0.0 < rate < 1024.0 or (limit is not None and limit < 1):
+        raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
+    compiled = Compiled.read(out)
+    dataset = data.load(data_, split, seed)
+    count = epoch_samples(dataset, limit)
+    training = Training(rate, epochs, count, schedule, 1.0, seed, head_only, flip, not resume)
+    options = RunOptions(on, training, out / "flash.bin", limit, measure=not no_measure and not on.startswith("serial"))
+    with Bar() as bar:
+
+        def show(tick: Tick) -> None:
+            note = f"accuracy {tick.accuracy:.3f}" + (f"  loss {tick.loss:.3f}" if tick.loss else "")
+            bar.show(tick.phase, tick.done, tick.total, note)
+
+        result = run_target(compiled, dataset, options, show)
+    artefact.write_json(log or out / "run.json", result)
+
+    def human() -> None:
+        console.print(
+            f"accuracy {result['accuracy_before']:.4f} -> {result['accuracy_after']:.4f} in {result['epochs']} epochs; "
+            f"digest {result['digest']}"
+        )
+        if result.get("arena_measured_bytes"):
+            console.print(
+                f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B; "
+                f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
+                f"{result['ram_limit_bytes']:,} B"
+            )
+        if result["instructions_per_step"]:
+            console.print(f"{result['instructions_per_step']:,} instructions per training step")
+
+    _print(result, json_, human)
+
+
+@app.command()
+def version(json_: Json = False) -> None:
+    """The version of medyate."""
+    _print({"version": __version__}, json_, lambda: console.print(__version__))
+
+
+def main() -> None:
+    """Runs the command line; the user's mistakes end in two sentences and exit code 2."""
+    try:
+        app()
+    except MedyateError as error:
+        errors.print(f"medyate: {error.what}", markup=False)
+        errors.print(f"  {error.remedy}", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("medyate: stopped.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
