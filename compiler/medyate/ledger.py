@@ -67,9 +67,9 @@ def correction_bytes(out_shape: Shape) -> int:
 
 
 def backward_bytes(in_shape: Shape, out_shape: Shape, grad_bits: int, *, candidate: bool) -> int:
-    """Scratch of a layer's backward: int32 per input channel; sums per output channel if trained."""
+    """Scratch of a layer's backward: int32 per input channel and int16 per output; or the sums if trained."""
     sums = (8 if grad_bits == 16 else 4) * out_shape[2] if candidate else 0
-    return max(4 * in_shape[2], sums)
+    return max(4 * in_shape[2] + 2 * out_shape[2], sums)
 
 
 @dataclass(frozen=True, slots=True)

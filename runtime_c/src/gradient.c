@@ -29,6 +29,11 @@ int32_t *mdy_sink_begin(mdy_sink_t *sink)
     return sink->acc;
 }
 
+int16_t *mdy_sink_terms(mdy_sink_t *sink)
+{
+    return (int16_t *)(void *)(sink->acc + sink->dx->shape.c);
+}
+
 /* Adds a gradient from another consumer of the tensor, brought to the accumulators' exponent. */
 static void add_join(const mdy_sink_t *sink, const mdy_join_t *join, int32_t y, int32_t x)
 {

@@ -92,6 +92,7 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
         return MDY_ARENA;
     }
     factory_state(m);
+    mdy_store_pass_over(m);
     if (!config->fresh) {
         const mdy_status_t status = mdy_store_load(m);
         if (status != MDY_OK && status != MDY_EMPTY) {

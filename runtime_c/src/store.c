@@ -111,6 +111,7 @@ mdy_status_t mdy_store_load(mdy_t *m)
         return status;
     }
     m->weights = mdy_port_flash_map() + address + m->saved_bytes;
+    m->bank = (uint8_t)bank;
     m->generation = header[H_GENERATION];
     m->epochs = header[H_EPOCHS];
     m->steps = header[H_STEPS];
@@ -123,6 +124,19 @@ mdy_status_t mdy_store_load(mdy_t *m)
     m->head_only = header[H_FLAGS] & 1u;
     m->flip = header[H_FLAGS] >> 1 & 1u;
     return MDY_OK;
+}
+
+void mdy_store_pass_over(mdy_t *m)
+{
+    uint32_t header[WORDS];
+    m->bank = 1;
+    m->generation = 0;
+    for (uint32_t bank = 0; bank < 2; bank++) {
+        if (read_header(m, bank, header) && (int32_t)(header[H_GENERATION] - m->generation) > 0) {
+            m->bank = (uint8_t)bank;
+            m->generation = header[H_GENERATION];
+        }
+    }
 }
 
 /* One page of a candidate layer's new weights: the old ones plus the deltas that fall into it. */
@@ -210,11 +224,7 @@ static mdy_status_t program_payload(const mdy_t *m, uint32_t bank, uint32_t *crc
 mdy_status_t mdy_store_commit(mdy_t *m)
 {
     uint32_t header[WORDS] = {0};
-    uint32_t bank = 1;
-    const mdy_status_t found = newest(m, &bank, header);
-    if (found == MDY_OK || found == MDY_EMPTY || found == MDY_MODEL) {
-        bank = found == MDY_OK ? 1u - bank : 0u;
-    }
+    const uint32_t bank = 1u - m->bank;
     mdy_status_t status = erase_bank(m, bank);
     uint32_t crc = 0;
     if (status == MDY_OK) {
@@ -244,6 +254,7 @@ mdy_status_t mdy_store_commit(mdy_t *m)
         return status;
     }
     m->generation++;
+    m->bank = (uint8_t)bank;
     m->weights = mdy_port_flash_map() + bank_address(m, bank) + MDY_STORE_HEADER_BYTES + m->saved_bytes;
     return MDY_OK;
 }

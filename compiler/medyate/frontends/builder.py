@@ -129,7 +129,11 @@ class GraphBuilder:
     ) -> None:
         """Inference batch norm from (gamma, beta, running mean, running variance)."""
         gamma, beta, mean, variance = (np.asarray(a, np.float64) for a in statistics)
-        scale = gamma / np.sqrt(variance + epsilon)
+        channels = self.shape(source)[2]
+        if any(a.shape != (channels,) for a in (gamma, beta, mean, variance)):
+            raise self.refuse(node, "batch_norm", f"its statistics are not one per channel of {channels}")
+        with np.errstate(invalid="ignore", divide="ignore"):  # verify() names the node that holds NaN
+            scale = gamma / np.sqrt(variance + epsilon)
         arrays = {"scale": scale.astype(np.float32), "shift": (beta - mean * scale).astype(np.float32)}
         self._emit(node, BatchNorm(), "batch_norm", (source,), output, arrays)
 
@@ -157,7 +161,18 @@ class GraphBuilder:
         self._emit(node, AveragePool(kernel, stride), "average_pool", (source,), output, {})
 
     def shortcut(self, node: str, source: str, output: str, stride: Pair, before: int, behind: int) -> None:
-        """Strided pixels with added zero channels."""
+        """Strided pixels with added zero channels; one that reads another takes over its work."""
+        if min(stride) < 1 or min(before, behind) < 0:
+            raise self.refuse(node, "shortcut", "it steps backwards or takes channels away")
+        inner = next((n for n in self._nodes if n.output == self.tensor(source)), None)
+        if inner is not None and isinstance(inner.attrs, Shortcut):
+            first = inner.attrs
+            source = inner.inputs[0]
+            stride = first.stride[0] * stride[0], first.stride[1] * stride[1]
+            before, behind = first.before + before, first.behind + behind
+        if (stride, before, behind) == ((1, 1), 0, 0):
+            self.alias(output, source)
+            return
         self._emit(node, Shortcut(stride, before, behind), "shortcut", (source,), output, {})
 
     def softmax(self, node: str, source: str, output: str) -> None:
@@ -168,22 +183,32 @@ class GraphBuilder:
 
     def pad_channels(self, node: str, source: str, output: str, before: int, behind: int) -> None:
         """Zero channels around; joins the strided slice in front of it, as ResNet's option A has it."""
-        name = self.tensor(source)
-        last = self._nodes[-1] if self._nodes else None
-        if last is not None and last.output == name and isinstance(last.attrs, Shortcut):
-            self._nodes.pop()
-            del self._shapes[name]
-            attrs = Shortcut(last.attrs.stride, last.attrs.before + before, last.attrs.behind + behind)
-            self._emit(node, attrs, "shortcut", last.inputs, output, {})
-        else:
-            self.shortcut(node, source, output, (1, 1), before, behind)
+        self.shortcut(node, source, output, (1, 1), before, behind)
+
+    def _live(self, output: str) -> list[Node]:
+        """The nodes that the output depends on."""
+        wanted = {output}
+        found = []
+        for node in reversed(self._nodes):
+            if node.output in wanted:
+                wanted.update(node.inputs)
+                found.append(node)
+        return found[::-1]
 
     def finish(self, output: str) -> tuple[Graph, dict[str, Array]]:
-        """The verified graph. Raises ModelError when nothing was imported."""
-        if not self._nodes:
+        """The verified graph, without what its output does not need.
+
+        Raises ModelError when nothing was imported.
+        """
+        nodes = self._live(self.tensor(output))
+        if not nodes:
             raise ModelError("the model holds no layers.", "Export the model in inference mode.")
+        tensors = [self.input, *(node.output for node in nodes)]
+        names = {node.name for node in nodes}
+        weights = {k: array for k, array in self._weights.items() if k.rpartition(".")[0] in names}
         graph = Graph(
-            self.name, self.input, self.tensor(output), tuple(self._nodes), tuple(self._shapes.items())
+            self.name, self.input, self.tensor(output), tuple(nodes),
+            tuple((name, self._shapes[name]) for name in tensors),
         )
-        verify(graph, self._weights)
-        return graph, self._weights
+        verify(graph, weights)
+        return graph, weights

@@ -56,7 +56,7 @@ class _Importer:
 
 
 def _name(node: Any) -> str:
-    return node.name or (node.output[0] if node.output else node.op_type)
+    return str(node.name or (node.output[0] if node.output else node.op_type))
 
 
 def _input_shape(path: Path, value: Any) -> Shape:
@@ -107,7 +107,9 @@ def _gemm(i: _Importer, node: Any) -> None:
         raise i.builder.refuse(_name(node), node.op_type, "transA, alpha or beta is not the default")
     weight = i.constant(node, node.input[1])
     weight = weight if a.get("transB", 0) else weight.T
-    bias = i.constant(node, node.input[2]).reshape(-1) if len(node.input) > 2 else None
+    bias = None
+    if len(node.input) > 2 and node.input[2]:
+        bias = np.broadcast_to(i.constant(node, node.input[2]), (1, weight.shape[0]))[0]
     i.builder.linear(_name(node), node.input[0], node.output[0], weight, bias)
 
 
@@ -127,7 +129,7 @@ def _clip(i: _Importer, node: Any) -> None:
     bounds = [a.get("min", -math.inf), a.get("max", math.inf)]
     for position, name in enumerate(node.input[1:3]):
         if name:
-            bounds[position] = float(i.constant(node, name))
+            bounds[position] = i.constant(node, name).item()
     i.builder.clip(_name(node), node.input[0], node.output[0], bounds[0], bounds[1])
 
 
@@ -174,7 +176,7 @@ def _reshape(i: _Importer, node: Any) -> None:
     height, width, channels = i.builder.shape(node.input[0])
     target = [int(d) for d in i.constant(node, node.input[1])]
     size = height * width * channels
-    if len(target) != 2 or target[1] not in (-1, size):
+    if len(target) != 2 or target[0] not in (-1, 0, 1) or target[1] not in (-1, size):
         raise i.builder.refuse(_name(node), node.op_type, f"a reshape to {target} is no flattening")
     i.builder.alias(node.output[0], node.input[0], flat=True)
 
@@ -205,24 +207,27 @@ def _softmax(i: _Importer, node: Any) -> None:
 
 
 def _slice(i: _Importer, node: Any) -> None:
-    starts, ends, axes = (list(map(int, i.constant(node, name))) for name in node.input[1:4])
-    steps = list(map(int, i.constant(node, node.input[4]))) if len(node.input) > 4 else [1] * len(axes)
+    if len(node.input) < 3:
+        raise i.builder.refuse(_name(node), node.op_type, "its bounds are attributes (before opset 10)")
+    given = [list(map(int, i.constant(node, name))) if name else None for name in node.input[1:5]]
+    starts, ends = given[0] or [], given[1] or []
+    axes = given[2] if len(given) > 2 and given[2] else list(range(len(starts)))
+    steps = given[3] if len(given) > 3 and given[3] else [1] * len(axes)
     height, width, channels = i.builder.shape(node.input[0])
-    sizes = {1: channels, 2: height, 3: width}
-    stride = {2: 1, 3: 1}
+    sizes = {0: 1, 1: channels, 2: height, 3: width}
+    stride = [1, 1, 1, 1]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis %= 4
-        if axis not in sizes or start != 0 or end < sizes[axis] or (axis == 1 and step != 1):
+        if start != 0 or end < sizes[axis] or (axis < 2 and step != 1):
             raise i.builder.refuse(_name(node), node.op_type, "only whole axes with a stride are taken")
-        if axis > 1:
-            stride[axis] = step
+        stride[axis] = step
     i.builder.shortcut(_name(node), node.input[0], node.output[0], (stride[2], stride[3]), 0, 0)
 
 
 def _pad(i: _Importer, node: Any) -> None:
     a = i.attributes(node)
     pads = list(map(int, i.constant(node, node.input[1]))) if len(node.input) > 1 else list(a["pads"])
-    value = float(i.constant(node, node.input[2])) if len(node.input) > 2 and node.input[2] else 0.0
+    value = i.constant(node, node.input[2]).item() if len(node.input) > 2 and node.input[2] else 0.0
     if a.get("mode", b"constant") != b"constant" or value != 0.0 or len(pads) != 8:
         raise i.builder.refuse(_name(node), node.op_type, "only zeros can be added")
     if any(pads[k] for k in (0, 2, 3, 4, 6, 7)):
@@ -268,7 +273,7 @@ def load(path: Path) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
         onnx.checker.check_model(model)
     except FileNotFoundError as error:
         raise ModelError(f"'{path}' does not exist.", "Check the path.") from error
-    except Exception as error:  # noqa: BLE001  protobuf and checker raise many unrelated types
+    except Exception as error:  # protobuf and checker raise many unrelated types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"'{path}' is not a sound ONNX file ({reason[0][:120]}).", "Export it again."

@@ -22,11 +22,11 @@ def fold_batchnorm(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
             raise UnsupportedOpError(
                 node.name, "batch_norm", "it does not follow a convolution of its own", ("folded batch norm",)
             )
-        scale = arrays.pop(node.weight_name("scale"))
-        shift = arrays.pop(node.weight_name("shift"))
-        weight = arrays[conv.weight_name("weight")]
+        scale = np.asarray(arrays.pop(node.weight_name("scale")), np.float32)
+        shift = np.asarray(arrays.pop(node.weight_name("shift")), np.float32)
+        weight = np.asarray(arrays[conv.weight_name("weight")], np.float32)
         shaped = scale.reshape(-1, 1, 1, 1) if conv.op == "conv2d" else scale.reshape(1, 1, -1)
-        arrays[conv.weight_name("weight")] = np.asarray(weight * shaped, np.float32)
-        bias = arrays[conv.weight_name("bias")] * scale + shift
-        arrays[conv.weight_name("bias")] = np.asarray(bias, np.float32)
+        arrays[conv.weight_name("weight")] = weight * shaped
+        bias = np.asarray(arrays[conv.weight_name("bias")], np.float32)
+        arrays[conv.weight_name("bias")] = bias * scale + shift
         graph = absorb(graph, node, conv, conv.attrs)

@@ -30,6 +30,7 @@ def split_head(
         last is not None
         and isinstance(attrs, Conv2d)
         and attrs.kernel == graph.shapes[last.inputs[0]][:2]
+        and attrs.pads == (0, 0, 0, 0)
         and attrs.activation is None
         and len(nodes) > 1
     )
@@ -44,5 +45,6 @@ def split_head(
     names = {graph.input} | {node.output for node in kept}
     tensors = tuple(t for t in graph.tensors if t[0] in names)
     backbone = replace(graph, nodes=kept, tensors=tensors, output=last.inputs[0])
-    rest = {name: array for name, array in weights.items() if not name.startswith(f"{last.name}.")}
+    own = {last.weight_name(role) for role in ("weight", "bias")}
+    rest = {name: array for name, array in weights.items() if name not in own}
     return backbone, rest, (weight.reshape(weight.shape[0], -1), bias)

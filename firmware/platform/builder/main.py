@@ -36,7 +36,7 @@ env.Append(
     CFLAGS=["-std=c11"],
     CCFLAGS=[
         *TARGET_FLAGS,
-        "-O2",
+        "-O3", "-funroll-loops",
         "-ffunction-sections",
         "-fdata-sections",
         "-Wall",
@@ -47,7 +47,7 @@ env.Append(
     ],
     LINKFLAGS=[
         *TARGET_FLAGS,
-        "-O2",
+        "-O3", "-funroll-loops",
         "-nostartfiles",
         "--specs=nano.specs",
         "-Wl,--gc-sections",

@@ -51,7 +51,7 @@ typedef struct {
     uint32_t weight_bytes;
     uint32_t mask;      /* clamp mask in the planned region, one bit per output element; MDY_NONE: not kept */
     uint32_t scratch;   /* forward: OW * OC int32 of a candidate; planned region, or MDY_NONE */
-    uint32_t scratch_back; /* backward: C int32, or OC sums */
+    uint32_t scratch_back; /* backward: C int32 and OC int16, or OC sums */
     uint16_t order;     /* position in the network, from the input */
     uint16_t candidate; /* index into the candidates, or MDY_FROZEN */
 } mdy_layer_t;
@@ -157,7 +157,7 @@ struct mdy {
     const uint8_t *weights; /* candidate weights of the active bank, or NULL: factory weights */
     mdy_schedule_t schedule;
     uint32_t seed;
-    uint32_t generation; /* 0: nothing committed yet */
+    uint32_t generation; /* of the newest bank; 0: nothing was ever committed */
     uint32_t epochs;     /* epochs committed */
     uint32_t steps;      /* training steps since the start of the training */
     uint32_t epoch_step; /* training steps since the last commit */
@@ -169,6 +169,7 @@ struct mdy {
     uint8_t training;    /* 1 inside a training step */
     uint8_t head_only;   /* no channel is selected, whatever the bitmap says */
     uint8_t flip;        /* random horizontal flips of training samples */
+    uint8_t bank;        /* the bank that the next commit leaves alone */
     uint8_t aborted;     /* the yield hook stopped this step */
     uint32_t loss_crc, selection_crc; /* running digests of what the training did */
     int (*yield)(void *context); /* called between bands of rows; nonzero aborts the step */

@@ -11,6 +11,12 @@
 /** Loads the newest valid generation. Errors: MDY_EMPTY, MDY_MODEL, MDY_FLASH. */
 mdy_status_t mdy_store_load(mdy_t *m);
 
+/**
+ * Starts without what the banks hold: the next commit overwrites the older bank and numbers its
+ * generation after the newer one, whoever wrote it.
+ */
+void mdy_store_pass_over(mdy_t *m);
+
 /** Writes state and weights + deltas to the other bank, the header last. Errors: MDY_FLASH. */
 mdy_status_t mdy_store_commit(mdy_t *m);
 

@@ -89,29 +89,30 @@ void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const md
     }
 }
 
-/* Adds what output pixel dy[0 .. OC) sends back through one window tap to the input pixel's acc. */
 static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                       const mdy_grad_t *dy, uint32_t tap, int32_t *acc)
+                       const int16_t *g_acc, uint32_t tap, int32_t *acc)
 {
     const uint32_t out_c = p->out.c;
     const uint32_t in_c = p->in.c;
-    const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
+    const uint32_t filter = (uint32_t)p->kernel_h * p->kernel_w * in_c;
+    const int8_t *w_tap = w + tap * in_c;
     for (uint32_t o = 0; o < out_c; o++) {
-        if (dy[o] == 0) {
-            continue;
+        const int32_t g = g_acc[o];
+        if (g != 0) { /* about half are: masked, or too small for the exponent */
+            for (uint32_t c = 0; c < in_c; c++) {
+                acc[c] += g * w_tap[c];
+            }
         }
-        const int32_t g = mdy_grad_acc(p, dy[o], o);
-        if (g == 0) {
-            continue;
+        w_tap += filter;
+    }
+    for (uint32_t slot = 0; slot < sel->count; slot++) {
+        uint8_t *record = mdy_record(sel, slot);
+        const int8_t *delta = mdy_record_delta(record) + tap * out_c;
+        int32_t sum = 0;
+        for (uint32_t o = 0; o < out_c; o++) {
+            sum += g_acc[o] * delta[o];
         }
-        const int8_t *w_tap = w + (o * taps + tap) * in_c;
-        for (uint32_t c = 0; c < in_c; c++) {
-            acc[c] += g * w_tap[c];
-        }
-        for (uint32_t slot = 0; slot < sel->count; slot++) {
-            uint8_t *record = mdy_record(sel, slot);
-            acc[mdy_record_channel(record)] += g * mdy_record_delta(record)[tap * out_c + o];
-        }
+        acc[mdy_record_channel(record)] += sum;
     }
 }
 

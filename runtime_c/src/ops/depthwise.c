@@ -75,18 +75,16 @@ void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const
 }
 
 static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                       const mdy_grad_t *dy, uint32_t tap, int32_t *acc)
+                       const int16_t *g_acc, uint32_t tap, int32_t *acc)
 {
     const int8_t *w_tap = w + tap * p->in.c;
     for (uint32_t c = 0; c < p->in.c; c++) {
-        if (dy[c] != 0) {
-            acc[c] += mdy_grad_acc(p, dy[c], c) * w_tap[c];
-        }
+        acc[c] += g_acc[c] * w_tap[c];
     }
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
         const uint32_t c = mdy_record_channel(record);
-        acc[c] += mdy_grad_acc(p, dy[c], c) * mdy_record_delta(record)[tap];
+        acc[c] += g_acc[c] * mdy_record_delta(record)[tap];
     }
 }
 

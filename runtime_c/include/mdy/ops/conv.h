@@ -65,6 +65,9 @@ typedef struct mdy_sink mdy_sink_t;
 /** The accumulators of the next pixel, in.c of them, zeroed. */
 int32_t *mdy_sink_begin(mdy_sink_t *sink);
 
+/** Scratch of out.c values next to the accumulators, for one output pixel's g_acc. */
+int16_t *mdy_sink_terms(mdy_sink_t *sink);
+
 /** Stores the pixel (y, x) from the accumulators of mdy_sink_begin. */
 void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x);
 
@@ -108,14 +111,14 @@ static inline void mdy_taps(int32_t start, int32_t dilation, int32_t kernel, int
 }
 
 /** g_acc of one output value: the gradient through forward's own requantisation. */
-static inline int32_t mdy_grad_acc(const mdy_conv_t *p, mdy_grad_t g, uint32_t o)
+static inline int16_t mdy_grad_acc(const mdy_conv_t *p, mdy_grad_t g, uint32_t o)
 {
-    return ((int32_t)g * p->grad_mult[o] + (1 << (MDY_GRAD_BITS - 2))) >> (MDY_GRAD_BITS - 1);
+    return (int16_t)(((int32_t)g * p->grad_mult[o] + (1 << (MDY_GRAD_BITS - 2))) >> (MDY_GRAD_BITS - 1));
 }
 
-/** One operation's way to add output pixel dy through window tap `tap` to the input pixel's acc. */
+/** One operation's way to add an output pixel's g_acc through window tap `tap` to the input pixel's acc. */
 typedef struct {
-    void (*tap)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const mdy_grad_t *dy,
+    void (*tap)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const int16_t *g_acc,
                 uint32_t tap, int32_t *acc);
     const int8_t *w;
     const mdy_selected_t *selected;
