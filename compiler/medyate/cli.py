@@ -286,6 +286,8 @@ def run(
     head_only: bool = False, flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from what the flash holds.")] = False,
     no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
+    evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
+    flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
     seed: Seed = 0, split: Split = 0.25, log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
     json_: Json = False,
 ) -> None:
@@ -301,7 +303,10 @@ def run(
     dataset = data.load(data_, split, seed)
     count = epoch_samples(dataset, limit)
     training = Training(rate, epochs, count, schedule, 1.0, seed, head_only, flip, not resume)
-    options = RunOptions(on, training, out / "flash.bin", limit, measure=not no_measure and not on.startswith("serial"))
+    options = RunOptions(
+        on, training, flash or out / "flash.bin", limit, evaluate_each=not evaluate_at_end,
+        measure=not no_measure and not on.startswith("serial"),
+    )
     with Bar() as bar:
 
         def show(tick: Tick) -> None:

@@ -111,7 +111,7 @@ class GraphBuilder:
         else:
             raise self.refuse(
                 node, "convolution",
-                f"{groups} groups over {channels} channels into {out_channels} is neither dense nor depthwise",
+                f"{groups} groups from {channels} to {out_channels} channels is neither dense nor depthwise",
             )
 
     def linear(self, node: str, source: str, output: str, weight: Array, bias: Array | None) -> None:

@@ -46,8 +46,33 @@ class _Importer:
             raise self.builder.refuse(_name(node), node.op_type, f"'{name}' is not a constant")
         return self.constants[name]
 
+    def fold(self, node: Any) -> None:
+        """Works out a node that reads constants only, as sizes for a Reshape are made."""
+        from onnx.reference import ReferenceEvaluator
+
+        feeds = {name: self.constants[name] for name in node.input if name}
+        typed = [
+            self.onnx.helper.make_tensor_value_info(
+                name, self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+            for name, array in feeds.items()
+        ]
+        outputs = [name for name in node.output if name]
+        graph = self.onnx.helper.make_graph(
+            [node], "constant", typed, [self.onnx.ValueInfoProto(name=name) for name in outputs]
+        )
+        model = self.onnx.helper.make_model(graph, opset_imports=self.model.opset_import)
+        try:
+            results = ReferenceEvaluator(model).run(None, feeds)
+        except Exception as error:  # the evaluator's operations raise what they like
+            raise self.builder.refuse(_name(node), node.op_type, "its constants cannot be folded") from error
+        self.constants.update(zip(outputs, map(np.asarray, results), strict=True))
+
     def run(self) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
         for node in self.model.graph.node:
+            if node.input and all(name in self.constants for name in node.input if name):
+                self.fold(node)
+                continue
             handler = HANDLERS.get(node.op_type)
             if handler is None:
                 raise self.builder.refuse(_name(node), node.op_type, "there is no such operation here")
@@ -69,7 +94,7 @@ def _input_shape(path: Path, value: Any) -> Shape:
     return dims[2], dims[3], dims[1]
 
 
-def _pads(i: _Importer, node: Any, a: Mapping[str, Any], source: str, kernel: tuple[int, int]) -> Pads:
+def _pads(i: _Importer, a: Mapping[str, Any], source: str, kernel: tuple[int, int]) -> Pads:
     auto = a.get("auto_pad", b"NOTSET").decode()
     if auto in ("NOTSET", "VALID"):
         top, left, bottom, right = a.get("pads", (0, 0, 0, 0)) if auto == "NOTSET" else (0, 0, 0, 0)
@@ -94,7 +119,7 @@ def _conv(i: _Importer, node: Any) -> None:
     bias = i.constant(node, node.input[2]) if len(node.input) > 2 and node.input[2] else None
     stride = tuple(a.get("strides", (1, 1)))
     dilation = tuple(a.get("dilations", (1, 1)))
-    pads = _pads(i, node, a, node.input[0], (weight.shape[2], weight.shape[3]))
+    pads = _pads(i, a, node.input[0], (weight.shape[2], weight.shape[3]))
     i.builder.convolution(
         _name(node), node.input[0], node.output[0], weight, bias,
         (stride[0], stride[1]), pads, (dilation[0], dilation[1]), a.get("group", 1),
@@ -148,10 +173,12 @@ def _average_pool(i: _Importer, node: Any) -> None:
     a = i.attributes(node)
     kernel = tuple(a["kernel_shape"])
     stride = tuple(a.get("strides", (1, 1)))
-    pads = _pads(i, node, a, node.input[0], (kernel[0], kernel[1]))
+    pads = _pads(i, a, node.input[0], (kernel[0], kernel[1]))
     if any(pads) or a.get("ceil_mode", 0):
         raise i.builder.refuse(_name(node), node.op_type, "padding or ceil_mode")
-    i.builder.average_pool(_name(node), node.input[0], node.output[0], (kernel[0], kernel[1]), (stride[0], stride[1]))
+    i.builder.average_pool(
+        _name(node), node.input[0], node.output[0], (kernel[0], kernel[1]), (stride[0], stride[1])
+    )
 
 
 def _global_pool(i: _Importer, node: Any) -> None:
@@ -163,7 +190,18 @@ def _reduce_mean(i: _Importer, node: Any) -> None:
     axes = list(i.constant(node, node.input[1])) if len(node.input) > 1 else list(a.get("axes", ()))
     if sorted(int(axis) % 4 for axis in axes) != [2, 3]:
         raise i.builder.refuse(_name(node), node.op_type, f"a mean over the axes {axes}")
-    i.builder.average_pool(_name(node), node.input[0], node.output[0], (0, 0), (0, 0))
+    pooled = node.output[0] if a.get("keepdims", 1) else f"{node.output[0]}/map"
+    i.builder.average_pool(_name(node), node.input[0], pooled, (0, 0), (0, 0))
+    if pooled != node.output[0]:
+        i.builder.alias(node.output[0], pooled, flat=True)
+
+
+def _shape_of(i: _Importer, node: Any) -> None:
+    a = i.attributes(node)
+    height, width, channels = i.builder.shape(node.input[0])
+    flat = i.builder.is_flat(node.input[0])
+    sizes = [1, height * width * channels] if flat else [1, channels, height, width]
+    i.constants[node.output[0]] = np.array(sizes[a.get("start", 0) : a.get("end")], np.int64)
 
 
 def _flatten(i: _Importer, node: Any) -> None:
@@ -189,9 +227,6 @@ def _transpose(i: _Importer, node: Any) -> None:
 
 
 def _identity(i: _Importer, node: Any) -> None:
-    if node.input[0] in i.constants:
-        i.constants[node.output[0]] = i.constants[node.input[0]]
-        return
     i.builder.alias(node.output[0], node.input[0])
 
 
@@ -216,8 +251,8 @@ def _slice(i: _Importer, node: Any) -> None:
     height, width, channels = i.builder.shape(node.input[0])
     sizes = {0: 1, 1: channels, 2: height, 3: width}
     stride = [1, 1, 1, 1]
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis %= 4
+    for start, end, given_axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = given_axis % 4
         if start != 0 or end < sizes[axis] or (axis < 2 and step != 1):
             raise i.builder.refuse(_name(node), node.op_type, "only whole axes with a stride are taken")
         stride[axis] = step
@@ -254,6 +289,7 @@ HANDLERS: Mapping[str, Callable[[_Importer, Any], None]] = {
     "Dropout": _identity,
     "Constant": _constant,
     "Softmax": _softmax,
+    "Shape": _shape_of,
     "Slice": _slice,
     "Pad": _pad,
 }

@@ -208,27 +208,21 @@ def _batch_norm(i: _Importer, node: Node, a: Arguments) -> None:
 
 
 def _getitem(i: _Importer, node: Node, a: Arguments) -> None:
-    if a["1"] != 0:
+    if a["1"] == 0:
+        i.builder.alias(node.name, a["0"].name)
+    elif node.users:
         raise i.refuse(node, "only the first result is there in inference")
-    i.builder.alias(node.name, a["0"].name)
 
 
 def _relu(i: _Importer, node: Node, a: Arguments) -> None:
-    i.builder.clip(node.name, a["self"].name, node.name, 0.0, math.inf)
-
-
-def _relu6(i: _Importer, node: Node, a: Arguments) -> None:
-    i.builder.clip(node.name, a["self"].name, node.name, 0.0, 6.0)
-
-
-def _hardtanh(i: _Importer, node: Node, a: Arguments) -> None:
-    i.builder.clip(node.name, a["self"].name, node.name, float(a["min_val"]), float(a["max_val"]))
+    high = 6.0 if "relu6" in _key(node) else math.inf
+    i.builder.clip(node.name, a["self"].name, node.name, 0.0, high)
 
 
 def _clamp(i: _Importer, node: Node, a: Arguments) -> None:
-    low = -math.inf if a["min"] is None else float(a["min"])
-    high = math.inf if a["max"] is None else float(a["max"])
-    i.builder.clip(node.name, a["self"].name, node.name, low, high)
+    low, high = (a.get(f"{end}_val", a.get(end)) for end in ("min", "max"))
+    bounds = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    i.builder.clip(node.name, a["self"].name, node.name, *bounds)
 
 
 def _add(i: _Importer, node: Node, a: Arguments) -> None:
@@ -337,10 +331,10 @@ HANDLERS: Mapping[str, Callable[[_Importer, Node, Arguments], None]] = {
     "getitem": _getitem,
     "aten.relu.default": _relu,
     "aten.relu_.default": _relu,
-    "aten.relu6.default": _relu6,
-    "aten.relu6_.default": _relu6,
-    "aten.hardtanh.default": _hardtanh,
-    "aten.hardtanh_.default": _hardtanh,
+    "aten.relu6.default": _relu,
+    "aten.relu6_.default": _relu,
+    "aten.hardtanh.default": _clamp,
+    "aten.hardtanh_.default": _clamp,
     "aten.clamp.default": _clamp,
     "aten.clamp_.default": _clamp,
     "aten.add.Tensor": _add,

@@ -22,6 +22,8 @@ class Value:
     first: int
     last: int
     align: int = 4
+    kind: str = "activation"
+    """'activation', 'gradient', 'mask' or 'scratch': for pictures and tables."""
 
 
 @dataclass(frozen=True)

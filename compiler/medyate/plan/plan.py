@@ -141,6 +141,7 @@ class Plan:
             "values": [
                 {
                     "name": v.name,
+                    "kind": v.kind,
                     "bytes": v.bytes,
                     "first": v.first,
                     "last": v.last,

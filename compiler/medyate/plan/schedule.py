@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medyate import ledger
+from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, elements
 from medyate.ops.shortcut import Shortcut
 from medyate.plan.layout import Value
@@ -69,7 +70,8 @@ class _Live:
     bytes: int
     first: int
     last: int
-    align: int = 4
+    align: int
+    kind: str
 
 
 @dataclass
@@ -94,8 +96,11 @@ class _Builder:
         entry = self.live[name]
         entry.last = max(entry.last, self.step if last is None else last)
 
-    def make(self, name: str, count: int, alignment: int = 4) -> None:
-        self.live[name] = _Live(count, self.step, self.step, alignment)
+    def make(self, name: str, count: int, kind: str) -> None:
+        if name in self.live:
+            raise GraphError(f"two values are called '{name}'.", "Rename the layer or tensor of that name.")
+        alignment = 8 if kind == "scratch" else 4
+        self.live[name] = _Live(count, self.step, self.step, alignment, kind)
 
     def gradient(self, tensor: str, slot: int | None, factor: float, storage: str | None = None) -> Gradient:
         name = f"d_{tensor}"
@@ -107,22 +112,22 @@ class _Builder:
             self.slots += 1
         if storage is None:
             storage = name
-            self.make(storage, ledger.gradient_bytes(self.graph.shapes[tensor], self.grad_bits))
+            self.make(storage, ledger.gradient_bytes(self.graph.shapes[tensor], self.grad_bits), "gradient")
         return Gradient(name, tensor, slot, factor, storage)
 
     names: set[str] = field(default_factory=set)
 
     def forward(self) -> None:
         shapes = self.graph.shapes
-        self.make(self.graph.input, ledger.tensor_bytes(shapes[self.graph.input]))
+        self.make(self.graph.input, ledger.tensor_bytes(shapes[self.graph.input]), "activation")
         for node in self.graph:
-            self.make(node.output, ledger.tensor_bytes(shapes[node.output]))
+            self.make(node.output, ledger.tensor_bytes(shapes[node.output]), "activation")
             for name in node.inputs:
                 self.use(name)
             if node.name in self.candidates:
-                self.make(f"{node.name}/row", ledger.correction_bytes(shapes[node.output]))
+                self.make(f"{node.name}/row", ledger.correction_bytes(shapes[node.output]), "scratch")
             if self.has_mask(node):
-                self.make(f"{node.name}/mask", ledger.mask_bytes(shapes[node.output]))
+                self.make(f"{node.name}/mask", ledger.mask_bytes(shapes[node.output]), "mask")
             self.step += 1
 
     def has_mask(self, node: Node) -> bool:
@@ -131,10 +136,10 @@ class _Builder:
     def head(self, classes: int) -> Gradient:
         features = self.graph.output
         self.use(features)
-        self.make("logits", 4 * classes)
-        self.make("dlogits", 2 * classes)
+        self.make("logits", 4 * classes, "scratch")
+        self.make("dlogits", 2 * classes, "scratch")
         gradient = self.gradient(features, None, head_factor(self.qgraph)[0])
-        self.make("head/acc", 4 * self.graph.shapes[features][2])
+        self.make("head/acc", 4 * self.graph.shapes[features][2], "scratch")
         self.step += 1
         return gradient
 
@@ -178,7 +183,7 @@ class _Builder:
         scratch = ledger.backward_bytes(
             shapes[source], shapes[node.output], self.grad_bits, candidate=node.name in self.candidates
         )
-        self.make(f"{node.name}/back", scratch, 8)
+        self.make(f"{node.name}/back", scratch, "scratch")
         last = self.arrive(source)
         dx: Gradient | None = None
         joins: tuple[Gradient, ...] = ()
@@ -251,7 +256,7 @@ class _Builder:
             for gradient in gradients:
                 self.use(gradient.storage)
             channels = self.graph.shapes[tensor][2]
-            self.make(f"{node.name}/sum/{tensor}", 4 * channels)
+            self.make(f"{node.name}/sum/{tensor}", 4 * channels, "scratch")
             dx = self.gradient(tensor, None, 1.0)
             self.pending[tensor] = [dx]
             self.back.append(BackStep(node.name, "sum", None, (dx,), tuple(gradients)))
@@ -275,7 +280,7 @@ def schedule(qgraph: QGraph, candidates: frozenset[str], classes: int, grad_bits
     builder.backward(start)
     builder.use("logits")  # the host may read them after the step
     values = tuple(
-        Value(name, entry.bytes, entry.first, entry.last, entry.align)
+        Value(name, entry.bytes, entry.first, entry.last, entry.align, entry.kind)
         for name, entry in builder.live.items()
     )
     return Schedule(builder.step, tuple(builder.back), start, builder.slots, values, builder.orders)

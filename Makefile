@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo    sets everything up and runs the main job on an emulated Cortex-M7
+# make test    sets everything up and passes the tests
+# make setup   leaves .venv/bin/medyate
+
+PYTHON ?= python3
+# The CPU build where pip can find one, else the build of that version that pip finds.
+TORCH ?= 2.13.0
+BIN := .venv/bin
+STAMP := .venv/.medyate-$(TORCH)
+
+.PHONY: setup demo test lint study clean
+.NOTPARALLEL:
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml tools/system_packages.sh
+	@sh tools/system_packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "medyate needs Python 3.11 or newer; set PYTHON=python3.x" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing Python packages (some minutes the first time)"
+	@$(BIN)/pip install -q --disable-pip-version-check "torch==$(TORCH)+cpu" 2>/dev/null || \
+	    $(BIN)/pip install -q --disable-pip-version-check "torch==$(TORCH)"
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[torch,onnx,report,digits,dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/python tools/demo.py
+
+test: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest
+
+# Three seeds of the real network, about an hour on two cores; see docs/RESULTS.md.
+study: setup
+	@$(BIN)/python tools/transfer_study.py \
+	    ../shared/models/derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx --data ../shared/data/flowers17 \
+	    --ram 320KiB --min-elements 27946 -o build/flowers17 --json docs/flowers17.json
+
+clean:
+	rm -rf build

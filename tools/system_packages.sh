@@ -1,0 +1,37 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs the Debian packages that medyate needs, when root or sudo allows it; else says which.
+set -u
+
+missing=""
+need() { # command, package
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need cc gcc
+need make make
+need clang clang
+need arm-none-eabi-gcc gcc-arm-none-eabi
+need qemu-system-arm qemu-system-arm
+arm-none-eabi-gcc -print-file-name=libc_nano.a 2>/dev/null | grep -q / || missing="$missing libnewlib-arm-none-eabi"
+"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+test -e /usr/include/stdio.h || missing="$missing libc6-dev"
+[ -z "$missing" ] && exit 0
+
+command="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ]; then
+    run=""
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    run="sudo"
+else
+    echo "medyate needs these system packages; run as root:" >&2
+    echo "    apt-get update && $command" >&2
+    exit 2
+fi
+echo "installing system packages:$missing"
+log=$(mktemp)
+if ! { $run apt-get update -q && DEBIAN_FRONTEND=noninteractive $run $command; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "the installation failed; run as root: apt-get update && $command" >&2
+    exit 2
+fi
+rm -f "$log"
