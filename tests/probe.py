@@ -68,6 +68,24 @@ class Probe:
         assert self.lib.probe_infer(data.ctypes.data_as(ctypes.c_void_p), logits.ctypes.data_as(ctypes.c_void_p)) == 0
         return logits
 
+    def exponents(self) -> NDArray[np.int16]:
+        """Predicted exponents of all slots, 1/16 octaves."""
+        out = np.zeros(max(1, self.plan.state.slots), np.int16)
+        self.lib.probe_exponents(out.ctypes.data_as(ctypes.c_void_p))
+        return out
+
+    def gradient_step(self, sample: NDArray[np.int8], label: int, passes: int) -> None:
+        """Adds one sample's gradients to the record; the exponents may settle over `passes` before."""
+        before = self.record.copy()
+        for _ in range(passes):
+            last = self.exponents()
+            self.step(sample, label)
+            if np.array_equal(last, self.exponents()):
+                break
+            self.record[:] = before
+        else:
+            self.step(sample, label)
+
     def tensor(self, name: str) -> NDArray[np.int8]:
         """A tensor that is still alive in the planned region."""
         shape = self.plan.qgraph.graph.shapes[name]

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "demo"
 DIGITNET = ROOT / "models" / "digitnet"
 TARGET = "qemu-m7"
-RAM = 32 * 1024
+RAM = 24 * 1024
 EPOCHS = 8
 RATE, HEAD_RATE = 0.02, 0.1
 """The peak rates that models/digitnet/train.py --search finds for either training."""

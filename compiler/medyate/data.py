@@ -81,7 +81,7 @@ class Dataset:
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order of the samples in an epoch: a pure function, so that training can resume."""
-    keys = np.array([rng.draw(rng.key(seed, 5, epoch, 0), i) for i in range(count)], np.uint64)
+    keys = np.array([rng.draw(rng.key(seed, rng.ORDER, epoch, 0), i) for i in range(count)], np.uint64)
     return np.argsort(keys, kind="stable").astype(np.int64)
 
 

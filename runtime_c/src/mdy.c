@@ -6,6 +6,7 @@
 #include "mdy/crc.h"
 #include "mdy/fixed.h"
 #include "mdy/head.h"
+#include "mdy/port.h"
 #include "mdy/rng.h"
 #include "mdy/sampler.h"
 #include "mdy/sgd.h"
@@ -65,6 +66,13 @@ static void lay_out_selection(mdy_t *m)
     m->selection_crc = mdy_crc32(m->selection_crc, m->selection, (m->model->channel_count + 7u) / 8u);
 }
 
+/* Bounds within which no product or shift of the update can overflow. */
+static int schedule_valid(const mdy_schedule_t *schedule)
+{
+    return schedule->rate_mult <= UINT16_MAX && schedule->rate_exponent >= -64 &&
+           schedule->rate_exponent <= 64;
+}
+
 mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
                       const mdy_config_t *config)
 {
@@ -74,7 +82,7 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
         arena_bytes < (size_t)planned + epoch + model->state_bytes) {
         return MDY_ARENA;
     }
-    if (config->schedule.rate_mult > UINT16_MAX) {
+    if (!schedule_valid(&config->schedule)) {
         return MDY_ARGUMENT;
     }
     memset(m, 0, sizeof *m);
@@ -91,12 +99,18 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
     if (lay_out_state(m) != model->state_bytes) {
         return MDY_ARENA;
     }
+    if (2u * mdy_store_bank_bytes(model, m->saved_bytes) > mdy_port_flash.bytes) {
+        return MDY_FLASH;
+    }
     factory_state(m);
     mdy_store_pass_over(m);
     if (!config->fresh) {
         const mdy_status_t status = mdy_store_load(m);
         if (status != MDY_OK && status != MDY_EMPTY) {
             return status;
+        }
+        if (!schedule_valid(&m->schedule)) {
+            return MDY_MODEL;
         }
     }
     lay_out_selection(m);
@@ -139,7 +153,7 @@ mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result)
     return MDY_OK;
 }
 
-/* Digests the logits before the arena reuses their place. */
+/* The running digest of what the training saw. */
 static void digest_step(mdy_t *m, const mdy_result_t *result)
 {
     const int32_t *logits = mdy_logits(m);
@@ -207,12 +221,12 @@ mdy_status_t mdy_factory_reset(const mdy_t *m)
 
 mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts)
 {
-    uint32_t bytes = 0;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < m->model->candidate_count; i++) {
         if (counts[i] > m->model->candidates[i].channels) {
             return MDY_ARGUMENT;
         }
-        bytes += counts[i] * m->model->candidates[i].record_bytes;
+        bytes += (uint64_t)counts[i] * m->model->candidates[i].record_bytes;
     }
     if (bytes > m->model->epoch_bytes) {
         return MDY_ARENA;

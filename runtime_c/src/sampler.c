@@ -82,9 +82,11 @@ static uint32_t write_observed(mdy_t *m)
             const uint8_t *record = mdy_record(&selected, slot);
             const uint32_t *words = (const uint32_t *)(const void *)record;
             const uint32_t seen = mdy_isqrt(words[0] | ((uint64_t)words[1] << 32));
-            const uint32_t norm = seen > 0 ? seen : 1; /* 0 would exclude the channel for good */
-            m->norms[candidate->first_channel + mdy_record_channel(record)] = norm;
-            largest = norm > largest ? norm : largest;
+            uint32_t *norm = &m->norms[candidate->first_channel + mdy_record_channel(record)];
+            if (*norm != 0) { /* 0 marks a channel that is never drawn; a drawn one must not become it */
+                *norm = seen > 0 ? seen : 1;
+                largest = *norm > largest ? *norm : largest;
+            }
         }
     }
     return largest;
@@ -110,7 +112,9 @@ void mdy_sampler_lay_out(mdy_t *m)
         m->first[i] = offset;
         m->count[i] = 0;
         for (uint32_t c = 0; c < candidate->channels && !m->head_only; c++) {
-            if (taken(m, candidate->first_channel + c)) {
+            /* The selection may come from flash: what the region cannot hold is left out. */
+            if (taken(m, candidate->first_channel + c) &&
+                candidate->record_bytes <= m->model->epoch_bytes - offset) {
                 uint8_t *record = m->epoch + offset;
                 memset(record, 0, candidate->record_bytes);
                 record[8] = (uint8_t)c;

@@ -67,6 +67,7 @@ static void put_position(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.epochs);
     put(s, n, s->net.steps);
     put(s, n, s->net.epoch_step);
+    put(s, n, s->net.seed);
 }
 
 static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
@@ -294,9 +295,11 @@ static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, ui
         return marks(s, n);
     case C_FORCE:
         return force(s, r);
-    case C_ROLL_BACK:
+    case C_ROLL_BACK: /* the weights in use may be gone: BEGIN must follow */
+        s->ready = 0;
         return mdy_roll_back(&s->net);
     case C_RESET:
+        s->ready = 0;
         return mdy_factory_reset(&s->net);
     default:
         return MDY_ARGUMENT;
@@ -315,7 +318,7 @@ mdy_status_t mdy_serve(mdy_server_t *s)
         if (received < HEAD) {
             continue;
         }
-        if (s->answered == 0 || body[1] != s->sequence) {
+        if (s->answered == 0 || body[1] != s->sequence || body[2] != s->link.reply[2]) {
             reader_t reader = {body + HEAD, received - HEAD, 0};
             uint32_t n = HEAD;
             status = body[0] == MDY_PROTOCOL ? carry_out(s, body[2], &reader, &n) : MDY_FRAME;
@@ -326,9 +329,8 @@ mdy_status_t mdy_serve(mdy_server_t *s)
             s->answered = n;
             s->sequence = body[1];
         }
-        const uint8_t command = body[2];
         status = mdy_link_send(&s->link, s->answered);
-        if (status != MDY_OK || command == C_EXIT) {
+        if (status != MDY_OK || (s->link.reply[2] == C_EXIT && s->link.reply[3] == 0)) {
             return status;
         }
     }

@@ -66,11 +66,19 @@ void probe_cos2(const uint32_t *x, uint32_t *y, int32_t n)
     }
 }
 
-void probe_rng(const uint32_t *fields, uint32_t *key, uint32_t *number, int32_t n)
+/* Five fields a row: seed, purpose, step, stream, index. */
+void probe_rng_key(const uint32_t *fields, uint32_t *key, int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
         const uint32_t *f = fields + 5 * i;
         key[i] = mdy_rng_key(f[0], f[1], f[2], f[3]);
-        number[i] = mdy_rng(key[i], f[4]);
+    }
+}
+
+void probe_rng(const uint32_t *fields, uint32_t *number, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const uint32_t *f = fields + 5 * i;
+        number[i] = mdy_rng(mdy_rng_key(f[0], f[1], f[2], f[3]), f[4]);
     }
 }

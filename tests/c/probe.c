@@ -73,3 +73,10 @@ int probe_end_epoch(void)
 {
     return (int)mdy_end_epoch(&probe_net);
 }
+
+/* The predicted exponents, to see whether they have settled. */
+int probe_exponents(int16_t *out)
+{
+    memcpy(out, probe_net.slot_r, probe_net.model->slot_count * sizeof *out);
+    return (int)probe_net.model->slot_count;
+}

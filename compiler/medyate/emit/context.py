@@ -11,7 +11,9 @@ import numpy as np
 
 from medyate.emit.filters import unique_idents
 from medyate.ir import Node, Shape, elements
+from medyate.ledger import RECORD_HEAD_BYTES
 from medyate.ops import OPS
+from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.add import Add
 from medyate.ops.pool import AveragePool
 from medyate.ops.shortcut import Shortcut
@@ -366,6 +368,8 @@ class Context:
             for c in plan.candidates
         ]
         return {
+            "record_head": RECORD_HEAD_BYTES,
+            "kernel_max": KERNEL_MAX,
             "network": graph.name,
             "headers": headers,
             "digest": f"0x{plan.digest:08x}u",

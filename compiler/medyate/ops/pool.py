@@ -47,7 +47,7 @@ def _integer(a: AveragePool, xs: tuple[Any, ...], _: Arrays, facts: Integers) ->
 
     count = a.kernel[0] * a.kernel[1]
     mean = torch.nn.functional.avg_pool2d(xs[0] - facts.inputs[0].zero, a.kernel, a.stride)
-    return facts.requantize(mean * count)
+    return facts.requantize(mean * count, masked=False)
 
 
 AVERAGE_POOL = OpDef(

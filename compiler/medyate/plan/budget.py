@@ -86,7 +86,7 @@ def measure(qgraph: QGraph, scores: Sequence[LayerScore], classes: int, limits: 
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     deepest = min(names, key=lambda name: plan.orders[name])
-    b_mem = min(left, int(limits.alpha * m_bytes) // 8 * 8)
+    b_mem = min(left, int(limits.alpha * m_bytes) // 4 * 4)
     return Row(len(scores), planned, state, left, b_mem, b_mem * m_elements // m_bytes, m_bytes, m_elements, deepest)
 
 

@@ -26,6 +26,9 @@ from medyate.quantize.scheme import WEIGHT_MAX, fixed_point, mantissa15
 NORM_BITS = 18
 """Norms are counted in units of 2^-18."""
 
+PIXELS_MAX = (2**31 - 1) // (127 * 255)
+"""Output pixels over which int8 gradients times int8 inputs can be summed in 32 bits."""
+
 
 @dataclass(frozen=True)
 class Forward:
@@ -61,6 +64,12 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
     multipliers = np.array(facts.multipliers) * dy.factor
     base = dy.factor * facts.inputs[0].scale / facts.output.scale
     limit = _accumulator_limit(qgraph, node)
+    height, width, _ = qgraph.graph.shapes[node.output]
+    if height * width > PIXELS_MAX:
+        raise GraphError(
+            f"layer '{node.name}' has {height * width:,} output pixels; gradients are summed over {PIXELS_MAX:,}.",
+            "Train on smaller images, or with a larger --alpha, so that the layer is no candidate.",
+        )
     bits = math.floor(math.log2(limit / multipliers.max()))
     grad_mult = np.round(multipliers * 2.0**bits).astype(np.int64)
     rates = [mantissa15(base / scale) for scale in scales]

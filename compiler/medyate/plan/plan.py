@@ -88,10 +88,12 @@ class Plan:
     @cached_property
     def digest(self) -> int:
         """32 bits that change when network, weights, plan or state layout change."""
-        sha = hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode())
-        for name in sorted(self.weights):
+        quants = [[name, quant.scale, quant.zero] for name, quant in self.qgraph.quants]
+        sha = hashlib.sha256(json.dumps([self.to_json(), quants, self.exponents], sort_keys=True).encode())
+        head = {} if self.head.weight is None else {"head.weight": self.head.weight, "head.bias": self.head.bias}
+        for name, array in sorted({**self.weights, **head}.items()):
             sha.update(name.encode())
-            sha.update(np.ascontiguousarray(self.weights[name]).tobytes())
+            sha.update(np.ascontiguousarray(array).tobytes())
         return int.from_bytes(sha.digest()[:4], "little")
 
     def to_json(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.errors import GraphError
 from medyate.ir import Graph, QGraph, Quant, Weights
 from medyate.ops import OPS
 from medyate.quantize.scheme import (
@@ -72,6 +73,11 @@ def quantize(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> tu
 def _clamped_bias(steps: NDArray[np.float64], taps: int) -> NDArray[np.int32]:
     """Biases such that no accumulator can overflow, whatever the input and the deltas."""
     room = 2**31 - 1 - taps * (WEIGHT_MAX + DELTA_MAX) * (2 * QMAX + 1)
+    if room < 0:
+        raise GraphError(
+            f"a layer sums {taps:,} products per output; 32 bits hold the sum of 33,025.",
+            "Split the layer or pool its input.",
+        )
     return np.clip(np.round(steps), -room, room).astype(np.int32)
 
 

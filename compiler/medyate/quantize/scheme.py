@@ -43,7 +43,7 @@ def weight_scales(weight: NDArray[Any], channel_axis: int) -> NDArray[np.float64
 def fixed_point(multiplier: float) -> tuple[int, int]:
     """(mult, shift) of a positive multiplier, as TFLite's QuantizeMultiplier; too small becomes 0."""
     mantissa, exponent = math.frexp(multiplier)
-    mult = round(mantissa * 2**31)
+    mult = math.floor(mantissa * 2**31 + 0.5)  # as TFLite: halves away from zero
     if mult == 2**31:
         mult //= 2
         exponent += 1
@@ -64,13 +64,18 @@ def mantissa15(value: float) -> tuple[int, int]:
     return m, exponent - 15
 
 
+def half_away(value: float) -> int:
+    """The nearest integer, halves away from zero: the rounding of C and TFLite."""
+    return int(math.copysign(math.floor(abs(value) + 0.5), value))
+
+
 def activation_bounds(activation: Activation, quant: Quant) -> tuple[int, int]:
     """The fused activation's range in output steps."""
     if activation is None:
         return QMIN, QMAX
     low, high = activation
-    q_low = QMIN if math.isinf(low) else quant.zero + round(low / quant.scale)
-    q_high = QMAX if math.isinf(high) else quant.zero + round(high / quant.scale)
+    q_low = QMIN if math.isinf(low) else quant.zero + half_away(low / quant.scale)
+    q_high = QMAX if math.isinf(high) else quant.zero + half_away(high / quant.scale)
     return max(QMIN, q_low), min(QMAX, q_high)
 
 
@@ -99,12 +104,15 @@ class Integers:
     """Real multipliers: one per output channel of a layer, or one of a pool; unused by add."""
     bounds: tuple[int, int]
 
-    def requantize(self, acc: Any) -> Any:
-        """Output steps of int32 accumulators (N, C, H, W); its gradient is mask * multiplier."""
+    def requantize(self, acc: Any, *, masked: bool = True) -> Any:
+        """Output steps of int32 accumulators (N, C, H, W); its gradient is mask * multiplier.
+
+        A pool is not masked: its output saturates only where its calibration was exceeded.
+        """
         mult, shift = pair_tensors(self.multipliers, acc.device)
         real = _column(self.multipliers, acc)
         value = requantize_exact(acc.detach().round().long(), mult, shift) + self.output.zero
-        return _through(value, acc * real, self.bounds)
+        return _through(value, acc * real, self.bounds, masked=masked)
 
     def add(self, a: Any, b: Any) -> Any:
         """TFLite's reference sum of two tensors."""
@@ -118,7 +126,7 @@ class Integers:
             total = total + (x - quant.zero) * (quant.scale / self.output.scale)
         mult, shift = pair_tensors((add_output_multiplier(self.inputs, self.output),), a.device)
         value = requantize_exact(exact, mult, shift) + self.output.zero
-        return _through(value, total, self.bounds)
+        return _through(value, total, self.bounds, masked=True)
 
 
 def add_output_multiplier(inputs: Sequence[Quant], output: Quant) -> float:
@@ -143,10 +151,10 @@ def _column(values: Sequence[float], like: Any) -> Any:
     return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
 
 
-def _through(value: Any, smooth: Any, bounds: tuple[int, int]) -> Any:
-    """`value` clamped, with the gradient of `smooth` where it is strictly inside the bounds."""
+def _through(value: Any, smooth: Any, bounds: tuple[int, int], *, masked: bool) -> Any:
+    """`value` clamped, with the gradient of `smooth`; if masked, where it is strictly inside the bounds."""
     low, high = bounds
     clamped = value.clamp(low, high).to(smooth.dtype)
     inside = (clamped > low) & (clamped < high)
-    passing = smooth * inside
+    passing = smooth * inside if masked else smooth
     return clamped.detach() + (passing - passing.detach())  # exactly the integer: the bracket is zero

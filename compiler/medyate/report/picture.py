@@ -76,10 +76,12 @@ def _memory(axis: Any, plan: Mapping[str, Any]) -> None:
     handles += [Patch(color="#aa3377", alpha=0.5, label="state region: head, norms")]
     axis.legend(handles=handles, loc="upper right", fontsize="small")
     top = plan["arena_bytes"]
-    axis.set(xlabel="step: forward, head, backward", ylabel="byte of the arena", xlim=(0, steps), ylim=(0, 1.35 * top), title="Memory map over one training step")
+    axis.set(xlabel="step: forward, head, backward", ylabel="byte of the arena", xlim=(0, steps), ylim=(0, 1.6 * top), title="Memory map over one training step")
 
 
 def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import NullFormatter
+
     layers = ranking["layers"]
     chosen = {c["layer"] for c in plan["candidates"]}
     positions = np.arange(len(layers))
@@ -88,6 +90,7 @@ def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> Non
     size = "small" if len(layers) <= 30 else 5
     axis.set_yticks(positions, [layer["layer"] for layer in layers], fontsize=size)
     axis.invert_yaxis()
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(xlabel="LaRa", xscale="log", title=f"Layer ranking; {len(chosen)} candidates in blue")
 
 

@@ -43,6 +43,8 @@ class Position:
     epochs: int
     steps: int
     epoch_step: int
+    seed: int
+    """Of the training in progress: a resumed one brings its own."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Session:
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
-        return Position(*struct.unpack("<4I", self.link.request(BEGIN, training.fields(pattern))))
+        return Position(*struct.unpack("<5I", self.link.request(BEGIN, training.fields(pattern))))
 
     def _send(self, sample: NDArray[np.int8]) -> None:
         data = sample.tobytes()
@@ -147,7 +149,7 @@ class Session:
 
     def commit(self) -> Position:
         """Ends the epoch."""
-        return Position(*struct.unpack("<4I", self.link.request(COMMIT)))
+        return Position(*struct.unpack("<5I", self.link.request(COMMIT)))
 
     def read(self, kind: int) -> bytes:
         """One of the device's arrays."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.data import SCALINGS, Dataset, epoch_order
+from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
 from medyate.run.link import Link
@@ -76,7 +77,7 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> 
         )
     with opened as transport:
         session = Session(Link(transport, TIMEOUT))
-        if session.hello.digest != compiled.model["digest"]:
+        if session.hello.abi != ABI or session.hello.digest != compiled.model["digest"]:
             raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
         yield session
         session.exit()
@@ -161,13 +162,16 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     training = options.training
     epochs: list[dict[str, Any]] = []
     instructions: list[int] = []
+    if training.fresh and not options.on.startswith("serial"):
+        options.flash.unlink(missing_ok=True)  # it may be another model's, of another size
     with connect(compiled, options.on, options.flash, count=options.count) as session:
         position = session.begin(training)
         before = evaluate(session, x_test, dataset.y_test, "before", progress)
         first_epoch = position.epochs
         accuracy = before
         for epoch in range(first_epoch, training.epochs):
-            log = _train_epoch(session, x_train, dataset.y_train, training, epoch, instructions, progress)
+            order = epoch_order(position.seed, epoch, len(x_train))[: training.epoch_samples]
+            log = _train_epoch(session, x_train, dataset.y_train, order, training, epoch, instructions, progress)
             if options.evaluate_each or epoch == training.epochs - 1:
                 accuracy = evaluate(session, x_test, dataset.y_test, f"test {epoch + 1}", progress)
                 log["accuracy"] = accuracy
@@ -183,10 +187,9 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
 
 
 def _train_epoch(
-    session: Session, samples: NDArray[np.int8], labels: NDArray[np.int64], training: Training, epoch: int,
-    instructions: list[int], progress: Progress,
+    session: Session, samples: NDArray[np.int8], labels: NDArray[np.int64], order: NDArray[np.int64],
+    training: Training, epoch: int, instructions: list[int], progress: Progress,
 ) -> dict[str, Any]:
-    order = epoch_order(training.seed, epoch, len(samples))[: training.epoch_samples]
     selection = np.zeros(0, bool) if training.head_only else session.selection()
     loss, right, saturations = 0.0, 0, 0
     for i, index in enumerate(order):

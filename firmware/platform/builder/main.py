@@ -36,7 +36,10 @@ env.Append(
     CFLAGS=["-std=c11"],
     CCFLAGS=[
         *TARGET_FLAGS,
-        "-O3", "-funroll-loops",
+        "-O3",
+        "-funroll-loops",
+        # The arena holds values of several types one after the other.
+        "-fno-strict-aliasing",
         "-ffunction-sections",
         "-fdata-sections",
         "-Wall",
@@ -47,7 +50,7 @@ env.Append(
     ],
     LINKFLAGS=[
         *TARGET_FLAGS,
-        "-O3", "-funroll-loops",
+        "-O3",
         "-nostartfiles",
         "--specs=nano.specs",
         "-Wl,--gc-sections",

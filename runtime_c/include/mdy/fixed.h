@@ -27,8 +27,8 @@ static inline int32_t mdy_scale2(int32_t x, int exponent)
 
 /**
  * acc * mult * 2^(shift - 31) with the two roundings of TFLite's reference kernels: the product's
- * high half half away from zero, then the right shift half away from zero.
- * mult in [2^30, 2^31), -31 <= shift <= 30; a left shift saturates.
+ * high half with halves towards +infinity, then the right shift with halves away from zero.
+ * mult in [2^30, 2^31) or 0, -31 <= shift <= 30; a left shift saturates.
  */
 static inline int32_t mdy_requantize(int32_t acc, int32_t mult, int shift)
 {
@@ -65,7 +65,7 @@ static inline int8_t mdy_clamp8(int32_t x, int32_t low, int32_t high)
     return (int8_t)(x < low ? low : x > high ? high : x);
 }
 
-/** 16 * log2(x) from the leading bit and the four bits behind it, rounded down; x > 0. */
+/** 16 * log2(x), linear between octaves from the four bits behind the leading one; at most 1.4 low; x > 0. */
 int32_t mdy_log2_16(uint32_t x);
 
 /** floor(sqrt(x)). */
@@ -74,10 +74,10 @@ uint32_t mdy_isqrt(uint64_t x);
 /** 2^-x in Q30 for x >= 0 in Q16; absolute error below 2^-15. */
 uint32_t mdy_exp2_neg(uint32_t x);
 
-/** Natural logarithm in Q16 of x / 2^30, for x >= 2^30; absolute error below 2^-12. */
+/** Natural logarithm in Q16 of x / 2^30, for x > 0; absolute error below 2^-12. */
 int32_t mdy_ln_q30(uint64_t x);
 
-/** cos^2(pi/2 * u) in Q16 for u in [0, 1] given in Q16: the cosine schedule's factor. */
+/** cos^2(pi/2 * u) in Q16 for u in [0, 1] given in Q16: the cosine schedule's factor, within 2^-13. */
 uint32_t mdy_cos2(uint32_t u);
 
 #endif

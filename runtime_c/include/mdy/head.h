@@ -9,7 +9,7 @@
  * Loss, prediction and dL/dlogits of the logits that mdy_run_head left.
  *
  * Shapes   logits (classes), Q16   dlogits (classes), Q15: softmax - onehot
- * Errors   none; label 0xffff gives loss 0 and leaves dlogits alone
+ * Errors   none; a label that is no class gives loss 0 and leaves dlogits alone
  * Accuracy probabilities within 2^-14, loss within 2^-10 of the real softmax of the same logits
  */
 void mdy_head_loss(mdy_t *m, uint16_t label, mdy_result_t *result);

@@ -37,8 +37,8 @@ typedef struct {
  * Lays out the arena and loads the newest valid generation, or the factory state when there is none.
  *
  * Memory   arena: planned, epoch and state regions, each rounded up to 8 bytes; aligned to 8
- * Errors   MDY_ARENA (too small, misaligned), MDY_ARGUMENT (schedule), MDY_MODEL (the newest
- *          generation belongs to another network or plan), MDY_FLASH
+ * Errors   MDY_ARENA (too small, misaligned), MDY_ARGUMENT (schedule), MDY_MODEL (the banks hold
+ *          generations of another network or plan only), MDY_FLASH (the banks do not fit)
  */
 mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
                       const mdy_config_t *config);
@@ -52,7 +52,7 @@ int8_t *mdy_input(mdy_t *m);
  */
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result);
 
-/** Forward pass on the sample in mdy_input. The loss is that of `label`, or 0 for label 0xffff. */
+/** Forward pass on the sample in mdy_input. The loss is that of `label`, or 0 where `label` is no class. */
 mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result);
 
 /** Logits of the last sample: one int32 per class, Q16. */
@@ -65,10 +65,10 @@ const int32_t *mdy_logits(const mdy_t *m);
  */
 mdy_status_t mdy_end_epoch(mdy_t *m);
 
-/** Forgets the newest generation; the next mdy_init takes the one before. Errors: MDY_EMPTY, MDY_FLASH. */
+/** Forgets the newest generation; mdy_init, which must follow, takes the one before. Errors: MDY_EMPTY, MDY_FLASH. */
 mdy_status_t mdy_roll_back(const mdy_t *m);
 
-/** Forgets both banks; the next mdy_init starts from the factory. Errors: MDY_FLASH. */
+/** Forgets both banks; mdy_init, which must follow, starts from the factory. Errors: MDY_FLASH. */
 mdy_status_t mdy_factory_reset(const mdy_t *m);
 
 /**

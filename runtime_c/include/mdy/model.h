@@ -12,7 +12,6 @@
 
 #define MDY_NONE UINT32_MAX       /* no such offset */
 #define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
-#define MDY_JOIN_MAX 4            /* gradients that can meet in one tensor besides the chain's own */
 #define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
 
 typedef struct mdy mdy_t;
@@ -40,7 +39,7 @@ typedef struct {
 /** The gradients that meet in one tensor; they are summed in 32 bits before one requantisation. */
 typedef struct {
     const mdy_join_t *joins;
-    uint16_t count; /* at most MDY_JOIN_MAX */
+    uint16_t count;
 } mdy_joins_t;
 
 /** One weighted layer. */

@@ -16,7 +16,7 @@
 typedef struct {
     uint32_t bytes;        /* size of the reserved space, a multiple of sector_bytes */
     uint32_t sector_bytes; /* erase unit; the reserved space is made of equal sectors */
-    uint32_t unit_bytes;   /* program unit, 1 to 32: each unit is programmed once per erase */
+    uint32_t unit_bytes;   /* program unit, 1 to 32, a power of two: programmed once per erase */
 } mdy_flash_geometry_t;
 
 extern const mdy_flash_geometry_t mdy_port_flash;

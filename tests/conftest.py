@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several test files share: the command line in this process, small data, one compiled network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medyate import cli, data
+from medyate.plan.budget import Limits
+from medyate.run.train import Compiled
+from medyate.stages import Options, compile_model
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DIGITNET = REPOSITORY / "models" / "digitnet" / "digitnet.onnx"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """run_cli("plan", model, ...): `medyate plan model ...` in this process."""
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["medyate", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An npz with 12 training and 4 test images of each digit."""
+    digits = data.load("digits")
+    parts = {}
+    for part, count in (("train", 12), ("test", 4)):
+        x, y = getattr(digits, f"x_{part}"), getattr(digits, f"y_{part}")
+        chosen = np.concatenate([np.flatnonzero(y == label)[:count] for label in range(10)])
+        parts |= {f"x_{part}": x[chosen], f"y_{part}": y[chosen]}
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    np.savez(path, **parts)
+    return path
+
+
+@pytest.fixture(scope="session")
+def digitnet_host(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The demonstration network for 'digits' with a new head, 64 KiB, compiled for this machine."""
+    out = tmp_path_factory.mktemp("digitnet")
+    compile_model(DIGITNET, data.load("digits"), Options("host", Limits(64 << 10), rank_epochs=1), out)
+    return Compiled.read(out)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device's gradients beside PyTorch autograd on the same integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from medyate.ir import QGraph, Weights
+from medyate.plan.exponents import integer_tensors
+from medyate.plan.plan import Head, Plan
+from medyate.plan.schedule import HEAD_WEIGHT_BITS
+from medyate.quantize.apply import integers, run_integers
+from medyate.real import channels_last
+from numpy.typing import NDArray
+from probe import Probe
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Integer features of every sample and dL/dW_q of every layer, summed over the samples."""
+
+    features: NDArray[np.float64]
+    logits: NDArray[np.float64]
+    gradients: dict[str, NDArray[np.float64]]
+
+
+def autograd(qgraph: QGraph, weights: Weights, head: Head, samples: NDArray[np.int8], labels: NDArray[np.int64]) -> Reference:
+    """The fake-quantised network with DESIGN's mask convention, differentiated by PyTorch."""
+    arrays = integer_tensors(weights)
+    for name, array in arrays.items():
+        array.requires_grad_(name.endswith(".weight"))
+    x = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float64))
+    features = run_integers(qgraph, arrays, x)
+    quant = qgraph.quant[qgraph.graph.output]
+    assert head.weight is not None and head.bias is not None
+    weight = torch.from_numpy(head.weight.astype(np.float64) * 2.0**-HEAD_WEIGHT_BITS)
+    bias = torch.from_numpy(head.bias / 65536)
+    logits = (channels_last(features) - quant.zero) * quant.scale @ weight.T + bias
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
+    loss.backward()
+    found = {n: a.grad.numpy() for n, a in arrays.items() if n.endswith(".weight") and a.grad is not None}
+    return Reference(features.detach().permute(0, 2, 3, 1).numpy(), logits.detach().numpy(), found)
+
+
+def device_gradient(plan: Plan, probe: Probe, index: int) -> NDArray[np.float64]:
+    """dL/dW_q of a candidate layer as the device summed it, with its multipliers M[o]."""
+    candidate = plan.candidates[index]
+    graph = plan.qgraph.graph
+    position = [node.name for node in graph].index(candidate.layer)
+    dy = next(s.dy for s in plan.schedule.back if s.node == candidate.layer and s.kind == "layer")
+    assert dy is not None
+    multipliers = np.array(integers(plan.qgraph, plan.weights, position).multipliers) * dy.factor
+    gradient = probe.weight_gradient(index)
+    conv = graph.nodes[position].op == "conv2d"
+    return gradient * (multipliers[:, None, None, None] if conv else multipliers)
+
+
+def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Cosine of the angle between two tensors; 1 if both are zero."""
+    norms = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / norms if norms > 0 else float(not a.any() and not b.any())
