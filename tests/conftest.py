@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from medyate import cli, data
 from medyate.plan.budget import Limits
@@ -18,6 +19,8 @@ from medyate.stages import Options, compile_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DIGITNET = REPOSITORY / "models" / "digitnet" / "digitnet.onnx"
+
+torch.set_num_threads(1)  # the networks are tiny: more threads only wait for each other
 
 
 @dataclass(frozen=True)

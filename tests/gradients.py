@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from medyate.ir import QGraph, Weights
 from medyate.plan.exponents import integer_tensors
 from medyate.plan.plan import Head, Plan
 from medyate.plan.schedule import HEAD_WEIGHT_BITS
 from medyate.quantize.apply import integers, run_integers
 from medyate.real import channels_last
-from numpy.typing import NDArray
 from probe import Probe
 
 
@@ -26,7 +27,9 @@ class Reference:
     gradients: dict[str, NDArray[np.float64]]
 
 
-def autograd(qgraph: QGraph, weights: Weights, head: Head, samples: NDArray[np.int8], labels: NDArray[np.int64]) -> Reference:
+def autograd(
+    qgraph: QGraph, weights: Weights, head: Head, samples: NDArray[np.int8], labels: NDArray[np.int64]
+) -> Reference:
     """The fake-quantised network with DESIGN's mask convention, differentiated by PyTorch."""
     arrays = integer_tensors(weights)
     for name, array in arrays.items():

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from medyate.data import Dataset
 
 ROOT = Path(__file__).parents[1]

@@ -21,6 +21,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from medyate import artefact, data
 from medyate.errors import MedyateError
 from medyate.plan.budget import Limits
@@ -28,8 +31,6 @@ from medyate.report.picture import draw
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, Tick, run
 from medyate.stages import Options, compile_model
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "demo"
@@ -79,19 +80,24 @@ def main() -> int:
     )
     compiled = Compiled.read(OUT / "model")
     columns = (
-        TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     samples = len(dataset.x_train)
     logs: dict[str, Any] = {}
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars, \
-            concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with (
+        Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars,
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
 
         def train(name: str, head_only: bool) -> dict[str, Any]:
             bar = bars.add_task(name, total=EPOCHS * samples, note="")
 
             def show(tick: Tick) -> None:
-                done = tick.done + samples * (int(tick.phase.split()[1].split("/")[0]) - 1) if "epoch" in tick.phase else None
+                done = tick.done + samples * (tick.epoch - 1) if tick.epoch else None
                 note = f"{tick.phase}: accuracy {tick.accuracy:.3f}" + (f", loss {tick.loss:.3f}" if tick.loss else "")
                 bars.update(bar, completed=done, note=note)
 
@@ -113,19 +119,38 @@ def main() -> int:
         "accuracy_head_only": head["accuracy_after"],
         "accuracy_after": full["accuracy_after"],
         "float_full_finetune_accuracy": reference,
-        **{key: full[key] for key in (
-            "ram_limit_bytes", "ram_used_bytes", "arena_planned_bytes", "arena_measured_bytes", "stack_bytes",
-            "static_bytes", "link_bytes", "b_mem_bytes", "b_mem_elements", "candidate_layers", "total_layers",
-            "epochs", "epoch_samples", "instructions_per_step", "instructions_per_step_max", "target", "digest",
-        )},
+        **{
+            key: full[key]
+            for key in (
+                "ram_limit_bytes",
+                "ram_used_bytes",
+                "arena_planned_bytes",
+                "arena_measured_bytes",
+                "stack_bytes",
+                "static_bytes",
+                "link_bytes",
+                "b_mem_bytes",
+                "b_mem_elements",
+                "candidate_layers",
+                "total_layers",
+                "epochs",
+                "epoch_samples",
+                "instructions_per_step",
+                "instructions_per_step_max",
+                "target",
+                "digest",
+            )
+        },
         "test_samples": len(dataset.y_test),
         "seconds": round(time.monotonic() - started, 1),
     }
     artefact.write_json(OUT / "report.json", report)
     artefact.write_json(OUT / "runs.json", logs)
     draw(
-        compiled.plan, artefact.read_json(OUT / "model" / "04_ranking.json"),
-        [("selected channels and head", full), ("head only", head)], ("float, all weights", reference),
+        compiled.plan,
+        artefact.read_json(OUT / "model" / "04_ranking.json"),
+        [("selected channels and head", full), ("head only", head)],
+        ("float, all weights", reference),
         OUT / "report.png",
     )
     console.print(json.dumps(report, indent=1))

@@ -19,8 +19,16 @@ from pathlib import Path
 from typing import Any
 
 KEEP = (
-    "accuracy_before", "accuracy_after", "ram_limit_bytes", "arena_planned_bytes", "b_mem_bytes",
-    "b_mem_elements", "candidate_layers", "total_layers", "epochs", "digest",
+    "accuracy_before",
+    "accuracy_after",
+    "ram_limit_bytes",
+    "arena_planned_bytes",
+    "b_mem_bytes",
+    "b_mem_elements",
+    "candidate_layers",
+    "total_layers",
+    "epochs",
+    "digest",
 )
 
 
@@ -38,9 +46,25 @@ def one_run(options: argparse.Namespace, seed: int, head_only: bool) -> dict[str
     """Trains one seed; returns the figures that are kept."""
     name = f"{'head' if head_only else 'full'}-{seed}"
     arguments = [
-        "run", str(options.out), "--data", options.data, "--on", "host", "--epochs", str(options.epochs),
-        "--rate", str(options.rate), "--seed", str(seed), "--flip", "--no-measure", "--evaluate-at-end",
-        "--flash", str(options.out / f"{name}.bin"), "--log", str(options.out / f"{name}.json"),
+        "run",
+        str(options.out),
+        "--data",
+        options.data,
+        "--on",
+        "host",
+        "--epochs",
+        str(options.epochs),
+        "--rate",
+        str(options.rate),
+        "--seed",
+        str(seed),
+        "--flip",
+        "--no-measure",
+        "--evaluate-at-end",
+        "--flash",
+        str(options.out / f"{name}.bin"),
+        "--log",
+        str(options.out / f"{name}.json"),
     ]
     result = medyate(*arguments, *(["--head-only"] if head_only else []))
     print(f"{name}: {result['accuracy_after']:.4f}", file=sys.stderr, flush=True)
@@ -72,13 +96,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     medyate(
-        "compile", str(options.model), "--data", options.data, "--target", "host", "--ram", options.ram,
-        "--min-elements", options.min_elements, "-o", str(options.out),
+        "compile",
+        str(options.model),
+        "--data",
+        options.data,
+        "--target",
+        "host",
+        "--ram",
+        options.ram,
+        "--min-elements",
+        options.min_elements,
+        "-o",
+        str(options.out),
     )
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         jobs = [
             pool.submit(one_run, options, seed, head_only)
-            for seed in range(options.seeds) for head_only in (False, True)
+            for seed in range(options.seeds)
+            for head_only in (False, True)
         ]
         results = [job.result() for job in jobs]
     print(table(results))

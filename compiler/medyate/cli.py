@@ -30,7 +30,9 @@ from medyate.plan.budget import ALPHA, Limits
 from medyate.stages import Options
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
     help="Fine-tune a pretrained network on the microcontroller itself.",
 )
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -81,7 +83,10 @@ class Bar:
 
     def __init__(self) -> None:
         columns = (
-            TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description:<14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
         self._progress = Progress(*columns, console=errors, disable=not sys.stderr.isatty(), transient=True)
@@ -115,10 +120,18 @@ def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) ->
 @app.command()
 def doctor(json_: Json = False) -> None:
     """What is installed, what is missing, and the command that installs it."""
-    tools = {"cc": "apt-get install gcc", "make": "apt-get install make", "arm-none-eabi-gcc": APT, "qemu-system-arm": APT}
+    tools = {
+        "cc": "apt-get install gcc",
+        "make": "apt-get install make",
+        "arm-none-eabi-gcc": APT,
+        "qemu-system-arm": APT,
+    }
     packages = {
-        "torch": "pip install 'medyate[torch]'", "onnx": "pip install 'medyate[onnx]'", "PIL": "pip install pillow",
-        "platformio": "pip install platformio", "matplotlib": "pip install 'medyate[report]'",
+        "torch": "pip install 'medyate[torch]'",
+        "onnx": "pip install 'medyate[onnx]'",
+        "PIL": "pip install pillow",
+        "platformio": "pip install platformio",
+        "matplotlib": "pip install 'medyate[report]'",
     }
     rows = [(name, shutil.which(name) is not None, fix) for name, fix in tools.items()]
     rows += [(name, importlib.util.find_spec(name) is not None, fix) for name, fix in packages.items()]
@@ -153,15 +166,19 @@ def inspect(model: Model, json_: Json = False) -> None:
 
     normal = normalise(*frontends.load(model))
     graph = normal.graph
-    rows = []
+    rows: list[dict[str, Any]] = []
     for node in graph:
         op, inputs = OPS[node.op], graph.input_shapes(node)
         sizes = [normal.weights[node.weight_name(role)].size for role in op.weights(node.attrs, inputs)]
         rows.append(
             {
-                "layer": node.name, "op": node.op, "inputs": [list(s) for s in inputs],
-                "output": list(graph.shapes[node.output]), "macs": op.macs(node.attrs, inputs),
-                "parameters": sum(sizes), "trainable": op.channel_cost is not None,
+                "layer": node.name,
+                "op": node.op,
+                "inputs": [list(s) for s in inputs],
+                "output": list(graph.shapes[node.output]),
+                "macs": op.macs(node.attrs, inputs),
+                "parameters": sum(sizes),
+                "trainable": op.channel_cost is not None,
             }
         )
     total = {"macs": sum(r["macs"] for r in rows), "parameters": sum(r["parameters"] for r in rows)}
@@ -181,8 +198,14 @@ def inspect(model: Model, json_: Json = False) -> None:
 
 @app.command()
 def rank(
-    model: Model, data_: Data, out: Out, pixels: Pixels = "signed", epochs: int = 3, seed: Seed = 0,
-    split: Split = 0.25, json_: Json = False,
+    model: Model,
+    data_: Data,
+    out: Out,
+    pixels: Pixels = "signed",
+    epochs: int = 3,
+    seed: Seed = 0,
+    split: Split = 0.25,
+    json_: Json = False,
 ) -> None:
     """LaRa and TraDy scores of every layer by a short fine-tuning on this machine."""
     from medyate.stages import make_ranking, prepare
@@ -223,9 +246,18 @@ def _plan_summary(content: dict[str, Any]) -> None:
 
 @app.command()
 def plan(
-    model: Model, data_: Data, ram: Ram = "128KiB", min_elements: MinElements = 0, alpha: Alpha = ALPHA,
-    pixels: Pixels = "signed", head: HeadChoice = "new", ranking: RankingFile = None, grad_bits: GradBits = 8,
-    seed: Seed = 0, split: Split = 0.25, json_: Json = False,
+    model: Model,
+    data_: Data,
+    ram: Ram = "128KiB",
+    min_elements: MinElements = 0,
+    alpha: Alpha = ALPHA,
+    pixels: Pixels = "signed",
+    head: HeadChoice = "new",
+    ranking: RankingFile = None,
+    grad_bits: GradBits = 8,
+    seed: Seed = 0,
+    split: Split = 0.25,
+    json_: Json = False,
 ) -> None:
     """Bytes by region, budget and candidate layers for every K; nothing is built."""
     from medyate.stages import plan_model
@@ -242,12 +274,22 @@ def plan(
 
 @app.command()
 def compile(
-    model: Model, data_: Data, out: Out, target: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")] = "host",
-    ram: Ram = "128KiB", min_elements: MinElements = 0, alpha: Alpha = ALPHA, pixels: Pixels = "signed",
-    head: HeadChoice = "new", ranking: RankingFile = None, grad_bits: GradBits = 8,
+    model: Model,
+    data_: Data,
+    out: Out,
+    target: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")] = "host",
+    ram: Ram = "128KiB",
+    min_elements: MinElements = 0,
+    alpha: Alpha = ALPHA,
+    pixels: Pixels = "signed",
+    head: HeadChoice = "new",
+    ranking: RankingFile = None,
+    grad_bits: GradBits = 8,
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
-    seed: Seed = 0, split: Split = 0.25, json_: Json = False,
+    seed: Seed = 0,
+    split: Split = 0.25,
+    json_: Json = False,
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
     from medyate.stages import compile_model
@@ -258,14 +300,15 @@ def compile(
     _choice(builder, ("platformio", "make"), "--builder")
     limits = _limits(ram, min_elements, alpha, grad_bits)
     board = None if board_ram is None else parse_size(board_ram)
-    options = Options(
-        target, limits, pixels, head, ranking=ranking, builder=builder, seed=seed, board_ram_bytes=board
-    )
+    options = Options(target, limits, pixels, head, ranking=ranking, builder=builder, seed=seed, board_ram_bytes=board)
     dataset = data.load(data_, split, seed)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show)
     content = {
-        **made.to_json(), "target": target, "image": str(image.path), "static_bytes": image.static_bytes,
+        **made.to_json(),
+        "target": target,
+        "image": str(image.path),
+        "static_bytes": image.static_bytes,
         "flash_bytes": image.flash_bytes,
     }
 
@@ -278,17 +321,22 @@ def compile(
 
 @app.command()
 def run(
-    out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")], data_: Data,
-    on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host", epochs: int = 10,
+    out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")],
+    data_: Data,
+    on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
+    epochs: int = 10,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.0015,
     schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
-    head_only: bool = False, flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
+    head_only: bool = False,
+    flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on from what the flash holds.")] = False,
     no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
-    seed: Seed = 0, split: Split = 0.25, log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
+    seed: Seed = 0,
+    split: Split = 0.25,
+    log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
     json_: Json = False,
 ) -> None:
     """Trains on the target, evaluates there, measures its memory, writes the run log."""
@@ -304,7 +352,11 @@ def run(
     count = epoch_samples(dataset, limit)
     training = Training(rate, epochs, count, schedule, 1.0, seed, head_only, flip, not resume)
     options = RunOptions(
-        on, training, flash or out / "flash.bin", limit, evaluate_each=not evaluate_at_end,
+        on,
+        training,
+        flash or out / "flash.bin",
+        limit,
+        evaluate_each=not evaluate_at_end,
         measure=not no_measure and not on.startswith("serial"),
     )
     with Bar() as bar:

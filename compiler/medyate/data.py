@@ -35,7 +35,8 @@ class Scaling:
     def int8(self, samples: NDArray[Any], quant: Quant) -> NDArray[np.int8]:
         """What the device is given: round(real / scale) + zero, saturated."""
         steps = np.round(self.real(samples) / quant.scale) + quant.zero
-        return np.clip(steps, -128, 127).astype(np.int8)
+        saturated: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
+        return saturated
 
 
 SCALINGS = {
@@ -59,12 +60,16 @@ class Dataset:
 
     def check(self, shape: Shape) -> Dataset:
         """Raises DataError when samples and network do not fit, or the set cannot be learned from."""
-        found = self.x_train.shape[1:]
-        if tuple(found) != tuple(shape):
-            raise DataError(
-                f"the samples of '{self.name}' are {found}, the network takes {tuple(shape)}.",
-                "Resize the images, or export the network for their size.",
-            )
+        for samples in (self.x_train, self.x_test):
+            if samples.shape[1:] != tuple(shape):
+                raise DataError(
+                    f"the samples of '{self.name}' are {samples.shape[1:]}, the network takes {tuple(shape)}.",
+                    "Resize the images, or export the network for their size.",
+                )
+            if not len(samples):
+                raise DataError(f"'{self.name}' has no samples to train or to test.", "Add samples or change --split.")
+            if not np.isfinite(np.asarray(samples, np.float64)).all():
+                raise DataError(f"'{self.name}' holds NaN or infinite samples.", "Clean the samples.")
         missing = sorted(set(self.y_test.tolist()) - set(self.y_train.tolist()))
         if missing:
             names = ", ".join(self.classes[label] for label in missing)
@@ -74,8 +79,6 @@ class Dataset:
             )
         if len(self.classes) < 2:
             raise DataError(f"'{self.name}' has fewer than two classes.", "Give at least two.")
-        if not np.isfinite(np.asarray(self.x_train, np.float64)).all():
-            raise DataError(f"'{self.name}' holds NaN or infinite samples.", "Clean the samples.")
         return self
 
 
@@ -87,6 +90,8 @@ def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 def load(source: str, split: float = 0.25, seed: int = 0) -> Dataset:
     """Reads a built-in name, an npz file or a folder. Raises DataError."""
+    if not 0.0 < split < 1.0:
+        raise DataError(f"--split {split:g} leaves no samples to train or to test.", "Give a share like 0.25.")
     if source == "digits":
         return _digits(split, seed)
     path = Path(source)
@@ -171,10 +176,14 @@ def _npz(path: Path) -> Dataset:
                 f"'{path}': x_{part} is {x.shape} and y_{part} {y.shape}.",
                 "Samples are (n, height, width, channels), labels (n,), n above 0.",
             )
+        if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
+            raise DataError(f"'{path}': x_{part} holds no real numbers but {x.dtype}.", "Samples are uint8 or float.")
         if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
             raise DataError(f"'{path}': y_{part} holds no class numbers.", "Labels are 0, 1, 2 ...")
     count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     names = tuple(str(name) for name in arrays.get("classes", np.arange(count)))
+    if len(names) < count:
+        raise DataError(f"'{path}' names {len(names)} classes, its labels reach {count - 1}.", "Name every class.")
     y_train, y_test = arrays["y_train"].astype(np.int64), arrays["y_test"].astype(np.int64)
     return Dataset(path.stem, names, arrays["x_train"], y_train, arrays["x_test"], y_test)
 

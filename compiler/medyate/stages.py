@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pipeline: import, normalise, quantise, rank, plan, emit, build; each stage leaves its artefact.
 
-    01_import.json .npz      the graph as it came
-    02_normalised.json .npz  batch norms folded, activations fused, classifier cut off
-    03_quantised.json .npz   scales, zero points, int8 weights, int32 biases
-    04_ranking.json          LaRa and TraDy scores
-    05_plan.json             bytes by region, candidates, offsets
-    project/                 C sources and build files
-    model.json               what `run` needs to know
+01_import.json .npz      the graph as it came
+02_normalised.json .npz  batch norms folded, activations fused, classifier cut off
+03_quantised.json .npz   scales, zero points, int8 weights, int32 biases
+04_ranking.json          LaRa and TraDy scores
+05_plan.json             bytes by region, candidates, offsets
+project/                 C sources and build files
+model.json               what `run` needs to know
 """
 
 from __future__ import annotations
@@ -110,8 +110,13 @@ def make_ranking(
     """(ranking, head of the preliminary fine-tuning); a stored ranking is reused."""
     reuse = options.ranking is not None
     collected = collect(
-        normal.graph, normal.weights, real, dataset.y_train,
-        classes=len(dataset.classes), epochs=1 if reuse else options.rank_epochs, seed=options.seed,
+        normal.graph,
+        normal.weights,
+        real,
+        dataset.y_train,
+        classes=len(dataset.classes),
+        epochs=1 if reuse else options.rank_epochs,
+        seed=options.seed,
         progress=lambda done, total: progress("rank", done, total),
     )
     if options.ranking is not None:

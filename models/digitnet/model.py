@@ -37,9 +37,7 @@ BLOCKS = (
 LAST_CHANNELS = 128
 
 
-def conv_bn(
-    cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True
-) -> nn.Sequential:
+def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Sequential:
     """A convolution without bias, batch normalisation and, if `act`, a ReLU6."""
     layers: list[nn.Module] = [
         nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -56,9 +54,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, cin: int, block: Block) -> None:
         super().__init__()
         self.expand = conv_bn(cin, block.expanded, 1)
-        self.depthwise = conv_bn(
-            block.expanded, block.expanded, 3, block.stride, groups=block.expanded
-        )
+        self.depthwise = conv_bn(block.expanded, block.expanded, 3, block.stride, groups=block.expanded)
         self.project = conv_bn(block.expanded, block.out, 1, act=False)
         self.residual = block.stride == 1 and cin == block.out
 

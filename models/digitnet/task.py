@@ -81,9 +81,7 @@ def field_condition(images: NDArray[np.float64], indices: NDArray[np.int64]) -> 
         radius = rng.uniform(1.0, 2.2)
         depth = rng.uniform(0.2, 0.5)
         gain *= 1 - depth * np.exp(-((yy - cy) ** 2 + (xx - cx) ** 2) / (2 * radius**2))
-    noise = [
-        np.random.default_rng((DIRT_SEED, int(i))).normal(0, NOISE, (SIZE, SIZE)) for i in indices
-    ]
+    noise = [np.random.default_rng((DIRT_SEED, int(i))).normal(0, NOISE, (SIZE, SIZE)) for i in indices]
     seen: NDArray[np.float64] = (1.0 - 0.9 * images[:, ::-1, ::-1]) * gain + np.stack(noise)
     return seen
 
@@ -91,12 +89,8 @@ def field_condition(images: NDArray[np.float64], indices: NDArray[np.int64]) -> 
 def parts() -> dict[str, NDArray[np.int64]]:
     """Return the indices of the parts `pretrain`, `adapt` and `test` in `load_digits`."""
     labels = load_digits().target
-    rest, test = train_test_split(
-        np.arange(len(labels)), test_size=TEST_SIZE, random_state=SPLIT_SEED, stratify=labels
-    )
-    pretrain, adapt = train_test_split(
-        rest, test_size=ADAPT_SIZE, random_state=SPLIT_SEED, stratify=labels[rest]
-    )
+    rest, test = train_test_split(np.arange(len(labels)), test_size=TEST_SIZE, random_state=SPLIT_SEED, stratify=labels)
+    pretrain, adapt = train_test_split(rest, test_size=ADAPT_SIZE, random_state=SPLIT_SEED, stratify=labels[rest])
     return {"pretrain": pretrain, "adapt": adapt, "test": test}
 
 

@@ -33,7 +33,7 @@ import torch
 from model import INPUT_SHAPE, DigitNet, build_model, describe, fold_batchnorm
 from task import Images, Labels, load_adaptation, load_part, load_pretraining
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINT = HERE / "digitnet.pt"
@@ -85,8 +85,8 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
         torch.stack([sx * cos, shear - sy * sin, dx], 1),
         torch.stack([sx * sin, sy * cos, dy], 1),
     )
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    ink = F.grid_sample(x + 1.0, grid, align_corners=False)  # 0..2: what enters is black
+    grid = functional.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    ink = functional.grid_sample(x + 1.0, grid, align_corners=False)  # 0..2: what enters is black
     low = uniform(0.0, 0.3).view(n, 1, 1, 1)
     high = uniform(0.6, 1.0).view(n, 1, 1, 1)
     sigma = uniform(0.0, 0.15).view(n, 1, 1, 1)
@@ -103,15 +103,13 @@ def pretrain(seed: int = PRETRAIN_SEED) -> DigitNet:
     model = build_model()
     optimizer = torch.optim.AdamW(model.parameters(), PRETRAIN_LR, weight_decay=WEIGHT_DECAY)
     steps = len(x) // PRETRAIN_BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PRETRAIN_LR, total_steps=PRETRAIN_EPOCHS * steps
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PRETRAIN_LR, total_steps=PRETRAIN_EPOCHS * steps)
     model.train()
     for _ in range(PRETRAIN_EPOCHS):
         order = torch.randperm(len(x), generator=generator)
         for step in range(steps):
             batch = order[step * PRETRAIN_BATCH : (step + 1) * PRETRAIN_BATCH]
-            loss = F.cross_entropy(model(augment(x[batch], generator)), y[batch])
+            loss = functional.cross_entropy(model(augment(x[batch], generator)), y[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -199,7 +197,7 @@ def adapt(
                 lr = rate * step / len(x)
             else:
                 lr = rate * 0.5 * (1 + math.cos(math.pi * (step - len(x)) / (total - len(x))))
-            loss = F.cross_entropy(forward(x[i : i + 1]), y[i : i + 1])
+            loss = functional.cross_entropy(forward(x[i : i + 1]), y[i : i + 1])
             gradients = torch.autograd.grad(loss, trained)
             with torch.no_grad():
                 for weight, gradient, mask in zip(trained, gradients, masks, strict=True):

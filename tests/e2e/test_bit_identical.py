@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from medyate.data import Dataset
 from medyate.data import load as load_data
 from medyate.plan.budget import Limits

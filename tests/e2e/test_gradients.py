@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gradients import autograd, cosine, device_gradient
 from medyate.data import SCALINGS, Dataset, epoch_order
 from medyate.data import load as load_data

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from gradients import autograd, cosine, device_gradient
 from medyate.ir import Graph, Node, QGraph, Weights, elements
 from medyate.ops import OPS
@@ -60,7 +61,8 @@ def plan_for(qgraph: QGraph, integers: Weights, head: Head, samples: np.ndarray,
     ranking = rank(qgraph.graph, "case", norms)
     assert head.weight is not None
     trained = head.weight.astype(np.float32) / 4096
-    return make_plan(qgraph, integers, ranking, head, Limits(1 << 20, alpha=1.0, grad_bits=bits), (samples, labels, trained))
+    limits = Limits(1 << 20, alpha=1.0, grad_bits=bits)
+    return make_plan(qgraph, integers, ranking, head, limits, (samples, labels, trained))
 
 
 @pytest.mark.parametrize(("op", "case"), CASES)
@@ -77,7 +79,9 @@ def test_the_shape_rule_is_what_real_numbers_give(op: OpDef, case: Case) -> None
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("op", "case"), EMITTED)
-def test_c_computes_the_integers_and_gradients_of_the_reference(op: OpDef, case: Case, bits: int, tmp_path: Path) -> None:
+def test_c_computes_the_integers_and_gradients_of_the_reference(
+    op: OpDef, case: Case, bits: int, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(1)
     graph, weights = sandwich(op, case, rng)
     real = rng.normal(0, 1, (8, *graph.shapes["x"])).astype(np.float32)

@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from medyate.ledger import ChannelCost
 from medyate.plan.budget import worst_selection
 from medyate.plan.layout import Layout, Value, lay_out, lower_bound

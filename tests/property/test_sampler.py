@@ -7,12 +7,13 @@ import ctypes
 from collections import Counter
 from dataclasses import dataclass
 
-import clibrary
 import numpy as np
 import pytest
-from medyate.sample.policy import draw_selection, observe
 from numpy.typing import NDArray
 from scipy import stats
+
+import clibrary
+from medyate.sample.policy import draw_selection, observe
 
 RUNTIME = ("src/sampler.c", "src/fixed.c", "src/train.c", "src/gradient.c", "src/sgd.c", "src/head.c", "src/ops/*.c")
 DRAWS = 24_000

@@ -8,10 +8,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import clibrary
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+import clibrary
 from medyate import rng
 from medyate.quantize.scheme import (
     activation_quant,
@@ -20,8 +23,6 @@ from medyate.quantize.scheme import (
     requantize_exact,
     weight_scales,
 )
-from numpy.typing import NDArray
-from scipy import stats
 
 Array = NDArray[Any]
 Call = Callable[..., Array]

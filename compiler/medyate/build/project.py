@@ -92,6 +92,6 @@ def _render(template: Path, values: dict[str, object]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  make and linker scripts, not HTML
+        autoescape=False,
     )
     return environment.from_string(template.read_text()).render(values)

@@ -103,6 +103,7 @@ class Context:
         return f"live {value.first}..{value.last}"
 
     def tensor(self, name: str) -> str:
+        """Identifier of a tensor's table entry."""
         return self.idents[f"t {name}"] + "_t"
 
     def _tensor(self, name: str, shape: Shape) -> Line:
@@ -121,11 +122,14 @@ class Context:
         names = unique_idents([*self._gradient_names, gradient.name])
         ident = names[gradient.name] + "_g"
         self._gradient_names[gradient.name] = ident
-        text = f"{{{self.offset(gradient.storage):>8}, {_shape(self.graph.shapes[gradient.tensor])}, {gradient.slot:>3}}}"
+        text = (
+            f"{{{self.offset(gradient.storage):>8}, {_shape(self.graph.shapes[gradient.tensor])}, {gradient.slot:>3}}}"
+        )
         comment = f"times {gradient.factor:.6g}, {self._life(gradient.storage)}"
         self.gradients.append(Line(ident, text, comment))
 
     def gradient(self, gradient: Gradient | None) -> str:
+        """Address of a gradient's table entry."""
         return "NULL" if gradient is None else f"&{self._gradient_names[gradient.name]}"
 
     def _array(self, ctype: str, name: str, values: Any, comment: str) -> str:

@@ -21,7 +21,7 @@ def emit(plan: Plan) -> dict[str, str]:
     return {name: environment.get_template(f"{name}.j2").render(values) for name in FILES}
 
 
-def environment_for(folder: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def environment_for(folder: str):  # type: ignore[no-untyped-def]
     """A strict Jinja2 environment over one folder of the package."""
     import jinja2
 
@@ -31,7 +31,7 @@ def environment_for(folder: str):  # type: ignore[no-untyped-def]  # noqa: ANN20
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  C, not HTML
+        autoescape=False,
     )
     environment.filters.update(
         c_array=c_array, c_comment=c_comment, c_float=lambda x: f"{x:.9g}f", ljust=lambda s, n: s.ljust(n)

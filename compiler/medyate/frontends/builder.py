@@ -51,9 +51,7 @@ class GraphBuilder:
         """The tensor behind a name, aliases resolved. Raises ModelError for an unknown one."""
         name = self._alias.get(name, name)
         if name not in self._shapes:
-            raise ModelError(
-                f"tensor '{name}' is used before anything makes it.", "Export the model again."
-            )
+            raise ModelError(f"tensor '{name}' is used before anything makes it.", "Export the model again.")
         return name
 
     def shape(self, name: str) -> Shape:
@@ -72,7 +70,12 @@ class GraphBuilder:
         return name in self._flat
 
     def _emit(
-        self, node: str, attrs: Attrs, op: str, inputs: tuple[str, ...], output: str,
+        self,
+        node: str,
+        attrs: Attrs,
+        op: str,
+        inputs: tuple[str, ...],
+        output: str,
         arrays: Mapping[str, Array],
     ) -> None:
         names = tuple(self.tensor(name) for name in inputs)
@@ -91,8 +94,16 @@ class GraphBuilder:
             self._weights[f"{unique}.{role}"] = np.ascontiguousarray(array, dtype=np.float32)
 
     def convolution(
-        self, node: str, source: str, output: str, weight: Array, bias: Array | None,
-        stride: Pair, pads: Pads, dilation: Pair, groups: int,
+        self,
+        node: str,
+        source: str,
+        output: str,
+        weight: Array,
+        bias: Array | None,
+        stride: Pair,
+        pads: Pads,
+        dilation: Pair,
+        groups: int,
     ) -> None:
         """A convolution with weight (out, in / groups, kh, kw): dense or depthwise."""
         out_channels, per_group, kh, kw = weight.shape
@@ -110,7 +121,8 @@ class GraphBuilder:
             self._emit(node, attrs, "depthwise", (source,), output, arrays)
         else:
             raise self.refuse(
-                node, "convolution",
+                node,
+                "convolution",
                 f"{groups} groups from {channels} to {out_channels} channels is neither dense nor depthwise",
             )
 
@@ -124,7 +136,11 @@ class GraphBuilder:
         self._flat.add(output)
 
     def batch_norm(
-        self, node: str, source: str, output: str, statistics: tuple[Array, Array, Array, Array],
+        self,
+        node: str,
+        source: str,
+        output: str,
+        statistics: tuple[Array, Array, Array, Array],
         epsilon: float,
     ) -> None:
         """Inference batch norm from (gamma, beta, running mean, running variance)."""
@@ -207,7 +223,10 @@ class GraphBuilder:
         names = {node.name for node in nodes}
         weights = {k: array for k, array in self._weights.items() if k.rpartition(".")[0] in names}
         graph = Graph(
-            self.name, self.input, self.tensor(output), tuple(nodes),
+            self.name,
+            self.input,
+            self.tensor(output),
+            tuple(nodes),
             tuple((name, self._shapes[name]) for name in tensors),
         )
         verify(graph, weights)

@@ -121,8 +121,15 @@ def _conv(i: _Importer, node: Any) -> None:
     dilation = tuple(a.get("dilations", (1, 1)))
     pads = _pads(i, a, node.input[0], (weight.shape[2], weight.shape[3]))
     i.builder.convolution(
-        _name(node), node.input[0], node.output[0], weight, bias,
-        (stride[0], stride[1]), pads, (dilation[0], dilation[1]), a.get("group", 1),
+        _name(node),
+        node.input[0],
+        node.output[0],
+        weight,
+        bias,
+        (stride[0], stride[1]),
+        pads,
+        (dilation[0], dilation[1]),
+        a.get("group", 1),
     )
 
 
@@ -176,9 +183,7 @@ def _average_pool(i: _Importer, node: Any) -> None:
     pads = _pads(i, a, node.input[0], (kernel[0], kernel[1]))
     if any(pads) or a.get("ceil_mode", 0):
         raise i.builder.refuse(_name(node), node.op_type, "padding or ceil_mode")
-    i.builder.average_pool(
-        _name(node), node.input[0], node.output[0], (kernel[0], kernel[1]), (stride[0], stride[1])
-    )
+    i.builder.average_pool(_name(node), node.input[0], node.output[0], (kernel[0], kernel[1]), (stride[0], stride[1]))
 
 
 def _global_pool(i: _Importer, node: Any) -> None:
@@ -311,7 +316,5 @@ def load(path: Path) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
         raise ModelError(f"'{path}' does not exist.", "Check the path.") from error
     except Exception as error:  # protobuf and checker raise many unrelated types
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"'{path}' is not a sound ONNX file ({reason[0][:120]}).", "Export it again."
-        ) from error
+        raise ModelError(f"'{path}' is not a sound ONNX file ({reason[0][:120]}).", "Export it again.") from error
     return _Importer(path, model).run()

@@ -171,8 +171,15 @@ def _conv(i: _Importer, node: Node, a: Arguments) -> None:
     dilation = _pair(a["dilation"])
     pads = _pads(a["padding"], (weight.shape[2], weight.shape[3]), dilation)
     i.builder.convolution(
-        i.layer(node, a["weight"]), i.map(node, a["input"]), node.name, weight,
-        i.optional(node, a["bias"]), _pair(a["stride"]), pads, dilation, a["groups"],
+        i.layer(node, a["weight"]),
+        i.map(node, a["input"]),
+        node.name,
+        weight,
+        i.optional(node, a["bias"]),
+        _pair(a["stride"]),
+        pads,
+        dilation,
+        a["groups"],
     )
 
 

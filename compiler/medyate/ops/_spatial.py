@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape
 
@@ -26,16 +28,16 @@ def window_output(extent: Shape, kernel: Pair, stride: Pair, dilation: Pair, pad
     return height, width
 
 
-def pad_nchw(x: object, pads: Pads) -> object:
-    """x with zeros around it; x is a PyTorch tensor (N, C, H, W)."""
+def pad_nchw(x: Any, pads: Pads) -> Any:
+    """X with zeros around it; x is a PyTorch tensor (N, C, H, W)."""
     import torch
 
     top, left, bottom, right = pads
-    return torch.nn.functional.pad(x, (left, right, top, bottom))  # type: ignore[arg-type]
+    return torch.nn.functional.pad(x, (left, right, top, bottom))
 
 
-def activate(y: object, activation: Activation) -> object:
-    """y clamped to the fused activation's range."""
+def activate(y: Any, activation: Activation) -> Any:
+    """Y clamped to the fused activation's range."""
     if activation is None:
         return y
-    return y.clamp(activation[0], activation[1])  # type: ignore[attr-defined]
+    return y.clamp(activation[0], activation[1])

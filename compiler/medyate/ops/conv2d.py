@@ -47,9 +47,7 @@ def _channel_cost(a: Conv2d, inputs: tuple[Shape, ...]) -> ChannelCost:
 def _convolve(a: Conv2d, x: Any, weight: Any, bias: Any) -> Any:
     import torch
 
-    return torch.nn.functional.conv2d(
-        pad_nchw(x, a.pads), weight.permute(0, 3, 1, 2), bias, a.stride, 0, a.dilation
-    )
+    return torch.nn.functional.conv2d(pad_nchw(x, a.pads), weight.permute(0, 3, 1, 2), bias, a.stride, 0, a.dilation)
 
 
 def _real(a: Conv2d, xs: tuple[Any, ...], w: Arrays) -> Any:

@@ -47,9 +47,7 @@ def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
     import torch
 
     filters = weight.permute(2, 0, 1).unsqueeze(1)
-    return torch.nn.functional.conv2d(
-        pad_nchw(x, a.pads), filters, bias, a.stride, 0, a.dilation, filters.shape[0]
-    )
+    return torch.nn.functional.conv2d(pad_nchw(x, a.pads), filters, bias, a.stride, 0, a.dilation, filters.shape[0])
 
 
 def _real(a: Depthwise, xs: tuple[Any, ...], w: Arrays) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medyate.ledger import ChannelCost
     from medyate.quantize.scheme import Integers
 
+
 @dataclass(frozen=True)
 class Attrs:
     """Base of the attribute records; each operation has its own."""

@@ -25,9 +25,7 @@ def fuse_activation(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
             return graph, weights
         producer = only_producer(graph, node)
         if producer is None or producer.op not in FUSES:
-            raise UnsupportedOpError(
-                node.name, "clip", "nothing in front of it can take a fused activation", FUSES
-            )
+            raise UnsupportedOpError(node.name, "clip", "nothing in front of it can take a fused activation", FUSES)
         clip = cast(Clip, node.attrs)
         attrs = cast(Conv2d | Depthwise | Add, producer.attrs)
         low, high = attrs.activation or (-float("inf"), float("inf"))

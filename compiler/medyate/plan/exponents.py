@@ -29,7 +29,10 @@ def integer_tensors(weights: Weights) -> dict[str, Any]:
 
 
 def tensor_gradients(
-    qgraph: QGraph, weights: Weights, samples: NDArray[np.int8], labels: NDArray[np.int64],
+    qgraph: QGraph,
+    weights: Weights,
+    samples: NDArray[np.int8],
+    labels: NDArray[np.int64],
     head: NDArray[np.float32],
 ) -> tuple[dict[str, Any], Any]:
     """dL/dq of every tensor, one row per sample, and the loss gradients (n, classes).

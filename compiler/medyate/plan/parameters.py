@@ -90,14 +90,12 @@ def _accumulator_limit(qgraph: QGraph, node: Node) -> int:
     kernel = node.attrs.kernel  # type: ignore[attr-defined]
     outputs = qgraph.graph.shapes[node.output][2] if node.op == "conv2d" else 1
     terms = kernel[0] * kernel[1] * outputs
-    return min(2**15 - 1, (2**31 - 1) // (terms * (WEIGHT_MAX + DELTA_MAX)))
+    return int(min(2**15 - 1, (2**31 - 1) // (terms * (WEIGHT_MAX + DELTA_MAX))))
 
 
 def _int8(exponent: int, node: Node) -> int:
     if not -128 <= exponent <= 127:
-        raise GraphError(
-            f"the scales of layer '{node.name}' span more than 2^127.", "Export a sounder network."
-        )
+        raise GraphError(f"the scales of layer '{node.name}' span more than 2^127.", "Export a sounder network.")
     return exponent
 
 

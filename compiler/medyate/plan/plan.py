@@ -71,9 +71,7 @@ class Plan:
         """Sizes of the state region."""
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
-        return ledger.StateFacts(
-            self.head.classes, features, channels, self.schedule.slots, len(self.candidates)
-        )
+        return ledger.StateFacts(self.head.classes, features, channels, self.schedule.slots, len(self.candidates))
 
     @property
     def arena_bytes(self) -> int:
@@ -164,7 +162,11 @@ def slot_openers(plan: Schedule) -> tuple[Gradient, ...]:
 
 
 def make_plan(
-    qgraph: QGraph, weights: Weights, ranking: Ranking, head: Head, limits: Limits,
+    qgraph: QGraph,
+    weights: Weights,
+    ranking: Ranking,
+    head: Head,
+    limits: Limits,
     calibration: tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.float32]],
 ) -> Plan:
     """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, trained head.
@@ -184,9 +186,7 @@ def make_plan(
     )
     exponents = starting_exponents(gradients, errors, slot_openers(steps), steps.slots)
     candidates = _candidates(qgraph, weights, [(s.layer, s.channels, s.cost) for s in ordered], worst)
-    return Plan(
-        qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents
-    )
+    return Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
 
 
 def _candidates(
@@ -199,9 +199,7 @@ def _candidates(
         weight_bytes = int(np.size(weights[f"{name}.weight"]))
         eligible = eligible_channels(nodes[name], weights, channels)
         found.append(
-            Candidate(
-                name, channels, cost, channel, offset, weight_bytes, tuple(bool(e) for e in eligible), count
-            )
+            Candidate(name, channels, cost, channel, offset, weight_bytes, tuple(bool(e) for e in eligible), count)
         )
         channel += channels
         offset += weight_bytes

@@ -209,9 +209,7 @@ class _Builder:
                 continue
             factor = dy.factor * quant[name].scale / output
             if not self.exclusive(name):  # read again by the reader that runs last
-                self.pending.setdefault(name, []).append(
-                    self.gradient(name, dy.slot, factor, dy.storage)
-                )
+                self.pending.setdefault(name, []).append(self.gradient(name, dy.slot, factor, dy.storage))
                 results.append(None)
             elif kept:
                 copy = self.gradient(name, dy.slot, factor)

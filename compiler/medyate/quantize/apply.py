@@ -108,9 +108,7 @@ def input_quant(qgraph: QGraph) -> Quant:
     return qgraph.quant[qgraph.graph.input]
 
 
-def run_integers(
-    qgraph: QGraph, arrays: dict[str, Any], x: Any, observe: Any = None
-) -> Any:
+def run_integers(qgraph: QGraph, arrays: dict[str, Any], x: Any, observe: Any = None) -> Any:
     """Forward in the device's integers: float64 PyTorch tensors that hold int8 values (N, C, H, W).
 
     `arrays` are the integer weights as float64 tensors; gradients flow to them and to x in units of

@@ -37,7 +37,8 @@ def weight_scales(weight: NDArray[Any], channel_axis: int) -> NDArray[np.float64
     axes = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
     largest = np.abs(weight.astype(np.float64)).max(axis=axes)
     floor = max(float(largest.max()), 1e-12) * DEAD_RATIO
-    return np.maximum(largest, floor) / WEIGHT_MAX
+    scales: NDArray[np.float64] = np.maximum(largest, floor) / WEIGHT_MAX
+    return scales
 
 
 def fixed_point(multiplier: float) -> tuple[int, int]:
@@ -132,7 +133,7 @@ class Integers:
 def add_output_multiplier(inputs: Sequence[Quant], output: Quant) -> float:
     """The last multiplier of TFLite's ADD."""
     largest = 2 * max(inputs[0].scale, inputs[1].scale)
-    return largest / (2**ADD_LEFT_SHIFT * output.scale)
+    return float(largest / (2**ADD_LEFT_SHIFT * output.scale))
 
 
 def pair_tensors(multipliers: Sequence[float], device: Any) -> tuple[Any, Any]:

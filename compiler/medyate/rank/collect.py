@@ -51,7 +51,7 @@ def collect(
     epochs: int = 3,
     rate: float = 0.01,
     seed: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None],
 ) -> Collected:
     """Fine-tunes a copy of the network on (N, H, W, C) samples and returns the norms by node."""
     import torch
@@ -74,7 +74,7 @@ def collect(
     steps = max(1, -(-len(x) // BATCH))
     for epoch in range(epochs):
         total = 0.0
-        for step, batch in enumerate(torch.randperm(len(x), generator=generator).split(BATCH)):
+        for step, batch in enumerate(torch.randperm(len(x), generator=generator).split(BATCH)):  # type: ignore[no-untyped-call]
             optimiser.zero_grad()
             loss = torch.nn.functional.cross_entropy(head(channels_last(network(x[batch]))), y[batch])
             loss.backward()  # type: ignore[no-untyped-call]

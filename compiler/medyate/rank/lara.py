@@ -69,7 +69,10 @@ class Ranking:
         try:
             scores = tuple(
                 LayerScore(
-                    entry["layer"], float(entry["lara"]), float(entry["trady"]), int(entry["channels"]),
+                    entry["layer"],
+                    float(entry["lara"]),
+                    float(entry["trady"]),
+                    int(entry["channels"]),
                     ChannelCost(int(entry["channel_weights"]), int(entry["channel_activations"])),
                 )
                 for entry in content["layers"]

@@ -17,8 +17,11 @@ COLOURS = {"activation": "#4477aa", "gradient": "#ee6677", "mask": "#ccbb44", "s
 
 
 def draw(
-    plan: Mapping[str, Any], ranking: Mapping[str, Any], runs: Sequence[tuple[str, Mapping[str, Any]]],
-    reference: tuple[str, float] | None, path: Path,
+    plan: Mapping[str, Any],
+    ranking: Mapping[str, Any],
+    runs: Sequence[tuple[str, Mapping[str, Any]]],
+    reference: tuple[str, float] | None,
+    path: Path,
 ) -> None:
     """Writes a PNG. `runs`: (label, run log), the trained one first. Raises ToolchainError without matplotlib."""
     try:
@@ -27,9 +30,7 @@ def draw(
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError as error:
-        raise ToolchainError(
-            "pictures need matplotlib.", "Install it with: pip install 'medyate[report]'."
-        ) from error
+        raise ToolchainError("pictures need matplotlib.", "Install it with: pip install 'medyate[report]'.") from error
     figure, axes = pyplot.subplots(2, 2, figsize=(14, 9), constrained_layout=True)
     _accuracy(axes[0, 0], runs, reference)
     _memory(axes[0, 1], plan)
@@ -52,7 +53,9 @@ def _accuracy(axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], referenc
         axis.plot(*zip(*points, strict=True), marker="o", label=f"{label}: {log['accuracy_after']:.3f}")
     if reference is not None:
         axis.axhline(reference[1], color="black", linestyle=":", label=f"{reference[0]}: {reference[1]:.3f}")
-    axis.set(xlabel="epoch", ylabel="accuracy on the held-out samples", ylim=(0, 1), title="Accuracy, inferred on the target")
+    axis.set(
+        xlabel="epoch", ylabel="accuracy on the held-out samples", ylim=(0, 1), title="Accuracy, inferred on the target"
+    )
     axis.legend(loc="lower right")
     axis.grid(alpha=0.3)
 
@@ -63,8 +66,14 @@ def _memory(axis: Any, plan: Mapping[str, Any]) -> None:
     values = plan["values"]
     for value in values:
         axis.bar(
-            value["first"], value["bytes"], value["last"] - value["first"] + 1, value["offset"], align="edge",
-            color=COLOURS[value["kind"]], edgecolor="white", linewidth=0.3,
+            value["first"],
+            value["bytes"],
+            value["last"] - value["first"] + 1,
+            value["offset"],
+            align="edge",
+            color=COLOURS[value["kind"]],
+            edgecolor="white",
+            linewidth=0.3,
         )
     steps = max(value["last"] for value in values) + 1
     epoch = plan["planned_bytes"]
@@ -76,7 +85,13 @@ def _memory(axis: Any, plan: Mapping[str, Any]) -> None:
     handles += [Patch(color="#aa3377", alpha=0.5, label="state region: head, norms")]
     axis.legend(handles=handles, loc="upper right", fontsize="small")
     top = plan["arena_bytes"]
-    axis.set(xlabel="step: forward, head, backward", ylabel="byte of the arena", xlim=(0, steps), ylim=(0, 1.6 * top), title="Memory map over one training step")
+    axis.set(
+        xlabel="step: forward, head, backward",
+        ylabel="byte of the arena",
+        xlim=(0, steps),
+        ylim=(0, 1.6 * top),
+        title="Memory map over one training step",
+    )
 
 
 def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> None:

@@ -90,7 +90,8 @@ class Link:
     def _next_frame(self, command: int, fields: bytes) -> bytes:
         self._sequence = self._sequence % 255 + 1
         body = bytes([PROTOCOL, self._sequence, command, 0]) + fields
-        return cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
+        frame: bytes = cobs.encode(body + struct.pack("<I", zlib.crc32(body)))
+        return frame + b"\0"
 
     def _silent(self) -> LinkError:
         return LinkError(
@@ -104,7 +105,7 @@ class Link:
             if frame is None:
                 return None
             try:
-                body = cobs.decode(frame)
+                body: bytes = cobs.decode(frame)
             except cobs.DecodeError:
                 continue
             if len(body) < 8 or zlib.crc32(body[:-4]) != struct.unpack("<I", body[-4:])[0]:

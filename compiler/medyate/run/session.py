@@ -104,8 +104,15 @@ class Training:
         warmup = math.floor(self.warmup_epochs * self.epoch_samples) if self.epochs > 1 else 0
         flags = self.head_only | self.flip << 1 | self.fresh << 2
         return struct.pack(
-            "<IIiIIIBB", self.seed & 0xFFFFFFFF, mult, exponent, int(self.schedule == "cosine"), warmup, total,
-            flags, pattern,
+            "<IIiIIIBB",
+            self.seed & 0xFFFFFFFF,
+            mult,
+            exponent,
+            int(self.schedule == "cosine"),
+            warmup,
+            total,
+            flags,
+            pattern,
         )
 
 
@@ -128,8 +135,7 @@ class Session:
                 "Use the data that the model was compiled for.",
             )
         pieces = [
-            struct.pack("<I", offset) + data[offset : offset + DATA_BYTES]
-            for offset in range(0, len(data), DATA_BYTES)
+            struct.pack("<I", offset) + data[offset : offset + DATA_BYTES] for offset in range(0, len(data), DATA_BYTES)
         ]
         self.link.send_all(DATA, pieces)
 

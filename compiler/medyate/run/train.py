@@ -36,6 +36,8 @@ class Tick:
     total: int
     loss: float
     accuracy: float
+    epoch: int = 0
+    """Epoch being trained, from 1; 0 while evaluating."""
 
 
 Progress = Callable[[Tick], None]
@@ -187,8 +189,14 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
 
 
 def _train_epoch(
-    session: Session, samples: NDArray[np.int8], labels: NDArray[np.int64], order: NDArray[np.int64],
-    training: Training, epoch: int, instructions: list[int], progress: Progress,
+    session: Session,
+    samples: NDArray[np.int8],
+    labels: NDArray[np.int64],
+    order: NDArray[np.int64],
+    training: Training,
+    epoch: int,
+    instructions: list[int],
+    progress: Progress,
 ) -> dict[str, Any]:
     selection = np.zeros(0, bool) if training.head_only else session.selection()
     loss, right, saturations = 0.0, 0, 0
@@ -199,7 +207,7 @@ def _train_epoch(
         saturations = result.saturations
         instructions.append(result.instructions)
         name = f"epoch {epoch + 1}/{training.epochs}"
-        progress(Tick(name, i + 1, len(order), loss / (i + 1), right / (i + 1)))
+        progress(Tick(name, i + 1, len(order), loss / (i + 1), right / (i + 1), epoch + 1))
     session.commit()
     return {
         "epoch": epoch + 1,

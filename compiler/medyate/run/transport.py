@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -69,10 +70,8 @@ class _Pipes:
         """Closes the link and waits for the program."""
         for descriptor in (self.input, self.output):
             if descriptor >= 0:
-                try:
+                with contextlib.suppress(OSError):  # already closed with the process
                     os.close(descriptor)
-                except OSError:
-                    pass  # already closed with the process
         self.input = self.output = -1
         if self.process is not None:
             try:
@@ -194,7 +193,8 @@ class SerialPort:
         """What has arrived."""
         self._port.timeout = timeout
         first: bytes = self._port.read(1)
-        return first + self._port.read(self._port.in_waiting)
+        rest: bytes = self._port.read(self._port.in_waiting)
+        return first + rest
 
     def close(self) -> None:
         """Closes the port."""

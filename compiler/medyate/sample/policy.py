@@ -15,9 +15,7 @@ import numpy as np
 from medyate import rng
 
 
-def draw_selection(
-    norms: Sequence[int], costs: Sequence[int], budget: int, seed: int, epoch: int
-) -> tuple[int, ...]:
+def draw_selection(norms: Sequence[int], costs: Sequence[int], budget: int, seed: int, epoch: int) -> tuple[int, ...]:
     """Indices of the selected channels, ascending.
 
     `norms` and `costs` have one entry per candidate channel; a norm of 0 excludes the channel.
