@@ -52,7 +52,7 @@ static void factory_state(mdy_t *m)
         memcpy(m->head_bias, head->bias, 4u * head->classes);
     }
     for (uint32_t channel = 0; channel < model->channel_count; channel++) {
-        m->norms[channel] = model->eligible[channel / 8] >> (channel % 8) & 1u;
+        m->norms[channel] = (uint32_t)model->eligible[channel / 8] >> (channel % 8) & 1u;
     }
     memcpy(m->slot_r, model->exponent_start, 2u * model->slot_count);
     m->weights = NULL;

@@ -95,7 +95,8 @@ def test_every_compiler_and_level_gives_the_same_bits(
 def test_sanitizers_find_nothing_in_a_training_with_a_commit(
     images: dict[str, Compiled], host_trace: Trace, tmp_path: Path
 ) -> None:
-    flags = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    # The sanitizers rewrite shifts so that gcc warns of conversions that it added itself.
+    flags = "-O1 -g -Wno-error -fsanitize=address,undefined -fno-sanitize-recover=all"
     image = rebuilt(images["host"], tmp_path, "gcc", flags)
     assert trace(image, field_digits(), tmp_path / "flash.bin") == host_trace
 

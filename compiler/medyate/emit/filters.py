@@ -47,12 +47,15 @@ KEYWORDS = frozenset(
     ]
 )
 WIDTH = 100
+IDENT_MAX = 48
 
 
 def c_ident(name: str) -> str:
     """A C identifier for a network's name: every other character becomes '_'."""
     ident = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "x"
-    ident = re.sub(r"_+", "_", ident)[-48:].strip("_")
+    ident = re.sub(r"_+", "_", ident)
+    if len(ident) > IDENT_MAX:  # the end of a path says most; cut it where a part begins
+        ident = ident[-IDENT_MAX:].partition("_")[2] or ident[-IDENT_MAX:]
     return f"n_{ident}" if ident[0].isdigit() or ident in KEYWORDS else ident
 
 
