@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape
+from medyate.ops.opdef import Arrays
+from medyate.quantize.scheme import Integers
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 """Pixels added at top, left, bottom, right."""
+
+Convolve = Callable[[Any, Any, Any, Any], Any]
+"""(attributes, x, weight, bias) to the convolution without activation."""
 
 KERNEL_MAX = 16
 """MDY_KERNEL_MAX of the runtime."""
@@ -26,6 +32,18 @@ def window_output(extent: Shape, kernel: Pair, stride: Pair, dilation: Pair, pad
             "Check the input size that the model was exported with.",
         )
     return height, width
+
+
+def convolution_forms(convolve: Convolve) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(real, integer) forward of an operation that is a convolution and a fused activation."""
+
+    def real(a: Any, xs: tuple[Any, ...], w: Arrays) -> Any:
+        return activate(convolve(a, xs[0], w["weight"], w["bias"]), a.activation)
+
+    def integer(a: Any, xs: tuple[Any, ...], w: Arrays, facts: Integers) -> Any:
+        return facts.requantize(convolve(a, xs[0] - facts.inputs[0].zero, w["weight"], w["bias"]))
+
+    return real, integer
 
 
 def pad_nchw(x: Any, pads: Pads) -> Any:

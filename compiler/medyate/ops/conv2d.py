@@ -9,9 +9,8 @@ from typing import Any
 
 from medyate.ir import Activation, Shape
 from medyate.ledger import ChannelCost
-from medyate.ops._spatial import Pads, Pair, activate, pad_nchw, window_output
-from medyate.ops.opdef import Arrays, Attrs, Case, Kernel, OpDef
-from medyate.quantize.scheme import Integers
+from medyate.ops._spatial import Pads, Pair, convolution_forms, pad_nchw, window_output
+from medyate.ops.opdef import Attrs, Case, Kernel, OpDef
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,7 @@ def _convolve(a: Conv2d, x: Any, weight: Any, bias: Any) -> Any:
     return torch.nn.functional.conv2d(pad_nchw(x, a.pads), weight.permute(0, 3, 1, 2), bias, a.stride, 0, a.dilation)
 
 
-def _real(a: Conv2d, xs: tuple[Any, ...], w: Arrays) -> Any:
-    return activate(_convolve(a, xs[0], w["weight"], w["bias"]), a.activation)
-
-
-def _integer(a: Conv2d, xs: tuple[Any, ...], w: Arrays, facts: Integers) -> Any:
-    acc = _convolve(a, xs[0] - facts.inputs[0].zero, w["weight"], w["bias"])
-    return facts.requantize(acc)
-
+_real, _integer = convolution_forms(_convolve)
 
 CONV2D = OpDef(
     name="conv2d",

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The walk over input pixels that the input gradients of all windowed operations share. */
+/* The walks over pixels and window taps that all windowed operations share. */
 #include "mdy/ops/conv.h"
+
+#include <string.h>
 
 /* The output coordinate whose tap `k` looks at input coordinate i, or -1. */
 static int32_t covering(int32_t i, int32_t pad, int32_t k, int32_t stride, int32_t out)
@@ -40,6 +42,36 @@ void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_
                 }
             }
             mdy_sink_end(sink, iy, ix);
+        }
+    }
+}
+
+void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
+                      const mdy_view_t *x, uint16_t oy, int32_t *acc_init)
+{
+    const int32_t iy0 = oy * p->stride_h - p->pad_top;
+    int32_t ky0;
+    int32_t ky1;
+    mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
+    for (int32_t ox = 0; ox < p->out.w; ox++) {
+        int32_t *acc = acc_init + ox * p->out.c;
+        memcpy(acc, p->bias, p->out.c * sizeof *acc);
+        const int32_t ix0 = ox * p->stride_w - p->pad_left;
+        int32_t kx0;
+        int32_t kx1;
+        mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
+        for (uint32_t slot = 0; slot < sel->count; slot++) {
+            uint8_t *record = mdy_record(sel, slot);
+            const uint32_t c = mdy_record_channel(record);
+            for (int32_t ky = ky0; ky < ky1; ky++) {
+                const int8_t *x_row = mdy_row(x, iy0 + ky * p->dilation_h);
+                for (int32_t kx = kx0; kx < kx1; kx++) {
+                    const int32_t value = x_row[(ix0 + kx * p->dilation_w) * p->in.c + (int32_t)c] - p->x_zero;
+                    if (value != 0) {
+                        add_tap(p, mdy_record_delta(record), (uint32_t)(ky * p->kernel_w + kx), c, value, acc);
+                    }
+                }
+            }
         }
     }
 }

@@ -44,34 +44,17 @@ void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_
     }
 }
 
+static void correct_tap(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c, int32_t value,
+                        int32_t *acc)
+{
+    (void)p;
+    acc[c] += delta[tap] * value;
+}
+
 void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
                            int32_t *acc_init)
 {
-    const int32_t channels = p->in.c;
-    const int32_t iy0 = oy * p->stride_h - p->pad_top;
-    int32_t ky0;
-    int32_t ky1;
-    mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
-    for (int32_t ox = 0; ox < p->out.w; ox++) {
-        int32_t *acc = acc_init + ox * channels;
-        memcpy(acc, p->bias, (size_t)channels * sizeof *acc);
-        const int32_t ix0 = ox * p->stride_w - p->pad_left;
-        int32_t kx0;
-        int32_t kx1;
-        mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
-        for (uint32_t slot = 0; slot < sel->count; slot++) {
-            uint8_t *record = mdy_record(sel, slot);
-            const int32_t c = (int32_t)mdy_record_channel(record);
-            const int8_t *delta = mdy_record_delta(record);
-            for (int32_t ky = ky0; ky < ky1; ky++) {
-                const int8_t *x_row = mdy_row(x, iy0 + ky * p->dilation_h);
-                for (int32_t kx = kx0; kx < kx1; kx++) {
-                    acc[c] += delta[ky * p->kernel_w + kx] *
-                              (x_row[(ix0 + kx * p->dilation_w) * channels + c] - p->x_zero);
-                }
-            }
-        }
-    }
+    mdy_conv_correct(p, correct_tap, sel, x, oy, acc_init);
 }
 
 static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,

@@ -124,6 +124,14 @@ typedef struct {
     const mdy_selected_t *selected;
 } mdy_spread_t;
 
+/** One operation's way to add delta tap `tap` of channel c, times the input's value, to an output pixel. */
+typedef void (*mdy_correct_tap_t)(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c,
+                                  int32_t value, int32_t *acc);
+
+/** Sets acc_init of output row oy to the bias plus what the selected channels' deltas add. */
+void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
+                      const mdy_view_t *x, uint16_t oy, int32_t *acc_init);
+
 /** Visits the input pixels of `rows` and, for each, the output pixels whose window covers it. */
 void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy,
                      mdy_band_t rows, mdy_sink_t *sink);
