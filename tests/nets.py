@@ -45,11 +45,14 @@ class MobileNetV2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            conv_norm(3, 8, 3, 2), nn.ReLU6(inplace=True),
+            conv_norm(3, 8, 3, 2),
+            nn.ReLU6(inplace=True),
             InvertedResidual(8, 8, 3, 1, 1),
-            InvertedResidual(8, 12, 3, 2, 4), InvertedResidual(12, 12, 3, 1, 4),
+            InvertedResidual(8, 12, 3, 2, 4),
+            InvertedResidual(12, 12, 3, 1, 4),
             InvertedResidual(12, 16, 3, 2, 4),
-            conv_norm(16, 24, 1), nn.ReLU6(inplace=True),
+            conv_norm(16, 24, 1),
+            nn.ReLU6(inplace=True),
         )
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(24, 10))
 
@@ -67,8 +70,10 @@ class McuNet(nn.Module):
         super().__init__()
         self.first = nn.Sequential(conv_norm(3, 8, 3, 2), nn.ReLU6(inplace=True))
         self.blocks = nn.Sequential(
-            InvertedResidual(8, 8, 5, 1, 3), InvertedResidual(8, 12, 7, 2, 3),
-            InvertedResidual(12, 12, 7, 1, 4), InvertedResidual(12, 16, 5, 2, 3),
+            InvertedResidual(8, 8, 5, 1, 3),
+            InvertedResidual(8, 12, 7, 2, 3),
+            InvertedResidual(12, 12, 7, 1, 4),
+            InvertedResidual(12, 16, 5, 2, 3),
         )
         self.classifier = nn.Linear(16, 10)
 

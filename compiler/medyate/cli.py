@@ -210,6 +210,8 @@ def rank(
     """LaRa and TraDy scores of every layer by a short fine-tuning on this machine."""
     from medyate.stages import make_ranking, prepare
 
+    if epochs < 1:
+        raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     _choice(pixels, tuple(SCALINGS), "--pixels")
     dataset = data.load(data_, split, seed)
     normal, _, _, real = prepare(model, dataset, pixels)
@@ -350,6 +352,8 @@ def run(
     compiled = Compiled.read(out)
     dataset = data.load(data_, split, seed)
     count = epoch_samples(dataset, limit)
+    if epochs * count >= 2**32:
+        raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
     training = Training(rate, epochs, count, schedule, 1.0, seed, head_only, flip, not resume)
     options = RunOptions(
         on,

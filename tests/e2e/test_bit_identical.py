@@ -53,9 +53,7 @@ def trace(compiled: Compiled, dataset: Dataset, flash: Path, steps: int = STEPS)
     on = "host" if compiled.model["target"] == "host" else "qemu"
     with connect(compiled, on, flash, count=False) as session:
         session.begin(dataclasses.replace(TRAINING, epoch_samples=steps))
-        losses = tuple(
-            session.train(samples[i], int(dataset.y_train[i])).loss for i in range(steps)
-        )
+        losses = tuple(session.train(samples[i], int(dataset.y_train[i])).loss for i in range(steps))
         before = session.digests()
         session.commit()
         session.infer(samples[0])
@@ -126,7 +124,9 @@ def test_memory_marks_equal_the_plan(images: dict[str, Compiled], target: str) -
     marks = measure(images[target], "qemu", samples[0])
     plan = images[target].plan
     assert (marks.planned, marks.epoch, marks.state) == (
-        plan["planned_bytes"], plan["epoch_bytes"], plan["state_bytes"],
+        plan["planned_bytes"],
+        plan["epoch_bytes"],
+        plan["state_bytes"],
     )
     assert 0 < marks.stack <= plan["stack_reserved_bytes"]
     assert marks.static - plan["arena_bytes"] <= plan["static_reserved_bytes"]
@@ -171,9 +171,7 @@ def real_host(tmp_path_factory: pytest.TempPathFactory) -> tuple[Compiled, Datas
     return real_network(tmp_path_factory.mktemp("real-host"), "host", None)
 
 
-def test_the_real_network_ends_alike_on_host_and_cortex_m7(
-    real_host: tuple[Compiled, Dataset], tmp_path: Path
-) -> None:
+def test_the_real_network_ends_alike_on_host_and_cortex_m7(real_host: tuple[Compiled, Dataset], tmp_path: Path) -> None:
     compiled, dataset = real_host
     on_m7, _ = real_network(tmp_path / "m7", "qemu-m7", compiled.folder / "04_ranking.json")
     there = trace(on_m7, dataset, tmp_path / "m7.bin")

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from medyate.build.compile import build
 from medyate.errors import BudgetError
 from medyate.plan.budget import Limits

@@ -27,9 +27,7 @@ from medyate.verify import verify
 from probe import Probe
 
 CASES = [
-    pytest.param(op, case, id=f"{op.name}-{number}")
-    for op in OPS.values()
-    for number, case in enumerate(op.cases)
+    pytest.param(op, case, id=f"{op.name}-{number}") for op in OPS.values() for number, case in enumerate(op.cases)
 ]
 EMITTED = [parameter for parameter in CASES if parameter.values[0].kernel is not None]
 CLASSES = 3

@@ -23,9 +23,7 @@ def random_values(random: np.random.Generator) -> list[Value]:
         spans = spans[random.integers(0, min(count, 3), count)]
     sizes = random.integers(0, 4 if random.random() < 0.2 else 600, count)
     aligns = random.choice([1, 4, 8, 16], count)
-    return [
-        Value(f"v{i}", int(sizes[i]), int(spans[i, 0]), int(spans[i, 1]), int(aligns[i])) for i in range(count)
-    ]
+    return [Value(f"v{i}", int(sizes[i]), int(spans[i, 0]), int(spans[i, 1]), int(aligns[i])) for i in range(count)]
 
 
 def owners_by_step(values: list[Value], layout: Layout) -> None:
@@ -73,7 +71,10 @@ def test_lifetimes_that_touch_in_one_step_do_not_share() -> None:
 def random_scores(random: np.random.Generator, layers: int, channels: int) -> list[LayerScore]:
     return [
         LayerScore(
-            f"l{i}", 0.0, 0.0, int(random.integers(1, channels + 1)),
+            f"l{i}",
+            0.0,
+            0.0,
+            int(random.integers(1, channels + 1)),
             ChannelCost(int(random.integers(1, 60)), int(random.integers(1, 60))),
         )
         for i in range(layers)

@@ -44,7 +44,9 @@ class Device:
     def draw(self, norms: NDArray[np.uint32], seed: int, epoch: int) -> NDArray[np.bool_]:
         bits = np.zeros((self.channels + 7) // 8, np.uint8)
         self.lib.sampler_probe_draw(
-            ctypes.c_void_p(norms.ctypes.data), ctypes.c_uint32(seed), ctypes.c_uint32(epoch),
+            ctypes.c_void_p(norms.ctypes.data),
+            ctypes.c_uint32(seed),
+            ctypes.c_uint32(epoch),
             ctypes.c_void_p(bits.ctypes.data),
         )
         return np.unpackbits(bits, bitorder="little")[: self.channels].astype(bool)
@@ -55,8 +57,10 @@ class Device:
         after = norms.copy()
         bits = np.packbits(drawn, bitorder="little")
         self.lib.sampler_probe_observe(
-            ctypes.c_void_p(after.ctypes.data), ctypes.c_void_p(bits.ctypes.data),
-            ctypes.c_void_p(squares.ctypes.data), ctypes.c_uint32(epochs),
+            ctypes.c_void_p(after.ctypes.data),
+            ctypes.c_void_p(bits.ctypes.data),
+            ctypes.c_void_p(squares.ctypes.data),
+            ctypes.c_uint32(epochs),
         )
         return after
 
@@ -113,9 +117,7 @@ def test_device_and_compiler_draw_the_same_channels_and_fill_the_budget(device: 
         case = random_case(random)
         device.set(case.channels, case.layer_costs, case.budget)
         drawn = device.draw(case.norms, case.seed, case.epoch)
-        python = draw_selection(
-            case.norms.tolist(), case.costs.tolist(), case.budget, case.seed, case.epoch
-        )
+        python = draw_selection(case.norms.tolist(), case.costs.tolist(), case.budget, case.seed, case.epoch)
         assert tuple(np.flatnonzero(drawn)) == python
         left = case.budget - int(case.costs[drawn].sum())
         assert left >= 0, "the draw exceeds the budget"

@@ -41,7 +41,10 @@ def assert_refused(ended: Ended, *words: str) -> None:
 def shell(*arguments: object, **environment: str) -> Ended:
     """The command in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "medyate.cli", *map(str, arguments)], capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "medyate.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "compiler"), "OMP_NUM_THREADS": "1", **environment},
     )
     return Ended(done.returncode, done.stdout, done.stderr)
@@ -72,7 +75,7 @@ def images(folder: Path, sizes: dict[str, tuple[int, int]]) -> Path:
 # The machine
 
 
-def test_a_budget_that_is_too_small_says_what_takes_it_and_how_much_would_do(tmp_path: Path, small_digits: Path) -> None:
+def test_a_budget_that_is_too_small_says_what_takes_it_and_what_would_do(tmp_path: Path, small_digits: Path) -> None:
     ended = shell("compile", DIGITNET, "--data", small_digits, "--ram", "8KiB", "-o", tmp_path / "out")
     assert_refused(ended, "8,192 B of RAM leave 0 B", "activations", "Give about")
     assert not (tmp_path / "out").exists()
@@ -315,7 +318,7 @@ def test_samples_that_are_no_numbers_are_refused(
         ({"classes": np.array(["only", "two"])}, "classes"),
         ({"y_train": np.zeros(120, np.int64), "y_test": np.zeros(40, np.int64)}, "fewer than two classes"),
     ],
-    ids=["lengths", "no channels", "test size", "complex", "fractions", "negative", "text", "objects", "names", "one class"],
+    ids=["lengths", "planes", "test size", "complex", "fractions", "negative", "text", "objects", "names", "one class"],
 )
 def test_an_npz_with_the_wrong_contents_is_refused(
     run_cli: Cli, tmp_path: Path, small_digits: Path, changes: dict[str, Any], word: str
@@ -417,9 +420,7 @@ def test_a_folder_that_was_not_compiled_cannot_run(run_cli: Cli, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_compiled_folder_without_its_image_cannot_run(
-    run_cli: Cli, tmp_path: Path, digitnet_host: Compiled
-) -> None:
+def test_a_compiled_folder_without_its_image_cannot_run(run_cli: Cli, tmp_path: Path, digitnet_host: Compiled) -> None:
     for name in ("model.json", "05_plan.json"):
         shutil.copy(digitnet_host.folder / name, tmp_path)
     assert_refused(run_cli("run", tmp_path, "--data", "digits"), "no built image", "medyate compile")
@@ -452,7 +453,20 @@ def test_data_with_another_number_of_classes_is_refused(
     assert_refused(ended, "has 4 classes, the model 10", "compiled for")
 
 
-@pytest.mark.parametrize("option", ["--epochs=0", "--rate=0", "--rate=-1", "--rate=nan", "--limit=0", "--schedule=step"])
+def test_a_ranking_without_epochs_is_refused(run_cli: Cli, small_digits: Path, tmp_path: Path) -> None:
+    ended = run_cli("rank", DIGITNET, "--data", small_digits, "--epochs", 0, "-o", tmp_path / "ranking.json")
+    assert_refused(ended, "at least one epoch")
+    assert not (tmp_path / "ranking.json").exists()
+
+
+def test_more_steps_than_the_device_counts_are_refused(
+    run_cli: Cli, small_digits: Path, digitnet_host: Compiled
+) -> None:
+    ended = run_cli("run", digitnet_host.folder, "--data", small_digits, "--epochs", 10**8)
+    assert_refused(ended, "100,000,000 epochs of 120 samples", "--epochs")
+
+
+@pytest.mark.parametrize("option", ["--epochs=0", "--rate=0", "--rate=-1", "--rate=nan", "--limit=0", "--schedule=no"])
 def test_hyper_parameters_out_of_range_are_refused(
     run_cli: Cli, small_digits: Path, digitnet_host: Compiled, option: str
 ) -> None:

@@ -78,25 +78,28 @@ def assert_same_network(imported: Imported, module: nn.Module, x: torch.Tensor) 
     assert_close(logits.softmax(1) if ends_in_softmax else logits, want)
 
 
-def export_onnx(
-    module: nn.Module, example: Any, path: Path, *, keep_norms: bool = False, **options: Any
-) -> Path:
+def export_onnx(module: nn.Module, example: Any, path: Path, *, keep_norms: bool = False, **options: Any) -> Path:
     training = torch.onnx.TrainingMode.PRESERVE if keep_norms else torch.onnx.TrainingMode.EVAL
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the legacy exporter announces its end at every call
         torch.onnx.export(
-            module.eval(), example, str(path), dynamo=False, opset_version=13, training=training,
-            do_constant_folding=not keep_norms, **options,
+            module.eval(),
+            example,
+            str(path),
+            dynamo=False,
+            opset_version=13,
+            training=training,
+            do_constant_folding=not keep_norms,
+            **options,
         )
     return path
 
 
-def write_onnx(
-    path: Path, nodes: list[Any], arrays: dict[str, Any], extent: tuple[Any, ...] = (1, 4, 8, 8)
-) -> Path:
+def write_onnx(path: Path, nodes: list[Any], arrays: dict[str, Any], extent: tuple[Any, ...] = (1, 4, 8, 8)) -> Path:
     """A file whose graph goes from 'x' to 'y'."""
     graph = helper.make_graph(
-        nodes, "test",
+        nodes,
+        "test",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, extent)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()],
@@ -162,9 +165,7 @@ def test_a_module_gives_the_same_outputs_as_its_graph(name: str) -> None:
 
 @pytest.mark.parametrize("name", nets.NETS)
 @pytest.mark.parametrize("keep_norms", [True, False], ids=["norms kept", "norms folded"])
-def test_an_onnx_export_gives_the_same_outputs_as_its_graph(
-    name: str, keep_norms: bool, tmp_path: Path
-) -> None:
+def test_an_onnx_export_gives_the_same_outputs_as_its_graph(name: str, keep_norms: bool, tmp_path: Path) -> None:
     module, x = nets.build(name)
     path = export_onnx(module, x, tmp_path / "net.onnx", keep_norms=keep_norms)
     imported = frontends.load(path)
@@ -191,9 +192,7 @@ def test_a_decomposed_program_gives_the_same_outputs_as_its_graph(name: str, tmp
 @pytest.mark.parametrize("name", ["mcunet", "resnet20"])
 def test_a_symbolic_batch_is_taken_as_one_image(name: str, tmp_path: Path) -> None:
     module, x = nets.build(name)
-    program = torch.export.export(
-        module, (x.repeat(2, 1, 1, 1),), dynamic_shapes=({0: torch.export.Dim("batch")},)
-    )
+    program = torch.export.export(module, (x.repeat(2, 1, 1, 1),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(program, tmp_path / "net.pt2")
     assert_same_network(frontends.load(tmp_path / "net.pt2"), module, x)
 
@@ -201,9 +200,7 @@ def test_a_symbolic_batch_is_taken_as_one_image(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["mcunet", "resnet8", "resnet20", "flat_head"])
 def test_a_symbolic_batch_in_onnx_is_taken_as_one_image(name: str, tmp_path: Path) -> None:
     module, x = nets.build(name)
-    path = export_onnx(
-        module, x, tmp_path / "net.onnx", input_names=["x"], dynamic_axes={"x": {0: "batch"}}
-    )
+    path = export_onnx(module, x, tmp_path / "net.onnx", input_names=["x"], dynamic_axes={"x": {0: "batch"}})
     assert_same_network(frontends.load(path), module, x)
 
 
@@ -297,9 +294,7 @@ def test_a_bias_of_one_value_counts_for_every_class(tmp_path: Path) -> None:
 
 
 def test_slice_bounds_may_leave_out_axes_and_steps(tmp_path: Path) -> None:
-    arrays = {
-        "w": np.ones((2, 4, 1, 1), np.float32), "starts": sizes([0, 0, 0, 0]), "ends": sizes([1, 9, 9, 9])
-    }
+    arrays = {"w": np.ones((2, 4, 1, 1), np.float32), "starts": sizes([0, 0, 0, 0]), "ends": sizes([1, 9, 9, 9])}
     nodes = [
         helper.make_node("Slice", ["x", "starts", "ends"], ["s"]),
         helper.make_node("Conv", ["s", "w"], ["y"]),
@@ -310,9 +305,7 @@ def test_slice_bounds_may_leave_out_axes_and_steps(tmp_path: Path) -> None:
 
 def test_the_classifier_takes_only_its_own_weights_along() -> None:
     builder = GraphBuilder("test", "x", (1, 1, 4), ())
-    builder.convolution(
-        "fc.1", "x", "a", np.ones((4, 4, 1, 1), np.float32), None, (1, 1), (0, 0, 0, 0), (1, 1), 1
-    )
+    builder.convolution("fc.1", "x", "a", np.ones((4, 4, 1, 1), np.float32), None, (1, 1), (0, 0, 0, 0), (1, 1), 1)
     builder.linear("fc", "a", "y", np.ones((2, 4), np.float32), None)
     assert set(normalise(*builder.finish("y")).weights) == {"fc.1.weight", "fc.1.bias"}
 
@@ -420,9 +413,7 @@ def test_height_and_width_must_be_fixed(tmp_path: Path) -> None:
     axes = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
     program = torch.export.export(module, (IMAGE,), dynamic_shapes=(axes,))
     torch.export.save(program, tmp_path / "net.pt2")
-    export_onnx(
-        module, IMAGE, tmp_path / "net.onnx", input_names=["x"], dynamic_axes={"x": {2: "h", 3: "w"}}
-    )
+    export_onnx(module, IMAGE, tmp_path / "net.onnx", input_names=["x"], dynamic_axes={"x": {2: "h", 3: "w"}})
     for file in ("net.pt2", "net.onnx"):
         with pytest.raises(ModelError, match="fixed height and width"):
             frontends.load(tmp_path / file)
@@ -450,9 +441,7 @@ class TwoOutputs(nn.Module):
     ("module", "example", "message"),
     [(TwoInputs(), (IMAGE, IMAGE), "2 inputs and 1 outputs"), (TwoOutputs(), (IMAGE,), "1 inputs and 2 outputs")],
 )
-def test_several_inputs_or_outputs_are_refused(
-    module: nn.Module, example: Any, message: str, tmp_path: Path
-) -> None:
+def test_several_inputs_or_outputs_are_refused(module: nn.Module, example: Any, message: str, tmp_path: Path) -> None:
     torch.export.save(torch.export.export(module, example), tmp_path / "net.pt2")
     export_onnx(module, example, tmp_path / "net.onnx")
     for file in ("net.pt2", "net.onnx"):
@@ -572,9 +561,7 @@ def rewrite_member(source: Path, target: Path, ending: str, content: bytes | Non
         ("", "good/data/aotinductor/model/model.so"),
     ],
 )
-def test_a_program_that_carries_more_than_tensors_is_refused_unopened(
-    ending: str, added: str, tmp_path: Path
-) -> None:
+def test_a_program_that_carries_more_than_tensors_is_refused_unopened(ending: str, added: str, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(Trap(tmp_path / "sprung"), buffer)
     content = buffer.getvalue() if not added or added.endswith(".pt") else pickle.dumps(Trap(tmp_path / "sprung"))
