@@ -39,6 +39,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         ) from error
 
 
+def check_writable(path: Path) -> None:
+    """Raises ArtefactError when a file could not be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-"):
+            pass
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot write '{path}': {error.strerror}.", "Check the folder and the free space."
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a whole text file or nothing."""
     write_bytes(path, text.encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import sys
@@ -75,6 +76,8 @@ def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int) -> Limits
         raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
     if not 0.0 < alpha <= 1.0:
         raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
+    if min_elements < 0:
+        raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
     return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits)
 
 
@@ -214,10 +217,10 @@ def rank(
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     _choice(pixels, tuple(SCALINGS), "--pixels")
     dataset = data.load(data_, split, seed)
-    normal, _, _, real = prepare(model, dataset, pixels)
+    normal, _, _, dataset = prepare(model, dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
-        ranking, _ = make_ranking(normal, dataset, real, options, bar.show)
+        ranking, _ = make_ranking(normal, dataset, options, bar.show)
     artefact.write_json(out, ranking.to_json())
 
     def human() -> None:
@@ -302,6 +305,8 @@ def compile(
     _choice(builder, ("platformio", "make"), "--builder")
     limits = _limits(ram, min_elements, alpha, grad_bits)
     board = None if board_ram is None else parse_size(board_ram)
+    if board == 0:
+        raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")
     options = Options(target, limits, pixels, head, ranking=ranking, builder=builder, seed=seed, board_ram_bytes=board)
     dataset = data.load(data_, split, seed)
     with Bar() as bar:
@@ -350,6 +355,8 @@ def run(
     if epochs < 1 or not 0.0 < rate < 1024.0 or (limit is not None and limit < 1):
         raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
     compiled = Compiled.read(out)
+    written = log or out / "run.json"
+    artefact.check_writable(written)  # before hours of training, not after
     dataset = data.load(data_, split, seed)
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
@@ -370,7 +377,7 @@ def run(
             bar.show(tick.phase, tick.done, tick.total, note)
 
         result = run_target(compiled, dataset, options, show)
-    artefact.write_json(log or out / "run.json", result)
+    artefact.write_json(written, result)
 
     def human() -> None:
         console.print(
@@ -397,6 +404,8 @@ def version(json_: Json = False) -> None:
 
 def main() -> None:
     """Runs the command line; the user's mistakes end in two sentences and exit code 2."""
+    # Worker threads that spin while they wait starve everything else on a small machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except MedyateError as error:

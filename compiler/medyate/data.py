@@ -7,7 +7,7 @@ Images stay uint8 (H, W, C); `to_real` and `to_int8` say what they mean to the n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,13 @@ class Dataset:
     y_test: NDArray[np.int64]
 
     def check(self, shape: Shape) -> Dataset:
-        """Raises DataError when samples and network do not fit, or the set cannot be learned from."""
+        """The set as the network takes it: colour becomes grey for a network of one channel.
+
+        Raises DataError when samples and network do not fit, or the set cannot be learned from.
+        """
+        if shape[2] == 1 and self.x_train.shape[1:] == self.x_test.shape[1:] == (*shape[:2], 3):
+            grey = replace(self, x_train=_grey(self.x_train), x_test=_grey(self.x_test))
+            return grey.check(shape)
         for samples in (self.x_train, self.x_test):
             if samples.shape[1:] != tuple(shape):
                 raise DataError(
@@ -80,6 +86,13 @@ class Dataset:
         if len(self.classes) < 2:
             raise DataError(f"'{self.name}' has fewer than two classes.", "Give at least two.")
         return self
+
+
+def _grey(samples: NDArray[Any]) -> NDArray[Any]:
+    """Luma (N, H, W, 1) of RGB samples (N, H, W, 3), ITU-R BT.601."""
+    luma = samples.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    grey: NDArray[Any] = np.rint(luma).astype(samples.dtype)[..., None]
+    return grey
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

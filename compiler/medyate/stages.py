@@ -93,26 +93,26 @@ def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -
     artefact.write_arrays(out / f"{name}.npz", weights)
 
 
-def prepare(model: Path, dataset: Dataset, pixels: str) -> tuple[Normalised, QGraph, Weights, NDArray[np.float32]]:
-    """Import, normalise and quantise; the last value is the real training samples."""
+def prepare(model: Path, dataset: Dataset, pixels: str) -> tuple[Normalised, QGraph, Weights, Dataset]:
+    """Import, normalise and quantise; the last value is the data as the network takes it."""
     graph, weights = frontends.load(model)
     normal = normalise(graph, weights)
-    dataset.check(normal.graph.shapes[normal.graph.input])
-    real = SCALINGS[pixels].real(dataset.x_train)
-    order = epoch_order(0, 0, len(real))[:CALIBRATION]
-    qgraph, integers = quantize(normal.graph, normal.weights, real[order])
-    return normal, qgraph, integers, real
+    fitted = dataset.check(normal.graph.shapes[normal.graph.input])
+    order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
+    real = SCALINGS[pixels].real(fitted.x_train[order])
+    qgraph, integers = quantize(normal.graph, normal.weights, real)
+    return normal, qgraph, integers, fitted
 
 
 def make_ranking(
-    normal: Normalised, dataset: Dataset, real: NDArray[np.float32], options: Options, progress: Progress
+    normal: Normalised, dataset: Dataset, options: Options, progress: Progress
 ) -> tuple[Ranking, NDArray[np.float32]]:
     """(ranking, head of the preliminary fine-tuning); a stored ranking is reused."""
     reuse = options.ranking is not None
     collected = collect(
         normal.graph,
         normal.weights,
-        real,
+        SCALINGS[options.pixels].real(dataset.x_train),
         dataset.y_train,
         classes=len(dataset.classes),
         epochs=1 if reuse else options.rank_epochs,
@@ -141,8 +141,8 @@ def make_head(normal: Normalised, dataset: Dataset, choice: str) -> Head:
 def plan_model(model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress) -> Plan:
     """All stages up to the plan; artefacts go to `out` if given."""
     progress("import", 0, 1)
-    normal, qgraph, integers, real = prepare(model, dataset, options.pixels)
-    ranking, trained = make_ranking(normal, dataset, real, options, progress)
+    normal, qgraph, integers, dataset = prepare(model, dataset, options.pixels)
+    ranking, trained = make_ranking(normal, dataset, options, progress)
     quant = input_quant(qgraph)
     samples = SCALINGS[options.pixels].int8(dataset.x_train, quant)
     order = epoch_order(1, 0, len(samples))

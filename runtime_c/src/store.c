@@ -129,10 +129,13 @@ mdy_status_t mdy_store_load(mdy_t *m)
 void mdy_store_pass_over(mdy_t *m)
 {
     uint32_t header[WORDS];
+    int found = 0;
     m->bank = 1;
     m->generation = 0;
     for (uint32_t bank = 0; bank < 2; bank++) {
-        if (read_header(m, bank, header) && (int32_t)(header[H_GENERATION] - m->generation) > 0) {
+        if (read_header(m, bank, header) &&
+            (!found || (int32_t)(header[H_GENERATION] - m->generation) > 0)) {
+            found = 1;
             m->bank = (uint8_t)bank;
             m->generation = header[H_GENERATION];
         }

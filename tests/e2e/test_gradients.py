@@ -35,8 +35,8 @@ def mobilenet() -> tuple[Path, Dataset]:
 def test_integer_gradients_agree_with_autograd(network: object, tmp_path: Path) -> None:
     model, dataset = network()  # type: ignore[operator]
     options = Options("host", Limits(0), rank_epochs=1)
-    normal, qgraph, integers, real = prepare(model, dataset, "signed")
-    ranking, trained = make_ranking(normal, dataset, real, options, silent)
+    normal, qgraph, integers, dataset = prepare(model, dataset, "signed")
+    ranking, trained = make_ranking(normal, dataset, options, silent)
     head = kept_head(trained, np.zeros(len(dataset.classes), np.float32))
     samples = SCALINGS["signed"].int8(dataset.x_train, input_quant(qgraph))
     order = epoch_order(1, 0, len(samples))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from collections.abc import Sequence
@@ -200,5 +201,6 @@ class Session:
         self.link.request(RESET)
 
     def exit(self) -> None:
-        """Ends the target's program."""
-        self.link.request(EXIT)
+        """Ends the target's program; a reply that got lost changes nothing any more."""
+        with contextlib.suppress(LinkError):
+            self.link.request(EXIT)

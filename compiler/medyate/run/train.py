@@ -87,7 +87,7 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> 
 
 def int8_samples(compiled: Compiled, dataset: Dataset) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Training and test samples as the device takes them. Raises DataError when they do not fit."""
-    dataset.check(tuple(compiled.model["input_shape"]))
+    dataset = dataset.check(tuple(compiled.model["input_shape"]))
     if len(dataset.classes) != len(compiled.model["classes"]):
         raise DataError(
             f"'{dataset.name}' has {len(dataset.classes)} classes, the model {len(compiled.model['classes'])}.",

@@ -44,4 +44,4 @@ def observe(norms: Sequence[int], seen: dict[int, int], *, first_epoch: bool) ->
     """N after an epoch: what was seen, and after the first epoch the largest for all others."""
     largest = max([1, *seen.values()])
     others = [largest if first_epoch and norm != 0 else norm for norm in norms]
-    return [max(1, seen[i]) if i in seen else norm for i, norm in enumerate(others)]
+    return [max(1, seen[i]) if i in seen and norm != 0 else norm for i, norm in enumerate(others)]

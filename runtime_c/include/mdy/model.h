@@ -156,7 +156,7 @@ struct mdy {
     const uint8_t *weights; /* candidate weights of the active bank, or NULL: factory weights */
     mdy_schedule_t schedule;
     uint32_t seed;
-    uint32_t generation; /* of the newest bank; 0: nothing was ever committed */
+    uint32_t generation; /* newest number in the banks, usable or not; 0: none */
     uint32_t epochs;     /* epochs committed */
     uint32_t steps;      /* training steps since the start of the training */
     uint32_t epoch_step; /* training steps since the last commit */

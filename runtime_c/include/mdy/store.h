@@ -20,7 +20,7 @@ void mdy_store_pass_over(mdy_t *m);
 /** Writes state and weights + deltas to the other bank, the header last. Errors: MDY_FLASH. */
 mdy_status_t mdy_store_commit(mdy_t *m);
 
-/** Erases the first sector, header included, of the newest bank, or (all) of both. Errors: MDY_FLASH, MDY_EMPTY. */
+/** Erases the first sector, header included, of the newest bank, or (all) of both. Errors: MDY_FLASH, MDY_EMPTY, MDY_MODEL. */
 mdy_status_t mdy_store_forget(const mdy_t *m, int all);
 
 /** Bytes of one bank for this model, a multiple of the sector. */

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples as the network takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medyate.data import SCALINGS, epoch_order, load
+from medyate.ir import Quant
+
+
+def colour_folder(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in ("left", "right"):
+            (path / part / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = rng.integers(0, 256, (8, 6, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(path / part / name / f"{number}.png")
+    return path
+
+
+def test_colour_images_become_grey_for_a_network_of_one_channel(tmp_path: Path) -> None:
+    colour = load(str(colour_folder(tmp_path)))
+    grey = colour.check((8, 6, 1))
+    assert colour.check((8, 6, 3)) is colour
+    assert grey.x_train.shape == (6, 8, 6, 1)
+    with Image.open(tmp_path / "train" / "left" / "0.png") as image:
+        luma = np.asarray(image.convert("L"), np.int64)
+    assert np.abs(grey.x_train[0, :, :, 0] - luma).max() <= 1
+
+
+def test_the_epoch_order_is_a_permutation_that_depends_on_seed_and_epoch() -> None:
+    first = epoch_order(1, 0, 100)
+    assert sorted(first) == list(range(100))
+    assert np.array_equal(first, epoch_order(1, 0, 100))
+    assert not np.array_equal(first, epoch_order(1, 1, 100))
+    assert not np.array_equal(first, epoch_order(2, 0, 100))
+
+
+def test_int8_samples_are_the_nearest_steps_of_the_real_ones() -> None:
+    pixels = np.arange(256, dtype=np.uint8)
+    quant = Quant(1 / 127.5, 0)
+    steps = SCALINGS["signed"].int8(pixels, quant)
+    assert np.abs((steps.astype(np.float64) - quant.zero) * quant.scale - SCALINGS["signed"].real(pixels)).max() < 0.008
+    assert steps.min() == -128 or steps.min() == -127
+    assert steps.max() == 127
