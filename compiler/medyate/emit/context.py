@@ -76,8 +76,7 @@ class Context:
         self.plan = plan
         graph = plan.qgraph.graph
         self.graph = graph
-        names = [n.name for n in graph] + [f"t {t}" for t, _ in graph.tensors]
-        self.idents = unique_idents(names)
+        self.idents = unique_idents(n.name for n in graph)
         self.arrays: list[Array] = []
         self.tables: list[Table] = []
         self.layers: list[Table] = []
@@ -104,7 +103,8 @@ class Context:
 
     def tensor(self, name: str) -> str:
         """Identifier of a tensor's table entry."""
-        return self.idents[f"t {name}"] + "_t"
+        producer = self.graph.producer.get(name)
+        return "input_y" if producer is None else f"{self.idents[producer.name]}_y"
 
     def _tensor(self, name: str, shape: Shape) -> Line:
         text = f"{{{self.offset(name):>8}, {_shape(shape)}}}"
@@ -119,8 +119,11 @@ class Context:
         return list(found.values())
 
     def _gradient(self, gradient: Gradient) -> None:
-        names = unique_idents([*self._gradient_names, gradient.name])
-        ident = names[gradient.name] + "_g"
+        base = ident = f"{self.idents[self.graph.producer[gradient.tensor].name]}_dy"
+        number = 2
+        while ident in self._gradient_names.values():
+            ident = f"{base}{number}"
+            number += 1
         self._gradient_names[gradient.name] = ident
         text = (
             f"{{{self.offset(gradient.storage):>8}, {_shape(self.graph.shapes[gradient.tensor])}, {gradient.slot:>3}}}"

@@ -46,13 +46,22 @@ KEYWORDS = frozenset(
         "while",
     ]
 )
+RESERVED = ("head", "head_w", "head_b", "candidates", "eligible", "exponents", "forward", "backward", "input", "m")
+"""Names that the templates use."""
+SUFFIXES = ("_w", "_b", "_m", "_s", "_gm", "_rm", "_re", "_p", "_y", "_dy", "_n")
+"""Endings of the names made from a layer's: its arrays, parameters, output and gradient."""
 WIDTH = 100
 IDENT_MAX = 48
 
 
 def c_ident(name: str) -> str:
-    """A C identifier for a network's name: every other character becomes '_'."""
-    ident = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_") or "x"
+    """A C identifier for a network's name: every other character becomes '_'.
+
+    Of a path like /blocks/blocks.0/Conv, parts that only repeat the beginning of the next are dropped.
+    """
+    parts = [part for part in name.split("/") if part]
+    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(part)]
+    ident = re.sub(r"\W", "_", "_".join(kept), flags=re.ASCII).strip("_") or "x"
     ident = re.sub(r"_+", "_", ident)
     if len(ident) > IDENT_MAX:  # the end of a path says most; cut it where a part begins
         ident = ident[-IDENT_MAX:].partition("_")[2] or ident[-IDENT_MAX:]
@@ -62,9 +71,12 @@ def c_ident(name: str) -> str:
 def unique_idents(names: Iterable[str]) -> dict[str, str]:
     """One identifier per name. Raises ModelError when a name cannot be made unique."""
     found: dict[str, str] = {}
-    used: set[str] = set()
+    used: set[str] = set(RESERVED)
     for name in names:
-        base = ident = c_ident(name)
+        base = c_ident(name)
+        if base.endswith(SUFFIXES) or base.startswith(("mdy", "join")):
+            base += "_n"
+        ident = base
         number = 2
         while ident in used:
             ident = f"{base}_{number}"
