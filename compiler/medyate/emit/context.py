@@ -19,7 +19,7 @@ from medyate.ops.pool import AveragePool
 from medyate.ops.shortcut import Shortcut
 from medyate.plan.parameters import backward_parameters, forward_parameters
 from medyate.plan.plan import Plan
-from medyate.plan.schedule import HEAD_WEIGHT_BITS, WEIGHTED, BackStep, Gradient, head_factor
+from medyate.plan.schedule import HEAD_WEIGHT_BITS, BackStep, Gradient, head_factor
 from medyate.quantize.apply import integers
 from medyate.quantize.scheme import (
     ADD_LEFT_SHIFT,
@@ -142,7 +142,7 @@ class Context:
 
     def _node(self, index: int, node: Node) -> None:
         facts = integers(self.plan.qgraph, self.plan.weights, index)
-        if node.op in WEIGHTED:
+        if OPS[node.op].channel_axes is not None:
             self._weighted(index, node, facts)
         elif isinstance(node.attrs, Add):
             self._add(node, facts)

@@ -57,6 +57,10 @@ class OpDef:
     """Shape of the output. Raises GraphError when the inputs do not fit."""
     weights: Callable[[Any, tuple[Shape, ...]], Mapping[str, tuple[int, ...]]]
     """Shapes of the arrays by role."""
+    channel_axes: tuple[int, int] | None
+    """Axes of the output and of the input channels in the weight; None: no weights. Equal: depthwise."""
+    fuses: bool
+    """Whether an activation can be fused into it; its output then has a clamp mask."""
     macs: Callable[[Any, tuple[Shape, ...]], int]
     """Multiply-adds of one forward pass."""
     channel_cost: Callable[[Any, tuple[Shape, ...]], ChannelCost] | None

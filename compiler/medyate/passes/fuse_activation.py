@@ -8,13 +8,14 @@ from typing import cast
 
 from medyate.errors import UnsupportedOpError
 from medyate.ir import Graph, Weights
+from medyate.ops import OPS
 from medyate.ops.add import Add
 from medyate.ops.before_quantisation import Clip
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
 from medyate.passes.rewrite import absorb, only_producer
 
-FUSES = ("conv2d", "depthwise", "add")
+FUSES = tuple(name for name, op in OPS.items() if op.fuses)
 
 
 def fuse_activation(graph: Graph, weights: Weights) -> tuple[Graph, Weights]:

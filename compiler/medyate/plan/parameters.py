@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights
+from medyate.ops import OPS
 from medyate.plan.schedule import Gradient
 from medyate.quantize.apply import DELTA_MAX, dead_channels, integers
 from medyate.quantize.scheme import WEIGHT_MAX, fixed_point, mantissa15
@@ -88,7 +89,7 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
 def _accumulator_limit(qgraph: QGraph, node: Node) -> int:
     """Largest |g_acc| such that no int32 sum of g_acc times weight and delta can overflow."""
     kernel = node.attrs.kernel  # type: ignore[attr-defined]
-    outputs = qgraph.graph.shapes[node.output][2] if node.op == "conv2d" else 1
+    outputs = 1 if is_depthwise(node) else qgraph.graph.shapes[node.output][2]
     terms = kernel[0] * kernel[1] * outputs
     return int(min(2**15 - 1, (2**31 - 1) // (terms * (WEIGHT_MAX + DELTA_MAX))))
 
@@ -99,8 +100,14 @@ def _int8(exponent: int, node: Node) -> int:
     return exponent
 
 
+def is_depthwise(node: Node) -> bool:
+    """Whether each output channel reads its own input channel only."""
+    axes = OPS[node.op].channel_axes
+    return axes is not None and axes[0] == axes[1]
+
+
 def eligible_channels(node: Node, weights: Weights, channels: int) -> NDArray[np.bool_]:
     """Input channels that may be drawn: those of frozen depthwise filters may not."""
-    if node.op == "depthwise":
+    if is_depthwise(node):
         return ~dead_channels(np.asarray(weights[node.weight_name("scale")], np.float64))
     return np.ones(channels, bool)

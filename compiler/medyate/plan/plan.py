@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from medyate import ledger
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
+from medyate.ops import OPS
 from medyate.plan.budget import Limits, Row, choose, worst_selection
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, lay_out
@@ -112,7 +113,7 @@ class Plan:
             "state_bytes": self.state.bytes,
             "arena_bytes": self.arena_bytes,
             "arena_planned_bytes": self.region_bytes,
-            "total_layers": sum(1 for n in self.qgraph.graph if n.op in ("conv2d", "depthwise")),
+            "total_layers": sum(1 for n in self.qgraph.graph if OPS[n.op].channel_axes is not None),
             "deepest_layer": self.row.deepest,
             "candidates": [
                 {

@@ -16,14 +16,12 @@ from dataclasses import dataclass, field
 from medyate import ledger
 from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, elements
+from medyate.ops import OPS
 from medyate.ops.shortcut import Shortcut
 from medyate.plan.layout import Value
 
 HEAD_WEIGHT_BITS = 12
 """The head's int16 weights are steps of 2^-12: a range of 8."""
-
-WEIGHTED = ("conv2d", "depthwise")
-MASKED = (*WEIGHTED, "add")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +129,7 @@ class _Builder:
             self.step += 1
 
     def has_mask(self, node: Node) -> bool:
-        return node.op in MASKED and self.orders[node.name] >= self.deepest
+        return OPS[node.op].fuses and self.orders[node.name] >= self.deepest
 
     def head(self, classes: int) -> Gradient:
         features = self.graph.output
@@ -164,7 +162,7 @@ class _Builder:
         self.use(dy.storage)
         if self.has_mask(node):
             self.use(f"{node.name}/mask")
-        if node.op in WEIGHTED:
+        if OPS[node.op].channel_axes is not None:
             self.back_layer(node, dy)
         elif node.op == "add":
             self.back_add(node, dy)

@@ -23,8 +23,6 @@ from medyate.quantize.scheme import (
 
 BATCH = 64
 DELTA_MAX = 128
-CHANNEL_AXIS = {"conv2d": 0, "depthwise": 2}
-"""Axis of the output channels in each packed weight layout."""
 
 
 def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
@@ -55,9 +53,10 @@ def quantize(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> tu
             quants[node.output] = quants[node.inputs[0]]
     arrays: dict[str, NDArray[Any]] = {}
     for node in graph:
-        if node.op not in CHANNEL_AXIS:
+        axes = OPS[node.op].channel_axes
+        if axes is None:
             continue
-        axis = CHANNEL_AXIS[node.op]
+        axis = axes[0]
         weight = np.asarray(weights[node.weight_name("weight")], np.float64)
         scales = weight_scales(weight, axis)
         shaped = scales.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
@@ -93,7 +92,7 @@ def integers(qgraph: QGraph, weights: Weights, index: int) -> Integers:
     inputs = tuple(qgraph.quant[name] for name in node.inputs)
     output = qgraph.quant[node.output]
     multipliers: tuple[float, ...] = ()
-    if node.op in CHANNEL_AXIS:
+    if OPS[node.op].channel_axes is not None:
         scales = np.asarray(weights[node.weight_name("scale")], np.float64)
         multipliers = tuple(float(inputs[0].scale * scale / output.scale) for scale in scales)
     elif node.op == "average_pool":

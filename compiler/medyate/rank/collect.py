@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.ir import Graph, Weights
+from medyate.ops import OPS
 
 BATCH = 16
-INPUT_AXIS = {"conv2d": 3, "depthwise": 2}
-"""Axis of the input channels in each weight layout."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def collect(
     head = torch.nn.Linear(features, classes)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
-    layers = [node for node in graph if node.op in INPUT_AXIS]
+    layers = [node for node in graph if OPS[node.op].channel_axes is not None]
     optimiser = torch.optim.SGD([*network.parameters(), *head.parameters()], lr=rate)
     sums = {node.name: np.zeros(2) for node in layers}
     x, y = channels_first(samples), torch.from_numpy(labels)
@@ -90,7 +89,9 @@ def collect(
 
 
 def _norms(gradient: Any, op: str) -> NDArray[np.float64]:
-    axis = INPUT_AXIS[op]
+    axes = OPS[op].channel_axes
+    assert axes is not None
+    axis = axes[1]
     others = tuple(a for a in range(gradient.ndim) if a != axis)
     channels = gradient.square().sum(others).sqrt()
     return np.array([float(gradient.norm()), float(channels.sum())])
