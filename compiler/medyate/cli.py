@@ -397,6 +397,23 @@ def run(
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="A folder in which `run` has left its log.")],
+    picture: Annotated[Path | None, typer.Option("-o", "--out", help="A PNG; default: OUT/report.png.")] = None,
+    json_: Json = False,
+) -> None:
+    """Accuracy, memory map, LaRa scores and selected channels of the last run, as a picture."""
+    from medyate.report.picture import draw
+
+    log = artefact.read_json(out / "run.json")
+    path = picture or out / "report.png"
+    label = "head only" if log["head_only"] else "selected channels and head"
+    plan, ranking = artefact.read_json(out / "05_plan.json"), artefact.read_json(out / "04_ranking.json")
+    draw(plan, ranking, [(label, log)], None, path)
+    _print({"picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))
+
+
+@app.command()
 def version(json_: Json = False) -> None:
     """The version of medyate."""
     _print({"version": __version__}, json_, lambda: console.print(__version__))

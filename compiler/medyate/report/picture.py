@@ -105,8 +105,8 @@ def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> Non
     size = "small" if len(layers) <= 30 else 5
     axis.set_yticks(positions, [layer["layer"] for layer in layers], fontsize=size)
     axis.invert_yaxis()
-    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(xlabel="LaRa", xscale="log", title=f"Layer ranking; {len(chosen)} candidates in blue")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _selected(figure: Any, axis: Any, plan: Mapping[str, Any], log: Mapping[str, Any]) -> None:
