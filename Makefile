@@ -15,14 +15,15 @@ STAMP := .venv/.medyate-$(TORCH)
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml tools/system_packages.sh
-	@sh tools/system_packages.sh
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "medyate needs Python 3.11 or newer; set PYTHON=python3.x" >&2; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@PYTHON="$(PYTHON)" sh tools/system_packages.sh
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	@echo "installing Python packages (some minutes the first time)"
-	@$(BIN)/pip install -q --disable-pip-version-check "torch==$(TORCH)+cpu" 2>/dev/null || \
-	    $(BIN)/pip install -q --disable-pip-version-check "torch==$(TORCH)"
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[torch,onnx,report,digits,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "torch==$(TORCH)+cpu" 2>/dev/null || \
+	    { echo "pip knows no index with PyTorch's CPU build; taking the default build (large)"; \
+	    $(BIN)/python -m pip install -q --disable-pip-version-check "torch==$(TORCH)"; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch,onnx,report,digits,dev]'
 	@touch $@
 
 demo: setup
@@ -34,11 +35,13 @@ test: setup
 	@$(BIN)/mypy
 	@$(BIN)/pytest
 
-# Three seeds of the real network, half an hour on two cores; see docs/RESULTS.md.
+# Three seeds of the real network, half an hour on two cores; docs/RESULTS.md says where both come from.
+MODEL ?= ../shared/models/derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx
+DATA ?= ../shared/data/flowers17
 study: setup
-	@$(BIN)/python tools/transfer_study.py \
-	    ../shared/models/derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx --data ../shared/data/flowers17 \
-	    --ram 320KiB --min-elements 27946 --epochs 12 -o build/flowers17 --json docs/flowers17.json
+	@test -e "$(MODEL)" -a -e "$(DATA)" || { echo "set MODEL=net.onnx and DATA=folder" >&2; exit 2; }
+	@$(BIN)/python tools/transfer_study.py "$(MODEL)" --data "$(DATA)" --ram 320KiB \
+	    --min-elements 27946 --epochs 12 -o build/flowers17 --json build/flowers17/study.json
 
 clean:
 	rm -rf build

@@ -4,6 +4,8 @@
 set -u
 
 missing=""
+python=${PYTHON:-python3}
+venv=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])' 2>/dev/null || echo python3-venv)
 need() { # command, package
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
@@ -13,7 +15,7 @@ need clang clang
 need arm-none-eabi-gcc gcc-arm-none-eabi
 need qemu-system-arm qemu-system-arm
 arm-none-eabi-gcc -print-file-name=libc_nano.a 2>/dev/null | grep -q / || missing="$missing libnewlib-arm-none-eabi"
-"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing $venv"
 test -e /usr/include/stdio.h || missing="$missing libc6-dev"
 [ -z "$missing" ] && exit 0
 
@@ -29,8 +31,10 @@ else
 fi
 echo "installing system packages:$missing"
 log=$(mktemp)
-if ! { $run apt-get update -q && DEBIAN_FRONTEND=noninteractive $run $command; } >"$log" 2>&1; then
+quiet="env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a"
+if ! { $run apt-get update -q && $run $quiet $command; } >"$log" 2>&1 </dev/null; then
     tail -n 5 "$log" >&2
+    rm -f "$log"
     echo "the installation failed; run as root: apt-get update && $command" >&2
     exit 2
 fi

@@ -66,7 +66,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ArtefactError(f"'{path}' does not exist.", "Run `medyate compile` first.") from error
+        raise ArtefactError(
+            f"'{path}' does not exist.", "Check the path; `medyate compile` and `medyate rank` make such files."
+        ) from error
     except (OSError, ValueError) as error:
         raise ArtefactError(f"'{path}' cannot be read as JSON: {error}.", "Make it again.") from error
     if not isinstance(content, dict):

@@ -43,7 +43,7 @@ Model = Annotated[Path, typer.Argument(help="An .onnx file, or a .pt2 file of to
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
 Split = Annotated[float, typer.Option(help="Share for testing where the data has no split of its own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Seed = Annotated[int, typer.Option(help="Of all random numbers.")]
+Seed = Annotated[int, typer.Option(min=0, max=0xFFFFFFFF, help="Of all random numbers.")]
 Pixels = Annotated[str, typer.Option(help=f"What a pixel means to the network: {', '.join(SCALINGS)}.")]
 Ram = Annotated[str, typer.Option(help="Total SRAM: 128KiB, 131072, 320kB ...")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the artefacts.")]
@@ -135,6 +135,7 @@ def doctor(json_: Json = False) -> None:
         "PIL": "pip install pillow",
         "platformio": "pip install platformio",
         "matplotlib": "pip install 'medyate[report]'",
+        "sklearn": "pip install 'medyate[digits]'",
     }
     rows = [(name, shutil.which(name) is not None, fix) for name, fix in tools.items()]
     rows += [(name, importlib.util.find_spec(name) is not None, fix) for name, fix in packages.items()]
@@ -216,7 +217,7 @@ def rank(
     if epochs < 1:
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     _choice(pixels, tuple(SCALINGS), "--pixels")
-    dataset = data.load(data_, split, seed)
+    dataset = data.load(data_, split)
     normal, _, _, dataset = prepare(model, dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
@@ -270,7 +271,7 @@ def plan(
     _choice(pixels, tuple(SCALINGS), "--pixels")
     _choice(head, ("new", "keep"), "--head")
     options = Options("host", _limits(ram, min_elements, alpha, grad_bits), pixels, head, ranking=ranking, seed=seed)
-    dataset = data.load(data_, split, seed)
+    dataset = data.load(data_, split)
     with Bar() as bar:
         made = plan_model(model, dataset, options, None, bar.show)
     content = made.to_json()
@@ -307,8 +308,10 @@ def compile(
     board = None if board_ram is None else parse_size(board_ram)
     if board == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")
-    options = Options(target, limits, pixels, head, ranking=ranking, builder=builder, seed=seed, board_ram_bytes=board)
-    dataset = data.load(data_, split, seed)
+    options = Options(
+        target, limits, pixels, head, ranking=ranking, builder=builder, seed=seed, split=split, board_ram_bytes=board
+    )
+    dataset = data.load(data_, split)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show)
     content = {
@@ -342,7 +345,6 @@ def run(
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
     seed: Seed = 0,
-    split: Split = 0.25,
     log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
     json_: Json = False,
 ) -> None:
@@ -352,12 +354,14 @@ def run(
     from medyate.run.train import run as run_target
 
     _choice(schedule, ("cosine", "constant"), "--schedule")
-    if epochs < 1 or not 0.0 < rate < 1024.0 or (limit is not None and limit < 1):
+    if epochs < 1 or not 1e-9 < rate < 1024.0 or (limit is not None and limit < 1):
         raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
     compiled = Compiled.read(out)
+    store = flash or out / "flash.bin"
     written = log or out / "run.json"
-    artefact.check_writable(written)  # before hours of training, not after
-    dataset = data.load(data_, split, seed)
+    for path in (written, store):  # before hours of training, not after
+        artefact.check_writable(path)
+    dataset = data.load(data_, float(compiled.model["split"]))
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
@@ -365,10 +369,11 @@ def run(
     options = RunOptions(
         on,
         training,
-        flash or out / "flash.bin",
+        store,
         limit,
         evaluate_each=not evaluate_at_end,
         measure=not no_measure and not on.startswith("serial"),
+        history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
     )
     with Bar() as bar:
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples for training and testing: class folders, npz files, built-in sets.
 
-Images stay uint8 (H, W, C); `to_real` and `to_int8` say what they mean to the network.
+Images stay uint8 (H, W, C); a `Scaling` says what they mean to the network.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from medyate import rng
 from medyate.errors import ArtefactError, DataError, ToolchainError
 from medyate.ir import Quant, Shape
 
+CLASSES_MAX = 1 << 15
+"""Labels travel in 16 bits, and a head of more classes fits no microcontroller."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -45,6 +47,18 @@ SCALINGS = {
     "raw": Scaling(1.0, 0.0),
 }
 """signed: pixel / 127.5 - 1; unit: pixel / 255; raw: the values as they are."""
+
+
+def check_pixels(samples: NDArray[Any], pixels: str) -> None:
+    """Raises DataError when samples do not look like the pixels that a scaling is for."""
+    if pixels == "raw":
+        return
+    low, high = float(samples.min()), float(samples.max())
+    if low < 0 or high > 255 or (samples.dtype.kind == "f" and high <= 1.0):
+        raise DataError(
+            f"the samples run from {low:g} to {high:g}; --pixels {pixels} is for pixels of 0 .. 255.",
+            "Use --pixels raw for samples that are as the network wants them.",
+        )
 
 
 @dataclass(frozen=True)
@@ -191,8 +205,10 @@ def _npz(path: Path) -> Dataset:
             )
         if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
             raise DataError(f"'{path}': x_{part} holds no real numbers but {x.dtype}.", "Samples are uint8 or float.")
-        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-            raise DataError(f"'{path}': y_{part} holds no class numbers.", "Labels are 0, 1, 2 ...")
+        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= CLASSES_MAX:
+            raise DataError(
+                f"'{path}': y_{part} holds no class numbers.", f"Labels are 0, 1, 2 ... below {CLASSES_MAX:,}."
+            )
     count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     names = tuple(str(name) for name in arrays.get("classes", np.arange(count)))
     if len(names) < count:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from medyate import artefact, frontends
 from medyate.build.compile import Image, build
 from medyate.build.project import write_project
-from medyate.data import SCALINGS, Dataset, epoch_order
+from medyate.data import SCALINGS, Dataset, check_pixels, epoch_order
 from medyate.errors import ArtefactError, DataError
 from medyate.ir import Graph, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
@@ -56,6 +56,8 @@ class Options:
     ranking: Path | None = None
     builder: str = "platformio"
     seed: int = 0
+    split: float = 0.25
+    """Share for testing of data without a split of its own; kept, so that `run` splits alike."""
     board_ram_bytes: int | None = None
     """RAM in the linker script; None: the limit."""
 
@@ -98,6 +100,7 @@ def prepare(model: Path, dataset: Dataset, pixels: str) -> tuple[Normalised, QGr
     graph, weights = frontends.load(model)
     normal = normalise(graph, weights)
     fitted = dataset.check(normal.graph.shapes[normal.graph.input])
+    check_pixels(fitted.x_train, pixels)
     order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
     real = SCALINGS[pixels].real(fitted.x_train[order])
     qgraph, integers = quantize(normal.graph, normal.weights, real)
@@ -168,6 +171,7 @@ def compile_model(
     """All stages up to a built image in `out`."""
     plan = plan_model(model, dataset, options, out, progress)
     progress("build", 0, 1)
+    (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
     write_project(plan, project, options.board_ram_bytes)
     image = build(plan, project, options.target, options.builder)
@@ -182,6 +186,7 @@ def compile_model(
             "static_bytes": image.static_bytes,
             "flash_bytes": image.flash_bytes,
             "pixels": options.pixels,
+            "split": options.split,
             "input": [quant.scale, quant.zero],
             "input_shape": list(plan.qgraph.graph.shapes[plan.qgraph.graph.input]),
             "classes": list(dataset.classes),

@@ -61,6 +61,7 @@ static uint32_t input_size(const mdy_model_t *model)
     return (uint32_t)shape.h * shape.w * shape.c;
 }
 
+/* Where the training stands and with what settings: after a resume, the generation's. */
 static void put_position(mdy_server_t *s, uint32_t *n)
 {
     put(s, n, s->net.generation);
@@ -68,6 +69,12 @@ static void put_position(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.steps);
     put(s, n, s->net.epoch_step);
     put(s, n, s->net.seed);
+    put(s, n, s->net.schedule.rate_mult);
+    put(s, n, (uint32_t)s->net.schedule.rate_exponent);
+    put(s, n, s->net.schedule.cosine);
+    put(s, n, s->net.schedule.warmup_steps);
+    put(s, n, s->net.schedule.total_steps);
+    put(s, n, (uint32_t)s->net.head_only | (uint32_t)s->net.flip << 1);
 }
 
 static mdy_status_t hello(mdy_server_t *s, uint32_t *n)

@@ -77,7 +77,10 @@ def _run(command: list[str], folder: Path, settings: dict[str, str]) -> None:
         output = (done.stderr + done.stdout).strip().splitlines()
         overflow = [line for line in output if "overflowed by" in line]
         if overflow:
-            raise BudgetError(f"the image does not fit the board's RAM ({overflow[0].strip()}).", "Give more --ram.")
+            raise BudgetError(
+                f"the image does not fit the board's RAM ({overflow[0].strip()}).",
+                "Give more --ram, or a --board-ram that is as large.",
+            )
         log = folder / "build.log"
         log.write_text("\n".join(output) + "\n")
         reason = next((line for line in output if "error" in line.lower()), output[-1] if output else "?")

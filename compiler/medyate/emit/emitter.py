@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from medyate import __version__
 from medyate.emit.context import Context
-from medyate.emit.filters import c_array, c_comment
+from medyate.emit.filters import c_array, c_comment, c_string
 from medyate.plan.plan import Plan
 
 ABI = 1
@@ -34,6 +34,10 @@ def environment_for(folder: str):  # type: ignore[no-untyped-def]
         autoescape=False,
     )
     environment.filters.update(
-        c_array=c_array, c_comment=c_comment, c_float=lambda x: f"{x:.9g}f", ljust=lambda s, n: s.ljust(n)
+        c_array=c_array,
+        c_string=c_string,
+        c_comment=c_comment,
+        c_float=lambda x: f"{x:.9g}f",
+        ljust=lambda s, n: s.ljust(n),
     )
     return environment

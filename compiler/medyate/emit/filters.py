@@ -60,7 +60,7 @@ def c_ident(name: str) -> str:
     Of a path like /blocks/blocks.0/Conv, parts that only repeat the beginning of the next are dropped.
     """
     parts = [part for part in name.split("/") if part]
-    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(part)]
+    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=False) if not after.startswith(part)]
     ident = re.sub(r"\W", "_", "_".join(kept), flags=re.ASCII).strip("_") or "x"
     ident = re.sub(r"_+", "_", ident)
     if len(ident) > IDENT_MAX:  # the end of a path says most; cut it where a part begins
@@ -89,8 +89,14 @@ def unique_idents(names: Iterable[str]) -> dict[str, str]:
 
 
 def c_comment(text: str) -> str:
-    """Text that cannot close a C comment or leave ASCII."""
-    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("\n", " ")
+    """Text that cannot open or close a C comment or leave ASCII."""
+    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
+
+
+def c_string(text: str) -> str:
+    """Text as a C string literal of printable ASCII."""
+    plain = "".join(c if " " <= c <= "~" and c != "?" else "_" for c in text)  # '?' could begin a trigraph
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def c_array(values: Sequence[int]) -> str:

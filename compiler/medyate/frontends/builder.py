@@ -110,6 +110,10 @@ class GraphBuilder:
         channels = self.shape(source)[2]
         if kh > KERNEL_MAX or kw > KERNEL_MAX:
             raise self.refuse(node, "convolution", f"a window of {kh} x {kw} is above {KERNEL_MAX}")
+        if bias is not None and np.shape(bias) != (out_channels,):
+            raise self.refuse(node, "convolution", f"a bias of {np.shape(bias)} for {out_channels} outputs")
+        if min(*stride, *dilation) < 1 or min(pads) < 0:
+            raise self.refuse(node, "convolution", f"stride {stride}, dilation {dilation}, pads {pads}")
         full_bias = np.zeros(out_channels, np.float32) if bias is None else bias
         if groups == 1 and per_group == channels:
             arrays = {"weight": weight.transpose(0, 2, 3, 1), "bias": full_bias}

@@ -141,7 +141,10 @@ def _gemm(i: _Importer, node: Any) -> None:
     weight = weight if a.get("transB", 0) else weight.T
     bias = None
     if len(node.input) > 2 and node.input[2]:
-        bias = np.broadcast_to(i.constant(node, node.input[2]), (1, weight.shape[0]))[0]
+        given = i.constant(node, node.input[2])
+        if given.size not in (1, weight.shape[0]):
+            raise i.builder.refuse(_name(node), node.op_type, f"a bias of {given.shape} for {weight.shape[0]} outputs")
+        bias = np.broadcast_to(given.reshape(-1), (weight.shape[0],))
     i.builder.linear(_name(node), node.input[0], node.output[0], weight, bias)
 
 

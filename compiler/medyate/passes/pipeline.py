@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.errors import UnsupportedOpError
 from medyate.ir import Graph, Weights
+from medyate.ops import OPS
 from medyate.passes.fold_batchnorm import fold_batchnorm
 from medyate.passes.fuse_activation import fuse_activation
 from medyate.passes.split_head import split_head
@@ -36,4 +38,8 @@ def normalise(graph: Graph, weights: Weights) -> Normalised:
         verify(softmax_free, weights)
     backbone, rest, (head_weight, head_bias) = split_head(softmax_free, weights)
     verify(backbone, rest)
+    for node in backbone:
+        if OPS[node.op].kernel is None:
+            supported = tuple(name for name, op in OPS.items() if op.kernel is not None)
+            raise UnsupportedOpError(node.name, node.op, "it stands inside the network", supported)
     return Normalised(backbone, rest, head_weight, head_bias)

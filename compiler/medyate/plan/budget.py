@@ -9,6 +9,7 @@ Source: MeDyate, arXiv 2510.20979, eq. 10; the circle is resolved in DESIGN.md, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,6 +134,9 @@ def _too_small(rows: Sequence[Row], limits: Limits) -> str:
 def _remedy(chosen: Row, limits: Limits, cheapest: int) -> str:
     per_element = chosen.m_bytes / chosen.m_elements
     wanted = max(round(limits.min_elements * per_element), cheapest)
+    if wanted <= chosen.left_bytes:  # memory is there, the rule does not let it be used
+        alpha = min(1.0, math.ceil(100 * wanted / chosen.m_bytes) / 100)
+        return f"Raise --alpha to {alpha:g}, or ask for fewer elements."
     more = ledger.align(max(wanted - chosen.left_bytes, 1024), 1024)
     asked = f" for {limits.min_elements:,} elements" if limits.min_elements else ""
     return f"Give about {limits.ram_bytes + more:,} B{asked}, or ask for less."

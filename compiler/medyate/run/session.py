@@ -37,6 +37,19 @@ class Hello:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """Seed and learning-rate schedule as the device keeps them; flags: 1 head only, 2 flips."""
+
+    seed: int
+    rate_mult: int
+    rate_exponent: int
+    cosine: int
+    warmup_steps: int
+    total_steps: int
+    flags: int
+
+
+@dataclass(frozen=True)
 class Position:
     """Where the training stands."""
 
@@ -44,8 +57,8 @@ class Position:
     epochs: int
     steps: int
     epoch_step: int
-    seed: int
-    """Of the training in progress: a resumed one brings its own."""
+    settings: Settings
+    """In force on the device: a resumed training brings its own."""
 
 
 @dataclass(frozen=True)
@@ -98,23 +111,25 @@ class Training:
     flip: bool = False
     fresh: bool = True
 
-    def fields(self, pattern: int) -> bytes:
-        """The BEGIN request."""
+    def settings(self) -> Settings:
+        """What the device is asked to keep."""
         mult, exponent = mantissa15(self.rate)
         total = self.epochs * self.epoch_samples
         warmup = math.floor(self.warmup_epochs * self.epoch_samples) if self.epochs > 1 else 0
-        flags = self.head_only | self.flip << 1 | self.fresh << 2
-        return struct.pack(
-            "<IIiIIIBB",
-            self.seed & 0xFFFFFFFF,
-            mult,
-            exponent,
-            int(self.schedule == "cosine"),
-            warmup,
-            total,
-            flags,
-            pattern,
-        )
+        cosine = int(self.schedule == "cosine")
+        return Settings(self.seed & 0xFFFFFFFF, mult, exponent, cosine, warmup, total, self.head_only | self.flip << 1)
+
+    def fields(self, pattern: int) -> bytes:
+        """The BEGIN request."""
+        s = self.settings()
+        schedule = (s.rate_mult, s.rate_exponent, s.cosine, s.warmup_steps, s.total_steps)
+        return struct.pack("<IIiIIIBB", s.seed, *schedule, s.flags | self.fresh << 2, pattern)
+
+
+def _position(reply: bytes) -> Position:
+    words = struct.unpack("<6Ii4I", reply)
+    generation, epochs, steps, epoch_step, *settings = words
+    return Position(generation, epochs, steps, epoch_step, Settings(*settings))
 
 
 class Session:
@@ -126,7 +141,7 @@ class Session:
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
-        return Position(*struct.unpack("<5I", self.link.request(BEGIN, training.fields(pattern))))
+        return _position(self.link.request(BEGIN, training.fields(pattern)))
 
     def _send(self, sample: NDArray[np.int8]) -> None:
         data = sample.tobytes()
@@ -156,7 +171,7 @@ class Session:
 
     def commit(self) -> Position:
         """Ends the epoch."""
-        return Position(*struct.unpack("<5I", self.link.request(COMMIT)))
+        return _position(self.link.request(COMMIT))
 
     def read(self, kind: int) -> bytes:
         """One of the device's arrays."""

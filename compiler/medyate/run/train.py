@@ -19,7 +19,7 @@ from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
 from medyate.run.link import Link
-from medyate.run.session import Marks, Session, Training
+from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
 from medyate.stages import load_compiled
 
@@ -151,6 +151,28 @@ class RunOptions:
     evaluate_each: bool = True
     measure: bool = True
     count: bool = True
+    history: tuple[dict[str, Any], ...] = ()
+    """Epochs of the log that a resumed run continues."""
+
+
+def _discard(flash: Path) -> None:
+    """Removes an old flash file: it may be another model's, of another size. Raises DataError."""
+    try:
+        flash.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"'{flash}' cannot be a flash file: {error.strerror}.", "Give another --flash.") from error
+
+
+def _check_resumed(training: Training, position: Position) -> None:
+    """Raises DataError when the device goes on with other settings than were asked for, or is done."""
+    if position.settings != training.settings():
+        raise DataError(
+            "the training in flash was begun with other settings (seed, rate, schedule, epochs, limit, flips or "
+            "head only).",
+            "Resume with the same options, or start afresh without --resume.",
+        )
+    if position.epochs >= training.epochs:
+        raise DataError(f"all {training.epochs} epochs are done already.", "Start afresh without --resume.")
 
 
 def epoch_samples(dataset: Dataset, limit: int | None) -> int:
@@ -165,21 +187,25 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     epochs: list[dict[str, Any]] = []
     instructions: list[int] = []
     if training.fresh and not options.on.startswith("serial"):
-        options.flash.unlink(missing_ok=True)  # it may be another model's, of another size
+        _discard(options.flash)
     with connect(compiled, options.on, options.flash, count=options.count) as session:
         position = session.begin(training)
+        _check_resumed(training, position)
         before = evaluate(session, x_test, dataset.y_test, "before", progress)
         first_epoch = position.epochs
         accuracy = before
+        saturated = 0  # the device counts since `begin`, the log per epoch
         for epoch in range(first_epoch, training.epochs):
-            order = epoch_order(position.seed, epoch, len(x_train))[: training.epoch_samples]
+            order = epoch_order(training.seed, epoch, len(x_train))[: training.epoch_samples]
             log = _train_epoch(session, x_train, dataset.y_train, order, training, epoch, instructions, progress)
+            saturated, log["saturations"] = log["saturations"], log["saturations"] - saturated
             if options.evaluate_each or epoch == training.epochs - 1:
                 accuracy = evaluate(session, x_test, dataset.y_test, f"test {epoch + 1}", progress)
                 log["accuracy"] = accuracy
             epochs.append(log)
         digests = session.digests()
-    log = _log(compiled, options, before, accuracy, epochs)
+    earlier = [entry for entry in options.history if entry["epoch"] <= first_epoch]
+    log = _log(compiled, options, before, accuracy, [*earlier, *epochs])
     log["digest"] = str(digests)
     log["instructions_per_step"] = round(statistics.mean(instructions)) if any(instructions) else None
     log["instructions_per_step_max"] = max(instructions, default=0) or None

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from medyate import artefact
 from medyate.build.compile import APT, require
 from medyate.errors import LinkError, ToolchainError
 
@@ -157,10 +158,7 @@ class QemuProgram(_Pipes):
         self._errors.close()
         made = Path(self._folder.name) / "flash.bin"
         if made.exists():
-            self._flash.parent.mkdir(parents=True, exist_ok=True)
-            beside = self._flash.with_suffix(".new")
-            shutil.copyfile(made, beside)
-            os.replace(beside, self._flash)
+            artefact.write_bytes(self._flash, made.read_bytes())
         self._folder.cleanup()
 
 
