@@ -42,6 +42,28 @@ RATE, HEAD_RATE = 0.02, 0.1
 """The peak rates that models/digitnet/train.py --search finds for either training."""
 
 
+FIELDS = (
+    "ram_limit_bytes",
+    "ram_used_bytes",
+    "arena_planned_bytes",
+    "arena_measured_bytes",
+    "stack_bytes",
+    "static_bytes",
+    "link_bytes",
+    "b_mem_bytes",
+    "b_mem_elements",
+    "candidate_layers",
+    "total_layers",
+    "epochs",
+    "epoch_samples",
+    "instructions_per_step",
+    "instructions_per_step_max",
+    "target",
+    "digest",
+)
+"""What the report takes from the full run's log."""
+
+
 def digitnet(name: str) -> ModuleType:
     """A module of models/digitnet, which is no package."""
     sys.path.insert(0, str(DIGITNET))
@@ -63,22 +85,8 @@ def float_reference() -> float:
     return float(train.accuracy(model, train.to_input(split.x_test), torch.from_numpy(split.y_test)))
 
 
-def main() -> int:
-    """Runs everything; returns the exit code."""
-    console = Console(highlight=False, soft_wrap=True)
-    started = time.monotonic()
-    split = digitnet("task").load_adaptation()
-    dataset = data.Dataset(
-        "digits, field condition", tuple(map(str, range(10))), split.x_train, split.y_train, split.x_test, split.y_test
-    )
-    console.print(f"compiling digitnet for {TARGET}, {RAM // 1024} KiB of RAM ...")
-    options = Options(TARGET, Limits(RAM), head="keep")
-    plan, image = compile_model(DIGITNET / "digitnet.onnx", dataset, options, OUT / "model")
-    console.print(
-        f"  {len(plan.candidates)} candidate layers, {plan.row.b_mem_bytes:,} B for training, "
-        f"arena {plan.arena_bytes:,} B, flash {image.flash_bytes:,} B"
-    )
-    compiled = Compiled.read(OUT / "model")
+def train_both(compiled: Compiled, dataset: data.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(selected channels and head, head only): the same image, two emulators at once."""
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -87,9 +95,9 @@ def main() -> int:
         TextColumn("{task.fields[note]}"),
     )
     samples = len(dataset.x_train)
-    logs: dict[str, Any] = {}
+    console = Console(stderr=True)
     with (
-        Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bars,
+        Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars,
         concurrent.futures.ThreadPoolExecutor(2) as pool,
     ):
 
@@ -101,51 +109,49 @@ def main() -> int:
                 note = f"{tick.phase}: accuracy {tick.accuracy:.3f}" + (f", loss {tick.loss:.3f}" if tick.loss else "")
                 bars.update(bar, completed=done, note=note)
 
-            rate = HEAD_RATE if head_only else RATE
-            training = Training(rate, EPOCHS, samples, head_only=head_only)
+            training = Training(HEAD_RATE if head_only else RATE, EPOCHS, samples, head_only=head_only)
             flash = OUT / f"{'head' if head_only else 'full'}.flash"
             return run(compiled, dataset, RunOptions("qemu", training, flash, measure=not head_only), show)
 
-        jobs = {
-            "head": pool.submit(train, "head only", True),
-            "full": pool.submit(train, "selected channels and head", False),
-        }
-        logs = {name: job.result() for name, job in jobs.items()}
-    console.print("training the floating-point reference ...")
-    reference = float_reference()
-    full, head = logs["full"], logs["head"]
-    report = {
+        head = pool.submit(train, "head only", True)
+        full = pool.submit(train, "selected channels and head", False)
+        return full.result(), head.result()
+
+
+def summary(full: dict[str, Any], head: dict[str, Any], reference: float) -> dict[str, Any]:
+    """The report's fields."""
+    return {
         "accuracy_before": full["accuracy_before"],
         "accuracy_head_only": head["accuracy_after"],
         "accuracy_after": full["accuracy_after"],
         "float_full_finetune_accuracy": reference,
-        **{
-            key: full[key]
-            for key in (
-                "ram_limit_bytes",
-                "ram_used_bytes",
-                "arena_planned_bytes",
-                "arena_measured_bytes",
-                "stack_bytes",
-                "static_bytes",
-                "link_bytes",
-                "b_mem_bytes",
-                "b_mem_elements",
-                "candidate_layers",
-                "total_layers",
-                "epochs",
-                "epoch_samples",
-                "instructions_per_step",
-                "instructions_per_step_max",
-                "target",
-                "digest",
-            )
-        },
-        "test_samples": len(dataset.y_test),
-        "seconds": round(time.monotonic() - started, 1),
+        **{key: full[key] for key in FIELDS},
     }
+
+
+def main() -> int:
+    """Runs everything; returns the exit code."""
+    console = Console(highlight=False, soft_wrap=True)
+    started = time.monotonic()
+    split = digitnet("task").load_adaptation()
+    names = tuple(map(str, range(10)))
+    dataset = data.Dataset("digits, field condition", names, split.x_train, split.y_train, split.x_test, split.y_test)
+    console.print(f"compiling digitnet for {TARGET}, {RAM // 1024} KiB of RAM ...")
+    options = Options(TARGET, Limits(RAM), head="keep")
+    plan, image = compile_model(DIGITNET / "digitnet.onnx", dataset, options, OUT / "model")
+    console.print(
+        f"  {len(plan.candidates)} candidate layers, {plan.row.b_mem_bytes:,} B for training, "
+        f"arena {plan.arena_bytes:,} B, flash {image.flash_bytes:,} B"
+    )
+    console.print("training twice on the emulated board: the classifier alone, and selected channels with it ...")
+    compiled = Compiled.read(OUT / "model")
+    full, head = train_both(compiled, dataset)
+    console.print("training the floating-point reference ...")
+    reference = float_reference()
+    report = {**summary(full, head, reference), "test_samples": len(dataset.y_test)}
+    report["seconds"] = round(time.monotonic() - started, 1)
     artefact.write_json(OUT / "report.json", report)
-    artefact.write_json(OUT / "runs.json", logs)
+    artefact.write_json(OUT / "runs.json", {"full": full, "head": head})
     draw(
         compiled.plan,
         artefact.read_json(OUT / "model" / "04_ranking.json"),
