@@ -14,8 +14,9 @@ import torch
 
 from medyate import cli, data
 from medyate.plan.budget import Limits
-from medyate.run.train import Compiled
+from medyate.run.train import Compiled, int8_samples
 from medyate.stages import Options, compile_model
+from shared_files import Samples
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DIGITNET = REPOSITORY / "models" / "digitnet" / "digitnet.onnx"
@@ -70,3 +71,11 @@ def digitnet_host(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     out = tmp_path_factory.mktemp("digitnet")
     compile_model(DIGITNET, data.load("digits"), Options("host", Limits(64 << 10), rank_epochs=1), out)
     return Compiled.read(out)
+
+
+@pytest.fixture(scope="session")
+def samples(digitnet_host: Compiled, small_digits: Path) -> Samples:
+    dataset = data.load(str(small_digits))
+    order = data.epoch_order(0, 0, len(dataset.x_train))
+    x, _ = int8_samples(digitnet_host, dataset)
+    return Samples(x[order], dataset.y_train[order])

@@ -4,13 +4,24 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from medyate.data import Dataset
 
 ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Quantised training samples."""
+
+    x: NDArray[np.int8]
+    y: NDArray[np.int64]
 
 
 def shared(name: str) -> Path:

@@ -212,13 +212,14 @@ def rank(
     json_: Json = False,
 ) -> None:
     """LaRa and TraDy scores of every layer by a short fine-tuning on this machine."""
+    from medyate import frontends
     from medyate.stages import make_ranking, prepare
 
     if epochs < 1:
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     _choice(pixels, tuple(SCALINGS), "--pixels")
     dataset = data.load(data_, split)
-    normal, _, _, dataset = prepare(model, dataset, pixels)
+    normal, _, _, dataset = prepare(frontends.load(model), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
         ranking, _ = make_ranking(normal, dataset, options, bar.show)

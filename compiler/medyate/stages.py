@@ -95,10 +95,11 @@ def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -
     artefact.write_arrays(out / f"{name}.npz", weights)
 
 
-def prepare(model: Path, dataset: Dataset, pixels: str) -> tuple[Normalised, QGraph, Weights, Dataset]:
-    """Import, normalise and quantise; the last value is the data as the network takes it."""
-    graph, weights = frontends.load(model)
-    normal = normalise(graph, weights)
+def prepare(
+    imported: tuple[Graph, Weights], dataset: Dataset, pixels: str
+) -> tuple[Normalised, QGraph, Weights, Dataset]:
+    """Normalise and quantise; the last value is the data as the network takes it."""
+    normal = normalise(*imported)
     fitted = dataset.check(normal.graph.shapes[normal.graph.input])
     check_pixels(fitted.x_train, pixels)
     order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
@@ -144,7 +145,8 @@ def make_head(normal: Normalised, dataset: Dataset, choice: str) -> Head:
 def plan_model(model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress) -> Plan:
     """All stages up to the plan; artefacts go to `out` if given."""
     progress("import", 0, 1)
-    normal, qgraph, integers, dataset = prepare(model, dataset, options.pixels)
+    imported = frontends.load(model)
+    normal, qgraph, integers, dataset = prepare(imported, dataset, options.pixels)
     ranking, trained = make_ranking(normal, dataset, options, progress)
     quant = input_quant(qgraph)
     samples = SCALINGS[options.pixels].int8(dataset.x_train, quant)
@@ -154,8 +156,7 @@ def plan_model(model: Path, dataset: Dataset, options: Options, out: Path | None
     progress("plan", 0, 1)
     plan = make_plan(qgraph, integers, ranking, head, options.limits, calibration)
     if out is not None:
-        graph, weights = frontends.load(model)
-        _write(out, "01_import", graph_to_json(graph), weights)
+        _write(out, "01_import", graph_to_json(imported[0]), imported[1])
         kept = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
         _write(out, "02_normalised", graph_to_json(normal.graph), kept)
         quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradients import autograd, cosine, device_gradient
+from medyate import frontends
 from medyate.data import SCALINGS, Dataset, epoch_order
 from medyate.data import load as load_data
 from medyate.plan.budget import Limits
@@ -35,7 +36,7 @@ def mobilenet() -> tuple[Path, Dataset]:
 def test_integer_gradients_agree_with_autograd(network: object, tmp_path: Path) -> None:
     model, dataset = network()  # type: ignore[operator]
     options = Options("host", Limits(0), rank_epochs=1)
-    normal, qgraph, integers, dataset = prepare(model, dataset, "signed")
+    normal, qgraph, integers, dataset = prepare(frontends.load(model), dataset, "signed")
     ranking, trained = make_ranking(normal, dataset, options, silent)
     head = kept_head(trained, np.zeros(len(dataset.classes), np.float32))
     samples = SCALINGS["signed"].int8(dataset.x_train, input_quant(qgraph))

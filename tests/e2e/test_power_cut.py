@@ -15,37 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import clibrary
-from medyate import data
 from medyate.errors import LinkError
 from medyate.run.link import Link
 from medyate.run.session import STATE, WEIGHTS, Digests, Position, Result, Session, Training
-from medyate.run.train import Compiled, int8_samples
+from medyate.run.train import Compiled
 from medyate.run.transport import HostProgram
+from shared_files import Samples
 
 PHASES = ("before", "inside", "after")
 HEADER_BYTES = 64
 FRESH = Training(0.02, 2, 12, "constant", seed=5)
 RESUME = Training(0.02, 2, 12, "constant", seed=5, fresh=False)
 CUT_STATUS = 99
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Quantised training samples."""
-
-    x: NDArray[np.int8]
-    y: NDArray[np.int64]
-
-
-@pytest.fixture(scope="module")
-def samples(digitnet_host: Compiled, small_digits: Path) -> Samples:
-    dataset = data.load(str(small_digits))
-    order = data.epoch_order(0, 0, len(dataset.x_train))
-    x, _ = int8_samples(digitnet_host, dataset)
-    return Samples(x[order], dataset.y_train[order])
 
 
 # Every operation, in this process

@@ -17,9 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cobs import cobs
-from numpy.typing import NDArray
 
-from medyate import data
 from medyate.errors import LinkError
 from medyate.run.link import BODY_BYTES, PROTOCOL, Link, Transport
 from medyate.run.session import (
@@ -38,8 +36,9 @@ from medyate.run.session import (
     Session,
     Training,
 )
-from medyate.run.train import Compiled, int8_samples
+from medyate.run.train import Compiled
 from medyate.run.transport import HostProgram
+from shared_files import Samples
 
 STEPS = 8
 TRAINING = Training(0.02, 2, STEPS, "constant", seed=4)
@@ -47,21 +46,6 @@ PATIENCE = 20.0
 HASTE = 0.15
 """Long enough for the target's answer, short enough to lose a few."""
 FAULTS = ("dropped", "damaged", "doubled", "truncated", "cut off", "preceded")
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Quantised training samples."""
-
-    x: NDArray[np.int8]
-    y: NDArray[np.int64]
-
-
-@pytest.fixture(scope="module")
-def samples(digitnet_host: Compiled, small_digits: Path) -> Samples:
-    dataset = data.load(str(small_digits))
-    order = data.epoch_order(0, 0, len(dataset.x_train))
-    return Samples(int8_samples(digitnet_host, dataset)[0][order], dataset.y_train[order])
 
 
 @pytest.fixture(scope="module")

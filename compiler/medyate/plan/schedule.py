@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from medyate import ledger
 from medyate.errors import GraphError
-from medyate.ir import Node, QGraph, elements
+from medyate.ir import Node, QGraph
 from medyate.ops import OPS
 from medyate.ops.shortcut import Shortcut
 from medyate.plan.layout import Value
@@ -83,6 +83,7 @@ class _Builder:
     step: int = 0
     pending: dict[str, list[Gradient]] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.graph = self.qgraph.graph
@@ -90,9 +91,8 @@ class _Builder:
         depths = [self.orders[name] for name in self.candidates]
         self.deepest = min(depths) if depths else len(self.orders)
 
-    def use(self, name: str, last: int | None = None) -> None:
-        entry = self.live[name]
-        entry.last = max(entry.last, self.step if last is None else last)
+    def use(self, name: str) -> None:
+        self.live[name].last = self.step
 
     def make(self, name: str, count: int, kind: str) -> None:
         if name in self.live:
@@ -102,7 +102,7 @@ class _Builder:
 
     def gradient(self, tensor: str, slot: int | None, factor: float, storage: str | None = None) -> Gradient:
         name = f"d_{tensor}"
-        while any(name == known for known in self.names):
+        while name in self.names:
             name += "_"
         self.names.add(name)
         if slot is None:
@@ -112,8 +112,6 @@ class _Builder:
             storage = name
             self.make(storage, ledger.gradient_bytes(self.graph.shapes[tensor], self.grad_bits), "gradient")
         return Gradient(name, tensor, slot, factor, storage)
-
-    names: set[str] = field(default_factory=set)
 
     def forward(self) -> None:
         shapes = self.graph.shapes
@@ -170,9 +168,9 @@ class _Builder:
             self.back_move(node, dy)
         self.step += 1
 
-    def arrive(self, tensor: str, count: int = 1) -> bool:
+    def arrive(self, tensor: str) -> bool:
         """Counts a reader of `tensor` as done; True when it was the last."""
-        self.waiting[tensor] -= count
+        self.waiting[tensor] -= 1
         return self.waiting[tensor] == 0
 
     def back_layer(self, node: Node, dy: Gradient) -> None:
@@ -201,7 +199,7 @@ class _Builder:
         finished = [self.arrive(name) for name in branches]
         results: list[Gradient | None] = []
         kept = any(self.wants(n) and not self.exclusive(n) for n in branches)
-        for name, _ in zip(branches, finished, strict=True):
+        for name in branches:
             if not self.wants(name):
                 results.append(None)
                 continue
@@ -280,8 +278,3 @@ def schedule(qgraph: QGraph, candidates: frozenset[str], classes: int, grad_bits
         for name, entry in builder.live.items()
     )
     return Schedule(builder.step, tuple(builder.back), start, builder.slots, values, builder.orders)
-
-
-def input_elements(qgraph: QGraph) -> int:
-    """Bytes of one sample."""
-    return elements(qgraph.graph.shapes[qgraph.graph.input])

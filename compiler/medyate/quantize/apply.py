@@ -114,12 +114,13 @@ def run_integers(qgraph: QGraph, arrays: dict[str, Any], x: Any, observe: Any = 
     the integer tensors, with DESIGN's mask convention.
     """
     values = {qgraph.graph.input: x}
+    scales = {name: array.numpy() for name, array in arrays.items() if name.endswith(".scale")}
     for index, node in enumerate(qgraph.graph):
         op = OPS[node.op]
         assert op.integer is not None
         roles = op.weights(node.attrs, qgraph.graph.input_shapes(node))
         mine = {role: arrays[node.weight_name(role)] for role in roles}
-        facts = integers(qgraph, {k: v.detach().numpy() for k, v in arrays.items() if k.endswith(".scale")}, index)
+        facts = integers(qgraph, scales, index)
         value = op.integer(node.attrs, tuple(values[name] for name in node.inputs), mine, facts)
         if observe is not None:
             value = observe(node.output, value)
