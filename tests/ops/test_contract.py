@@ -16,6 +16,7 @@ import torch
 from gradients import autograd, cosine, device_gradient
 from medyate.ir import Graph, Node, QGraph, Weights, elements
 from medyate.ops import OPS
+from medyate.ops.add import Add
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.opdef import Case, OpDef
 from medyate.plan.budget import Limits
@@ -31,6 +32,16 @@ CASES = [
 ]
 EMITTED = [parameter for parameter in CASES if parameter.values[0].kernel is not None]
 CLASSES = 3
+
+
+def doubled(rng: np.random.Generator) -> tuple[Graph, Weights]:
+    """input -> a 1x1 convolution -> its sum with itself: one branch that counts twice."""
+    shape = (4, 4, 3)
+    conv = Node("in0", "conv2d", ("x",), "a0", Conv2d(3, (1, 1)))
+    nodes = (conv, Node("op", "add", ("a0", "a0"), "y", Add()))
+    graph = Graph("case", "x", "y", nodes, (("x", shape), ("a0", shape), ("y", shape)))
+    weights = {"in0.weight": rng.normal(0, 0.5, (3, 1, 1, 3)), "in0.bias": rng.normal(0, 0.5, 3)}
+    return graph, {name: array.astype(np.float32) for name, array in weights.items()}
 
 
 def sandwich(op: OpDef, case: Case, rng: np.random.Generator) -> tuple[Graph, Weights]:
@@ -81,7 +92,17 @@ def test_c_computes_the_integers_and_gradients_of_the_reference(
     op: OpDef, case: Case, bits: int, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(1)
-    graph, weights = sandwich(op, case, rng)
+    agrees(*sandwich(op, case, rng), bits, rng, tmp_path)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_gradient_of_a_sum_with_itself_counts_twice(bits: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    agrees(*doubled(rng), bits, rng, tmp_path)
+
+
+def agrees(graph: Graph, weights: Weights, bits: int, rng: np.random.Generator, folder: Path) -> None:
+    """Forward bit for bit, gradients within the bounds of their bits."""
     real = rng.normal(0, 1, (8, *graph.shapes["x"])).astype(np.float32)
     qgraph, integers = quantize(graph, weights, real)
     quant = qgraph.quant["x"]
@@ -90,7 +111,7 @@ def test_c_computes_the_integers_and_gradients_of_the_reference(
     features = elements(graph.shapes["y"])
     head = Head(CLASSES, rng.integers(-2000, 2000, (CLASSES, features)).astype(np.int16), np.zeros(CLASSES, np.int32))
     plan = plan_for(qgraph, integers, head, samples, labels, bits)
-    probe = Probe(plan, tmp_path, record=True, flags=("-O1",))
+    probe = Probe(plan, folder, record=True, flags=("-O1",))
     reference = autograd(qgraph, integers, head, samples, labels)
     probe.init()
     for number, sample in enumerate(samples):

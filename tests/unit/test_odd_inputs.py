@@ -82,9 +82,3 @@ def test_where_alpha_and_not_memory_is_the_limit_the_remedy_says_so() -> None:
     with pytest.raises(BudgetError, match="Raise --alpha to"):
         choose(qgraph, ranking, 2, Limits(1 << 20, alpha=0.01))
     choose(qgraph, ranking, 2, Limits(1 << 20, alpha=0.5))
-
-
-def test_a_sum_of_a_tensor_with_itself_is_refused_by_name() -> None:
-    """Its two branches would meet in one gradient, which no step sums."""
-    with pytest.raises(UnsupportedOpError, match="twice"):
-        builder().add("twice", "x", "x", "y")

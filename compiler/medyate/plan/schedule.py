@@ -195,7 +195,7 @@ class _Builder:
     def back_add(self, node: Node, dy: Gradient) -> None:
         quant = self.qgraph.quant
         output = quant[node.output].scale
-        branches = list(node.inputs)
+        branches = list(dict.fromkeys(node.inputs))  # x + x is one branch that counts twice
         finished = [self.arrive(name) for name in branches]
         results: list[Gradient | None] = []
         kept = any(self.wants(n) and not self.exclusive(n) for n in branches)
@@ -203,7 +203,7 @@ class _Builder:
             if not self.wants(name):
                 results.append(None)
                 continue
-            factor = dy.factor * quant[name].scale / output
+            factor = dy.factor * quant[name].scale / output * node.inputs.count(name)
             if not self.exclusive(name):  # read again by the reader that runs last
                 self.pending.setdefault(name, []).append(self.gradient(name, dy.slot, factor, dy.storage))
                 results.append(None)
@@ -217,6 +217,7 @@ class _Builder:
                 self.pending[name] = [alias]
                 results.append(alias)
         # Copies are made before any reader masks the buffer in place: both happen in this one step.
+        results += [None] * (len(node.inputs) - len(branches))
         self.back.append(BackStep(node.name, "add", dy, tuple(results), ()))
         self.sum_where_done(node, [n for n, done in zip(branches, finished, strict=True) if done])
 
