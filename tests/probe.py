@@ -6,17 +6,36 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.build.project import write_project
+from medyate.build.project import assets, write_project
 from medyate.plan.plan import Plan
 
 HERE = Path(__file__).parent
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+RUNTIME = assets() / "runtime_c"
+OPTIONS = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror", "-fPIC")
+OBJECTS = tempfile.TemporaryDirectory(prefix="medyate-objects-")
+"""The runtime is the same for every model: it is compiled once for each set of options."""
+
+
+def compiler() -> str:
+    """The host's C compiler."""
+    return os.environ.get("CC", "cc")
+
+
+@cache
+def runtime_objects(options: tuple[str, ...], left_out: tuple[str, ...]) -> list[Path]:
+    """The runtime's objects, but for some files."""
+    folder = Path(tempfile.mkdtemp(dir=OBJECTS.name))
+    sources = [file.resolve() for file in sorted((RUNTIME / "src").rglob("*.c")) if file.name not in left_out]
+    subprocess.run([compiler(), *options, "-c", *map(str, sources)], cwd=folder, check=True)
+    return sorted(folder.glob("*.o"))
 
 
 class Probe:
@@ -27,17 +46,13 @@ class Probe:
         project = folder / "project"
         write_project(plan, project)
         library = folder / "libprobe.so"
-        sources = [
-            file
-            for file in sorted((project / "runtime" / "src").rglob("*.c"))
-            if file.name not in ("link.c", "serve.c") and not (record and file.name == "sgd.c")
-        ]
-        sources += [*(project / "src").glob("*.c"), HERE / "c" / "probe.c"]
-        sources += [HERE / "c" / "record_update.c"] if record else []
-        command = [os.environ.get("CC", "cc"), "-std=c11", *WARNINGS, *flags, "-shared", "-fPIC"]
-        command += [f"-DMDY_GRAD_BITS={plan.limits.grad_bits}", f"-I{project / 'src'}"]
-        command += [f"-I{project / 'runtime' / 'include'}", *map(str, sources), "-o", str(library), "-lm"]
-        subprocess.run(command, check=True)
+        options = (*OPTIONS, *flags, f"-DMDY_GRAD_BITS={plan.limits.grad_bits}", f"-I{RUNTIME / 'include'}")
+        own = [*(project / "src").glob("*.c"), HERE / "c" / "probe.c"]
+        own += [HERE / "c" / "record_update.c"] if record else []
+        left_out = ("link.c", "serve.c", "sgd.c") if record else ("link.c", "serve.c")
+        command = [compiler(), *options, f"-I{project / 'src'}", *map(str, own)]
+        command += map(str, runtime_objects(options, left_out))
+        subprocess.run([*command, "-shared", "-o", str(library), "-lm"], check=True)
         self.lib = ctypes.CDLL(str(library))
         self.lib.probe_planned.restype = ctypes.POINTER(ctypes.c_uint8)
         if record:
@@ -64,10 +79,15 @@ class Probe:
 
     def infer(self, sample: NDArray[np.int8]) -> NDArray[np.int32]:
         """Logits, Q16."""
-        logits = np.zeros(self.plan.head.classes, np.int32)
+        logits = np.zeros(self.plan.head.classes if self.plan.head else 1, np.int32)
         data = np.ascontiguousarray(sample)
         assert self.lib.probe_infer(data.ctypes.data_as(ctypes.c_void_p), logits.ctypes.data_as(ctypes.c_void_p)) == 0
         return logits
+
+    def output(self, sample: NDArray[np.int8]) -> NDArray[np.int8]:
+        """What inference without a head gives."""
+        self.infer(sample)
+        return self.tensor(self.plan.qgraph.graph.output)
 
     def exponents(self) -> NDArray[np.int16]:
         """Predicted exponents of all slots, 1/16 octaves."""
@@ -103,6 +123,7 @@ class Probe:
         part = self.record[self.starts[index] : self.starts[index + 1]]
         kernel: Any = node.attrs.kernel  # type: ignore[attr-defined]
         if node.op == "conv2d":
-            shaped = part.reshape(candidate.channels, *kernel, weight.shape[0])
-            return np.ascontiguousarray(shaped.transpose(3, 1, 2, 0))
+            groups = node.attrs.groups  # type: ignore[attr-defined]
+            shaped = part.reshape(groups, weight.shape[3], *kernel, weight.shape[0] // groups)
+            return np.ascontiguousarray(shaped.transpose(0, 4, 2, 3, 1)).reshape(weight.shape)
         return np.ascontiguousarray(part.reshape(candidate.channels, *kernel).transpose(1, 2, 0))

@@ -28,8 +28,9 @@ static uint32_t lay_out_state(mdy_t *m)
 {
     const mdy_model_t *model = m->model;
     uint32_t offset = 0;
-    m->head_weight = carve(m, &offset, 2u * model->head->classes * model->head->features);
-    m->head_bias = carve(m, &offset, 4u * model->head->classes);
+    const uint32_t classes = mdy_classes(model);
+    m->head_weight = carve(m, &offset, classes == 0 ? 0 : 2u * classes * model->head->features);
+    m->head_bias = carve(m, &offset, 4u * classes);
     m->norms = carve(m, &offset, 4u * model->channel_count);
     m->slot_r = carve(m, &offset, 2u * model->slot_count);
     m->selection = carve(m, &offset, (model->channel_count + 7u) / 8u);
@@ -45,10 +46,10 @@ static void factory_state(mdy_t *m)
     const mdy_model_t *model = m->model;
     const mdy_head_t *head = model->head;
     memset(m->state, 0, model->state_bytes);
-    if (head->weight != NULL) {
+    if (head != NULL && head->weight != NULL) {
         memcpy(m->head_weight, head->weight, 2u * head->classes * head->features);
     }
-    if (head->bias != NULL) {
+    if (head != NULL && head->bias != NULL) {
         memcpy(m->head_bias, head->bias, 4u * head->classes);
     }
     for (uint32_t channel = 0; channel < model->channel_count; channel++) {
@@ -122,6 +123,11 @@ int8_t *mdy_input(mdy_t *m)
     return (int8_t *)m->planned + m->model->input.offset;
 }
 
+const int8_t *mdy_output(const mdy_t *m)
+{
+    return (const int8_t *)m->planned + m->model->output.offset;
+}
+
 static void flip_input(mdy_t *m)
 {
     const mdy_view_t view = mdy_view(m, &m->model->input);
@@ -149,7 +155,17 @@ mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result)
     if (m->aborted) {
         return MDY_ABORTED;
     }
-    mdy_head_loss(m, label, result);
+    if (m->model->head != NULL) {
+        mdy_head_loss(m, label, result);
+        return MDY_OK;
+    }
+    const int8_t *values = mdy_output(m);
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < mdy_tensor_bytes(&m->model->output); i++) {
+        best = values[i] > values[best] ? i : best;
+    }
+    result->loss = 0;
+    result->prediction = (uint16_t)best;
     return MDY_OK;
 }
 
@@ -159,14 +175,14 @@ static void digest_step(mdy_t *m, const mdy_result_t *result)
     const int32_t *logits = mdy_logits(m);
     m->loss_crc = mdy_crc32_word(m->loss_crc, result->loss);
     m->loss_crc = mdy_crc32_word(m->loss_crc, result->prediction);
-    for (uint32_t o = 0; o < m->model->head->classes; o++) {
+    for (uint32_t o = 0; o < mdy_classes(m->model); o++) {
         m->loss_crc = mdy_crc32_word(m->loss_crc, (uint32_t)logits[o]);
     }
 }
 
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
 {
-    if (label >= m->model->head->classes) {
+    if (label >= mdy_classes(m->model)) {
         return MDY_ARGUMENT;
     }
     m->aborted = 0;

@@ -55,12 +55,6 @@ static void put(mdy_server_t *s, uint32_t *n, uint32_t value)
     }
 }
 
-static uint32_t input_size(const mdy_model_t *model)
-{
-    const mdy_shape_t shape = model->input.shape;
-    return (uint32_t)shape.h * shape.w * shape.c;
-}
-
 /* Where the training stands and with what settings: after a resume, the generation's. */
 static void put_position(mdy_server_t *s, uint32_t *n)
 {
@@ -82,8 +76,8 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     const mdy_model_t *model = s->model;
     put(s, n, MDY_ABI);
     put(s, n, model->digest);
-    put(s, n, input_size(model));
-    put(s, n, model->head->classes);
+    put(s, n, mdy_tensor_bytes(&model->input));
+    put(s, n, mdy_classes(model));
     put(s, n, model->channel_count);
     put(s, n, model->candidate_count);
     put(s, n, mdy_port_instructions_per_tick);
@@ -123,7 +117,7 @@ static mdy_status_t data(mdy_server_t *s, reader_t *r)
 {
     const uint32_t offset = get(r, 4);
     s->input_bytes = offset == 0 ? 0 : s->input_bytes; /* the first piece starts the sample anew */
-    if (r->bad || offset != s->input_bytes || r->left > input_size(s->model) - s->input_bytes) {
+    if (r->bad || offset != s->input_bytes || r->left > mdy_tensor_bytes(&s->model->input) - s->input_bytes) {
         return MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
     }
     memcpy(mdy_input(&s->net) + offset, r->at, r->left);
@@ -135,7 +129,7 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
 {
     mdy_result_t result = {0, 0};
     const uint16_t label = (uint16_t)get(r, 2);
-    if (r->bad || s->input_bytes != input_size(s->model)) {
+    if (r->bad || s->input_bytes != mdy_tensor_bytes(&s->model->input)) {
         return MDY_STATE;
     }
     s->input_bytes = 0; /* the step uses the sample up */
@@ -157,8 +151,8 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
     const mdy_model_t *model = m->model;
     switch (kind) {
     case 0:
-        *at = (const uint8_t *)mdy_logits(m);
-        *bytes = 4u * model->head->classes;
+        *at = model->head == NULL ? NULL : (const uint8_t *)mdy_logits(m);
+        *bytes = 4u * mdy_classes(model);
         return MDY_OK;
     case 1:
         *at = (const uint8_t *)m->norms;
@@ -179,6 +173,10 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
     case 5:
         *at = m->weights;
         *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
+        return MDY_OK;
+    case 6:
+        *at = (const uint8_t *)mdy_output(m);
+        *bytes = mdy_tensor_bytes(&model->output);
         return MDY_OK;
     default:
         return MDY_ARGUMENT;

@@ -65,13 +65,12 @@ void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc
     const mdy_conv_t *p = u->layer->p;
     uint8_t *record = mdy_record(u->selected, slot);
     const uint32_t channel = mdy_record_channel(record);
-    const uint32_t own = u->layer->op->outputs_per_input;
-    const uint32_t outputs = own ? 1 : p->out.c;
-    int8_t *delta = mdy_record_delta(record) + tap * outputs;
+    const uint32_t first = mdy_first_output(p, channel);
+    int8_t *delta = mdy_record_delta(record) + tap * p->group_out;
     const int exponent = reduced_exponent(u->exponent);
     uint64_t squares = 0;
-    for (uint32_t i = 0; i < outputs; i++) {
-        const uint32_t o = own ? channel : i;
+    for (uint32_t i = 0; i < p->group_out; i++) {
+        const uint32_t o = first + i;
         const int32_t sum = reduce(sums[i]);
         if (sum == 0 || p->rate_mult[o] == 0) {
             continue;
@@ -83,7 +82,7 @@ void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc
         const int64_t step = mdy_stochastic_shift(product, shift, mdy_rng(u->key, offset));
         const int64_t value = delta[i] - step;
         const int32_t base = u->weights[offset];
-        const int32_t low = base < 0 ? -127 - base : -128; /* both D and base + D stay in range */
+        const int32_t low = base < 0 ? p->w_min - base : -128; /* both D and base + D stay in range */
         const int32_t high = base > 0 ? 127 - base : 127;
         delta[i] = (int8_t)(value < low ? low : value > high ? high : value);
     }

@@ -148,17 +148,15 @@ static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t star
 {
     const mdy_conv_t *p = layer->p;
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
-    const uint32_t own = layer->op->outputs_per_input;
-    const uint32_t outputs = own ? 1u : p->out.c;
     const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
     memcpy(page, mdy_layer_weights(m, layer) + start, n);
     for (uint32_t slot = 0; slot < selected.count; slot++) {
         uint8_t *record = mdy_record(&selected, slot);
         const uint32_t channel = mdy_record_channel(record);
         const int8_t *delta = mdy_record_delta(record);
-        for (uint32_t i = 0; i < taps * outputs; i++) {
-            const uint32_t o = own ? channel : i % outputs;
-            const uint32_t offset = layer->op->weight_offset(p, o, i / outputs, channel);
+        for (uint32_t i = 0; i < taps * p->group_out; i++) {
+            const uint32_t o = mdy_first_output(p, channel) + i % p->group_out;
+            const uint32_t offset = layer->op->weight_offset(p, o, i / p->group_out, channel);
             if (offset >= start && offset - start < n) {
                 page[offset - start] = (uint8_t)(page[offset - start] + (uint8_t)delta[i]);
             }

@@ -5,9 +5,13 @@
 #include <string.h>
 
 #include "mdy/gradient.h"
+#include "mdy/ops/activation.h"
 #include "mdy/ops/add.h"
+#include "mdy/ops/concat.h"
+#include "mdy/ops/max_pool.h"
+#include "mdy/ops/move.h"
+#include "mdy/ops/mul.h"
 #include "mdy/ops/pool.h"
-#include "mdy/ops/shortcut.h"
 #include "mdy/rng.h"
 #include "mdy/sgd.h"
 
@@ -219,26 +223,206 @@ void mdy_back_pool(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, cons
     mdy_pool_backward(p, dy->shape, &dy_view, dx->shape, &dx_view, rows);
 }
 
-void mdy_run_shortcut(mdy_t *m, const mdy_shortcut_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y)
+void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
+                 const mdy_tensor_t *y)
+{
+    const mdy_view_t a_view = mdy_view(m, a);
+    const mdy_view_t b_view = mdy_view(m, b);
+    const mdy_view_t y_view = mdy_view(m, y);
+    for (uint16_t row = 0; row < y->shape.h && mdy_go_on(m); row++) {
+        const mdy_band_t band = {row, (uint16_t)(row + 1)};
+        mdy_mul_forward(p, &a_view, b->shape, &b_view, y->shape, &y_view, band);
+    }
+    if (keeps_mask(m, p->mask, p->order)) {
+        keep_mask(m, p->mask, y, p->act_min, p->act_max);
+    }
+}
+
+void mdy_run_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y)
 {
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);
     for (uint16_t row = 0; row < y->shape.h && mdy_go_on(m); row++) {
         const mdy_band_t band = {row, (uint16_t)(row + 1)};
-        mdy_shortcut_forward(p, x->shape, &x_view, y->shape, &y_view, band);
+        mdy_max_pool_forward(p, x->shape, &x_view, y->shape, &y_view, band);
     }
 }
 
-void mdy_back_shortcut(mdy_t *m, const mdy_shortcut_t *p, const mdy_gradient_t *dy,
-                       const mdy_gradient_t *dx)
+void mdy_run_activation(mdy_t *m, const mdy_activation_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y)
+{
+    mdy_activation_forward(p, (const int8_t *)m->planned + x->offset, (int8_t *)m->planned + y->offset,
+                           mdy_tensor_bytes(x));
+}
+
+void mdy_back_activation(mdy_t *m, const mdy_activation_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,
+                         const mdy_gradient_t *dx)
+{
+    (void)dx; /* the same buffer */
+    if (p->order <= m->deepest || m->aborted) {
+        return;
+    }
+    mdy_activation_backward(p, (const int8_t *)m->planned + x->offset,
+                            (mdy_grad_t *)(void *)(m->planned + dy->offset), mdy_tensor_bytes(x));
+}
+
+void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y)
+{
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    for (uint16_t row = 0; row < y->shape.h && mdy_go_on(m); row++) {
+        const mdy_band_t band = {row, (uint16_t)(row + 1)};
+        mdy_move_forward(p, x->shape, &x_view, y->shape, &y_view, band);
+    }
+}
+
+void mdy_back_move(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)
 {
     if (p->order <= m->deepest || m->aborted) {
         return;
     }
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
     const mdy_view_t dx_view = mdy_grad_view(m, dx);
-    const mdy_band_t rows = {0, dx->shape.h};
-    mdy_shortcut_backward(p, dy->shape, &dy_view, dx->shape, &dx_view, rows);
+    mdy_move_backward(p, dy->shape, &dy_view, dx->shape, &dx_view);
+}
+
+void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x,
+                    const mdy_tensor_t *y)
+{
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    mdy_concat_forward(p, index, x->shape, &x_view, y->shape, &y_view);
+}
+
+void mdy_back_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_gradient_t *dy,
+                     const mdy_gradient_t *dx)
+{
+    if (p->order <= m->deepest || m->aborted || dx == NULL) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t dx_view = mdy_grad_view(m, dx);
+    mdy_concat_backward(p, index, dy->shape, &dy_view, dx->shape, &dx_view);
+}
+
+void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y)
+{
+    (void)p;
+    memcpy(m->planned + y->offset, m->planned + x->offset, mdy_tensor_bytes(x));
+}
+
+void mdy_back_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)
+{
+    if (p->order <= m->deepest || m->aborted) {
+        return;
+    }
+    copy_gradient(m, dy, dx);
+}
+
+void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y)
+{
+    mdy_softmax_forward(p, (const int8_t *)m->planned + x->offset, (int8_t *)m->planned + y->offset,
+                        mdy_tensor_bytes(x));
+}
+
+/* One input's gradient of a product: pixel by pixel, or one sum over all pixels for each channel. */
+static void back_factor(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                        const mdy_tensor_t *other, int32_t zero, const mdy_joins_t *joins)
+{
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t view = mdy_view(m, other);
+    const uint32_t channels = dy->shape.c;
+    const int summed = dx->shape.h != dy->shape.h || dx->shape.w != dy->shape.w;
+    const int broadcast = other->shape.h != dy->shape.h || other->shape.w != dy->shape.w;
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot] + MDY_MUL_SHIFT);
+    int32_t *acc = summed ? mdy_sink_begin(&sink) : NULL;
+    for (uint16_t y = 0; y < dy->shape.h && mdy_go_on(m); y++) {
+        for (uint16_t x = 0; x < dy->shape.w; x++) {
+            const int8_t *values = mdy_row(&view, broadcast ? 0 : y) + (broadcast ? 0 : x * channels);
+            acc = summed ? acc : mdy_sink_begin(&sink);
+            mdy_mul_gather(mdy_grad_row(&dy_view, y) + x * channels, values, zero, channels, acc);
+            if (!summed) {
+                mdy_sink_end(&sink, y, x);
+            }
+        }
+    }
+    if (summed) {
+        mdy_sink_end(&sink, 0, 0);
+    }
+    mdy_sink_close(&sink);
+}
+
+void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *a,
+                  const mdy_tensor_t *b, const mdy_gradient_t *da, const mdy_gradient_t *db,
+                  const mdy_joins_t *a_joins, const mdy_joins_t *b_joins)
+{
+    if (p->order <= m->deepest || m->aborted) {
+        return;
+    }
+    if (p->mask != MDY_NONE) {
+        apply_mask(m, p->mask, dy);
+    }
+    if (da != NULL) {
+        back_factor(m, p, dy, da, b, p->b_zero, a_joins);
+    }
+    if (db != NULL) {
+        back_factor(m, p, dy, db, a, p->a_zero, b_joins);
+    }
+}
+
+void mdy_back_pool_sum(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                       const mdy_joins_t *joins)
+{
+    if (p->order <= m->deepest || m->aborted) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot] - mdy_pool_bits(p));
+    for (uint16_t y = 0; y < dx->shape.h && mdy_go_on(m); y++) {
+        for (uint16_t x = 0; x < dx->shape.w; x++) {
+            mdy_pool_gather(p, dx->shape, dy->shape, &dy_view, y, x, mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, y, x);
+        }
+    }
+    mdy_sink_close(&sink);
+}
+
+void mdy_back_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,
+                       const mdy_gradient_t *dx, const mdy_joins_t *joins)
+{
+    if (p->order <= m->deepest || m->aborted) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t x_view = mdy_view(m, x);
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot]);
+    for (uint16_t iy = 0; iy < dx->shape.h && mdy_go_on(m); iy++) {
+        for (uint16_t ix = 0; ix < dx->shape.w; ix++) {
+            mdy_max_pool_gather(p, x->shape, &x_view, dy->shape, &dy_view, iy, ix, mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, iy, ix);
+        }
+    }
+    mdy_sink_close(&sink);
+}
+
+void mdy_back_enlarged(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                       const mdy_joins_t *joins)
+{
+    if (p->order <= m->deepest || m->aborted) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot]);
+    for (uint16_t y = 0; y < dx->shape.h && mdy_go_on(m); y++) {
+        for (uint16_t x = 0; x < dx->shape.w; x++) {
+            mdy_move_gather(p, dy->shape, &dy_view, y, x, mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, y, x);
+        }
+    }
+    mdy_sink_close(&sink);
 }
 
 /* The finest exponent at which every joined gradient still fits 30 bits. */

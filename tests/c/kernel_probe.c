@@ -47,9 +47,9 @@ void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy
     }
 }
 
-/* geometry: in h w c, out h w c, kernel h w, stride h w, dilation h w, pad top left, x_zero */
+/* geometry: in h w c, out h w c, kernel h w, stride h w, dilation h w, pad top left, group in out, zeros */
 typedef struct {
-    int32_t in[3], out[3], kernel[2], stride[2], dilation[2], pad[2], x_zero;
+    int32_t in[3], out[3], kernel[2], stride[2], dilation[2], pad[2], group[2], x_zero, w_zero;
 } probe_geometry_t;
 
 static mdy_conv_t layer(const probe_geometry_t *g, const int16_t *grad_mult)
@@ -66,7 +66,10 @@ static mdy_conv_t layer(const probe_geometry_t *g, const int16_t *grad_mult)
     p.dilation_w = (uint8_t)g->dilation[1];
     p.pad_top = (uint8_t)g->pad[0];
     p.pad_left = (uint8_t)g->pad[1];
+    p.group_in = (uint16_t)g->group[0];
+    p.group_out = (uint16_t)g->group[1];
     p.x_zero = (int16_t)g->x_zero;
+    p.w_zero = (int16_t)g->w_zero;
     p.grad_mult = grad_mult;
     return p;
 }
@@ -87,7 +90,7 @@ void probe_backward(int depthwise, const probe_geometry_t *g, const int16_t *gra
     sink.width = p.in.w;
     update.out = dw;
     update.taps = (uint32_t)p.kernel_h * p.kernel_w;
-    update.outputs = depthwise ? 1u : p.out.c;
+    update.outputs = p.group_out;
     for (uint16_t row = 0; row < p.in.h; row++) { /* bands of one row, as the runtime calls it */
         const mdy_band_t band = {row, (uint16_t)(row + 1)};
         op->backward_input(&p, w, &selected, &view, band, &sink);

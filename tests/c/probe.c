@@ -59,7 +59,9 @@ int probe_infer(const int8_t *sample, int32_t *logits)
     mdy_result_t result = {0, 0};
     memcpy(mdy_input(&probe_net), sample, MDY_MODEL_INPUT_BYTES);
     const int status = (int)mdy_infer(&probe_net, 0xffff, &result);
-    memcpy(logits, mdy_logits(&probe_net), MDY_MODEL_CLASSES * sizeof *logits);
+    if (probe_net.model->head != NULL) {
+        memcpy(logits, mdy_logits(&probe_net), MDY_MODEL_CLASSES * sizeof *logits);
+    }
     return status;
 }
 

@@ -22,7 +22,7 @@ mdy_wacc_t *mdy_update_scratch(mdy_update_t *update)
 void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;
-    const uint32_t outputs = u->layer->op->outputs_per_input ? 1u : p->out.c;
+    const uint32_t outputs = p->group_out;
     const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
     const uint32_t channel = mdy_record_channel(mdy_record(u->selected, slot));
     double *to = mdy_recorded + mdy_recorded_start[u->layer->candidate] + (channel * taps + tap) * outputs;

@@ -17,11 +17,14 @@ from gradients import autograd, cosine, device_gradient
 from medyate.ir import Graph, Node, QGraph, Weights, elements
 from medyate.ops import OPS
 from medyate.ops.add import Add
+from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
-from medyate.ops.opdef import Case, OpDef
+from medyate.ops.mul import Mul
+from medyate.ops.opdef import Attrs, Case, OpDef
 from medyate.plan.budget import Limits
-from medyate.plan.plan import Head, Plan, make_plan
-from medyate.quantize.apply import quantize
+from medyate.plan.exponents import integer_tensors
+from medyate.plan.plan import Head, Plan, inference_plan, make_plan
+from medyate.quantize.apply import quantize, run_integers
 from medyate.rank.collect import GradientNorms
 from medyate.rank.lara import channel_costs, rank
 from medyate.verify import verify
@@ -31,26 +34,30 @@ CASES = [
     pytest.param(op, case, id=f"{op.name}-{number}") for op in OPS.values() for number, case in enumerate(op.cases)
 ]
 EMITTED = [parameter for parameter in CASES if parameter.values[0].kernel is not None]
+PASSED = [p for p in EMITTED if p.values[0].backward is not None or p.values[0].channel_axes is not None]
+"""Operations that a gradient passes, or that have weights of their own."""
 CLASSES = 3
 
 
-def doubled(rng: np.random.Generator) -> tuple[Graph, Weights]:
-    """input -> a 1x1 convolution -> its sum with itself: one branch that counts twice."""
+def doubled(op: str, attrs: Attrs, rng: np.random.Generator) -> tuple[Graph, Weights]:
+    """input -> a 1x1 convolution -> an operation that reads it twice."""
     shape = (4, 4, 3)
     conv = Node("in0", "conv2d", ("x",), "a0", Conv2d(3, (1, 1)))
-    nodes = (conv, Node("op", "add", ("a0", "a0"), "y", Add()))
-    graph = Graph("case", "x", "y", nodes, (("x", shape), ("a0", shape), ("y", shape)))
+    nodes = (conv, Node("op", op, ("a0", "a0"), "y", attrs))
+    graph = Graph("case", "x", "y", nodes, (("x", shape), ("a0", shape), ("y", OPS[op].shape(attrs, (shape, shape)))))
     weights = {"in0.weight": rng.normal(0, 0.5, (3, 1, 1, 3)), "in0.bias": rng.normal(0, 0.5, 3)}
     return graph, {name: array.astype(np.float32) for name, array in weights.items()}
 
 
 def sandwich(op: OpDef, case: Case, rng: np.random.Generator) -> tuple[Graph, Weights]:
-    """input -> a 1x1 convolution per operand -> the operation."""
-    shape = case.inputs[0]
+    """input -> a convolution per operand, 1x1 unless operands differ in size -> the operation."""
+    height, width = (max(operand[axis] for operand in case.inputs) for axis in (0, 1))
+    shape = (height, width, case.inputs[0][2])
     tensors = [("x", shape)]
     nodes = []
     for number, operand in enumerate(case.inputs):
-        nodes.append(Node(f"in{number}", "conv2d", ("x",), f"a{number}", Conv2d(operand[2], (1, 1))))
+        window = (height - operand[0] + 1, width - operand[1] + 1)
+        nodes.append(Node(f"in{number}", "conv2d", ("x",), f"a{number}", Conv2d(operand[2], window)))
         tensors.append((f"a{number}", operand))
     inputs = tuple(f"a{number}" for number in range(len(case.inputs)))
     nodes.append(Node("op", op.name, inputs, "y", case.attrs))
@@ -86,8 +93,21 @@ def test_the_shape_rule_is_what_real_numbers_give(op: OpDef, case: Case) -> None
     assert tuple(op.real(case.attrs, inputs, arrays).shape) == (1, channels, height, width)
 
 
-@pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("op", "case"), EMITTED)
+def test_inference_without_a_head_computes_the_integers_of_the_reference(op: OpDef, case: Case, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    graph, weights = sandwich(op, case, rng)
+    samples = rng.integers(-128, 128, (8, *graph.shapes["x"])).astype(np.int8)
+    qgraph, integers = quantize(graph, weights, rng.normal(0, 1, (8, *graph.shapes["x"])).astype(np.float32))
+    probe = Probe(inference_plan(qgraph, integers, Limits(1 << 20)), tmp_path, record=False)
+    probe.init()
+    x = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float64))
+    expected = run_integers(qgraph, integer_tensors(integers), x).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(np.stack([probe.output(sample) for sample in samples]), expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("op", "case"), PASSED)
 def test_c_computes_the_integers_and_gradients_of_the_reference(
     op: OpDef, case: Case, bits: int, tmp_path: Path
 ) -> None:
@@ -96,9 +116,11 @@ def test_c_computes_the_integers_and_gradients_of_the_reference(
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_the_gradient_of_a_sum_with_itself_counts_twice(bits: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attrs", [Add(), Mul(), Concat(2)], ids=["add", "mul", "concat"])
+def test_an_input_that_is_read_twice_gets_both_gradients(attrs: Attrs, bits: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    agrees(*doubled(rng), bits, rng, tmp_path)
+    op = next(op.name for op in OPS.values() if op.attrs is type(attrs))
+    agrees(*doubled(op, attrs, rng), bits, rng, tmp_path)
 
 
 def agrees(graph: Graph, weights: Weights, bits: int, rng: np.random.Generator, folder: Path) -> None:

@@ -37,12 +37,20 @@ def address(array: np.ndarray) -> ctypes.c_void_p:
     return array.ctypes.data_as(POINTER)
 
 
+def input_channels_first(weight: np.ndarray, depthwise: bool, groups: int) -> np.ndarray:
+    """(C, KH, KW, outputs that read the channel), as records keep it."""
+    if depthwise:
+        return np.moveaxis(weight, 2, 0)[..., None]
+    split = weight.reshape(groups, -1, *weight.shape[1:])  # (groups, O, KH, KW, I)
+    return np.ascontiguousarray(split.transpose(0, 4, 2, 3, 1)).reshape(-1, *weight.shape[1:3], split.shape[1])
+
+
 @pytest.mark.parametrize(("op", "case"), WEIGHTED)
 def test_backward_kernels_compute_the_exact_integers(op: OpDef, case: Case, kernels: ctypes.CDLL) -> None:
     rng = np.random.default_rng(2)
     a, shape = case.attrs, case.inputs[0]
     out = op.shape(a, case.inputs)
-    zero = int(rng.integers(-100, 100))
+    zero, weight_zero = (int(z) for z in rng.integers(-100, 100, 2))
     weight = rng.integers(-127, 128, op.weights(a, case.inputs)["weight"]).astype(np.int8)
     delta = rng.integers(-128, 128, weight.shape).astype(np.int8)
     x = rng.integers(-128, 128, shape).astype(np.int8)
@@ -52,7 +60,7 @@ def test_backward_kernels_compute_the_exact_integers(op: OpDef, case: Case, kern
 
     # float64 holds these integers exactly
     x_real = torch.tensor(x.astype(np.float64) - zero).permute(2, 0, 1)[None].requires_grad_()
-    w_real = torch.tensor(weight.astype(np.float64) + delta, requires_grad=True)
+    w_real = torch.tensor(weight.astype(np.float64) - weight_zero + delta, requires_grad=True)
     arrays = {"weight": w_real, "bias": torch.zeros(out[2], dtype=torch.float64)}
     plain = type(a)(**{**vars(a), "activation": None})
     y = op.real(plain, (x_real,), arrays)
@@ -62,9 +70,9 @@ def test_backward_kernels_compute_the_exact_integers(op: OpDef, case: Case, kern
     dw = torch.autograd.grad(y, w_real, torch.tensor(dy.astype(np.float64)).permute(2, 0, 1)[None])
 
     depthwise = op.channel_axes[0] == op.channel_axes[1]  # type: ignore[index]
-    by_channel = np.moveaxis(delta, op.channel_axes[1], 0)  # type: ignore[index]
-    if not depthwise:  # records keep (KH, KW, OC)
-        by_channel = np.moveaxis(by_channel, 1, -1)
+    groups = shape[2] if depthwise else a.groups  # type: ignore[attr-defined]
+    group = (shape[2] // groups, out[2] // groups)
+    by_channel = input_channels_first(delta, depthwise, groups)
     delta_bytes = by_channel[0].size
     record_bytes = align(RECORD_HEAD_BYTES + delta_bytes + shape[0] * shape[1], 4)
     records = np.zeros((shape[2], record_bytes), np.uint8)
@@ -73,9 +81,11 @@ def test_backward_kernels_compute_the_exact_integers(op: OpDef, case: Case, kern
         records[channel, 10 : 10 + delta_bytes] = by_channel[channel].reshape(-1).view(np.uint8)
         saved = np.ascontiguousarray(x[:, :, channel]).reshape(-1).view(np.uint8)
         records[channel, 10 + delta_bytes : 10 + delta_bytes + len(saved)] = saved
-    geometry = np.array([*shape, *out, *a.kernel, *a.stride, *a.dilation, a.pads[0], a.pads[1], zero], np.int32)  # type: ignore[attr-defined]
+    geometry = np.array(
+        [*shape, *out, *a.kernel, *a.stride, *a.dilation, a.pads[0], a.pads[1], *group, zero, weight_zero], np.int32
+    )  # type: ignore[attr-defined]
     found_dx = np.zeros(shape, np.int32)
-    found_dw = np.zeros((shape[2], a.kernel[0] * a.kernel[1], 1 if depthwise else out[2]), np.int64)  # type: ignore[attr-defined]
+    found_dw = np.zeros((shape[2], a.kernel[0] * a.kernel[1], group[1]), np.int64)  # type: ignore[attr-defined]
     kernels.probe_backward(
         int(depthwise),
         address(geometry),
@@ -89,6 +99,5 @@ def test_backward_kernels_compute_the_exact_integers(op: OpDef, case: Case, kern
         address(found_dw),
     )
     assert np.array_equal(found_dx, dx[0][0].permute(1, 2, 0).numpy())
-    expected = np.moveaxis(dw[0].numpy(), op.channel_axes[1], 0)  # type: ignore[index]
-    expected = expected if depthwise else np.moveaxis(expected, 1, -1)
+    expected = input_channels_first(dw[0].numpy(), depthwise, groups)
     assert np.array_equal(found_dw.reshape(expected.shape), expected)

@@ -27,7 +27,7 @@ from medyate.errors import GraphError, ModelError, UnsupportedOpError
 from medyate.frontends import torch as torch_frontend
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Graph, Weights
-from medyate.ops.shortcut import Shortcut
+from medyate.ops.move import Move
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.real import Network, channels_last
 
@@ -231,7 +231,8 @@ def test_a_layer_is_called_like_its_module() -> None:
 def test_a_strided_slice_and_its_padding_become_one_shortcut() -> None:
     module, x = nets.build("resnet20")
     graph, _ = torch_frontend.from_module(module, x, "resnet20")
-    assert [n.attrs for n in graph if n.op == "shortcut"] == [Shortcut((2, 2), 2, 2)] * 2
+    moves = [n.attrs for n in graph if isinstance(n.attrs, Move)]
+    assert [(m.start, m.step) for m in moves] == [((0, 0, -2), (2, 2, 1))] * 2
 
 
 def test_a_slice_that_two_nodes_read_stays_right() -> None:

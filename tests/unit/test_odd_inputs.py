@@ -75,10 +75,10 @@ def test_where_alpha_and_not_memory_is_the_limit_the_remedy_says_so() -> None:
     b.average_pool("pool", "c", "p", (0, 0), (0, 0))
     b.linear("fc", "p", "y", ones(2, 2), None)
     normal = normalise(*b.finish("y"))
-    qgraph, _ = quantize(
+    qgraph, weights = quantize(
         normal.graph, normal.weights, np.random.default_rng(0).normal(size=(4, 4, 4, 3)).astype(np.float32)
     )
     ranking = rank(qgraph.graph, "t", {n: GradientNorms(1.0, 1.0) for n in channel_costs(qgraph.graph)})
     with pytest.raises(BudgetError, match="Raise --alpha to"):
-        choose(qgraph, ranking, 2, Limits(1 << 20, alpha=0.01))
-    choose(qgraph, ranking, 2, Limits(1 << 20, alpha=0.5))
+        choose(qgraph, weights, ranking, 2, Limits(1 << 20, alpha=0.01))
+    choose(qgraph, weights, ranking, 2, Limits(1 << 20, alpha=0.5))

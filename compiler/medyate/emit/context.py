@@ -14,20 +14,12 @@ from medyate.ir import Node, Shape, elements
 from medyate.ledger import RECORD_HEAD_BYTES
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX
-from medyate.ops.add import Add
-from medyate.ops.pool import AveragePool
-from medyate.ops.shortcut import Shortcut
-from medyate.plan.parameters import backward_parameters, forward_parameters
-from medyate.plan.plan import Plan
+from medyate.ops.opdef import Kernel, Site, Values
+from medyate.plan.parameters import backward_parameters
+from medyate.plan.plan import Head, Plan
 from medyate.plan.schedule import HEAD_WEIGHT_BITS, BackStep, Gradient, head_factor
-from medyate.quantize.apply import integers
-from medyate.quantize.scheme import (
-    ADD_LEFT_SHIFT,
-    Integers,
-    add_output_multiplier,
-    fixed_point,
-    mantissa15,
-)
+from medyate.quantize.apply import site
+from medyate.quantize.scheme import mantissa15
 
 NONE = "MDY_NONE"
 
@@ -61,14 +53,6 @@ class Line:
     comment: str
 
 
-@dataclass(frozen=True)
-class Call:
-    """One line of forward or backward."""
-
-    text: str
-    comment: str
-
-
 class Context:
     """Collects what the templates print; `values` hands it over."""
 
@@ -90,7 +74,8 @@ class Context:
             self._gradient(gradient)
         for index, node in enumerate(graph):
             self._node(index, node)
-        self._head()
+        if plan.head is not None and plan.schedule.head_gradient is not None:
+            self._head(plan.head, plan.schedule.head_gradient)
         self._model_arrays()
 
     def offset(self, name: str) -> str:
@@ -111,9 +96,10 @@ class Context:
         return Line(self.tensor(name), text, f"{elements(shape)} B, {self._life(name)}")
 
     def _all_gradients(self) -> list[Gradient]:
-        found: dict[str, Gradient] = {self.plan.schedule.head_gradient.name: self.plan.schedule.head_gradient}
+        start = self.plan.schedule.head_gradient
+        found: dict[str, Gradient] = {} if start is None else {start.name: start}
         for step in self.plan.schedule.back:
-            for gradient in (step.dy, *step.dx, *step.joins):
+            for gradient in (step.dy, *step.dx, *(join for joins in step.joins for join in joins)):
                 if gradient is not None:
                     found[gradient.name] = gradient
         return list(found.values())
@@ -141,63 +127,45 @@ class Context:
         return name
 
     def _node(self, index: int, node: Node) -> None:
-        facts = integers(self.plan.qgraph, self.plan.weights, index)
-        if OPS[node.op].channel_axes is not None:
-            self._weighted(index, node, facts)
-        elif isinstance(node.attrs, Add):
-            self._add(node, facts)
-        elif isinstance(node.attrs, AveragePool):
-            self._pool(node, facts)
-        elif isinstance(node.attrs, Shortcut):
-            self._shortcut(node, facts)
+        here = site(self.plan.qgraph, self.plan.weights, index)
+        op, ident = OPS[node.op], self.idents[node.name]
+        assert op.kernel is not None
+        fields = [(name, self._field(ident, name, value)) for name, value in op.kernel.fields(here)]
+        if op.channel_axes is not None:
+            dy = self.dy_of.get(node.name)
+            fields += [] if dy is None else self._backward(index, node, dy)
+            self.tables.append(Table(op.kernel.struct, f"{ident}_p", tuple(fields), self._comment(node)))
+            self._layer(node, op.kernel, here)
+            return
+        if op.fuses:
+            fields.append(("mask", self.offset(f"{node.name}/mask")))
+        if op.backward is not None and f"{node.name}/back" in self.value:
+            fields.append(("scratch", self.offset(f"{node.name}/back")))
+        fields.append(("order", str(self.plan.schedule.orders[node.name])))
+        self.tables.append(Table(op.kernel.struct, ident, tuple(fields), self._comment(node)))
 
-    def _order(self, node: Node) -> str:
-        return str(self.plan.schedule.orders[node.name])
+    def _field(self, ident: str, name: str, value: str | Values) -> str:
+        if isinstance(value, Values):
+            return self._array(value.ctype, f"{ident}_{name}", value.numbers, value.comment)
+        return value
 
     def _comment(self, node: Node) -> str:
         inputs = " + ".join(str(shape) for shape in self.graph.input_shapes(node))
         return f"{node.name}: {node.op} {inputs} -> {self.graph.shapes[node.output]}"
 
-    def _weighted(self, index: int, node: Node, facts: Integers) -> None:
-        ident, weights, a = self.idents[node.name], self.plan.weights, node.attrs
-        kernel = OPS[node.op].kernel
-        assert kernel is not None and kernel.table is not None
-        forward = forward_parameters(facts.multipliers)
-        weight = weights[node.weight_name("weight")]
-        weight_ident = self._array("int8_t", f"{ident}_w", weight, f"{weight.shape}")
-        fields = [
-            ("in", _shape(self.graph.shapes[node.inputs[0]])),
-            ("out", _shape(self.graph.shapes[node.output])),
-            ("kernel_h", str(a.kernel[0])),  # type: ignore[attr-defined]
-            ("kernel_w", str(a.kernel[1])),  # type: ignore[attr-defined]
-            ("stride_h", str(a.stride[0])),  # type: ignore[attr-defined]
-            ("stride_w", str(a.stride[1])),  # type: ignore[attr-defined]
-            ("dilation_h", str(a.dilation[0])),  # type: ignore[attr-defined]
-            ("dilation_w", str(a.dilation[1])),  # type: ignore[attr-defined]
-            ("pad_top", str(a.pads[0])),  # type: ignore[attr-defined]
-            ("pad_left", str(a.pads[1])),  # type: ignore[attr-defined]
-            ("x_zero", str(facts.inputs[0].zero)),
-            ("y_zero", str(facts.output.zero)),
-            ("act_min", str(facts.bounds[0])),
-            ("act_max", str(facts.bounds[1])),
-            ("bias", self._array("int32_t", f"{ident}_b", weights[node.weight_name("bias")], "bias")),
-            ("mult", self._array("int32_t", f"{ident}_m", forward.mult, "forward multipliers")),
-            ("shift", self._array("int8_t", f"{ident}_s", forward.shift, "forward shifts")),
-        ]
-        dy = self.dy_of.get(node.name)
-        if dy is not None:
-            fields += self._backward(index, node, dy)
-        self.tables.append(Table(kernel.struct, f"{ident}_p", tuple(fields), self._comment(node)))
+    def _layer(self, node: Node, kernel: Kernel, here: Site) -> None:
+        ident = self.idents[node.name]
         candidate = self.candidate_of.get(node.name)
+        weight = here.facts.arrays["weight"]
         layer = (
             ("op", f"&{kernel.table}"),
             ("p", f"&{ident}_p"),
-            ("weight", weight_ident),
+            ("weight", self._array("int8_t", f"{ident}_w", weight, f"{weight.shape}")),
             ("weight_bytes", f"{weight.size}u"),
             ("mask", self.offset(f"{node.name}/mask")),
             ("scratch", self.offset(f"{node.name}/row")),
             ("scratch_back", self.offset(f"{node.name}/back")),
-            ("order", self._order(node)),
+            ("order", str(self.plan.schedule.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
         )
         self.layers.append(Table("mdy_layer_t", ident, layer, ""))
@@ -206,94 +174,39 @@ class Context:
         ident = self.idents[node.name]
         b = backward_parameters(self.plan.qgraph, self.plan.weights, index, dy, self.plan.limits.grad_bits)
         fields = [
-            ("grad_mult", self._array("int16_t", f"{ident}_gm", b.grad_mult, "gradient multipliers")),
+            ("grad_mult", self._array("int16_t", f"{ident}_grad_mult", b.grad_mult, "gradient multipliers")),
             ("grad_exponent", str(b.grad_exponent)),
         ]
         if node.name in self.candidate_of:
             fields += [
-                ("rate_mult", self._array("uint16_t", f"{ident}_rm", b.rate_mult, "update multipliers")),
-                ("rate_exponent", self._array("int8_t", f"{ident}_re", b.rate_exponent, "update exponents")),
+                ("rate_mult", self._array("uint16_t", f"{ident}_rate_mult", b.rate_mult, "update multipliers")),
+                ("rate_exponent", self._array("int8_t", f"{ident}_rate_exponent", b.rate_exponent, "update exponents")),
                 ("norm_mult", str(b.norm_mult)),
                 ("norm_exponent", str(b.norm_exponent)),
             ]
         return fields
 
-    def _add(self, node: Node, facts: Integers) -> None:
-        largest = 2 * max(facts.inputs[0].scale, facts.inputs[1].scale)
-        assert ADD_LEFT_SHIFT == 20
-        pairs = [fixed_point(q.scale / largest) for q in facts.inputs]
-        y_pair = fixed_point(add_output_multiplier(facts.inputs, facts.output))
-        fields = (
-            ("a_mult", str(pairs[0][0])),
-            ("b_mult", str(pairs[1][0])),
-            ("y_mult", str(y_pair[0])),
-            ("a_shift", str(pairs[0][1])),
-            ("b_shift", str(pairs[1][1])),
-            ("y_shift", str(y_pair[1])),
-            ("a_zero", str(facts.inputs[0].zero)),
-            ("b_zero", str(facts.inputs[1].zero)),
-            ("y_zero", str(facts.output.zero)),
-            ("act_min", str(facts.bounds[0])),
-            ("act_max", str(facts.bounds[1])),
-            ("mask", self.offset(f"{node.name}/mask")),
-            ("order", self._order(node)),
-        )
-        self._simple(node, fields)
-
-    def _pool(self, node: Node, facts: Integers) -> None:
-        a = node.attrs
-        mult, shift = fixed_point(facts.multipliers[0])
-        fields = (
-            ("kernel_h", str(a.kernel[0])),  # type: ignore[attr-defined]
-            ("kernel_w", str(a.kernel[1])),  # type: ignore[attr-defined]
-            ("stride_h", str(a.stride[0])),  # type: ignore[attr-defined]
-            ("stride_w", str(a.stride[1])),  # type: ignore[attr-defined]
-            ("mult", str(mult)),
-            ("shift", str(shift)),
-            ("x_zero", str(facts.inputs[0].zero)),
-            ("y_zero", str(facts.output.zero)),
-            ("order", self._order(node)),
-        )
-        self._simple(node, fields)
-
-    def _shortcut(self, node: Node, facts: Integers) -> None:
-        a = node.attrs
-        fields = (
-            ("stride_h", str(a.stride[0])),  # type: ignore[attr-defined]
-            ("stride_w", str(a.stride[1])),  # type: ignore[attr-defined]
-            ("channels_before", str(a.before)),  # type: ignore[attr-defined]
-            ("zero", str(facts.inputs[0].zero)),
-            ("order", self._order(node)),
-        )
-        self._simple(node, fields)
-
-    def _simple(self, node: Node, fields: tuple[tuple[str, str], ...]) -> None:
-        kernel = OPS[node.op].kernel
-        assert kernel is not None
-        self.tables.append(Table(kernel.struct, self.idents[node.name], fields, self._comment(node)))
-
-    def _head(self) -> None:
+    def _head(self, head: Head, gradient: Gradient) -> None:
         plan, features = self.plan, self.graph.output
         quant = plan.qgraph.quant[features]
         step = 2.0**-HEAD_WEIGHT_BITS
         mult, exponent = mantissa15(quant.scale * step * 2**16)
         rate_mult, rate_exponent = mantissa15(2.0**-15 * quant.scale / step)
         weight = bias = "NULL"
-        if plan.head.weight is not None and plan.head.bias is not None:
-            weight = self._array("int16_t", "head_w", plan.head.weight, "pretrained classifier")
-            bias = self._array("int32_t", "head_b", plan.head.bias, "pretrained classifier")
+        if head.weight is not None and head.bias is not None:
+            weight = self._array("int16_t", "head_w", head.weight, "pretrained classifier")
+            bias = self._array("int32_t", "head_b", head.bias, "pretrained classifier")
         fields = (
             ("x", f"{{{self.offset(features)}, {_shape(self.graph.shapes[features])}}}"),
             (
                 "dx",
-                f"{{{self.offset(plan.schedule.head_gradient.storage)}, "
-                f"{_shape(self.graph.shapes[features])}, {plan.schedule.head_gradient.slot}}}",
+                f"{{{self.offset(gradient.storage)}, {_shape(self.graph.shapes[features])}, {gradient.slot}}}",
             ),
             ("logits", self.offset("logits")),
             ("dlogits", self.offset("dlogits")),
             ("scratch", self.offset("head/acc")),
             ("features", f"{plan.state.features}u"),
-            ("classes", str(plan.head.classes)),
+            ("classes", str(head.classes)),
             ("x_zero", str(quant.zero)),
             ("mult", str(mult)),
             ("exponent", str(exponent)),
@@ -304,61 +217,77 @@ class Context:
             ("weight", weight),
             ("bias", bias),
         )
-        comment = f"head: {self.graph.shapes[features]} -> {plan.head.classes} classes, int16 in RAM"
+        comment = f"head: {self.graph.shapes[features]} -> {head.classes} classes, int16 in RAM"
         self.tables.append(Table("mdy_head_t", "head", fields, comment))
 
     def _model_arrays(self) -> None:
         bits = [bit for c in self.plan.candidates for bit in c.eligible]
         packed = np.packbits(np.array(bits, bool), bitorder="little") if bits else np.zeros(1, np.uint8)
         self._array("uint8_t", "eligible", packed, "candidate channels that may be drawn")
-        self._array("int16_t", "exponents", self.plan.exponents, "first gradient exponents, 1/16 octaves")
+        self._array("int16_t", "exponents", self.plan.exponents or (0,), "first gradient exponents, 1/16 octaves")
 
-    def forward_calls(self) -> list[Call]:
+    def forward_calls(self) -> list[str]:
         """One line per node, then the head."""
-        calls = []
+        calls: list[str] = []
         for node in self.graph:
             kernel = OPS[node.op].kernel
             assert kernel is not None
-            tensors = [f"&{self.tensor(name)}" for name in (*node.inputs, node.output)]
-            arguments = ", ".join(["m", f"&{self.idents[node.name]}", *tensors])
-            calls.append(Call(f"{kernel.run}({arguments});", ""))
-        return [*calls, Call("mdy_run_head(m, &head);", "")]
+            output = f"&{self.tensor(node.output)}"
+            tensors = [f"&{self.tensor(name)}" for name in node.inputs]
+            table = f"m, &{self.idents[node.name]}"
+            if kernel.per_input:
+                calls += [f"{kernel.run}({table}, {i}, {tensor}, {output});" for i, tensor in enumerate(tensors)]
+            else:
+                calls.append(f"{kernel.run}({', '.join([table, *tensors, output])});")
+        return calls + (["mdy_run_head(m, &head);"] if self.plan.head else [])
 
-    def back_calls(self) -> list[Call]:
-        """One line per backward step."""
-        return [Call(self._back_call(number, step), "") for number, step in enumerate(self.plan.schedule.back)]
+    def back_calls(self) -> list[str]:
+        """The lines of every backward step."""
+        return [line for number, step in enumerate(self.plan.schedule.back) for line in self._back(number, step)]
 
     def joins(self) -> list[Table]:
-        """The join lists, called after the number of their step."""
+        """The join lists, called after the number of their step and of the input."""
         tables = []
         for number, step in enumerate(self.plan.schedule.back):
-            if step.joins:
-                parts = [self._join(gradient) for gradient in step.joins]
-                tables.append(
-                    Table("mdy_join_t", f"join_{number}", tuple((str(i), p) for i, p in enumerate(parts)), step.node)
-                )
+            for position, joins in enumerate(step.joins):
+                if joins:
+                    into = step.dx[position]
+                    assert into is not None
+                    parts = tuple((str(i), self._join(gradient, into)) for i, gradient in enumerate(joins))
+                    tables.append(Table("mdy_join_t", f"join_{number}_{position}", parts, step.node))
         return tables
 
-    def _join(self, gradient: Gradient) -> str:
-        mult, exponent = mantissa15(gradient.factor)
+    def _join(self, gradient: Gradient, into: Gradient) -> str:
+        mult, exponent = mantissa15(gradient.factor / into.factor)
         return f"{{{self.gradient(gradient)}, {mult}, {exponent}}}"
 
-    def _back_call(self, number: int, step: BackStep) -> str:
-        joins = f"&joins_{number}" if step.joins else "NULL"
+    def _joins(self, number: int, step: BackStep, position: int) -> str:
+        return f"&joins_{number}_{position}" if step.joins[position] else "NULL"
+
+    def _back(self, number: int, step: BackStep) -> list[str]:
         if step.kind == "sum":
             target = step.dx[0]
             assert target is not None
             scratch = self.offset(f"{step.node}/sum/{target.tensor}")
             order = self.plan.schedule.orders[step.node]
-            return f"mdy_back_sum(m, {order}, {self.gradient(target)}, {joins}, {scratch});"
+            return [f"mdy_back_sum(m, {order}, {self.gradient(target)}, {self._joins(number, step, 0)}, {scratch});"]
         node = next(n for n in self.graph if n.name == step.node)
+        table, dx = f"&{self.idents[node.name]}", [self.gradient(gradient) for gradient in step.dx]
+        if step.backward is None:
+            layer = ["m", table, self.gradient(step.dy), dx[0], self._joins(number, step, 0)]
+            return [f"mdy_back_layer({', '.join(layer)});"]
+        reads = {"": (), "inputs": node.inputs, "output": (node.output,)}[step.backward.reads]
+        read = [f"&{self.tensor(name)}" for name in reads]
+        start = ["m", table, self.gradient(step.dy)]
         kernel = OPS[node.op].kernel
         assert kernel is not None
-        arguments = ["m", f"&{self.idents[node.name]}", self.gradient(step.dy)]
-        arguments += [self.gradient(gradient) for gradient in step.dx]
-        if step.kind == "layer":
-            arguments.append(joins)
-        return f"{kernel.back}({', '.join(arguments)});"
+        if kernel.per_input:
+            lines = [["m", table, str(i), self.gradient(step.dy), target] for i, target in enumerate(dx)]
+        elif step.kind == "sink":
+            lines = [[*start, *read, *dx, *(self._joins(number, step, i) for i in range(len(dx)))]]
+        else:
+            lines = [[*start, *read, *dx]]
+        return [f"{step.backward.function}({', '.join(line)});" for line in lines]
 
     def values(self) -> dict[str, Any]:
         """Everything the templates read."""
@@ -385,8 +314,8 @@ class Context:
             "input_bytes": elements(graph.shapes[graph.input]),
             "input_quant": quant,
             "bank_weight_bytes": sum(c.weight_bytes for c in plan.candidates),
-            "input_tensor": self.tensor(graph.input),
             "input_line": self.tensors[0],
+            "output_line": next(line for line in self.tensors if line.name == self.tensor(graph.output)),
             "arrays": self.arrays,
             "tables": self.tables,
             "layers": self.layers,

@@ -48,7 +48,24 @@ KEYWORDS = frozenset(
 )
 RESERVED = ("head", "head_w", "head_b", "candidates", "eligible", "exponents", "forward", "backward", "input", "m")
 """Names that the templates use."""
-SUFFIXES = ("_w", "_b", "_m", "_s", "_gm", "_rm", "_re", "_p", "_y", "_dy", "_n")
+SUFFIXES = tuple(
+    [
+        "_w",
+        "_p",
+        "_y",
+        "_dy",
+        "_n",
+        "_bias",
+        "_mult",
+        "_shift",
+        "_grad_mult",
+        "_rate_mult",
+        "_rate_exponent",
+        "_table",
+        "_slope",
+        "_first",
+    ]
+)
 """Endings of the names made from a layer's: its arrays, parameters, output and gradient."""
 WIDTH = 100
 IDENT_MAX = 48

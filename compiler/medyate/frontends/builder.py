@@ -9,7 +9,7 @@ becomes a convolution whose kernel covers it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,24 @@ from medyate.errors import GraphError, ModelError, UnsupportedOpError
 from medyate.ir import Graph, Node, Shape, elements
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
+from medyate.ops.activation import Function
 from medyate.ops.add import Add
-from medyate.ops.before_quantisation import BatchNorm, Clip, Softmax
+from medyate.ops.average_pool import AveragePool
+from medyate.ops.before_quantisation import BatchNorm
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
+from medyate.ops.move import Move, Triple, compose, identity
 from medyate.ops.opdef import Attrs
-from medyate.ops.pool import AveragePool
-from medyate.ops.shortcut import Shortcut
+from medyate.ops.softmax import Softmax
 from medyate.verify import verify
 
 Array = NDArray[np.float32]
+
+
+def triple(values: Iterable[int]) -> Triple:
+    """Three whole numbers."""
+    height, width, channels = (int(value) for value in values)
+    return height, width, channels
 
 
 class GraphBuilder:
@@ -164,7 +172,7 @@ class GraphBuilder:
         if math.isinf(low) and math.isinf(high):
             self.alias(output, source)
             return
-        self._emit(node, Clip(low, high), "clip", (source,), output, {})
+        self._emit(node, Function("clip", low, high), "activation", (source,), output, {})
 
     def add(self, node: str, a: str, b: str, output: str) -> None:
         """An element-wise sum."""
@@ -180,30 +188,36 @@ class GraphBuilder:
             return
         self._emit(node, AveragePool(kernel, stride), "average_pool", (source,), output, {})
 
-    def shortcut(self, node: str, source: str, output: str, stride: Pair, before: int, behind: int) -> None:
-        """Strided pixels with added zero channels; one that reads another takes over its work."""
-        if min(stride) < 1 or min(before, behind) < 0:
-            raise self.refuse(node, "shortcut", "it steps backwards or takes channels away")
+    def move(self, node: str, source: str, output: str, move: Move) -> None:
+        """Values put elsewhere; a move that reads another takes over its work where it can."""
         inner = next((n for n in self._nodes if n.output == self.tensor(source)), None)
-        if inner is not None and isinstance(inner.attrs, Shortcut):
-            first = inner.attrs
-            source = inner.inputs[0]
-            stride = first.stride[0] * stride[0], first.stride[1] * stride[1]
-            before, behind = first.before + before, first.behind + behind
-        if (stride, before, behind) == ((1, 1), 0, 0):
+        if inner is not None and isinstance(inner.attrs, Move):
+            joined = compose(inner.attrs, move, self.shape(inner.inputs[0]))
+            if joined is not None:
+                self.move(node, inner.inputs[0], output, joined)
+                return
+        if identity(move, self.shape(source)):
             self.alias(output, source)
             return
-        self._emit(node, Shortcut(stride, before, behind), "shortcut", (source,), output, {})
+        self._emit(node, move, "move", (source,), output, {})
+
+    def pad(self, node: str, source: str, output: str, before: Triple, behind: Triple) -> None:
+        """Zeros around (height, width, channels); negative numbers cut off."""
+        shape = self.shape(source)
+        height, width, channels = (b + s + e for b, s, e in zip(before, shape, behind, strict=True))
+        start = (-before[0], -before[1], -before[2])
+        self.move(node, source, output, Move((height, width, channels), start=start))
+
+    def slice(self, node: str, source: str, output: str, start: Triple, end: Triple, step: Triple) -> None:
+        """Elements start, start + step ... below end of (height, width, channels)."""
+        height, width, channels = (max(0, -(-(e - b) // s)) for b, e, s in zip(start, end, step, strict=True))
+        self.move(node, source, output, Move((height, width, channels), start=start, step=step))
 
     def softmax(self, node: str, source: str, output: str) -> None:
         """Over the classes of a vector."""
         if elements(self.shape(source)) != self.shape(source)[2]:
             raise self.refuse(node, "softmax", "it runs over a map, not a vector")
         self._emit(node, Softmax(), "softmax", (source,), output, {})
-
-    def pad_channels(self, node: str, source: str, output: str, before: int, behind: int) -> None:
-        """Zero channels around; joins the strided slice in front of it, as ResNet's option A has it."""
-        self.shortcut(node, source, output, (1, 1), before, behind)
 
     def _live(self, output: str) -> list[Node]:
         """The nodes that the output depends on."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import ModelError, ToolchainError
-from medyate.frontends.builder import GraphBuilder
+from medyate.frontends.builder import GraphBuilder, triple
 from medyate.ir import Graph, Shape
 from medyate.ops._spatial import Pads
 
@@ -258,13 +258,22 @@ def _slice(i: _Importer, node: Any) -> None:
     steps = given[3] if len(given) > 3 and given[3] else [1] * len(axes)
     height, width, channels = i.builder.shape(node.input[0])
     sizes = {0: 1, 1: channels, 2: height, 3: width}
-    stride = [1, 1, 1, 1]
+    ranges = {axis: range(size) for axis, size in sizes.items()}
     for start, end, given_axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis = given_axis % 4
-        if start != 0 or end < sizes[axis] or (axis < 2 and step != 1):
-            raise i.builder.refuse(_name(node), node.op_type, "only whole axes with a stride are taken")
-        stride[axis] = step
-    i.builder.shortcut(_name(node), node.input[0], node.output[0], (stride[2], stride[3]), 0, 0)
+        if step < 1:
+            raise i.builder.refuse(_name(node), node.op_type, f"a step of {step}")
+        ranges[given_axis % 4] = range(*slice(start, end, step).indices(sizes[given_axis % 4]))
+    parts = [ranges[axis] for axis in (2, 3, 1)]
+    if len(ranges[0]) != 1 or not all(parts):
+        raise i.builder.refuse(_name(node), node.op_type, "nothing is left of it")
+    i.builder.slice(
+        _name(node),
+        node.input[0],
+        node.output[0],
+        triple(r.start for r in parts),
+        triple(r.stop for r in parts),
+        triple(r.step for r in parts),
+    )
 
 
 def _pad(i: _Importer, node: Any) -> None:
@@ -273,9 +282,10 @@ def _pad(i: _Importer, node: Any) -> None:
     value = i.constant(node, node.input[2]).item() if len(node.input) > 2 and node.input[2] else 0.0
     if a.get("mode", b"constant") != b"constant" or value != 0.0 or len(pads) != 8:
         raise i.builder.refuse(_name(node), node.op_type, "only zeros can be added")
-    if any(pads[k] for k in (0, 2, 3, 4, 6, 7)):
-        raise i.builder.refuse(_name(node), node.op_type, "only channels can be added")
-    i.builder.pad_channels(_name(node), node.input[0], node.output[0], pads[1], pads[5])
+    if pads[0] or pads[4]:
+        raise i.builder.refuse(_name(node), node.op_type, "samples are added")
+    before, behind = triple(pads[k] for k in (2, 3, 1)), triple(pads[k] for k in (6, 7, 5))
+    i.builder.pad(_name(node), node.input[0], node.output[0], before, behind)
 
 
 HANDLERS: Mapping[str, Callable[[_Importer, Any], None]] = {

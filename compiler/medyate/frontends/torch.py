@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import MedyateError, ModelError, ToolchainError
-from medyate.frontends.builder import GraphBuilder
+from medyate.frontends.builder import GraphBuilder, triple
 from medyate.ir import Graph, Shape, elements
 from medyate.ops._spatial import Pads, Pair
 
@@ -33,6 +33,7 @@ except ImportError as error:
 Array = NDArray[np.float32]
 Node = torch.fx.Node
 Arguments = Mapping[str, Any]
+LIMITS = ("start", "stop", "step")
 
 
 class _Importer:
@@ -305,12 +306,16 @@ def _slice(i: _Importer, node: Node, a: Arguments) -> None:
     source = i.map(node, a["self"])
     axis, start, end, step = a["dim"] % 4, a["start"] or 0, a["end"], a["step"]
     size = _shape(a["self"])[axis]
-    whole = start == 0 and (end is None or (isinstance(end, int) and isinstance(size, int) and end >= size))
-    endless = start == 0 and isinstance(end, int) and end >= torch.iinfo(torch.int64).max
-    if not (whole or endless) or (axis < 2 and step != 1):
-        raise i.refuse(node, "only whole axes are taken, height and width with a stride")
-    stride = (step if axis == 2 else 1, step if axis == 3 else 1)
-    i.builder.shortcut(node.name, source, node.name, stride, 0, 0)
+    endless = end is None or (isinstance(end, int) and end >= torch.iinfo(torch.int64).max)
+    if axis == 0 and start == 0 and step == 1 and (endless or end == size):
+        i.builder.alias(node.name, source)
+        return
+    if axis == 0 or not isinstance(size, int) or not (endless or isinstance(end, int)):
+        raise i.refuse(node, "it takes samples apart, or has symbolic bounds")
+    part = range(*slice(start, None if endless else end, step).indices(size))
+    parts = [range(s) for s in i.builder.shape(source)]
+    parts[(-1, 2, 0, 1)[axis]] = part
+    i.builder.slice(node.name, source, node.name, *(triple(getattr(r, k) for r in parts) for k in LIMITS))
 
 
 def _pad(i: _Importer, node: Node, a: Arguments) -> None:
@@ -318,9 +323,10 @@ def _pad(i: _Importer, node: Node, a: Arguments) -> None:
     pads[: len(a["pad"])] = a["pad"]
     if a.get("mode", "constant") != "constant" or (a["value"] or 0.0) != 0.0:
         raise i.refuse(node, "only zeros can be added")
-    if any(pads[k] for k in (0, 1, 2, 3, 6, 7)):
-        raise i.refuse(node, "only channels can be added; give the pixels to the convolution's padding")
-    i.builder.pad_channels(node.name, i.map(node, a["self"]), node.name, pads[4], pads[5])
+    if pads[6] or pads[7]:
+        raise i.refuse(node, "it adds samples")
+    before, behind = triple(pads[k] for k in (2, 0, 4)), triple(pads[k] for k in (3, 1, 5))
+    i.builder.pad(node.name, i.map(node, a["self"]), node.name, before, behind)
 
 
 def _nothing(_: _Importer, __: Node, ___: Arguments) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from medyate.ops.activation import ACTIVATION
 from medyate.ops.add import ADD
-from medyate.ops.before_quantisation import BATCH_NORM, CLIP, SOFTMAX
+from medyate.ops.average_pool import AVERAGE_POOL
+from medyate.ops.before_quantisation import BATCH_NORM
+from medyate.ops.concat import CONCAT
 from medyate.ops.conv2d import CONV2D
 from medyate.ops.depthwise import DEPTHWISE
+from medyate.ops.max_pool import MAX_POOL
+from medyate.ops.move import MOVE
+from medyate.ops.mul import MUL
 from medyate.ops.opdef import OpDef
-from medyate.ops.pool import AVERAGE_POOL
-from medyate.ops.shortcut import SHORTCUT
+from medyate.ops.reshape import RESHAPE
+from medyate.ops.softmax import SOFTMAX
 
 OPS: Mapping[str, OpDef] = {
     op.name: op
@@ -19,10 +25,14 @@ OPS: Mapping[str, OpDef] = {
         CONV2D,
         DEPTHWISE,
         ADD,
+        MUL,
         AVERAGE_POOL,
-        SHORTCUT,
-        CLIP,
-        BATCH_NORM,
+        MAX_POOL,
+        ACTIVATION,
+        CONCAT,
+        MOVE,
+        RESHAPE,
         SOFTMAX,
+        BATCH_NORM,
     )
 }

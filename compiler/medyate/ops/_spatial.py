@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape
-from medyate.ops.opdef import Arrays
-from medyate.quantize.scheme import Integers
+from medyate.ops.opdef import Arrays, Field, Site, Values
+from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, Integers, fixed_point
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -41,17 +41,59 @@ def convolution_forms(convolve: Convolve) -> tuple[Callable[..., Any], Callable[
         return activate(convolve(a, xs[0], w["weight"], w["bias"]), a.activation)
 
     def integer(a: Any, xs: tuple[Any, ...], w: Arrays, facts: Integers) -> Any:
-        return facts.requantize(convolve(a, xs[0] - facts.inputs[0].zero, w["weight"], w["bias"]))
+        weight = w["weight"] - facts.weight_zero
+        return facts.requantize(convolve(a, xs[0] - facts.inputs[0].zero, weight, w["bias"]))
 
     return real, integer
 
 
-def pad_nchw(x: Any, pads: Pads) -> Any:
-    """X with zeros around it; x is a PyTorch tensor (N, C, H, W)."""
+def convolution_constants(site: Site) -> Mapping[str, Any]:
+    """'multiplier': s_x s_w[o] / s_y of every output channel."""
+    facts = site.facts
+    return {"multiplier": facts.inputs[0].scale * facts.arrays["scale"] / facts.output.scale}
+
+
+def convolution_fields(site: Site, group_in: int, group_out: int) -> tuple[Field, ...]:
+    """The members of mdy_conv_t that forward reads."""
+    a, facts = site.attrs, site.facts
+    pairs = [fixed_point(value) for value in facts.multipliers]
+    zero = facts.weight_zero
+    return (
+        ("in", shape_fields(site.inputs[0])),
+        ("out", shape_fields(site.output)),
+        ("kernel_h", str(a.kernel[0])),
+        ("kernel_w", str(a.kernel[1])),
+        ("stride_h", str(a.stride[0])),
+        ("stride_w", str(a.stride[1])),
+        ("dilation_h", str(a.dilation[0])),
+        ("dilation_w", str(a.dilation[1])),
+        ("pad_top", str(a.pads[0])),
+        ("pad_left", str(a.pads[1])),
+        ("group_in", str(group_in)),
+        ("group_out", str(group_out)),
+        ("x_zero", str(facts.inputs[0].zero)),
+        ("y_zero", str(facts.output.zero)),
+        ("w_zero", str(zero)),
+        ("w_min", str(-DELTA_MAX if zero else -WEIGHT_MAX)),
+        ("act_min", str(facts.bounds[0])),
+        ("act_max", str(facts.bounds[1])),
+        ("bias", Values("int32_t", facts.arrays["bias"], "bias")),
+        ("mult", Values("int32_t", [p[0] for p in pairs], "forward multipliers")),
+        ("shift", Values("int8_t", [p[1] for p in pairs], "forward shifts")),
+    )
+
+
+def shape_fields(shape: Shape) -> str:
+    """A shape as C prints it."""
+    return f"{{{shape[0]}, {shape[1]}, {shape[2]}}}"
+
+
+def pad_nchw(x: Any, pads: Pads, value: float = 0.0) -> Any:
+    """X with `value` around it; x is a PyTorch tensor (N, C, H, W)."""
     import torch
 
     top, left, bottom, right = pads
-    return torch.nn.functional.pad(x, (left, right, top, bottom))
+    return torch.nn.functional.pad(x, (left, right, top, bottom), value=value)
 
 
 def activate(y: Any, activation: Activation) -> Any:

@@ -9,7 +9,15 @@ from typing import Any
 
 from medyate.ir import Activation, Shape
 from medyate.ledger import ChannelCost
-from medyate.ops._spatial import Pads, Pair, convolution_forms, pad_nchw, window_output
+from medyate.ops._spatial import (
+    Pads,
+    Pair,
+    convolution_constants,
+    convolution_fields,
+    convolution_forms,
+    pad_nchw,
+    window_output,
+)
 from medyate.ops.opdef import Attrs, Case, Kernel, OpDef
 
 
@@ -58,17 +66,22 @@ DEPTHWISE = OpDef(
     weights=_weights,
     channel_axes=(2, 2),
     fuses=True,
+    keeps_scale=lambda _: False,
+    fixed_output=None,
     macs=_macs,
     channel_cost=_channel_cost,
     real=_real,
     integer=_integer,
+    constants=convolution_constants,
     kernel=Kernel(
         header="mdy/ops/depthwise.h",
         struct="mdy_conv_t",
         run="mdy_run_layer",
-        back="mdy_back_layer",
+        per_input=False,
         table="mdy_depthwise",
+        fields=lambda site: convolution_fields(site, 1, 1),
     ),
+    backward=None,
     cases=(
         Case(Depthwise((3, 3), pads=(1, 1, 1, 1), activation=(0.0, 6.0)), ((6, 6, 5),)),
         Case(Depthwise((3, 3), (2, 2), pads=(1, 1, 1, 1), activation=(0.0, 6.0)), ((7, 8, 4),)),

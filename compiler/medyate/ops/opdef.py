@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract of an operation: a frozen record of facts and functions, with no default values.
 
-An operation that exists before quantisation only (batch_norm, clip, softmax) has no kernel: the
-normalising passes remove it. Tensors given to `real` and `integer` are PyTorch, (N, C, H, W).
+An operation that exists before quantisation only (batch_norm, clip) has no kernel: the normalising
+passes remove it. Tensors given to `real` and `integer` are PyTorch, (N, C, H, W).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medyate.ir import Shape
+from medyate.ir import Quant, Shape
 
 if TYPE_CHECKING:
     from medyate.ledger import ChannelCost
@@ -28,15 +28,58 @@ Arrays = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """An array of constants in flash, as a field of a parameter table."""
+
+    ctype: str
+    numbers: Any
+    comment: str
+
+
+Field = tuple[str, "str | Values"]
+"""(member of the C struct, its initialiser)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One node as its kernel sees it: what a parameter table is made from."""
+
+    attrs: Any
+    inputs: tuple[Shape, ...]
+    output: Shape
+    facts: Integers
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """The C side of an operation, as data."""
 
     header: str
     struct: str
     run: str
-    back: str
+    """Called with the table and the tensors; `per_input`: once for each input, with its number."""
+    per_input: bool
     table: str | None
     """Symbol of the mdy_weighted_op_t, for operations with weights."""
+    fields: Callable[[Site], tuple[Field, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """How a gradient passes an operation without weights; the C function and what it is given."""
+
+    function: str
+    style: str
+    """
+    'share'     the buffer itself serves every input; only static factors change
+    'copy'      values move into a new buffer under the same exponent
+    'in_place'  values change in their buffer under the same exponent
+    'sink'      32-bit sums become a new gradient with an exponent of its own; joins are taken along
+    """
+    reads: str
+    """Tensors of the forward pass that are read again: '', 'inputs' or 'output'."""
+    factors: tuple[float, ...]
+    """Per input: dL/dq_x = factor * (what the function computes from dL/dq_y)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +104,10 @@ class OpDef:
     """Axes of the output and of the input channels in the weight; None: no weights. Equal: depthwise."""
     fuses: bool
     """Whether an activation can be fused into it; its output then has a clamp mask."""
+    keeps_scale: Callable[[Any], bool]
+    """Whether its values move unchanged, so that inputs and output share one scale and zero point."""
+    fixed_output: Quant | None
+    """Scale and zero point of its output, where the operation itself decides them."""
     macs: Callable[[Any, tuple[Shape, ...]], int]
     """Multiply-adds of one forward pass."""
     channel_cost: Callable[[Any, tuple[Shape, ...]], ChannelCost] | None
@@ -69,5 +116,9 @@ class OpDef:
     """Forward in real numbers."""
     integer: Callable[[Any, tuple[Any, ...], Arrays, Integers], Any] | None
     """Forward in the device's integers, differentiable with DESIGN's mask convention."""
+    constants: Callable[[Site], Mapping[str, Any]]
+    """Arrays that quantising adds, by role: 'multiplier', 'table', 'slope' ..."""
     kernel: Kernel | None
+    backward: Callable[[Site], Backward] | None
+    """None: a weighted layer, or an operation that no gradient passes."""
     cases: tuple[Case, ...]

@@ -17,7 +17,7 @@ import numpy as np
 
 from medyate import ledger
 from medyate.errors import BudgetError
-from medyate.ir import QGraph
+from medyate.ir import QGraph, Weights
 from medyate.plan.layout import lay_out
 from medyate.plan.schedule import schedule
 from medyate.rank.lara import LayerScore, Ranking
@@ -57,12 +57,14 @@ class Limits:
     grad_bits: int = 8
 
 
-def choose(qgraph: QGraph, ranking: Ranking, classes: int, limits: Limits) -> tuple[Row, tuple[Row, ...]]:
+def choose(
+    qgraph: QGraph, weights: Weights, ranking: Ranking, classes: int, limits: Limits
+) -> tuple[Row, tuple[Row, ...]]:
     """The chosen row and the table up to it. Raises BudgetError with the numbers."""
     rows: list[Row] = []
     best = 0
     for count in range(1, len(ranking.scores) + 1):
-        row = measure(qgraph, ranking.scores[:count], classes, limits)
+        row = measure(qgraph, weights, ranking.scores[:count], classes, limits)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
         if row.left_bytes <= best:  # deeper layers only take memory away from here on
@@ -74,10 +76,10 @@ def choose(qgraph: QGraph, ranking: Ranking, classes: int, limits: Limits) -> tu
     return chosen, tuple(rows)
 
 
-def measure(qgraph: QGraph, scores: Sequence[LayerScore], classes: int, limits: Limits) -> Row:
+def measure(qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], classes: int, limits: Limits) -> Row:
     """What a set of candidate layers needs, and what it leaves."""
     names = frozenset(score.layer for score in scores)
-    plan = schedule(qgraph, names, classes, limits.grad_bits)
+    plan = schedule(qgraph, weights, names, classes, limits.grad_bits)
     planned = lay_out(plan.values).peak_bytes
     features = ledger.tensor_bytes(qgraph.graph.shapes[qgraph.graph.output])
     channels = sum(score.channels for score in scores)

@@ -3,7 +3,7 @@
 
 With s the scales, f the static factor of dy and S = sum(g_y (q_x - z_x)) (DESIGN.md, section 3):
 
-    forward   M[o] = s_x s_w[o] / s_y
+    forward   M[o] = s_x s_w[o] / s_y                    in the record of the operation
     g_acc     g_y M[o] f
     update    dq = -lr S f s_x / (s_y s_w[o])           quantisation-aware: lr / s_w^2 of dL/dW_q
     norm      dL/dw = S f s_x / s_y                      the same for every output channel
@@ -21,22 +21,14 @@ from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops import OPS
 from medyate.plan.schedule import Gradient
-from medyate.quantize.apply import DELTA_MAX, dead_channels, integers
-from medyate.quantize.scheme import WEIGHT_MAX, fixed_point, mantissa15
+from medyate.quantize.apply import dead_channels, integers
+from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, mantissa15
 
 NORM_BITS = 18
 """Norms are counted in units of 2^-18."""
 
 PIXELS_MAX = (2**31 - 1) // (127 * 255)
 """Output pixels over which int8 gradients times int8 inputs can be summed in 32 bits."""
-
-
-@dataclass(frozen=True)
-class Forward:
-    """Requantisation of one layer."""
-
-    mult: tuple[int, ...]
-    shift: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -51,12 +43,6 @@ class Backward:
     norm_exponent: int
 
 
-def forward_parameters(multipliers: tuple[float, ...]) -> Forward:
-    """Fixed-point multipliers of the output channels."""
-    pairs = [fixed_point(value) for value in multipliers]
-    return Forward(tuple(p[0] for p in pairs), tuple(p[1] for p in pairs))
-
-
 def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradient, grad_bits: int) -> Backward:
     """The numbers of the index-th node for the gradient that reaches it."""
     node = qgraph.graph.nodes[index]
@@ -64,7 +50,7 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
     scales = np.asarray(weights[node.weight_name("scale")], np.float64)
     multipliers = np.array(facts.multipliers) * dy.factor
     base = dy.factor * facts.inputs[0].scale / facts.output.scale
-    limit = _accumulator_limit(qgraph, node)
+    limit = _accumulator_limit(qgraph, node, facts.weight_zero)
     height, width, _ = qgraph.graph.shapes[node.output]
     if height * width > PIXELS_MAX:
         raise GraphError(
@@ -86,12 +72,11 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
     )
 
 
-def _accumulator_limit(qgraph: QGraph, node: Node) -> int:
+def _accumulator_limit(qgraph: QGraph, node: Node, weight_zero: int) -> int:
     """Largest |g_acc| such that no int32 sum of g_acc times weight and delta can overflow."""
     kernel = node.attrs.kernel  # type: ignore[attr-defined]
-    outputs = 1 if is_depthwise(node) else qgraph.graph.shapes[node.output][2]
-    terms = kernel[0] * kernel[1] * outputs
-    return int(min(2**15 - 1, (2**31 - 1) // (terms * (WEIGHT_MAX + DELTA_MAX))))
+    terms = kernel[0] * kernel[1] * outputs_per_input(qgraph, node)
+    return int(min(2**15 - 1, (2**31 - 1) // (terms * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX))))
 
 
 def _int8(exponent: int, node: Node) -> int:
@@ -100,14 +85,19 @@ def _int8(exponent: int, node: Node) -> int:
     return exponent
 
 
-def is_depthwise(node: Node) -> bool:
-    """Whether each output channel reads its own input channel only."""
+def outputs_per_input(qgraph: QGraph, node: Node) -> int:
+    """Output channels that read one input channel: all, those of its group, or depthwise its own."""
     axes = OPS[node.op].channel_axes
-    return axes is not None and axes[0] == axes[1]
+    assert axes is not None
+    if axes[0] == axes[1]:
+        return 1
+    return qgraph.graph.shapes[node.output][2] // int(node.attrs.groups)  # type: ignore[attr-defined]
 
 
-def eligible_channels(node: Node, weights: Weights, channels: int) -> NDArray[np.bool_]:
-    """Input channels that may be drawn: those of frozen depthwise filters may not."""
-    if is_depthwise(node):
-        return ~dead_channels(np.asarray(weights[node.weight_name("scale")], np.float64))
-    return np.ones(channels, bool)
+def eligible_channels(qgraph: QGraph, node: Node, weights: Weights, channels: int) -> NDArray[np.bool_]:
+    """Input channels that may be drawn: those that frozen output channels alone read may not."""
+    alive = ~dead_channels(np.asarray(weights[node.weight_name("scale")], np.float64))
+    outputs = outputs_per_input(qgraph, node)
+    groups = len(alive) // outputs
+    eligible: NDArray[np.bool_] = alive.reshape(groups, outputs).any(axis=1).repeat(channels // groups)
+    return eligible

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import ledger
+from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
@@ -21,7 +22,7 @@ from medyate.plan.budget import Limits, Row, choose, worst_selection
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, lay_out
 from medyate.plan.parameters import eligible_channels
-from medyate.plan.schedule import HEAD_WEIGHT_BITS, Gradient, Schedule, schedule
+from medyate.plan.schedule import HEAD_WEIGHT_BITS, Gradient, Schedule, inference_schedule, schedule
 from medyate.rank.lara import Ranking
 
 CALIBRATION_SAMPLES = 32
@@ -57,9 +58,11 @@ class Plan:
 
     qgraph: QGraph
     weights: Weights
-    head: Head
+    head: Head | None
+    """None: inference of the whole network, nothing is trained."""
     limits: Limits
-    row: Row
+    row: Row | None
+    """The chosen K; None in inference."""
     table: tuple[Row, ...]
     schedule: Schedule
     layout: Layout
@@ -70,6 +73,8 @@ class Plan:
     @cached_property
     def state(self) -> ledger.StateFacts:
         """Sizes of the state region."""
+        if self.head is None:
+            return ledger.StateFacts(0, 0, 0, 0, 0)
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
         return ledger.StateFacts(self.head.classes, features, channels, self.schedule.slots, len(self.candidates))
@@ -89,7 +94,8 @@ class Plan:
         """32 bits that change when network, weights, plan or state layout change."""
         quants = [[name, quant.scale, quant.zero] for name, quant in self.qgraph.quants]
         sha = hashlib.sha256(json.dumps([self.to_json(), quants, self.exponents], sort_keys=True).encode())
-        head = {} if self.head.weight is None else {"head.weight": self.head.weight, "head.bias": self.head.bias}
+        kept = self.head is not None and self.head.weight is not None
+        head = {"head.weight": self.head.weight, "head.bias": self.head.bias} if self.head and kept else {}
         for name, array in sorted({**self.weights, **head}.items()):
             sha.update(name.encode())
             sha.update(np.ascontiguousarray(array).tobytes())
@@ -99,14 +105,14 @@ class Plan:
         """The plan as `plan.json`."""
         return {
             "network": self.qgraph.graph.name,
-            "classes": self.head.classes,
+            "classes": self.head.classes if self.head else 0,
             "ram_limit_bytes": self.limits.ram_bytes,
             "alpha": self.limits.alpha,
             "gradient_bits": self.limits.grad_bits,
             "stack_reserved_bytes": self.limits.stack_bytes,
             "static_reserved_bytes": ledger.STATIC_BYTES,
-            "b_mem_bytes": self.row.b_mem_bytes,
-            "b_mem_elements": self.row.b_mem_elements,
+            "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,
+            "b_mem_elements": self.row.b_mem_elements if self.row else 0,
             "planned_bytes": self.layout.peak_bytes,
             "planned_lower_bound_bytes": self.layout.lower_bound_bytes,
             "epoch_bytes": self.epoch_bytes,
@@ -114,7 +120,7 @@ class Plan:
             "arena_bytes": self.arena_bytes,
             "arena_planned_bytes": self.region_bytes,
             "total_layers": sum(1 for n in self.qgraph.graph if OPS[n.op].channel_axes is not None),
-            "deepest_layer": self.row.deepest,
+            "deepest_layer": self.row.deepest if self.row else None,
             "candidates": [
                 {
                     "layer": c.layer,
@@ -157,9 +163,23 @@ def slot_openers(plan: Schedule) -> tuple[Gradient, ...]:
     """The gradients whose pass predicts an exponent: the head's, the layers' and the sums'."""
     opened = [plan.head_gradient]
     for step in plan.back:
-        if step.kind in ("layer", "sum") and step.dx[0] is not None:
-            opened.append(step.dx[0])
-    return tuple(opened)
+        if step.kind in ("layer", "sum", "sink"):
+            opened += step.dx
+    return tuple(gradient for gradient in opened if gradient is not None)
+
+
+def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
+    """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
+    steps = inference_schedule(qgraph, weights)
+    layout = lay_out(steps.values)
+    plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
+    needed = plan.arena_bytes + ledger.STATIC_BYTES + limits.stack_bytes
+    if needed > limits.ram_bytes:
+        raise BudgetError(
+            f"inference of '{qgraph.graph.name}' takes {needed:,} B, static data and stack included.",
+            f"Give more RAM than {limits.ram_bytes:,} B.",
+        )
+    return plan
 
 
 def make_plan(
@@ -174,9 +194,10 @@ def make_plan(
 
     Raises BudgetError when the memory does not suffice.
     """
-    row, table = choose(qgraph, ranking, head.classes, limits)
+    row, table = choose(qgraph, weights, ranking, head.classes, limits)
     scores = ranking.scores[: row.layers]
-    steps = schedule(qgraph, frozenset(s.layer for s in scores), head.classes, limits.grad_bits)
+    names = frozenset(s.layer for s in scores)
+    steps = schedule(qgraph, weights, names, head.classes, limits.grad_bits)
     layout = lay_out(steps.values)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
@@ -198,7 +219,7 @@ def _candidates(
     nodes = {node.name: node for node in qgraph.graph}
     for (name, channels, cost), count in zip(layers, worst, strict=True):
         weight_bytes = int(np.size(weights[f"{name}.weight"]))
-        eligible = eligible_channels(nodes[name], weights, channels)
+        eligible = eligible_channels(qgraph, nodes[name], weights, channels)
         found.append(
             Candidate(name, channels, cost, channel, offset, weight_bytes, tuple(bool(e) for e in eligible), count)
         )

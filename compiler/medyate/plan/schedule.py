@@ -2,9 +2,9 @@
 """The steps of one training pass, forward then backward, and the values that they need.
 
 Backward mirrors forward. A gradient lives in a buffer whose elements share one exponent (its slot) and
-carries a static factor: dL/dq = stored * 2^exponent * factor. Sums, pools and shortcuts only change the
+carries a static factor: dL/dq = stored * 2^exponent * factor. Sums, moves and most pools only change the
 factor; a layer's own pass starts a new slot with factor 1. Gradients of one tensor from several readers
-meet in the pass of the reader that runs last, as joins.
+meet in the pass of the reader that runs last, as joins, if that pass sums in 32 bits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 from medyate import ledger
 from medyate.errors import GraphError
-from medyate.ir import Node, QGraph
+from medyate.ir import Node, QGraph, Weights
 from medyate.ops import OPS
-from medyate.ops.shortcut import Shortcut
+from medyate.ops.opdef import Backward
 from medyate.plan.layout import Value
+from medyate.quantize.apply import site
 
 HEAD_WEIGHT_BITS = 12
 """The head's int16 weights are steps of 2^-12: a range of 8."""
@@ -42,10 +43,12 @@ class BackStep:
 
     node: str
     kind: str
-    """'layer', 'add', 'pool', 'shortcut' or 'sum'."""
+    """'layer', 'sum', or the style of the operation's Backward."""
     dy: Gradient | None
     dx: tuple[Gradient | None, ...]
-    joins: tuple[Gradient, ...]
+    joins: tuple[tuple[Gradient, ...], ...]
+    """Per input: the gradients that this pass takes along."""
+    backward: Backward | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Schedule:
 
     steps: int
     back: tuple[BackStep, ...]
-    head_gradient: Gradient
+    head_gradient: Gradient | None
+    """Of the features; None without a head, in inference."""
     slots: int
     values: tuple[Value, ...]
     orders: Mapping[str, int]
@@ -75,6 +79,7 @@ class _Live:
 @dataclass
 class _Builder:
     qgraph: QGraph
+    weights: Weights
     candidates: frozenset[str]
     grad_bits: int
     live: dict[str, _Live] = field(default_factory=dict)
@@ -112,6 +117,12 @@ class _Builder:
             storage = name
             self.make(storage, ledger.gradient_bytes(self.graph.shapes[tensor], self.grad_bits), "gradient")
         return Gradient(name, tensor, slot, factor, storage)
+
+    def values(self) -> tuple[Value, ...]:
+        return tuple(
+            Value(name, entry.bytes, entry.first, entry.last, entry.align, entry.kind)
+            for name, entry in self.live.items()
+        )
 
     def forward(self) -> None:
         shapes = self.graph.shapes
@@ -162,11 +173,21 @@ class _Builder:
             self.use(f"{node.name}/mask")
         if OPS[node.op].channel_axes is not None:
             self.back_layer(node, dy)
-        elif node.op == "add":
-            self.back_add(node, dy)
         else:
-            self.back_move(node, dy)
+            self.back_through(node, dy, self.backward_of(node))
         self.step += 1
+
+    def backward_of(self, node: Node) -> Backward:
+        backward = OPS[node.op].backward
+        if backward is None:
+            raise GraphError(f"no gradient passes '{node.name}' ({node.op}).", "Rank and train only layers behind it.")
+        return backward(site(self.qgraph, self.weights, self.orders[node.name]))
+
+    def back_through(self, node: Node, dy: Gradient, backward: Backward) -> None:
+        for name in {"": (), "inputs": node.inputs, "output": (node.output,)}[backward.reads]:
+            self.use(name)
+        style = {"share": self.back_share, "copy": self.back_copy, "in_place": self.back_copy, "sink": self.back_sink}
+        style[backward.style](node, dy, backward)
 
     def arrive(self, tensor: str) -> bool:
         """Counts a reader of `tensor` as done; True when it was the last."""
@@ -180,21 +201,38 @@ class _Builder:
             shapes[source], shapes[node.output], self.grad_bits, candidate=node.name in self.candidates
         )
         self.make(f"{node.name}/back", scratch, "scratch")
-        last = self.arrive(source)
-        dx: Gradient | None = None
-        joins: tuple[Gradient, ...] = ()
-        if self.wants(source):
-            if last:
-                joins = tuple(self.pending.pop(source, ()))
-                for join in joins:
-                    self.use(join.storage)
-            dx = self.gradient(source, None, 1.0)
-            self.pending.setdefault(source, []).append(dx)
-        self.back.append(BackStep(node.name, "layer", dy, (dx,), joins))
+        dx, joins = self.summed(source, 1.0)
+        self.back.append(BackStep(node.name, "layer", dy, (dx,), (joins,), None))
 
-    def back_add(self, node: Node, dy: Gradient) -> None:
-        quant = self.qgraph.quant
-        output = quant[node.output].scale
+    def summed(
+        self, source: str, factor: float, *, read_again: bool = False
+    ) -> tuple[Gradient | None, tuple[Gradient, ...]]:
+        """A new gradient of `source`, and those that wait for it if this reader is the last."""
+        last = not read_again and self.arrive(source)
+        if not self.wants(source):
+            return None, ()
+        joins: tuple[Gradient, ...] = ()
+        if last:
+            joins = tuple(self.pending.pop(source, ()))
+            for join in joins:
+                self.use(join.storage)
+        dx = self.gradient(source, None, factor)
+        self.pending.setdefault(source, []).append(dx)
+        return dx, joins
+
+    def back_sink(self, node: Node, dy: Gradient, backward: Backward) -> None:
+        channels = max(self.graph.shapes[name][2] for name in node.inputs)
+        self.make(f"{node.name}/back", 4 * channels, "scratch")
+        # Every input has its own sums; x * x makes two gradients of one tensor, the first joins the second.
+        parts = [
+            self.summed(name, dy.factor * factor, read_again=name in node.inputs[position + 1 :])
+            for position, (name, factor) in enumerate(zip(node.inputs, backward.factors, strict=True))
+        ]
+        results, joins = tuple(p[0] for p in parts), tuple(p[1] for p in parts)
+        self.back.append(BackStep(node.name, "sink", dy, results, joins, backward))
+
+    def back_share(self, node: Node, dy: Gradient, backward: Backward) -> None:
+        factors = dict(zip(node.inputs, backward.factors, strict=True))
         branches = list(dict.fromkeys(node.inputs))  # x + x is one branch that counts twice
         finished = [self.arrive(name) for name in branches]
         results: list[Gradient | None] = []
@@ -203,7 +241,7 @@ class _Builder:
             if not self.wants(name):
                 results.append(None)
                 continue
-            factor = dy.factor * quant[name].scale / output * node.inputs.count(name)
+            factor = dy.factor * factors[name] * node.inputs.count(name)
             if not self.exclusive(name):  # read again by the reader that runs last
                 self.pending.setdefault(name, []).append(self.gradient(name, dy.slot, factor, dy.storage))
                 results.append(None)
@@ -218,28 +256,24 @@ class _Builder:
                 results.append(alias)
         # Copies are made before any reader masks the buffer in place: both happen in this one step.
         results += [None] * (len(node.inputs) - len(branches))
-        self.back.append(BackStep(node.name, "add", dy, tuple(results), ()))
+        self.back.append(BackStep(node.name, "share", dy, tuple(results), (), backward))
         self.sum_where_done(node, [n for n, done in zip(branches, finished, strict=True) if done])
 
     def exclusive(self, tensor: str) -> bool:
         return len(self.graph.consumers[tensor]) == 1
 
-    def back_move(self, node: Node, dy: Gradient) -> None:
-        source = node.inputs[0]
-        last = self.arrive(source)
-        if not self.wants(source):
-            return
-        quant = self.qgraph.quant
-        ratio = quant[source].scale / quant[node.output].scale
-        if not isinstance(node.attrs, Shortcut):
-            kernel = node.attrs.kernel  # type: ignore[attr-defined]
-            ratio /= kernel[0] * kernel[1]
-        dx = self.gradient(source, dy.slot, dy.factor * ratio)
-        kind = "shortcut" if isinstance(node.attrs, Shortcut) else "pool"
-        self.back.append(BackStep(node.name, kind, dy, (dx,), ()))
-        self.pending.setdefault(source, []).append(dx)
-        if last:
-            self.sum_where_done(node, [source])
+    def back_copy(self, node: Node, dy: Gradient, backward: Backward) -> None:
+        storage = dy.storage if backward.style == "in_place" else None
+        finished = [name for name in dict.fromkeys(node.inputs) if self.arrive(name)]
+        results: list[Gradient | None] = []
+        for name, factor in zip(node.inputs, backward.factors, strict=True):
+            dx = self.gradient(name, dy.slot, dy.factor * factor, storage) if self.wants(name) else None
+            results.append(dx)
+            if dx is not None:
+                self.pending.setdefault(name, []).append(dx)
+        if any(results):
+            self.back.append(BackStep(node.name, backward.style, dy, tuple(results), (), backward))
+        self.sum_where_done(node, finished)
 
     def sum_where_done(self, node: Node, tensors: Sequence[str]) -> None:
         """Where no layer's pass is left to join several gradients of a tensor, a step of its own."""
@@ -254,7 +288,7 @@ class _Builder:
             self.make(f"{node.name}/sum/{tensor}", 4 * channels, "scratch")
             dx = self.gradient(tensor, None, 1.0)
             self.pending[tensor] = [dx]
-            self.back.append(BackStep(node.name, "sum", None, (dx,), tuple(gradients)))
+            self.back.append(BackStep(node.name, "sum", None, (dx,), (tuple(gradients),), None))
 
 
 def head_factor(qgraph: QGraph) -> tuple[float, int]:
@@ -267,15 +301,19 @@ def head_factor(qgraph: QGraph) -> tuple[float, int]:
     return factor, exponent - HEAD_WEIGHT_BITS - 15 + 1
 
 
-def schedule(qgraph: QGraph, candidates: frozenset[str], classes: int, grad_bits: int) -> Schedule:
+def inference_schedule(qgraph: QGraph, weights: Weights) -> Schedule:
+    """The forward steps alone; the output stays for the host to read."""
+    builder = _Builder(qgraph, weights, frozenset(), 8)
+    builder.forward()
+    builder.use(qgraph.graph.output)
+    return Schedule(builder.step, (), None, 0, builder.values(), builder.orders)
+
+
+def schedule(qgraph: QGraph, weights: Weights, candidates: frozenset[str], classes: int, grad_bits: int) -> Schedule:
     """The steps and values for a set of candidate layers."""
-    builder = _Builder(qgraph, candidates, grad_bits)
+    builder = _Builder(qgraph, weights, candidates, grad_bits)
     builder.forward()
     start = builder.head(classes)
     builder.backward(start)
     builder.use("logits")  # the host may read them after the step
-    values = tuple(
-        Value(name, entry.bytes, entry.first, entry.last, entry.align, entry.kind)
-        for name, entry in builder.live.items()
-    )
-    return Schedule(builder.step, tuple(builder.back), start, builder.slots, values, builder.orders)
+    return Schedule(builder.step, tuple(builder.back), start, builder.slots, builder.values(), builder.orders)

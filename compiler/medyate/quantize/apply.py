@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import GraphError
-from medyate.ir import Graph, QGraph, Quant, Weights
+from medyate.ir import Graph, Node, QGraph, Quant, Weights
 from medyate.ops import OPS
+from medyate.ops.opdef import Site
 from medyate.quantize.scheme import (
     DEAD_RATIO,
+    DELTA_MAX,
     QMAX,
     WEIGHT_MAX,
     Integers,
@@ -22,7 +25,8 @@ from medyate.quantize.scheme import (
 )
 
 BATCH = 64
-DELTA_MAX = 128
+ROLES = ("weight", "bias", "scale", "zero", "origin", "multiplier", "table", "slope")
+"""Every array that a quantised node can have; `constants` of its operation make the last three."""
 
 
 def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
@@ -47,10 +51,9 @@ def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32])
 def quantize(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> tuple[QGraph, Weights]:
     """The quantised network and its integer arrays; samples are real (N, H, W, C)."""
     ranges = observe_ranges(graph, weights, samples)
-    quants = {name: activation_quant(*ranges[name]) for name, _ in graph.tensors}
+    quants = {name: activation_quant(*extent) for name, extent in shared_ranges(graph, ranges).items()}
     for node in graph:
-        if node.op == "shortcut":  # moves values without rescaling them
-            quants[node.output] = quants[node.inputs[0]]
+        quants[node.output] = OPS[node.op].fixed_output or quants[node.output]
     arrays: dict[str, NDArray[Any]] = {}
     for node in graph:
         axes = OPS[node.op].channel_axes
@@ -65,19 +68,50 @@ def quantize(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> tu
         arrays[node.weight_name("scale")] = scales
         bias = np.asarray(weights[node.weight_name("bias")], np.float64)
         unit = quants[node.inputs[0]].scale * scales
-        arrays[node.weight_name("bias")] = _clamped_bias(bias / unit, q_weight.size // len(scales))
-    return QGraph(graph, tuple(quants.items())), arrays
+        arrays[node.weight_name("bias")] = clamped_bias(np.round(bias / unit), q_weight.size // len(scales))
+    qgraph = QGraph(graph, tuple(quants.items()))
+    return qgraph, add_constants(qgraph, arrays)
 
 
-def _clamped_bias(steps: NDArray[np.float64], taps: int) -> NDArray[np.int32]:
+def shared_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The ranges, with one for all tensors between which values move unchanged."""
+    group = {name: name for name in ranges}
+
+    def leader(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    for node in graph:
+        if OPS[node.op].keeps_scale(node.attrs):
+            for name in node.inputs:
+                group[leader(name)] = leader(node.output)
+    merged: dict[str, tuple[float, float]] = {}
+    for name, (low, high) in ranges.items():
+        known = merged.get(leader(name), (low, high))
+        merged[leader(name)] = min(low, known[0]), max(high, known[1])
+    return {name: merged[leader(name)] for name in ranges}
+
+
+def add_constants(qgraph: QGraph, weights: Weights) -> dict[str, NDArray[Any]]:
+    """The weights with every array that an operation works out of them; one that is there already stays."""
+    arrays = dict(weights)
+    for index, node in enumerate(qgraph.graph):
+        for role, array in OPS[node.op].constants(site(qgraph, arrays, index)).items():
+            arrays.setdefault(node.weight_name(role), np.asarray(array))
+    return arrays
+
+
+def clamped_bias(steps: NDArray[Any], taps: int, weight_zero: int = 0) -> NDArray[np.int32]:
     """Biases such that no accumulator can overflow, whatever the input and the deltas."""
-    room = 2**31 - 1 - taps * (WEIGHT_MAX + DELTA_MAX) * (2 * QMAX + 1)
+    room = 2**31 - 1 - taps * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX) * (2 * QMAX + 1)
     if room < 0:
         raise GraphError(
             f"a layer sums {taps:,} products per output; 32 bits hold the sum of 33,025.",
             "Split the layer or pool its input.",
         )
-    return np.clip(np.round(steps), -room, room).astype(np.int32)
+    clamped: NDArray[np.int32] = np.clip(steps, -room, room).astype(np.int32)
+    return clamped
 
 
 def dead_channels(scales: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -91,15 +125,38 @@ def integers(qgraph: QGraph, weights: Weights, index: int) -> Integers:
     node = qgraph.graph.nodes[index]
     inputs = tuple(qgraph.quant[name] for name in node.inputs)
     output = qgraph.quant[node.output]
-    multipliers: tuple[float, ...] = ()
-    if OPS[node.op].channel_axes is not None:
-        scales = np.asarray(weights[node.weight_name("scale")], np.float64)
-        multipliers = tuple(float(inputs[0].scale * scale / output.scale) for scale in scales)
-    elif node.op == "average_pool":
-        kernel = node.attrs.kernel  # type: ignore[attr-defined]
-        multipliers = (inputs[0].scale / (kernel[0] * kernel[1] * output.scale),)
     activation = getattr(node.attrs, "activation", None)
-    return Integers(inputs, output, multipliers, activation_bounds(activation, output))
+    return Integers(inputs, output, node_arrays(node, weights), activation_bounds(activation, output))
+
+
+def node_arrays(node: Node, weights: Weights) -> dict[str, NDArray[Any]]:
+    """A node's quantised arrays by role."""
+    names = {role: node.weight_name(role) for role in ROLES}
+    return {role: np.asarray(weights[name]) for role, name in names.items() if name in weights}
+
+
+def site(qgraph: QGraph, weights: Weights, index: int) -> Site:
+    """All that the kernel of the graph's index-th node needs to know."""
+    node = qgraph.graph.nodes[index]
+    shapes = qgraph.graph.input_shapes(node), qgraph.graph.shapes[node.output]
+    return Site(node.attrs, *shapes, integers(qgraph, weights, index))
+
+
+def dequantize(qgraph: QGraph, weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """The real weights and biases that the integers stand for."""
+    real: dict[str, NDArray[np.float32]] = {}
+    for index, node in enumerate(qgraph.graph):
+        axes = OPS[node.op].channel_axes
+        if axes is None:
+            continue
+        facts = integers(qgraph, weights, index)
+        scales = facts.arrays["scale"].astype(np.float64)
+        weight = facts.arrays["weight"].astype(np.float64) - facts.weight_zero
+        shaped = scales.reshape([-1 if i == axes[0] else 1 for i in range(weight.ndim)])
+        real[node.weight_name("weight")] = (weight * shaped).astype(np.float32)
+        bias = facts.arrays["bias"] * (facts.inputs[0].scale * scales)
+        real[node.weight_name("bias")] = bias.astype(np.float32)
+    return real
 
 
 def input_quant(qgraph: QGraph) -> Quant:
@@ -114,13 +171,13 @@ def run_integers(qgraph: QGraph, arrays: dict[str, Any], x: Any, observe: Any = 
     the integer tensors, with DESIGN's mask convention.
     """
     values = {qgraph.graph.input: x}
-    scales = {name: array.numpy() for name, array in arrays.items() if name.endswith(".scale")}
+    constants = {name: array.detach().numpy() for name, array in arrays.items()}
     for index, node in enumerate(qgraph.graph):
         op = OPS[node.op]
         assert op.integer is not None
         roles = op.weights(node.attrs, qgraph.graph.input_shapes(node))
         mine = {role: arrays[node.weight_name(role)] for role in roles}
-        facts = integers(qgraph, scales, index)
+        facts = integers(qgraph, constants, index)
         value = op.integer(node.attrs, tuple(values[name] for name in node.inputs), mine, facts)
         if observe is not None:
             value = observe(node.output, value)

@@ -8,7 +8,7 @@ A multiplier m is stored as mult * 2^(shift - 31) with mult in [2^30, 2^31).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from medyate.ir import Activation, Quant
 
 QMIN, QMAX = -128, 127
 WEIGHT_MAX = 127
+DELTA_MAX = 128
+"""Largest magnitude of a weight's change within an epoch; also of a weight with a zero point."""
 DEAD_RATIO = 2.0**-16
 """An output channel whose largest weight is below this share of its layer's largest is frozen."""
 ADD_LEFT_SHIFT = 20
@@ -101,9 +103,19 @@ class Integers:
 
     inputs: tuple[Quant, ...]
     output: Quant
-    multipliers: tuple[float, ...]
-    """Real multipliers: one per output channel of a layer, or one of a pool; unused by add."""
+    arrays: Mapping[str, Any]
+    """The node's quantised arrays by role."""
     bounds: tuple[int, int]
+
+    @property
+    def multipliers(self) -> tuple[float, ...]:
+        """Real multipliers of the requantisation: one per output channel of a layer, or one."""
+        return tuple(float(value) for value in self.arrays.get("multiplier", ()))
+
+    @property
+    def weight_zero(self) -> int:
+        """Zero point of the weights."""
+        return int(self.arrays.get("zero", 0))
 
     def requantize(self, acc: Any, *, masked: bool = True) -> Any:
         """Output steps of int32 accumulators (N, C, H, W); its gradient is mask * multiplier.
@@ -114,6 +126,22 @@ class Integers:
         real = _column(self.multipliers, acc)
         value = requantize_exact(acc.detach().round().long(), mult, shift) + self.output.zero
         return _through(value, acc * real, self.bounds, masked=masked)
+
+    def mean(self, sums: Any, counts: Any, origin: int) -> Any:
+        """TFLite's average of stored values minus `origin`: halves away from zero, then `origin` again."""
+        exact, pixels = sums.detach().round().long(), counts.long()
+        size = (exact.abs() + pixels // 2) // pixels
+        value = size * exact.sign() + origin
+        return _through(value, sums / counts, self.bounds, masked=False)
+
+    def look_up(self, x: Any) -> Any:
+        """A function's table; the gradient is its slope."""
+        import torch
+
+        index = x.detach().round().long() - QMIN
+        table, slope = (torch.from_numpy(np.array(self.arrays[role], np.float64)) for role in ("table", "slope"))
+        smooth = x * slope[index]
+        return table[index] + (smooth - smooth.detach())
 
     def add(self, a: Any, b: Any) -> Any:
         """TFLite's reference sum of two tensors."""

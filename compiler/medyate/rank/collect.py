@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.ir import Graph, Weights
+from medyate.ir import Graph, Node, Weights
 from medyate.ops import OPS
 
 BATCH = 16
@@ -79,7 +79,7 @@ def collect(
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([*network.parameters(), *head.parameters()], 10.0)
             for node in layers:
-                sums[node.name] += _norms(network.weight(node.weight_name("weight")).grad, node.op) / steps
+                sums[node.name] += _norms(network.weight(node.weight_name("weight")).grad, node) / steps
             optimiser.step()
             total += float(loss.detach()) / steps
             progress(epoch * steps + step + 1, epochs * steps)
@@ -88,10 +88,11 @@ def collect(
     return Collected(norms, head.weight.detach().numpy().copy(), tuple(losses))
 
 
-def _norms(gradient: Any, op: str) -> NDArray[np.float64]:
-    axes = OPS[op].channel_axes
+def _norms(gradient: Any, node: Node) -> NDArray[np.float64]:
+    axes = OPS[node.op].channel_axes
     assert axes is not None
-    axis = axes[1]
-    others = tuple(a for a in range(gradient.ndim) if a != axis)
-    channels = gradient.square().sum(others).sqrt()
+    groups = getattr(node.attrs, "groups", 1)  # each has input channels of its own
+    split = gradient.unflatten(axes[0], (groups, -1)).movedim(axes[0], 0) if groups > 1 else gradient[None]
+    others = tuple(a for a in range(1, split.ndim) if a != axes[1] + 1)
+    channels = split.square().sum(others).sqrt()
     return np.array([float(gradient.norm()), float(channels.sum())])

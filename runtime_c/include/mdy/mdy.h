@@ -52,8 +52,14 @@ int8_t *mdy_input(mdy_t *m);
  */
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result);
 
-/** Forward pass on the sample in mdy_input. The loss is that of `label`, or 0 where `label` is no class. */
+/**
+ * Forward pass on the sample in mdy_input. The loss is that of `label`, or 0 where `label` is no class.
+ * Without a head the prediction is the position of the first largest output, and the loss is 0.
+ */
 mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result);
+
+/** What the last operation made of the last sample: H * W * C int8 values; without a head, the network's output. */
+const int8_t *mdy_output(const mdy_t *m);
 
 /** Logits of the last sample: one int32 per class, Q16. */
 const int32_t *mdy_logits(const mdy_t *m);

@@ -4,11 +4,12 @@
 #define MDY_MODEL_H
 
 #include "mdy/ops/conv.h"
+#include "mdy/ops/window.h"
 #include "mdy/status.h"
 #include "mdy/types.h"
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 1
+#define MDY_ABI 2
 
 #define MDY_NONE UINT32_MAX       /* no such offset */
 #define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
@@ -75,22 +76,65 @@ typedef struct {
     uint16_t order;
 } mdy_add_t;
 
-/** Average over windows that do not overlap, or over the whole map. */
+/** An element-wise product; b may hold one value per channel. Source: TFLite's reference MUL. */
 typedef struct {
-    uint8_t kernel_h, kernel_w, stride_h, stride_w;
-    int32_t mult; /* s_x / (count * s_y) */
+    int32_t mult; /* s_a * s_b / s_y */
     int8_t shift;
+    int16_t a_zero, b_zero, y_zero;
+    int16_t act_min, act_max;
+    uint32_t mask;    /* as in mdy_layer_t */
+    uint32_t scratch; /* backward: C int32 */
+    uint16_t order;
+} mdy_mul_t;
+
+/** Average over windows; see ops/pool.h for its two forms. */
+typedef struct {
+    mdy_extent_t extent;
+    int32_t mult; /* s_x / (count * s_y), or 0: x and y share their scale */
+    int8_t shift;
+    uint8_t overlap_bits; /* log2 of how many windows read one pixel, rounded up */
     int16_t x_zero, y_zero;
+    int16_t origin;   /* about which means are rounded, where scales are shared */
+    uint32_t scratch; /* backward of overlapping or padded windows: C int32 */
     uint16_t order;
 } mdy_pool_t;
 
-/** Rows and columns of every stride-th pixel, with zero channels added around: ResNet's option A. */
+/** The largest value of every window. */
 typedef struct {
-    uint8_t stride_h, stride_w;
-    uint16_t channels_before; /* zero channels added in front; the rest is added behind */
-    int16_t zero;             /* what an added channel holds: the zero point */
+    mdy_extent_t extent;
+    uint32_t scratch; /* backward: C int32 */
     uint16_t order;
-} mdy_shortcut_t;
+} mdy_max_pool_t;
+
+/** A function of one value. */
+typedef struct {
+    const int8_t *table;  /* of -128 .. 127 */
+    const int16_t *slope; /* its derivative relative to the steepest, in 2^-14 */
+    uint16_t order;
+} mdy_activation_t;
+
+/** Where values go: ops/move.h. Triples are by output axis. */
+typedef struct {
+    uint8_t axes[3];
+    int16_t start[3];
+    int8_t step[3];
+    uint8_t repeat[3];
+    int16_t zero;     /* what lies outside the input: the zero point */
+    uint32_t scratch; /* backward of an enlargement: C int32 */
+    uint16_t order;
+} mdy_move_t;
+
+/** Tensors side by side. */
+typedef struct {
+    uint8_t axis;          /* 0 height, 1 width, 2 channels */
+    const uint16_t *first; /* where each input begins on that axis */
+    uint16_t order;
+} mdy_concat_t;
+
+/** Another shape for the same values. */
+typedef struct {
+    uint16_t order;
+} mdy_reshape_t;
 
 /** The classifier of the new task: int16 weights and int32 biases in the state region. */
 typedef struct {
@@ -117,7 +161,8 @@ typedef struct {
     const char *name;
     uint32_t digest; /* identifies network, plan and state layout; a bank of another digest is refused */
     mdy_tensor_t input;
-    const mdy_head_t *head;
+    mdy_tensor_t output;    /* of the last operation: the head's features, or what inference gives */
+    const mdy_head_t *head; /* NULL: inference only */
     const mdy_candidate_t *candidates;
     const uint8_t *eligible;        /* bitmap: candidate channels that may be drawn at all */
     const int16_t *exponent_start;  /* per slot, log2 relative to the loss gradient, in 1/16 */
@@ -129,6 +174,17 @@ typedef struct {
     void (*forward)(mdy_t *m);
     void (*backward)(mdy_t *m);
 } mdy_model_t;
+
+/** Classes of the head; 0: there is none. */
+static inline uint32_t mdy_classes(const mdy_model_t *model)
+{
+    return model->head == NULL ? 0 : model->head->classes;
+}
+
+static inline uint32_t mdy_tensor_bytes(const mdy_tensor_t *t)
+{
+    return (uint32_t)t->shape.h * t->shape.w * t->shape.c;
+}
 
 /** The learning rate over the steps of a whole training. */
 typedef struct {

@@ -4,6 +4,7 @@
 #define MDY_TRAIN_H
 
 #include "mdy/model.h"
+#include "mdy/ops/softmax.h"
 
 /** The whole-tensor views of a planned tensor and gradient. */
 mdy_view_t mdy_view(const mdy_t *m, const mdy_tensor_t *t);
@@ -25,8 +26,16 @@ int mdy_go_on(mdy_t *m);
 void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y);
 void mdy_run_add(mdy_t *m, const mdy_add_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
                  const mdy_tensor_t *y);
+void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
+                 const mdy_tensor_t *y);
 void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
-void mdy_run_shortcut(mdy_t *m, const mdy_shortcut_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_activation(mdy_t *m, const mdy_activation_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x,
+                    const mdy_tensor_t *y);
+void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
 void mdy_run_head(mdy_t *m, const mdy_head_t *p);
 
 /**
@@ -44,9 +53,30 @@ void mdy_back_add(mdy_t *m, const mdy_add_t *p, const mdy_gradient_t *dy, const 
 /** Spreads dy over its windows; the division is part of dx's static factor. */
 void mdy_back_pool(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx);
 
-/** Puts dy back onto the pixels and channels that the shortcut took; all others are zero. */
-void mdy_back_shortcut(mdy_t *m, const mdy_shortcut_t *p, const mdy_gradient_t *dy,
-                       const mdy_gradient_t *dx);
+/** Puts dy back where the move took its values from; all others are zero. */
+void mdy_back_move(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx);
+
+/** Takes one input's part out of dy. dx may be NULL. */
+void mdy_back_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_gradient_t *dy,
+                     const mdy_gradient_t *dx);
+
+/** Copies dy under another shape. */
+void mdy_back_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx);
+
+/** Multiplies dy by the slope at x, in place: dx is dy's buffer. */
+void mdy_back_activation(mdy_t *m, const mdy_activation_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,
+                         const mdy_gradient_t *dx);
+
+/** The following sum in 32 bits, take joins along, and open a slot for dx; dx may be NULL. */
+void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *a,
+                  const mdy_tensor_t *b, const mdy_gradient_t *da, const mdy_gradient_t *db,
+                  const mdy_joins_t *a_joins, const mdy_joins_t *b_joins);
+void mdy_back_pool_sum(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                       const mdy_joins_t *joins);
+void mdy_back_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,
+                       const mdy_gradient_t *dx, const mdy_joins_t *joins);
+void mdy_back_enlarged(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                       const mdy_joins_t *joins);
 
 /** Sums gradients of one tensor that no layer's own pass can join. */
 void mdy_back_sum(mdy_t *m, uint16_t order, const mdy_gradient_t *dx, const mdy_joins_t *joins,

@@ -6,11 +6,18 @@
 
 #include "mdy/fixed.h"
 
-static int32_t dot(const int8_t *w, const int8_t *x, int32_t n, int32_t x_zero)
+static int32_t dot(const mdy_conv_t *p, const int8_t *w, const int8_t *x, int32_t n)
 {
     int32_t acc = 0;
     for (int32_t i = 0; i < n; i++) {
-        acc += w[i] * (x[i] - x_zero);
+        acc += w[i] * (x[i] - p->x_zero);
+    }
+    if (p->w_zero != 0) {
+        int32_t sum = 0;
+        for (int32_t i = 0; i < n; i++) {
+            sum += x[i] - p->x_zero;
+        }
+        acc -= p->w_zero * sum;
     }
     return acc;
 }
@@ -19,7 +26,8 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
                         mdy_band_t rows, const int32_t *acc_init)
 {
     const int32_t in_c = p->in.c;
-    const int32_t w_row = p->kernel_w * in_c;
+    const int32_t group_in = p->group_in;
+    const int32_t w_row = p->kernel_w * group_in;
     const int8_t *x_rows[MDY_KERNEL_MAX];
 
     for (int32_t oy = rows.begin; oy < rows.end; oy++) {
@@ -37,14 +45,15 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
             int32_t kx1;
             mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
             /* Neighbouring taps of an undilated row are contiguous in x and in w: one long product. */
-            const int32_t run = p->dilation_w == 1 ? kx1 - kx0 : 1;
+            const int32_t run = p->dilation_w == 1 && group_in == in_c ? kx1 - kx0 : 1;
             for (int32_t o = 0; o < p->out.c; o++) {
+                const int32_t first = o / p->group_out * group_in;
                 int32_t acc = acc_init != NULL ? *acc_init++ : p->bias[o];
                 for (int32_t ky = ky0; ky < ky1; ky++) {
                     const int8_t *w_taps = w + (o * p->kernel_h + ky) * w_row;
                     for (int32_t kx = kx0; kx < kx1; kx += run) {
-                        acc += dot(w_taps + kx * in_c, x_rows[ky] + (ix0 + kx * p->dilation_w) * in_c,
-                                   run * in_c, p->x_zero);
+                        const int8_t *x_taps = x_rows[ky] + (ix0 + kx * p->dilation_w) * in_c + first;
+                        acc += dot(p, w_taps + kx * group_in, x_taps, run * group_in);
                     }
                 }
                 *out++ = mdy_clamp8(mdy_requantize(acc, p->mult[o], p->shift[o]) + p->y_zero, p->act_min,
@@ -57,9 +66,9 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
 static void correct_tap(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c, int32_t value,
                         int32_t *acc)
 {
-    (void)c;
-    const int8_t *taps = delta + tap * p->out.c;
-    for (uint32_t o = 0; o < p->out.c; o++) {
+    const int8_t *taps = delta + tap * p->group_out;
+    acc += mdy_first_output(p, c);
+    for (uint32_t o = 0; o < p->group_out; o++) {
         acc[o] += taps[o] * value;
     }
 }
@@ -73,27 +82,29 @@ void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const md
 static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
                        const int16_t *g_acc, uint32_t tap, int32_t *acc)
 {
-    const uint32_t out_c = p->out.c;
-    const uint32_t in_c = p->in.c;
-    const uint32_t filter = (uint32_t)p->kernel_h * p->kernel_w * in_c;
-    const int8_t *w_tap = w + tap * in_c;
-    for (uint32_t o = 0; o < out_c; o++) {
+    const uint32_t group_in = p->group_in;
+    const uint32_t filter = (uint32_t)p->kernel_h * p->kernel_w * group_in;
+    const int8_t *w_tap = w + tap * group_in;
+    for (uint32_t o = 0; o < p->out.c; o++) {
         const int32_t g = g_acc[o];
         if (g != 0) { /* about half are: masked, or too small for the exponent */
-            for (uint32_t c = 0; c < in_c; c++) {
-                acc[c] += g * w_tap[c];
+            int32_t *inputs = acc + o / p->group_out * group_in;
+            for (uint32_t c = 0; c < group_in; c++) {
+                inputs[c] += g * (w_tap[c] - p->w_zero);
             }
         }
         w_tap += filter;
     }
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
-        const int8_t *delta = mdy_record_delta(record) + tap * out_c;
+        const uint32_t c = mdy_record_channel(record);
+        const int8_t *delta = mdy_record_delta(record) + tap * p->group_out;
+        const int16_t *g = g_acc + mdy_first_output(p, c);
         int32_t sum = 0;
-        for (uint32_t o = 0; o < out_c; o++) {
-            sum += g_acc[o] * delta[o];
+        for (uint32_t o = 0; o < p->group_out; o++) {
+            sum += g[o] * delta[o];
         }
-        acc[mdy_record_channel(record)] += sum;
+        acc[c] += sum;
     }
 }
 
@@ -107,13 +118,15 @@ void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_s
 void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
                                 mdy_band_t rows, mdy_update_t *update)
 {
-    const int32_t out_c = p->out.c;
+    const uint32_t outputs = p->group_out;
     mdy_wacc_t *sums = mdy_update_scratch(update);
     for (uint32_t slot = 0; slot < sel->count; slot++) {
-        const int8_t *map = mdy_record_map(sel, mdy_record(sel, slot));
+        uint8_t *record = mdy_record(sel, slot);
+        const int8_t *map = mdy_record_map(sel, record);
+        const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
         for (int32_t ky = 0; ky < p->kernel_h; ky++) {
             for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-                memset(sums, 0, (size_t)out_c * sizeof *sums);
+                memset(sums, 0, outputs * sizeof *sums);
                 for (int32_t oy = rows.begin; oy < rows.end; oy++) {
                     const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
                     if (iy < 0 || iy >= p->in.h) {
@@ -129,8 +142,8 @@ void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, 
                         if (value == 0) {
                             continue;
                         }
-                        const mdy_grad_t *g = dy_row + ox * out_c;
-                        for (int32_t o = 0; o < out_c; o++) {
+                        const mdy_grad_t *g = dy_row + ox * p->out.c + first;
+                        for (uint32_t o = 0; o < outputs; o++) {
                             sums[o] += g[o] * value;
                         }
                     }
@@ -143,7 +156,7 @@ void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, 
 
 uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c)
 {
-    return (o * p->kernel_h * p->kernel_w + tap) * p->in.c + c;
+    return (o * p->kernel_h * p->kernel_w + tap) * p->group_in + c % p->group_in;
 }
 
 const mdy_weighted_op_t mdy_conv2d = {
@@ -152,5 +165,4 @@ const mdy_weighted_op_t mdy_conv2d = {
     .backward_input = mdy_conv2d_backward_input,
     .backward_weight = mdy_conv2d_backward_weight,
     .weight_offset = mdy_conv2d_weight_offset,
-    .outputs_per_input = 0,
 };

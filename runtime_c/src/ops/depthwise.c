@@ -32,7 +32,7 @@ void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_
                     const int8_t *value = x_rows[ky] + (ix0 + kx0 * p->dilation_w) * channels + c;
                     const int8_t *weight = w + (ky * p->kernel_w + kx0) * channels + c;
                     for (int32_t kx = kx0; kx < kx1; kx++) {
-                        acc += *weight * (*value - p->x_zero);
+                        acc += (*weight - p->w_zero) * (*value - p->x_zero);
                         value += p->dilation_w * channels;
                         weight += channels;
                     }
@@ -62,7 +62,7 @@ static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_
 {
     const int8_t *w_tap = w + tap * p->in.c;
     for (uint32_t c = 0; c < p->in.c; c++) {
-        acc[c] += g_acc[c] * w_tap[c];
+        acc[c] += g_acc[c] * (w_tap[c] - p->w_zero);
     }
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
@@ -134,5 +134,4 @@ const mdy_weighted_op_t mdy_depthwise = {
     .backward_input = mdy_depthwise_backward_input,
     .backward_weight = mdy_depthwise_backward_weight,
     .weight_offset = mdy_depthwise_weight_offset,
-    .outputs_per_input = 1,
 };

@@ -4,23 +4,38 @@
 #include <string.h>
 
 #include "mdy/fixed.h"
+#include "mdy/ops/window.h"
+
+/* Sum over the pixels of a window, each minus `zero`. */
+static int32_t window_sum(const mdy_view_t *x, const mdy_window_t *w, int32_t channels, int32_t c, int32_t zero)
+{
+    int32_t sum = 0;
+    for (int32_t iy = w->y0; iy < w->y1; iy++) {
+        const int8_t *in = mdy_row(x, iy) + c;
+        for (int32_t ix = w->x0; ix < w->x1; ix++) {
+            sum += in[ix * channels] - zero;
+        }
+    }
+    return sum;
+}
 
 void mdy_pool_forward(const mdy_pool_t *p, mdy_shape_t x_shape, const mdy_view_t *x, mdy_shape_t y_shape,
                       const mdy_view_t *y, mdy_band_t rows)
 {
-    const int32_t channels = x_shape.c;
     for (int32_t oy = rows.begin; oy < rows.end; oy++) {
         int8_t *out = mdy_row(y, oy);
         for (int32_t ox = 0; ox < y_shape.w; ox++) {
-            for (int32_t c = 0; c < channels; c++) {
-                int32_t sum = 0;
-                for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-                    const int8_t *in = mdy_row(x, oy * p->stride_h + ky) + ox * p->stride_w * channels + c;
-                    for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-                        sum += in[kx * channels] - p->x_zero;
-                    }
+            const mdy_window_t w = mdy_window(&p->extent, x_shape, oy, ox);
+            const int32_t count = (w.y1 - w.y0) * (w.x1 - w.x0);
+            for (int32_t c = 0; c < x_shape.c; c++) {
+                if (p->mult != 0) {
+                    const int32_t sum = window_sum(x, &w, x_shape.c, c, p->x_zero);
+                    *out++ = mdy_clamp8(mdy_requantize(sum, p->mult, p->shift) + p->y_zero, -128, 127);
+                } else {
+                    const int32_t sum = window_sum(x, &w, x_shape.c, c, p->origin);
+                    const int32_t half = sum < 0 ? -(count / 2) : count / 2;
+                    *out++ = mdy_clamp8((sum + half) / count + p->origin, -128, 127);
                 }
-                *out++ = mdy_clamp8(mdy_requantize(sum, p->mult, p->shift) + p->y_zero, -128, 127);
             }
         }
     }
@@ -29,19 +44,44 @@ void mdy_pool_forward(const mdy_pool_t *p, mdy_shape_t x_shape, const mdy_view_t
 void mdy_pool_backward(const mdy_pool_t *p, mdy_shape_t y_shape, const mdy_view_t *dy, mdy_shape_t x_shape,
                        const mdy_view_t *dx, mdy_band_t rows)
 {
+    const mdy_extent_t *e = &p->extent;
     const uint32_t pixel_bytes = x_shape.c * (uint32_t)sizeof(mdy_grad_t);
     for (int32_t iy = rows.begin; iy < rows.end; iy++) {
         mdy_grad_t *out = mdy_grad_row(dx, iy);
-        const int32_t oy = iy / p->stride_h;
-        const int inside_y = oy < y_shape.h && iy - oy * p->stride_h < p->kernel_h;
+        const int32_t oy = iy / e->stride_h;
+        const int inside_y = oy < y_shape.h && iy - oy * e->stride_h < e->kernel_h;
         for (int32_t ix = 0; ix < x_shape.w; ix++) {
-            const int32_t ox = ix / p->stride_w;
-            if (inside_y && ox < y_shape.w && ix - ox * p->stride_w < p->kernel_w) {
+            const int32_t ox = ix / e->stride_w;
+            if (inside_y && ox < y_shape.w && ix - ox * e->stride_w < e->kernel_w) {
                 memcpy(out, mdy_grad_row(dy, oy) + ox * x_shape.c, pixel_bytes);
             } else {
                 memset(out, 0, pixel_bytes);
             }
             out += x_shape.c;
+        }
+    }
+}
+
+int mdy_pool_bits(const mdy_pool_t *p)
+{
+    const int room = 31 - MDY_GRAD_BITS - p->overlap_bits; /* no sum of overlapping windows passes 31 bits */
+    return room < 15 ? room : 15;
+}
+
+void mdy_pool_gather(const mdy_pool_t *p, mdy_shape_t x_shape, mdy_shape_t y_shape, const mdy_view_t *dy,
+                     int32_t iy, int32_t ix, int32_t *acc)
+{
+    const mdy_window_t outputs = mdy_covering(&p->extent, y_shape, iy, ix);
+    const int32_t one = 1 << mdy_pool_bits(p);
+    for (int32_t oy = outputs.y0; oy < outputs.y1; oy++) {
+        for (int32_t ox = outputs.x0; ox < outputs.x1; ox++) {
+            const mdy_window_t w = mdy_window(&p->extent, x_shape, oy, ox);
+            const int32_t count = (w.y1 - w.y0) * (w.x1 - w.x0);
+            const int32_t share = (one + count / 2) / count;
+            const mdy_grad_t *g = mdy_grad_row(dy, oy) + ox * y_shape.c;
+            for (int32_t c = 0; c < y_shape.c; c++) {
+                acc[c] += g[c] * share;
+            }
         }
     }
 }

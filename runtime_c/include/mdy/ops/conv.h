@@ -12,7 +12,10 @@ typedef struct {
     uint8_t stride_h, stride_w;     /* pixels of the input */
     uint8_t dilation_h, dilation_w; /* pixels of the input */
     uint8_t pad_top, pad_left;      /* pixels; what lies beyond the input reads as x_zero */
+    uint16_t group_in, group_out;   /* channels of one group; a group's outputs read its inputs only */
     int16_t x_zero, y_zero;         /* zero points, -128 .. 127 */
+    int16_t w_zero;                 /* of the weights; other than 0 in files of the older uint8 scheme */
+    int16_t w_min;                  /* smallest weight that training may leave: -127, or -128 with a w_zero */
     int16_t act_min, act_max;       /* range of the fused activation in output steps */
     const int32_t *bias;            /* in units of s_x * s_w[o] */
     const int32_t *mult;            /* s_x * s_w[o] / s_y as mult * 2^(shift - 31) */
@@ -28,7 +31,7 @@ typedef struct {
 /**
  * The selected input channels of one layer in this epoch: `count` records of `record_bytes` each,
  * ascending by channel. A record holds the sum of squared gradients (two words), the channel (16 bits),
- * the delta (delta_bytes: (KH, KW, OC) of conv2d, (KH, KW) of depthwise) and the saved input map (H, W).
+ * the delta (delta_bytes: (KH, KW, group_out)) and the saved input map (H, W).
  */
 typedef struct {
     uint8_t *records;
@@ -77,7 +80,7 @@ typedef struct mdy_update mdy_update_t;
 /** Scratch of out.c sums for the kernel. */
 mdy_wacc_t *mdy_update_scratch(mdy_update_t *update);
 
-/** Applies the sums of one tap: out.c of conv2d, one of depthwise. Source: SGD, DESIGN.md section 3. */
+/** Applies the sums of one tap, group_out of them. Source: SGD, DESIGN.md section 3. */
 void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums);
 
 /** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
@@ -91,8 +94,13 @@ typedef struct {
     void (*backward_weight)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
                             mdy_band_t rows, mdy_update_t *update);
     uint32_t (*weight_offset)(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
-    uint8_t outputs_per_input; /* 0: every output channel reads every input channel; 1: only its own */
 } mdy_weighted_op_t;
+
+/** The first output channel that reads input channel c; group_out of them do. */
+static inline uint32_t mdy_first_output(const mdy_conv_t *p, uint32_t c)
+{
+    return c / p->group_in * p->group_out;
+}
 
 /** The window taps [begin, end) along one axis whose input coordinate start + tap * dilation is inside. */
 static inline void mdy_taps(int32_t start, int32_t dilation, int32_t kernel, int32_t size,

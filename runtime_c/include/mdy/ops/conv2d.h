@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Dense 2-D convolution, int8, any kernel, stride, padding and dilation; linear layers are its 1 x 1 case. */
+/** 2-D convolution, int8, any kernel, stride, padding, dilation and groups; linear layers are its 1 x 1 case. */
 #ifndef MDY_OPS_CONV2D_H
 #define MDY_OPS_CONV2D_H
 
@@ -8,15 +8,16 @@
 /**
  * Output rows of a convolution.
  *
- *   y[oy][ox][o] = clamp(requantize(a + sum over (ky, kx, c) of (x[iy][ix][c] - x_zero) w[o][ky][kx][c]) + y_zero)
+ *   y[oy][ox][o] = clamp(requantize(a + sum over (ky, kx, c) of (x[iy][ix][c] - x_zero) (w[o][ky][kx][c] - w_zero))
+ *                        + y_zero), c over the input channels of o's group
  *   with a = acc_init[oy - rows.begin][ox][o] if given, else bias[o]
  *
- * Shapes   x (H, W, C)   w (OC, KH, KW, C)   y (OH, OW, OC)   acc_init (rows, OW, OC)
+ * Shapes   x (H, W, C)   w (OC, KH, KW, group_in)   y (OH, OW, OC)   acc_init (rows, OW, OC)
  * Types    int8 tensors, int32 accumulators
  * Memory   no scratch
  * Aliasing y must not overlap x
  * Errors   none; shapes are proved by the compiler
- * Cost     rows * OW * OC * KH * KW * C multiply-adds
+ * Cost     rows * OW * OC * KH * KW * group_in multiply-adds
  * Source   DESIGN.md, section 3; requantisation as in TFLite's reference kernels
  */
 void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
@@ -27,8 +28,8 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
  *
  *   acc_init[ox][o] = bias[o] + sum over (selected c, ky, kx) of delta_c[ky][kx][o] (x[iy][ix][c] - x_zero)
  *
- * Shapes   acc_init (OW, OC)   delta_c (KH, KW, OC)
- * Cost     OW * OC * KH * KW * selected multiply-adds
+ * Shapes   acc_init (OW, OC)   delta_c (KH, KW, group_out)
+ * Cost     OW * group_out * KH * KW * selected multiply-adds
  * Source   DESIGN.md, section 4
  */
 void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
@@ -37,7 +38,7 @@ void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const md
 /**
  * Gradient with respect to the input, pixel by pixel in raster order, handed to the sink.
  *
- *   acc[c] = sum over (o, ky, kx) of g_acc[oy][ox][o] (w[o][ky][kx][c] + delta_c[ky][kx][o])
+ *   acc[c] = sum over (o, ky, kx) of g_acc[oy][ox][o] (w[o][ky][kx][c] - w_zero + delta_c[ky][kx][o])
  *
  * Shapes   dy (OH, OW, OC), already masked
  * Units    acc carries 2^(e_y + grad_exponent)
@@ -55,13 +56,13 @@ void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_s
  *
  * Shapes   dy (OH, OW, OC), already masked   x_c (H, W), saved during forward
  * Units    sums carry 2^e_y; multiply by s_x s_w[o] / s_y for dL/dW_q
- * Memory   OC mdy_wacc_t behind the update; `rows` are rows of the output
+ * Memory   group_out mdy_wacc_t behind the update; `rows` are rows of the output
  * Source   MeDyate, arXiv 2510.20979, section 3.1; DESIGN.md, section 3
  */
 void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
                                 mdy_band_t rows, mdy_update_t *update);
 
-/** Offset of weight (o, tap, c) in the packed layout (OC, KH, KW, C). */
+/** Offset of weight (o, tap, c) in the packed layout (OC, KH, KW, group_in). */
 uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
 
 extern const mdy_weighted_op_t mdy_conv2d;

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** Element-wise product of two int8 tensors; the second may hold one value per channel. */
+#ifndef MDY_OPS_MUL_H
+#define MDY_OPS_MUL_H
+
+#include "mdy/model.h"
+
+/**
+ * Rows of y = clamp(requantize((a - a_zero) * (b - b_zero)) + y_zero); mult holds s_a * s_b / s_y.
+ *
+ * Shapes   a, y (H, W, C)   b (H, W, C) or (1, 1, C), by its view's rows
+ * Aliasing y may be a
+ * Source   TFLite reference MUL
+ */
+void mdy_mul_forward(const mdy_mul_t *p, const mdy_view_t *a, mdy_shape_t b_shape, const mdy_view_t *b,
+                     mdy_shape_t y_shape, const mdy_view_t *y, mdy_band_t rows);
+
+/**
+ * Adds dy * (other - zero) of one pixel to acc (n int32), without the 2^-MDY_MUL_SHIFT of its last bits.
+ * Units    dL/dq of one factor = acc * 2^MDY_MUL_SHIFT * s_a s_b / s_y
+ */
+void mdy_mul_gather(const mdy_grad_t *dy, const int8_t *other, int32_t zero, uint32_t n, int32_t *acc);
+
+/** 16-bit gradients give up some bits, so that a sum over 2^16 pixels fits 32. */
+#define MDY_MUL_SHIFT (MDY_GRAD_BITS - 8)
+
+#endif
