@@ -14,7 +14,7 @@ STAMP := .venv/.medyate-$(TORCH)
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml tools/system_packages.sh
+$(STAMP): pyproject.toml tools/system_packages.sh tools/tflite_runtime.sh
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "medyate needs Python 3.11 or newer; set PYTHON=python3.x" >&2; exit 2; }
 	@PYTHON="$(PYTHON)" sh tools/system_packages.sh
@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml tools/system_packages.sh
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "torch==$(TORCH)+cpu" 2>/dev/null || \
 	    { echo "pip knows no index with PyTorch's CPU build; taking the default build (large)"; \
 	    $(BIN)/python -m pip install -q --disable-pip-version-check "torch==$(TORCH)"; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch,onnx,report,digits,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch,onnx,tflite,report,digits,dev]'
+	@sh tools/tflite_runtime.sh $(BIN)/python .venv/tflite
 	@touch $@
 
 demo: setup

@@ -25,7 +25,7 @@ from rich.table import Table
 from medyate import __version__, artefact, data, ledger
 from medyate.build.compile import APT
 from medyate.build.project import BOARDS
-from medyate.data import SCALINGS
+from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
 from medyate.plan.budget import ALPHA, Limits
 from medyate.stages import Options
@@ -39,12 +39,12 @@ app = typer.Typer(
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 console = Console(highlight=False, soft_wrap=True)
 
-Model = Annotated[Path, typer.Argument(help="An .onnx file, or a .pt2 file of torch.export.save.")]
+Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
 Split = Annotated[float, typer.Option(help="Share for testing where the data has no split of its own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(min=0, max=0xFFFFFFFF, help="Of all random numbers.")]
-Pixels = Annotated[str, typer.Option(help=f"What a pixel means to the network: {', '.join(SCALINGS)}.")]
+Pixels = Annotated[str, typer.Option(help=f"What a sample's value means to the network: {', '.join(PIXELS)}.")]
 Ram = Annotated[str, typer.Option(help="Total SRAM: 128KiB, 131072, 320kB ...")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the artefacts.")]
 RankingFile = Annotated[Path | None, typer.Option("--ranking", help="Reuse a ranking made by `rank`.")]
@@ -164,40 +164,55 @@ def boards(json_: Json = False) -> None:
 @app.command()
 def inspect(model: Model, json_: Json = False) -> None:
     """The imported network: layers, shapes, MACs, weights, and what can be trained."""
-    from medyate import frontends
-    from medyate.ops import OPS
-    from medyate.passes.pipeline import normalise
+    from medyate.report.layers import describe
 
-    normal = normalise(*frontends.load(model))
-    graph = normal.graph
-    rows: list[dict[str, Any]] = []
-    for node in graph:
-        op, inputs = OPS[node.op], graph.input_shapes(node)
-        sizes = [normal.weights[node.weight_name(role)].size for role in op.weights(node.attrs, inputs)]
-        rows.append(
-            {
-                "layer": node.name,
-                "op": node.op,
-                "inputs": [list(s) for s in inputs],
-                "output": list(graph.shapes[node.output]),
-                "macs": op.macs(node.attrs, inputs),
-                "parameters": sum(sizes),
-                "trainable": op.channel_cost is not None,
-            }
-        )
-    total = {"macs": sum(r["macs"] for r in rows), "parameters": sum(r["parameters"] for r in rows)}
+    content = describe(model)
 
     def human() -> None:
-        table = Table("layer", "op", "input", "output", "MACs", "parameters", "trainable")
-        for r in rows:
+        table = Table("layer", "op", "input", "output", "MACs", "parameters", "bytes", "trainable")
+        for r in content["layers"]:
             shape = " + ".join("x".join(map(str, s)) for s in r["inputs"])
-            out = "x".join(map(str, r["output"]))
-            flag = "yes" if r["trainable"] else ""
-            table.add_row(r["layer"], r["op"], shape, out, f"{r['macs']:,}", f"{r['parameters']:,}", flag)
+            numbers = [f"{r[key]:,}" for key in ("macs", "parameters", "bytes")]
+            table.add_row(r["layer"], r["op"], shape, "x".join(map(str, r["output"])), *numbers, r["trainable"])
         console.print(table)
-        console.print(f"{len(rows)} layers, {total['macs']:,} MACs, {total['parameters']:,} parameters")
+        total = ", ".join(f"{content[key]:,} {key}" for key in ("macs", "parameters", "bytes"))
+        console.print(f"{len(content['layers'])} layers, {total}; {content['numbers']}")
+        for note in (*content["notes"], *content["blocked"]):
+            console.print(note)
 
-    _print({"network": graph.name, "layers": rows, **total}, json_, human)
+    _print(content, json_, human)
+
+
+@app.command()
+def verify(
+    model: Model,
+    data_: Annotated[str | None, typer.Option("--data", help="Class folders or an .npz; default: noise.")] = None,
+    on: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")] = "host",
+    samples: Annotated[int | None, typer.Option(min=1, help="Default: 200, on QEMU 10.")] = None,
+    pixels: Pixels = AUTO,
+    seed: Seed = 0,
+    split: Split = 0.25,
+    json_: Json = False,
+) -> None:
+    """Runs the whole network in C and compares with the format's own runtime; exit code 1: no match."""
+    from medyate.check import check
+
+    _choice(on, tuple(BOARDS), "--on")
+    _choice(pixels, PIXELS, "--pixels")
+    dataset = None if data_ is None else data.load(data_, split)
+    with Bar() as bar:
+        report = check(model, on, samples or (200 if on == "host" else 10), dataset, pixels, seed, bar.show)
+
+    def human() -> None:
+        table = Table("figure", "value", show_header=False)
+        for name, value in report.to_json().items():
+            if value is not None and value != ():
+                table.add_row(name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
+        console.print(table)
+
+    _print(report.to_json(), json_, human)
+    if not report.match:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -205,7 +220,7 @@ def rank(
     model: Model,
     data_: Data,
     out: Out,
-    pixels: Pixels = "signed",
+    pixels: Pixels = AUTO,
     epochs: int = 3,
     seed: Seed = 0,
     split: Split = 0.25,
@@ -217,12 +232,12 @@ def rank(
 
     if epochs < 1:
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
-    _choice(pixels, tuple(SCALINGS), "--pixels")
+    _choice(pixels, PIXELS, "--pixels")
     dataset = data.load(data_, split)
-    normal, _, _, dataset = prepare(frontends.load(model), dataset, pixels)
+    normal, _, _, dataset, meaning = prepare(frontends.load(model), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
-        ranking, _ = make_ranking(normal, dataset, options, bar.show)
+        ranking, _ = make_ranking(normal, dataset, meaning, options, bar.show)
     artefact.write_json(out, ranking.to_json())
 
     def human() -> None:
@@ -258,7 +273,7 @@ def plan(
     ram: Ram = "128KiB",
     min_elements: MinElements = 0,
     alpha: Alpha = ALPHA,
-    pixels: Pixels = "signed",
+    pixels: Pixels = AUTO,
     head: HeadChoice = "new",
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
@@ -269,12 +284,12 @@ def plan(
     """Bytes by region, budget and candidate layers for every K; nothing is built."""
     from medyate.stages import plan_model
 
-    _choice(pixels, tuple(SCALINGS), "--pixels")
+    _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
     options = Options("host", _limits(ram, min_elements, alpha, grad_bits), pixels, head, ranking=ranking, seed=seed)
     dataset = data.load(data_, split)
     with Bar() as bar:
-        made = plan_model(model, dataset, options, None, bar.show)
+        made, _ = plan_model(model, dataset, options, None, bar.show)
     content = made.to_json()
     _print(content, json_, lambda: _plan_summary(content))
 
@@ -288,7 +303,7 @@ def compile(
     ram: Ram = "128KiB",
     min_elements: MinElements = 0,
     alpha: Alpha = ALPHA,
-    pixels: Pixels = "signed",
+    pixels: Pixels = AUTO,
     head: HeadChoice = "new",
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
@@ -302,7 +317,7 @@ def compile(
     from medyate.stages import compile_model
 
     _choice(target, tuple(BOARDS), "--target")
-    _choice(pixels, tuple(SCALINGS), "--pixels")
+    _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
     _choice(builder, ("platformio", "make"), "--builder")
     limits = _limits(ram, min_elements, alpha, grad_bits)

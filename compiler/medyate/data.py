@@ -6,7 +6,7 @@ Images stay uint8 (H, W, C); a `Scaling` says what they mean to the network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medyate import rng
 from medyate.errors import ArtefactError, DataError, ToolchainError
-from medyate.ir import Quant, Shape
+from medyate.ir import Quant, Shape, elements
 
 CLASSES_MAX = 1 << 15
 """Labels travel in 16 bits, and a head of more classes fits no microcontroller."""
@@ -47,6 +47,27 @@ SCALINGS = {
     "raw": Scaling(1.0, 0.0),
 }
 """signed: pixel / 127.5 - 1; unit: pixel / 255; raw: the values as they are."""
+STORED, AUTO = "stored", "auto"
+PIXELS = (AUTO, STORED, *SCALINGS)
+"""stored: the samples are the integers of a quantised network's input, int8 or, 128 higher, uint8.
+auto: stored for integer samples of a network that came quantised, raw for its real ones, else signed."""
+
+
+def scaling(pixels: str, samples: NDArray[Any], quant: Quant | None) -> Scaling:
+    """What samples mean to a network; `quant` is its input's if it came quantised. Raises DataError."""
+    integers = samples.dtype in (np.int8, np.uint8)
+    if pixels == AUTO:
+        pixels = "signed" if quant is None else STORED if integers else "raw"
+    if pixels != STORED:
+        check_pixels(samples, pixels)
+        return SCALINGS[pixels]
+    if quant is None or not integers:
+        raise DataError(
+            f"--pixels {STORED} is for int8 or uint8 samples of a network that came quantised.",
+            f"Use one of {', '.join(SCALINGS)}.",
+        )
+    shift = 128 if samples.dtype == np.uint8 else 0
+    return Scaling(quant.scale, -quant.scale * (quant.zero + shift))
 
 
 def check_pixels(samples: NDArray[Any], pixels: str) -> None:
@@ -72,11 +93,25 @@ class Dataset:
     x_test: NDArray[Any]
     y_test: NDArray[np.int64]
 
+    def shaped(self, shape: Shape) -> Dataset:
+        """Vectors and series as the network takes them: (n, k) and (n, L, C) get their missing axes."""
+
+        def fit(samples: NDArray[Any]) -> NDArray[Any]:
+            if samples.ndim == 2 and samples.shape[1] == elements(shape):
+                return samples.reshape(-1, *shape)
+            return samples[:, :, None] if samples.ndim == 3 else samples
+
+        return replace(self, x_train=fit(self.x_train), x_test=fit(self.x_test))
+
     def check(self, shape: Shape) -> Dataset:
         """The set as the network takes it: colour becomes grey for a network of one channel.
 
         Raises DataError when samples and network do not fit, or the set cannot be learned from.
         """
+        if self.x_train.ndim != 4:
+            shaped = self.shaped(shape)
+            if shaped.x_train.ndim == 4:
+                return shaped.check(shape)
         if shape[2] == 1 and self.x_train.shape[1:] == self.x_test.shape[1:] == (*shape[:2], 3):
             grey = replace(self, x_train=_grey(self.x_train), x_test=_grey(self.x_test))
             return grey.check(shape)
@@ -125,7 +160,7 @@ def load(source: str, split: float = 0.25, seed: int = 0) -> Dataset:
     if path.is_dir():
         return _folder(path, split, seed)
     if path.suffix == ".npz":
-        return _npz(path)
+        return _npz(path, split, seed)
     raise DataError(
         f"'{source}' is no folder, no .npz file and no built-in set.",
         "Give a folder of class folders, an .npz with x_train, y_train, x_test, y_test, or 'digits'.",
@@ -185,23 +220,32 @@ def _read(files: Sequence[tuple[Path, str]], names: tuple[str, ...]) -> tuple[ND
     return np.stack(images), labels
 
 
-def _npz(path: Path) -> Dataset:
+def _npz(path: Path, split: float, seed: int) -> Dataset:
     from medyate.artefact import read_arrays
 
     try:
         arrays = read_arrays(path)
     except ArtefactError as error:
         raise DataError(error.what, "Save it with numpy.savez, without objects.") from error
+    names = arrays.get("classes", arrays.get("class_names"))
+    if "x" in arrays and "y" in arrays and "x_train" not in arrays:  # no split of its own
+        whole = {**arrays, **{f"{k}_{part}": arrays[k] for k in ("x", "y") for part in ("train", "test")}}
+        checked = _parts(path, whole, names)
+        return _split(path.stem, checked.classes, checked.x_train, checked.y_train, split, seed)
+    return _parts(path, arrays, names)
+
+
+def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] | None) -> Dataset:
     wanted = ("x_train", "y_train", "x_test", "y_test")
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise DataError(f"'{path}' lacks {', '.join(missing)}.", f"It needs {', '.join(wanted)}.")
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if x.ndim != 4 or y.ndim != 1 or len(x) != len(y) or len(x) == 0:
+        if not 2 <= x.ndim <= 4 or y.ndim != 1 or len(x) != len(y) or len(x) == 0:
             raise DataError(
                 f"'{path}': x_{part} is {x.shape} and y_{part} {y.shape}.",
-                "Samples are (n, height, width, channels), labels (n,), n above 0.",
+                "Samples are (n, height, width, channels), (n, length, channels) or (n, k), labels (n,), n above 0.",
             )
         if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
             raise DataError(f"'{path}': x_{part} holds no real numbers but {x.dtype}.", "Samples are uint8 or float.")
@@ -210,7 +254,7 @@ def _npz(path: Path) -> Dataset:
                 f"'{path}': y_{part} holds no class numbers.", f"Labels are 0, 1, 2 ... below {CLASSES_MAX:,}."
             )
     count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
-    names = tuple(str(name) for name in arrays.get("classes", np.arange(count)))
+    names = tuple(str(name) for name in (np.arange(count) if given is None else given))
     if len(names) < count:
         raise DataError(f"'{path}' names {len(names)} classes, its labels reach {count - 1}.", "Name every class.")
     y_train, y_test = arrays["y_train"].astype(np.int64), arrays["y_test"].astype(np.int64)

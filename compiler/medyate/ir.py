@@ -101,6 +101,19 @@ class QGraph:
         return dict(self.quants)
 
 
+@dataclass(frozen=True)
+class Imported:
+    """What a model file holds."""
+
+    graph: Graph
+    weights: Weights
+    """Real numbers; in a quantised network the integers and their scales."""
+    qgraph: QGraph | None
+    """The same graph with every tensor's scale and zero point; None: a network of real numbers."""
+    notes: tuple[str, ...]
+    """What had to be changed to import it."""
+
+
 def elements(shape: Shape) -> int:
     """Number of elements of a tensor."""
     height, width, channels = shape

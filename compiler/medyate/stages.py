@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from medyate import artefact, frontends
 from medyate.build.compile import Image, build
 from medyate.build.project import write_project
-from medyate.data import SCALINGS, Dataset, check_pixels, epoch_order
+from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.errors import ArtefactError, DataError
-from medyate.ir import Graph, QGraph, Weights
+from medyate.ir import Graph, Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Head, Plan, kept_head, make_plan, new_head
@@ -50,7 +50,7 @@ class Options:
 
     target: str
     limits: Limits
-    pixels: str = "signed"
+    pixels: str = AUTO
     head: str = "new"
     rank_epochs: int = 3
     ranking: Path | None = None
@@ -95,28 +95,28 @@ def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -
     artefact.write_arrays(out / f"{name}.npz", weights)
 
 
-def prepare(
-    imported: tuple[Graph, Weights], dataset: Dataset, pixels: str
-) -> tuple[Normalised, QGraph, Weights, Dataset]:
-    """Normalise and quantise; the last value is the data as the network takes it."""
-    normal = normalise(*imported)
+def prepare(imported: Imported, dataset: Dataset, pixels: str) -> tuple[Normalised, QGraph, Weights, Dataset, Scaling]:
+    """Normalise and quantise; the data come back as the network takes them, with what they mean to it."""
+    normal = normalise(imported)
     fitted = dataset.check(normal.graph.shapes[normal.graph.input])
-    check_pixels(fitted.x_train, pixels)
+    own = None if normal.quantised is None else input_quant(normal.quantised[0])
+    meaning = scaling(pixels, fitted.x_train, own)
+    if normal.quantised is not None:
+        return normal, *normal.quantised, fitted, meaning
     order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
-    real = SCALINGS[pixels].real(fitted.x_train[order])
-    qgraph, integers = quantize(normal.graph, normal.weights, real)
-    return normal, qgraph, integers, fitted
+    qgraph, integers = quantize(normal.graph, normal.weights, meaning.real(fitted.x_train[order]))
+    return normal, qgraph, integers, fitted, meaning
 
 
 def make_ranking(
-    normal: Normalised, dataset: Dataset, options: Options, progress: Progress
+    normal: Normalised, dataset: Dataset, meaning: Scaling, options: Options, progress: Progress
 ) -> tuple[Ranking, NDArray[np.float32]]:
     """(ranking, head of the preliminary fine-tuning); a stored ranking is reused."""
     reuse = options.ranking is not None
     collected = collect(
         normal.graph,
         normal.weights,
-        SCALINGS[options.pixels].real(dataset.x_train),
+        meaning.real(dataset.x_train),
         dataset.y_train,
         classes=len(dataset.classes),
         epochs=1 if reuse else options.rank_epochs,
@@ -142,35 +142,36 @@ def make_head(normal: Normalised, dataset: Dataset, choice: str) -> Head:
     return kept_head(normal.head_weight, normal.head_bias)
 
 
-def plan_model(model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress) -> Plan:
-    """All stages up to the plan; artefacts go to `out` if given."""
+def plan_model(
+    model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress
+) -> tuple[Plan, Scaling]:
+    """All stages up to the plan, and what samples mean to it; artefacts go to `out` if given."""
     progress("import", 0, 1)
     imported = frontends.load(model)
-    normal, qgraph, integers, dataset = prepare(imported, dataset, options.pixels)
-    ranking, trained = make_ranking(normal, dataset, options, progress)
-    quant = input_quant(qgraph)
-    samples = SCALINGS[options.pixels].int8(dataset.x_train, quant)
+    normal, qgraph, integers, dataset, meaning = prepare(imported, dataset, options.pixels)
+    ranking, trained = make_ranking(normal, dataset, meaning, options, progress)
+    samples = meaning.int8(dataset.x_train, input_quant(qgraph))
     order = epoch_order(1, 0, len(samples))
     calibration = (samples[order], dataset.y_train[order], trained)
     head = make_head(normal, dataset, options.head)
     progress("plan", 0, 1)
     plan = make_plan(qgraph, integers, ranking, head, options.limits, calibration)
     if out is not None:
-        _write(out, "01_import", graph_to_json(imported[0]), imported[1])
+        _write(out, "01_import", graph_to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
         kept = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
         _write(out, "02_normalised", graph_to_json(normal.graph), kept)
         quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
         _write(out, "03_quantised", graph_to_json(qgraph.graph, {"quant": quants}), integers)
         artefact.write_json(out / "04_ranking.json", ranking.to_json())
         artefact.write_json(out / "05_plan.json", plan.to_json())
-    return plan
+    return plan, meaning
 
 
 def compile_model(
     model: Path, dataset: Dataset, options: Options, out: Path, progress: Progress = silent
 ) -> tuple[Plan, Image]:
     """All stages up to a built image in `out`."""
-    plan = plan_model(model, dataset, options, out, progress)
+    plan, meaning = plan_model(model, dataset, options, out, progress)
     progress("build", 0, 1)
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
@@ -186,7 +187,7 @@ def compile_model(
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
             "flash_bytes": image.flash_bytes,
-            "pixels": options.pixels,
+            "pixels": [meaning.gain, meaning.offset],
             "split": options.split,
             "input": [quant.scale, quant.zero],
             "input_shape": list(plan.qgraph.graph.shapes[plan.qgraph.graph.input]),

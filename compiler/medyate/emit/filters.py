@@ -48,23 +48,9 @@ KEYWORDS = frozenset(
 )
 RESERVED = ("head", "head_w", "head_b", "candidates", "eligible", "exponents", "forward", "backward", "input", "m")
 """Names that the templates use."""
-SUFFIXES = tuple(
-    [
-        "_w",
-        "_p",
-        "_y",
-        "_dy",
-        "_n",
-        "_bias",
-        "_mult",
-        "_shift",
-        "_grad_mult",
-        "_rate_mult",
-        "_rate_exponent",
-        "_table",
-        "_slope",
-        "_first",
-    ]
+SUFFIXES = (
+    *("_w", "_p", "_y", "_dy", "_n", "_bias", "_mult", "_shift", "_table", "_slope", "_first"),
+    *("_grad_mult", "_rate_mult", "_rate_exponent"),
 )
 """Endings of the names made from a layer's: its arrays, parameters, output and gradient."""
 WIDTH = 100

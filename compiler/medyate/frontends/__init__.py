@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medyate.errors import ModelError
-from medyate.ir import Graph
+from medyate.ir import Imported
+
+FORMATS = {".onnx": "onnx", ".pt2": "torch", ".tflite": "tflite"}
+"""Module of this package by suffix."""
 
 
-def load(path: Path) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+def load(path: Path) -> Imported:
     """Reads a model. Raises ModelError for an unknown format."""
-    if path.suffix == ".onnx":
-        from medyate.frontends import onnx
-
-        return onnx.load(path)
-    if path.suffix == ".pt2":
-        from medyate.frontends import torch
-
-        return torch.load(path)
-    raise ModelError(
-        f"'{path}' is neither .onnx nor .pt2.",
-        "Give an ONNX file, or a PyTorch program saved with torch.export.save.",
-    )
+    if path.suffix not in FORMATS:
+        raise ModelError(
+            f"'{path}' is none of {', '.join(FORMATS)}.",
+            "Give an ONNX or TFLite file, or a PyTorch program saved with torch.export.save.",
+        )
+    frontend = import_module(f"medyate.frontends.{FORMATS[path.suffix]}")
+    imported: Imported = frontend.load(path)
+    return imported

@@ -1,33 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a channel-first network into the IR, one operation at a time.
+"""Collects a network, one operation at a time, into the IR.
 
-Frontends speak (N, C, H, W) and (out, in, kh, kw), as PyTorch and ONNX do; the builder alone knows
-how that becomes (H, W, C). A flattened tensor stays what it was, and the linear layer behind it
-becomes a convolution whose kernel covers it.
+The builder speaks the IR's layout, (H, W, C); frontends of channel-first formats turn their weights
+around. What they flatten stays what it was, and the linear layer behind it becomes a convolution whose
+window covers it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import GraphError, ModelError, UnsupportedOpError
-from medyate.ir import Graph, Node, Shape, elements
+from medyate.ir import Activation, Graph, Imported, Node, QGraph, Quant, Shape, elements
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
 from medyate.ops.activation import Function
 from medyate.ops.add import Add
 from medyate.ops.average_pool import AveragePool
 from medyate.ops.before_quantisation import BatchNorm
+from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
+from medyate.ops.max_pool import MaxPool
 from medyate.ops.move import Move, Triple, compose, identity
+from medyate.ops.mul import Mul
 from medyate.ops.opdef import Attrs
+from medyate.ops.reshape import Reshape
 from medyate.ops.softmax import Softmax
+from medyate.quantize.apply import add_constants
 from medyate.verify import verify
+
+EXTENT_MAX = 65535
+"""Heights, widths and channels are 16 bits wide on the device."""
 
 Array = NDArray[np.float32]
 
@@ -39,7 +48,7 @@ def triple(values: Iterable[int]) -> Triple:
 
 
 class GraphBuilder:
-    """Collects nodes; `finish` checks them and gives the graph with its weights."""
+    """Collects nodes; `finish` checks them and gives the network."""
 
     def __init__(self, name: str, input_name: str, shape: Shape, supported: tuple[str, ...]) -> None:
         self.name = name
@@ -47,7 +56,9 @@ class GraphBuilder:
         self.supported = supported
         self._nodes: list[Node] = []
         self._shapes: dict[str, Shape] = {input_name: shape}
-        self._weights: dict[str, Array] = {}
+        self._weights: dict[str, NDArray[Any]] = {}
+        self._quants: dict[str, Quant] = {}
+        self.notes: list[str] = []
         self._alias: dict[str, str] = {}
         self._flat: set[str] = set()
 
@@ -77,15 +88,24 @@ class GraphBuilder:
         """Whether a tensor was flattened to a vector."""
         return name in self._flat
 
-    def _emit(
+    def quantise(self, name: str, quant: Quant) -> None:
+        """Notes a tensor's scale and zero point; values move between two names of a tensor unchanged."""
+        self._quants[self.tensor(name)] = quant
+
+    def quant(self, name: str) -> Quant | None:
+        """A tensor's scale and zero point, if it has any."""
+        return self._quants.get(self.tensor(name))
+
+    def emit(
         self,
         node: str,
-        attrs: Attrs,
         op: str,
+        attrs: Attrs,
         inputs: tuple[str, ...],
         output: str,
-        arrays: Mapping[str, Array],
+        arrays: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
+        """One node of the IR; arrays are float32, or in a quantised network what they are there."""
         names = tuple(self.tensor(name) for name in inputs)
         base = node or output
         unique = base
@@ -96,56 +116,102 @@ class GraphBuilder:
             shape = OPS[op].shape(attrs, tuple(self._shapes[name] for name in names))
         except GraphError as error:
             raise self.refuse(unique, op, error.what.rstrip(".")) from error
+        if output in self._shapes or output in self._alias:
+            raise ModelError(f"tensor '{output}' is made twice.", "Export the model again.")
+        if max(shape) > EXTENT_MAX:
+            raise self.refuse(unique, op, f"a tensor of {shape} is wider than {EXTENT_MAX}")
         self._shapes[output] = shape
         self._nodes.append(Node(unique, op, names, output, attrs))
-        for role, array in arrays.items():
-            self._weights[f"{unique}.{role}"] = np.ascontiguousarray(array, dtype=np.float32)
+        for role, array in (arrays or {}).items():
+            kept = np.asarray(array)
+            kept = kept.astype(np.float32) if kept.dtype.kind == "f" and role in ("weight", "bias") else kept
+            self._weights[f"{unique}.{role}"] = np.require(kept, requirements="C")
 
     def convolution(
         self,
         node: str,
         source: str,
         output: str,
-        weight: Array,
-        bias: Array | None,
-        stride: Pair,
-        pads: Pads,
-        dilation: Pair,
-        groups: int,
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        stride: Pair = (1, 1),
+        pads: Pads = (0, 0, 0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        activation: Activation = None,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """A convolution with weight (out, in / groups, kh, kw): dense or depthwise."""
-        out_channels, per_group, kh, kw = weight.shape
+        """A convolution with weight (out, kh, kw, in / groups): dense, grouped or depthwise.
+
+        `arrays` are what a quantised network brings along: 'scale', 'zero', 'multiplier'.
+        """
+        out_channels, kh, kw, per_group = weight.shape
         channels = self.shape(source)[2]
         if kh > KERNEL_MAX or kw > KERNEL_MAX:
             raise self.refuse(node, "convolution", f"a window of {kh} x {kw} is above {KERNEL_MAX}")
         if bias is not None and np.shape(bias) != (out_channels,):
             raise self.refuse(node, "convolution", f"a bias of {np.shape(bias)} for {out_channels} outputs")
-        if min(*stride, *dilation) < 1 or min(pads) < 0:
+        if min(*stride, *dilation) < 1 or min(pads) < 0 or max(*stride, *dilation, *pads) > 255:
             raise self.refuse(node, "convolution", f"stride {stride}, dilation {dilation}, pads {pads}")
+        if groups < 1 or per_group * groups != channels or out_channels % groups:
+            why = f"{groups} groups of {per_group} input channels, from {channels} to {out_channels}"
+            raise self.refuse(node, "convolution", why)
         full_bias = np.zeros(out_channels, np.float32) if bias is None else bias
-        if groups == 1 and per_group == channels:
-            arrays = {"weight": weight.transpose(0, 2, 3, 1), "bias": full_bias}
-            attrs: Attrs = Conv2d(out_channels, (kh, kw), stride, dilation, pads)
-            self._emit(node, attrs, "conv2d", (source,), output, arrays)
-        elif groups == channels == out_channels and per_group == 1:
-            arrays = {"weight": weight[:, 0].transpose(1, 2, 0), "bias": full_bias}
-            attrs = Depthwise((kh, kw), stride, dilation, pads)
-            self._emit(node, attrs, "depthwise", (source,), output, arrays)
+        own = {"weight": weight, "bias": full_bias, **(arrays or {})}
+        if groups == channels == out_channels and channels > 1:
+            attrs: Attrs = Depthwise((kh, kw), stride, dilation, pads, activation)
+            own["weight"] = weight[..., 0].transpose(1, 2, 0)
+            self.emit(node, "depthwise", attrs, (source,), output, own)
         else:
-            raise self.refuse(
-                node,
-                "convolution",
-                f"{groups} groups from {channels} to {out_channels} channels is neither dense nor depthwise",
-            )
+            attrs = Conv2d(out_channels, (kh, kw), stride, dilation, pads, activation, groups)
+            self.emit(node, "conv2d", attrs, (source,), output, own)
 
-    def linear(self, node: str, source: str, output: str, weight: Array, bias: Array | None) -> None:
-        """A linear layer with weight (out, in); `in` runs in channel-first order over a flat input."""
+    def linear(
+        self,
+        node: str,
+        source: str,
+        output: str,
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        *,
+        channels_first: bool = True,
+        activation: Activation = None,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """A linear layer with weight (out, in): a convolution whose window covers the input.
+
+        `in` runs in channel-first or channel-last order over it.
+        """
+        inner = next((n for n in self._nodes if n.output == self.tensor(source)), None)
+        if inner is not None and inner.op == "reshape" and not channels_first:  # the window sees through it
+            source = inner.inputs[0]
         height, width, channels = self.shape(source)
         if weight.ndim != 2 or weight.shape[1] != height * width * channels:
             raise self.refuse(node, "linear", f"a weight of {weight.shape} does not fit its input")
-        spatial = weight.reshape(weight.shape[0], channels, height, width)
-        self.convolution(node, source, output, spatial, bias, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+        if channels_first:
+            spatial = weight.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+        else:
+            spatial = weight.reshape(-1, height, width, channels)
+        if max(height, width) > KERNEL_MAX:  # no window is as large: a vector has one pixel
+            if channels_first:
+                raise self.refuse(node, "linear", f"an input of {height} x {width} pixels")
+            self.reshape(f"{node}/flat", source, f"{output}/flat", (1, 1, weight.shape[1]))
+            source, spatial = f"{output}/flat", weight[:, None, None]
+        self.convolution(node, source, output, spatial, bias, activation=activation, arrays=arrays)
         self._flat.add(output)
+
+    def reshape(self, node: str, source: str, output: str, shape: Shape) -> None:
+        """The same values in channel-last order; the input itself is given the shape of its only reader."""
+        name = self.tensor(source)
+        if self._shapes[name] == shape:
+            self.alias(output, source)
+        elif name == self.input and not self._nodes and elements(shape) == elements(self._shapes[name]):
+            self._shapes[name] = shape
+            self.alias(output, source)
+        else:
+            self.emit(node, "reshape", Reshape(shape), (source,), output)
+            if name in self._quants:
+                self._quants[output] = self._quants[name]
 
     def batch_norm(
         self,
@@ -163,30 +229,66 @@ class GraphBuilder:
         with np.errstate(invalid="ignore", divide="ignore"):  # verify() names the node that holds NaN
             scale = gamma / np.sqrt(variance + epsilon)
         arrays = {"scale": scale.astype(np.float32), "shift": (beta - mean * scale).astype(np.float32)}
-        self._emit(node, BatchNorm(), "batch_norm", (source,), output, arrays)
+        self.emit(node, "batch_norm", BatchNorm(), (source,), output, arrays)
 
-    def clip(self, node: str, source: str, output: str, low: float, high: float) -> None:
-        """relu, relu6 and other clamps that hold zero."""
-        if not low <= 0.0 <= high:
-            raise self.refuse(node, "clip", f"the range {low} .. {high} does not hold zero")
-        if math.isinf(low) and math.isinf(high):
+    def clip(
+        self, node: str, source: str, output: str, low: float, high: float, table: NDArray[np.int8] | None = None
+    ) -> None:
+        """relu, relu6 and other clamps."""
+        if math.isinf(low) and math.isinf(high) and low < high and table is None:
             self.alias(output, source)
-            return
-        self._emit(node, Function("clip", low, high), "activation", (source,), output, {})
+        else:
+            self.function(node, "clip", source, output, low, high, table)
 
-    def add(self, node: str, a: str, b: str, output: str) -> None:
+    def function(
+        self,
+        node: str,
+        kind: str,
+        source: str,
+        output: str,
+        low: float = 0.0,
+        high: float = 0.0,
+        table: NDArray[np.int8] | None = None,
+    ) -> None:
+        """A function of one value; a quantised network may bring its table of 256 entries."""
+        arrays = None if table is None else {"table": table}
+        self.emit(node, "activation", Function(kind, low, high), (source,), output, arrays)
+
+    def add(self, node: str, a: str, b: str, output: str, activation: Activation = None) -> None:
         """An element-wise sum."""
-        self._emit(node, Add(), "add", (a, b), output, {})
+        self.emit(node, "add", Add(activation), (a, b), output)
 
-    def average_pool(self, node: str, source: str, output: str, kernel: Pair, stride: Pair) -> None:
-        """Average pooling without padding; a window of (0, 0) is the whole map."""
+    def mul(self, node: str, a: str, b: str, output: str, activation: Activation = None) -> None:
+        """A product, element by element or with one factor per channel on either side."""
+        first, second = (b, a) if self.shape(a)[:2] == (1, 1) and self.shape(b)[:2] != (1, 1) else (a, b)
+        self.emit(node, "mul", Mul(activation), (first, second), output)
+
+    def average_pool(
+        self,
+        node: str,
+        source: str,
+        output: str,
+        kernel: Pair,
+        stride: Pair,
+        pads: Pads = (0, 0, 0, 0),
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """Average pooling; padding does not count; a window of (0, 0) is the whole map."""
         height, width, _ = self.shape(source)
         if kernel == (0, 0):
             kernel = stride = (height, width)
         if kernel == (1, 1) and stride == (1, 1):
             self.alias(output, source)
             return
-        self._emit(node, AveragePool(kernel, stride), "average_pool", (source,), output, {})
+        self.emit(node, "average_pool", AveragePool(kernel, stride, pads), (source,), output, arrays)
+
+    def max_pool(self, node: str, source: str, output: str, kernel: Pair, stride: Pair, pads: Pads) -> None:
+        """Max pooling; padding does not count."""
+        self.emit(node, "max_pool", MaxPool(kernel, stride, pads), (source,), output)
+
+    def concat(self, node: str, sources: tuple[str, ...], output: str, axis: int) -> None:
+        """Tensors side by side; axis is 0, 1, 2 for height, width, channels."""
+        self.emit(node, "concat", Concat(axis), sources, output)
 
     def move(self, node: str, source: str, output: str, move: Move) -> None:
         """Values put elsewhere; a move that reads another takes over its work where it can."""
@@ -199,7 +301,9 @@ class GraphBuilder:
         if identity(move, self.shape(source)):
             self.alias(output, source)
             return
-        self._emit(node, move, "move", (source,), output, {})
+        self.emit(node, "move", move, (source,), output)
+        if self.quant(source) is not None:
+            self._quants[output] = self._quants[self.tensor(source)]
 
     def pad(self, node: str, source: str, output: str, before: Triple, behind: Triple) -> None:
         """Zeros around (height, width, channels); negative numbers cut off."""
@@ -213,11 +317,20 @@ class GraphBuilder:
         height, width, channels = (max(0, -(-(e - b) // s)) for b, e, s in zip(start, end, step, strict=True))
         self.move(node, source, output, Move((height, width, channels), start=start, step=step))
 
-    def softmax(self, node: str, source: str, output: str) -> None:
+    def transpose(self, node: str, source: str, output: str, axes: Triple) -> None:
+        """Axis i of the output is axis axes[i] of the input, of (height, width, channels)."""
+        shape = self.shape(source)
+        self.move(node, source, output, Move(triple(shape[axis] for axis in axes), axes))
+
+    def enlarge(self, node: str, source: str, output: str, times: Pair) -> None:
+        """Every pixel as many times as `times` says, down and to the right."""
+        height, width, channels = self.shape(source)
+        size = (height * times[0], width * times[1], channels)
+        self.move(node, source, output, Move(size, repeat=(*times, 1)))
+
+    def softmax(self, node: str, source: str, output: str, beta: float = 1.0) -> None:
         """Over the classes of a vector."""
-        if elements(self.shape(source)) != self.shape(source)[2]:
-            raise self.refuse(node, "softmax", "it runs over a map, not a vector")
-        self._emit(node, Softmax(), "softmax", (source,), output, {})
+        self.emit(node, "softmax", Softmax(beta), (source,), output)
 
     def _live(self, output: str) -> list[Node]:
         """The nodes that the output depends on."""
@@ -229,11 +342,8 @@ class GraphBuilder:
                 found.append(node)
         return found[::-1]
 
-    def finish(self, output: str) -> tuple[Graph, dict[str, Array]]:
-        """The verified graph, without what its output does not need.
-
-        Raises ModelError when nothing was imported.
-        """
+    def finish(self, output: str) -> Imported:
+        """The verified network, without what its output does not need. Raises ModelError without layers."""
         nodes = self._live(self.tensor(output))
         if not nodes:
             raise ModelError("the model holds no layers.", "Export the model in inference mode.")
@@ -248,4 +358,13 @@ class GraphBuilder:
             tuple((name, self._shapes[name]) for name in tensors),
         )
         verify(graph, weights)
-        return graph, weights
+        if not self._quants:
+            return Imported(graph, weights, None, tuple(self.notes))
+        missing = [name for name in tensors if name not in self._quants]
+        if missing:
+            raise ModelError(
+                f"tensor '{missing[0]}' of a quantised model has no scale.",
+                "Quantise the whole network, or export it in float.",
+            )
+        qgraph = QGraph(graph, tuple((name, self._quants[name]) for name in tensors))
+        return Imported(graph, add_constants(qgraph, weights), qgraph, tuple(self.notes))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medyate.errors import ModelError, ToolchainError
 from medyate.frontends.builder import GraphBuilder, triple
-from medyate.ir import Graph, Shape
+from medyate.ir import Imported, Shape
 from medyate.ops._spatial import Pads
 
 
@@ -68,7 +68,7 @@ class _Importer:
             raise self.builder.refuse(_name(node), node.op_type, "its constants cannot be folded") from error
         self.constants.update(zip(outputs, map(np.asarray, results), strict=True))
 
-    def run(self) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+    def run(self) -> Imported:
         for node in self.model.graph.node:
             if node.input and all(name in self.constants for name in node.input if name):
                 self.fold(node)
@@ -124,7 +124,7 @@ def _conv(i: _Importer, node: Any) -> None:
         _name(node),
         node.input[0],
         node.output[0],
-        weight,
+        weight.transpose(0, 2, 3, 1),
         bias,
         (stride[0], stride[1]),
         pads,
@@ -314,7 +314,7 @@ HANDLERS: Mapping[str, Callable[[_Importer, Any], None]] = {
 SUPPORTED = tuple(HANDLERS)
 
 
-def load(path: Path) -> tuple[Graph, dict[str, NDArray[np.float32]]]:
+def load(path: Path) -> Imported:
     """Reads an ONNX file. Raises ModelError, or UnsupportedOpError naming the node that blocks."""
     try:
         import onnx

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from medyate.errors import MedyateError, ModelError, ToolchainError
 from medyate.frontends.builder import GraphBuilder, triple
-from medyate.ir import Graph, Shape, elements
+from medyate.ir import Imported, Shape, elements
 from medyate.ops._spatial import Pads, Pair
 
 try:
@@ -90,7 +90,7 @@ class _Importer:
         """The error for a node that cannot be imported."""
         return self.builder.refuse(node.name, _key(node), why)
 
-    def run(self) -> tuple[Graph, dict[str, Array]]:
+    def run(self) -> Imported:
         """Imports every node. Raises UnsupportedOpError for the first that has no row."""
         calls = [node for node in self.graph.nodes if node.op not in ("placeholder", "output")]
         for node in calls:
@@ -175,7 +175,7 @@ def _conv(i: _Importer, node: Node, a: Arguments) -> None:
         i.layer(node, a["weight"]),
         i.map(node, a["input"]),
         node.name,
-        weight,
+        weight.transpose(0, 2, 3, 1),
         i.optional(node, a["bias"]),
         _pair(a["stride"]),
         pads,
@@ -380,7 +380,7 @@ VIEWS = frozenset({_same, _dropout, _reshape, _permute, _slice})
 """Handlers of operations whose result may share its operand's storage."""
 
 
-def from_module(module: torch.nn.Module, example: torch.Tensor, name: str) -> tuple[Graph, dict[str, Array]]:
+def from_module(module: torch.nn.Module, example: torch.Tensor, name: str) -> Imported:
     """Imports a module as it is in evaluation mode; the module itself is left as it was.
 
     `example` is one image (1, C, H, W). Raises ModelError, or UnsupportedOpError naming the node.
@@ -395,7 +395,12 @@ def from_module(module: torch.nn.Module, example: torch.Tensor, name: str) -> tu
     return _Importer(program, name).run()
 
 
-def load(path: Path) -> tuple[Graph, dict[str, Array]]:
+def load(path: Path) -> Imported:
+    """Reads a file of torch.export.save. Raises ModelError, or UnsupportedOpError naming the node."""
+    return _Importer(read(path), path.stem).run()
+
+
+def read(path: Path) -> torch.export.ExportedProgram:
     """Reads a file of torch.export.save. Raises ModelError, or UnsupportedOpError naming the node.
 
     A file that carries pickled objects or compiled code is refused before anything is unpickled.
@@ -404,7 +409,7 @@ def load(path: Path) -> tuple[Graph, dict[str, Array]]:
         raise ModelError(f"'{path}' does not exist.", "Check the path.")
     try:
         check_archive(path)
-        program = torch.export.load(path)
+        return torch.export.load(path)
     except MedyateError:
         raise
     except Exception as error:  # zip, JSON and schema errors share no base
@@ -412,7 +417,6 @@ def load(path: Path) -> tuple[Graph, dict[str, Array]]:
             f"'{path}' is not a sound .pt2 file ({_reason(error)}).",
             "Save it again with torch.export.save.",
         ) from error
-    return _Importer(program, path.stem).run()
 
 
 def _reason(error: Exception) -> str:

@@ -17,7 +17,7 @@ from medyate.quantize.scheme import mantissa15
 from medyate.run.link import DATA_BYTES, Link
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT) = range(1, 14)
-LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS = range(6)
+LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT = range(7)
 NO_LABEL = 0xFFFF
 
 
@@ -143,6 +143,10 @@ class Session:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
         return _position(self.link.request(BEGIN, training.fields(pattern)))
 
+    def begin_inference(self) -> None:
+        """Starts from the factory weights; nothing is trained."""
+        self.begin(Training(rate=0.001, epochs=1, epoch_samples=1))
+
     def _send(self, sample: NDArray[np.int8]) -> None:
         data = sample.tobytes()
         if len(data) != self.hello.input_bytes:
@@ -185,6 +189,10 @@ class Session:
     def logits(self) -> NDArray[np.int32]:
         """Logits of the last sample, Q16."""
         return np.frombuffer(self.read(LOGITS), np.int32)
+
+    def output(self) -> NDArray[np.int8]:
+        """What the last operation made of the last sample."""
+        return np.frombuffer(self.read(OUTPUT), np.int8)
 
     def norms(self) -> NDArray[np.uint32]:
         """N of every candidate channel."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.data import SCALINGS, Dataset, epoch_order
+from medyate.data import Dataset, Scaling, epoch_order
 from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
@@ -77,12 +77,26 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> 
             f"the image was compiled for {target}, it cannot run on '{on}'.",
             "Compile it for host, qemu-m4 or qemu-m7 and give --on host, qemu or serial:PORT.",
         )
-    with opened as transport:
-        session = Session(Link(transport, TIMEOUT))
-        if session.hello.abi != ABI or session.hello.digest != compiled.model["digest"]:
-            raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
+    with opened as transport, _greeted(transport, int(compiled.model["digest"])) as session:
         yield session
-        session.exit()
+
+
+@contextmanager
+def connect_image(image: Path, target: str, digest: int, flash: Path) -> Iterator[Session]:
+    """A session with an image on the machine that it was built for: this one, or QEMU's."""
+    host = target == "host"
+    opened = HostProgram(image, flash) if host else QemuProgram(image, target, flash, count_instructions=False)
+    with opened as transport, _greeted(transport, digest) as session:
+        yield session
+
+
+@contextmanager
+def _greeted(transport: Any, digest: int) -> Iterator[Session]:
+    session = Session(Link(transport, TIMEOUT))
+    if session.hello.abi != ABI or session.hello.digest != digest:
+        raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
+    yield session
+    session.exit()
 
 
 def int8_samples(compiled: Compiled, dataset: Dataset) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
@@ -93,7 +107,7 @@ def int8_samples(compiled: Compiled, dataset: Dataset) -> tuple[NDArray[np.int8]
             f"'{dataset.name}' has {len(dataset.classes)} classes, the model {len(compiled.model['classes'])}.",
             "Run with the data that the model was compiled for.",
         )
-    scaling = SCALINGS[compiled.model["pixels"]]
+    scaling = Scaling(*compiled.model["pixels"])
     quant = Quant(*compiled.model["input"])
     return scaling.int8(dataset.x_train, quant), scaling.int8(dataset.x_test, quant)
 

@@ -1,0 +1,593 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TFLite files to the IR: float32, int8, and the older uint8 scheme. One row of HANDLERS per operation.
+
+A uint8 file becomes int8 by taking 128 off every value and zero point, which changes no real number.
+Multipliers are computed as TFLite's own preparation does, where that is not the plain formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.errors import MedyateError, ModelError, ToolchainError
+from medyate.frontends.builder import GraphBuilder, triple
+from medyate.ir import Activation, Imported, Quant, Shape
+from medyate.ops._spatial import Pads, Pair
+from medyate.quantize.apply import clamped_bias
+from medyate.quantize.scheme import QMAX, QMIN, fixed_point, requantize_exact
+
+try:
+    import tflite
+except ImportError as error:
+    raise ToolchainError(
+        "reading TFLite needs the package tflite.", "Install it with: pip install 'medyate[tflite]'."
+    ) from error
+
+FILE_MAX = 1 << 30
+TYPES: Mapping[int, tuple[str, type[np.generic]]] = {
+    tflite.TensorType.FLOAT32: ("float32", np.float32),
+    tflite.TensorType.INT8: ("int8", np.int8),
+    tflite.TensorType.UINT8: ("uint8", np.uint8),
+    tflite.TensorType.INT32: ("int32", np.int32),
+    tflite.TensorType.INT64: ("int64", np.int64),
+}
+UINT8_SHIFT = 128
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor of the file."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    scales: NDArray[np.float64]
+    zeros: NDArray[np.int64]
+    constant: NDArray[Any] | None
+
+    def quant(self) -> Quant | None:
+        """Scale and zero point as the IR has them; None: real numbers."""
+        if self.kind not in ("int8", "uint8") or len(self.scales) != 1:
+            return None
+        shift = UINT8_SHIFT if self.kind == "uint8" else 0
+        return Quant(float(self.scales[0]), int(self.zeros[0]) - shift)
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """An operator of the file; a tensor that is left out is None."""
+
+    name: str
+    kind: str
+    options: Any
+    inputs: tuple[_Tensor | None, ...]
+    output: _Tensor
+
+
+class _Importer:
+    """One pass over the operators of a file with one subgraph."""
+
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.data = data
+        self.model = tflite.Model.GetRootAs(data, 0)
+        if self.model.SubgraphsLength() != 1:
+            raise ModelError(f"'{path}' has {self.model.SubgraphsLength()} subgraphs.", "Export inference alone.")
+        self.graph = self.model.Subgraphs(0)
+        ends = self.graph.InputsLength(), self.graph.OutputsLength()
+        if ends != (1, 1):
+            raise ModelError(
+                f"'{path}' has {ends[0]} inputs and {ends[1]} outputs.", "Export a network with one of each."
+            )
+        self.tensors: dict[int, _Tensor] = {}
+        source, self.output = self.tensor(self.graph.Inputs(0)), self.tensor(self.graph.Outputs(0))
+        self.builder = GraphBuilder(path.stem, source.name, _extent(path, source.shape), SUPPORTED)
+        self.note_quant(source)
+
+    def tensor(self, index: int) -> _Tensor:
+        """A tensor by number."""
+        if index not in self.tensors:
+            self.tensors[index] = self.read(index)
+        return self.tensors[index]
+
+    def read(self, index: int) -> _Tensor:
+        raw = self.graph.Tensors(index)
+        if raw is None or not 0 <= index < self.graph.TensorsLength():
+            raise ModelError(f"tensor {index} does not exist.", "Convert the model again.")
+        name = f"{(raw.Name() or b'').decode('utf-8', 'replace')}" or f"tensor_{index}"
+        if any(known.name == name for known in self.tensors.values()):
+            name = f"{name}:{index}"
+        shape = tuple(int(raw.Shape(i)) for i in range(raw.ShapeLength()))
+        kind, dtype = TYPES.get(raw.Type(), (f"type {raw.Type()}", np.uint8))
+        scales, zeros = _quantisation(name, raw.Quantization())
+        buffer = self.model.Buffers(raw.Buffer())
+        constant = None
+        if buffer is not None and buffer.DataLength() > 0:
+            if raw.Type() not in TYPES:
+                raise ModelError(f"tensor '{name}' holds values of {kind}.", f"Known: {', '.join(KINDS)}.")
+            content = buffer.DataAsNumpy().view(dtype) if buffer.DataLength() % np.dtype(dtype).itemsize == 0 else None
+            if content is None or content.size != math.prod(shape):
+                raise ModelError(f"tensor '{name}' of {shape} holds {buffer.DataLength()} B.", "Convert it again.")
+            constant = content.reshape(shape)
+        return _Tensor(index, name, shape, kind, scales, zeros, constant)
+
+    def note_quant(self, tensor: _Tensor) -> None:
+        """Tells the builder a tensor's scale."""
+        quant = tensor.quant()
+        if quant is not None:
+            self.builder.quantise(tensor.name, quant)
+
+    def operators(self) -> list[_Operator]:
+        found = []
+        for position in range(self.graph.OperatorsLength()):
+            raw = self.graph.Operators(position)
+            code = self.model.OperatorCodes(raw.OpcodeIndex())
+            builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            kind = CODES.get(builtin, f"operator {builtin}")
+            inputs = [raw.Inputs(i) for i in range(raw.InputsLength())]
+            outputs = [raw.Outputs(i) for i in range(raw.OutputsLength())]
+            if not inputs or len(outputs) != 1:
+                raise self.builder.refuse(f"{kind} {position}", kind, "it has no input, or not one output")
+            tensors = tuple(self.tensor(i) if i >= 0 else None for i in inputs)
+            output = self.tensor(outputs[0])
+            found.append(_Operator(output.name, kind, raw.BuiltinOptions(), tensors, output))
+        return found
+
+    def run(self) -> Imported:
+        for operator in self.operators():
+            handler = HANDLERS.get(operator.kind)
+            if handler is None:
+                raise self.builder.refuse(operator.name, operator.kind, "there is no such operation here")
+            if operator.inputs[0] is not None and operator.inputs[0].constant is not None:
+                raise self.builder.refuse(operator.name, operator.kind, "its input is a constant")
+            handler(self, operator)
+            self.note_quant(operator.output)
+        return self.builder.finish(self.output.name)
+
+    def refuse(self, operator: _Operator, why: str) -> NoReturn:
+        """Raises the error for an operator that cannot be imported."""
+        raise self.builder.refuse(operator.name, operator.kind, why)
+
+    def constant(self, operator: _Operator, position: int) -> NDArray[Any]:
+        """The values of a constant input."""
+        tensor = operator.inputs[position] if position < len(operator.inputs) else None
+        if tensor is None or tensor.constant is None:
+            self.refuse(operator, f"its input {position} is not a constant")
+        return tensor.constant
+
+    def given(self, operator: _Operator, position: int) -> _Tensor:
+        """An input that must be there."""
+        tensor = operator.inputs[position] if position < len(operator.inputs) else None
+        if tensor is None:
+            self.refuse(operator, f"its input {position} is missing")
+        return tensor
+
+    def options(self, operator: _Operator, kind: type[Any]) -> Any:
+        """The operator's option table."""
+        if operator.options is None:
+            self.refuse(operator, "its options are missing")
+        options = kind()
+        options.Init(operator.options.Bytes, operator.options.Pos)
+        return options
+
+    def activation(self, operator: _Operator, code: int) -> Activation:
+        """A fused activation."""
+        if code not in ACTIVATIONS:
+            self.refuse(operator, f"the fused activation {code}")
+        return ACTIVATIONS[code]
+
+
+def _quantisation(name: str, raw: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(scales, zero points), both empty without quantisation.
+
+    The field that says along which axis they run is not read: it follows from the operator, and files
+    exist in which it is wrong.
+    """
+    if raw is None or raw.ScaleLength() == 0:
+        return np.zeros(0), np.zeros(0, np.int64)
+    scales = raw.ScaleAsNumpy().astype(np.float64)
+    zeros = raw.ZeroPointAsNumpy().astype(np.int64) if raw.ZeroPointLength() else np.zeros(len(scales), np.int64)
+    if not np.isfinite(scales).all() or (scales <= 0).any() or len(zeros) not in (1, len(scales)):
+        raise ModelError(f"tensor '{name}' has scales that are no scales.", "Convert the model again.")
+    return scales, zeros
+
+
+def _extent(path: Path, shape: tuple[int, ...]) -> Shape:
+    """(1, H, W, C), (1, L, C) or (1, n) as the IR has it."""
+    sizes = shape[1:]
+    if not 1 <= len(sizes) <= 3 or shape[0] not in (1, -1) or min(sizes) < 1:
+        raise ModelError(
+            f"'{path}' takes an input of {shape}; one sample of one to three fixed sizes is expected.",
+            "Convert it with a batch of 1 and fixed sizes.",
+        )
+    return _sizes(sizes)
+
+
+def _sizes(sizes: tuple[int, ...]) -> Shape:
+    if len(sizes) == 3:
+        return sizes[0], sizes[1], sizes[2]
+    return (sizes[0], 1, sizes[1]) if len(sizes) == 2 else (1, 1, sizes[0])
+
+
+def _weights(i: _Importer, op: _Operator, axis: int) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """(stored weight, its arrays); a float network that stores integers gets its real numbers back."""
+    tensor = i.given(op, 1)
+    weight = i.constant(op, 1)
+    if tensor.kind == "float32":
+        return weight, {}
+    if len(tensor.scales) not in (1, weight.shape[axis]):
+        i.refuse(op, f"{len(tensor.scales)} scales for {weight.shape[axis]} output channels")
+    if i.given(op, 0).kind == "float32":
+        shape = [-1 if k == axis else 1 for k in range(weight.ndim)]
+        zeros = np.broadcast_to(tensor.zeros, tensor.scales.shape)
+        real = (weight.astype(np.float64) - zeros.reshape(shape)) * tensor.scales.reshape(shape)
+        return real.astype(np.float32), {}
+    zero = int(tensor.zeros[0])
+    if (tensor.zeros != zero).any() or (len(tensor.scales) > 1 and zero != 0):
+        i.refuse(op, "a zero point for every output channel")
+    arrays: dict[str, NDArray[Any]] = {"scale": np.array(np.broadcast_to(tensor.scales, weight.shape[axis]))}
+    if tensor.kind == "uint8":
+        weight, zero = (weight.astype(np.int16) - UINT8_SHIFT).astype(np.int8), zero - UINT8_SHIFT
+    if zero != 0:
+        arrays["zero"] = np.array(zero)
+    return weight, arrays
+
+
+def _multiplier(i: _Importer, op: _Operator, arrays: dict[str, NDArray[Any]], *, product_in_float: bool) -> None:
+    """TFLite multiplies the scales of some operators in float32 before it divides in float64."""
+    x, y = i.given(op, 0), op.output
+    if not arrays or not product_in_float:
+        return
+    product = np.float32(x.scales[0]) * arrays["scale"].astype(np.float32)
+    arrays["multiplier"] = product.astype(np.float64) / y.scales[0]
+
+
+def _bias(i: _Importer, op: _Operator, arrays: dict[str, NDArray[Any]], taps: int) -> NDArray[Any] | None:
+    """The bias, kept where no accumulator can overflow."""
+    if len(op.inputs) < 3 or op.inputs[2] is None:
+        return None
+    bias = i.constant(op, 2).reshape(-1)
+    if not arrays:
+        return bias
+    clamped = clamped_bias(bias.astype(np.int64), taps, int(arrays.get("zero", 0)))
+    changed = int((clamped != bias).sum())
+    if changed:
+        i.builder.notes.append(f"'{op.name}': {changed} biases were clamped, so that 32 bits cannot overflow")
+    return clamped
+
+
+def _integer_bias(bias: NDArray[Any] | None, arrays: Mapping[str, Any], outputs: int) -> NDArray[Any] | None:
+    return np.zeros(outputs, np.int32) if bias is None and arrays else bias
+
+
+def _pads(same: bool, extent: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Pads:
+    if not same:
+        return 0, 0, 0, 0
+    pads = []
+    for size, k, s, d in zip(extent, kernel, stride, dilation, strict=True):
+        total = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
+        pads.append((total // 2, total - total // 2))
+    return pads[0][0], pads[1][0], pads[0][1], pads[1][1]
+
+
+def _window(i: _Importer, op: _Operator, o: Any, kernel: Pair) -> tuple[Pair, Pads, Pair]:
+    """(stride, pads, dilation) of a windowed operator."""
+    stride = (o.StrideH(), o.StrideW())
+    dilation = (o.DilationHFactor(), o.DilationWFactor()) if hasattr(o, "DilationHFactor") else (1, 1)
+    if min(*stride, *dilation, *kernel) < 1:
+        i.refuse(op, f"window {kernel}, stride {stride}, dilation {dilation}")
+    extent = i.builder.shape(i.given(op, 0).name)
+    return stride, _pads(o.Padding() == tflite.Padding.SAME, extent[:2], kernel, stride, dilation), dilation
+
+
+def _conv(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.Conv2DOptions)
+    weight, arrays = _weights(i, op, 0)
+    if weight.ndim != 4:
+        i.refuse(op, f"a weight of {weight.shape}")
+    channels = i.builder.shape(i.given(op, 0).name)[2]
+    kernel = (weight.shape[1], weight.shape[2])
+    stride, pads, dilation = _window(i, op, o, kernel)
+    _multiplier(i, op, arrays, product_in_float="zero" in arrays or i.given(op, 1).kind == "uint8")
+    bias = _integer_bias(_bias(i, op, arrays, weight[0].size), arrays, len(weight))
+    groups = channels // max(1, weight.shape[3])
+    i.builder.convolution(
+        op.name,
+        i.given(op, 0).name,
+        op.output.name,
+        weight,
+        bias,
+        stride,
+        pads,
+        dilation,
+        groups,
+        i.activation(op, o.FusedActivationFunction()),
+        arrays,
+    )
+
+
+def _depthwise(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.DepthwiseConv2DOptions)
+    weight, arrays = _weights(i, op, 3)
+    if weight.ndim != 4 or weight.shape[0] != 1:
+        i.refuse(op, f"a weight of {weight.shape}")
+    kernel = (weight.shape[1], weight.shape[2])
+    stride, pads, dilation = _window(i, op, o, kernel)
+    _multiplier(i, op, arrays, product_in_float=i.given(op, 1).kind == "uint8")
+    bias = _integer_bias(_bias(i, op, arrays, kernel[0] * kernel[1]), arrays, weight.shape[3])
+    groups = i.builder.shape(i.given(op, 0).name)[2]
+    i.builder.convolution(
+        op.name,
+        i.given(op, 0).name,
+        op.output.name,
+        weight.transpose(3, 1, 2, 0),
+        bias,
+        stride,
+        pads,
+        dilation,
+        groups,
+        i.activation(op, o.FusedActivationFunction()),
+        arrays,
+    )
+
+
+def _linear(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.FullyConnectedOptions)
+    weight, arrays = _weights(i, op, 0)
+    if weight.ndim != 2 or o.WeightsFormat() != 0:
+        i.refuse(op, f"a weight of {weight.shape} in format {o.WeightsFormat()}")
+    _multiplier(i, op, arrays, product_in_float=len(i.given(op, 1).scales) == 1)
+    bias = _integer_bias(_bias(i, op, arrays, weight.shape[1]), arrays, len(weight))
+    activation = i.activation(op, o.FusedActivationFunction())
+    i.builder.linear(
+        op.name,
+        i.given(op, 0).name,
+        op.output.name,
+        weight,
+        bias,
+        channels_first=False,
+        activation=activation,
+        arrays=arrays,
+    )
+
+
+def _two(i: _Importer, op: _Operator) -> tuple[str, str]:
+    a, b = i.given(op, 0), i.given(op, 1)
+    if b.constant is not None:
+        i.refuse(op, "one side is a constant")
+    return a.name, b.name
+
+
+def _add(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.AddOptions)
+    i.builder.add(op.name, *_two(i, op), op.output.name, i.activation(op, o.FusedActivationFunction()))
+
+
+def _mul(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.MulOptions)
+    i.builder.mul(op.name, *_two(i, op), op.output.name, i.activation(op, o.FusedActivationFunction()))
+
+
+def _pool(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.Pool2DOptions)
+    kernel = (o.FilterHeight(), o.FilterWidth())
+    stride, pads, _ = _window(i, op, o, kernel)
+    if i.activation(op, o.FusedActivationFunction()) is not None:
+        i.refuse(op, "a fused activation")
+    source, output = i.given(op, 0), op.output
+    if source.quant() != output.quant():
+        i.refuse(op, "its output has another scale than its input")
+    if op.kind == "MAX_POOL_2D":
+        i.builder.max_pool(op.name, source.name, output.name, kernel, stride, pads)
+        return
+    arrays = {"origin": np.array(-UINT8_SHIFT)} if source.kind == "uint8" else None
+    i.builder.average_pool(op.name, source.name, output.name, kernel, stride, pads, arrays)
+
+
+def _mean(i: _Importer, op: _Operator) -> None:
+    axes = sorted(int(axis) % 4 for axis in i.constant(op, 1).reshape(-1))
+    if len(i.given(op, 0).shape) != 4 or axes != [1, 2]:
+        i.refuse(op, f"a mean over the axes {axes}; only height and width at once are taken")
+    i.builder.average_pool(op.name, i.given(op, 0).name, op.output.name, (0, 0), (0, 0))
+
+
+def _same(i: _Importer, op: _Operator) -> None:
+    sizes = op.output.shape[1:]
+    if not 1 <= len(sizes) <= 3 or op.output.shape[0] not in (1, -1) or min(sizes) < 1:
+        i.refuse(op, f"an output of {op.output.shape}")
+    i.builder.reshape(op.name, i.given(op, 0).name, op.output.name, _sizes(sizes))
+
+
+def _concat(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.ConcatenationOptions)
+    rank = len(op.output.shape)
+    axis = {4: (None, 0, 1, 2), 3: (None, 0, 2), 2: (None, 2)}.get(rank, ())[o.Axis() % max(1, rank)]
+    if axis is None or any(t is None or t.quant() != op.output.quant() for t in op.inputs):
+        i.refuse(op, "it joins samples, or tensors of different scales")
+    if i.activation(op, o.FusedActivationFunction()) is not None:
+        i.refuse(op, "a fused activation")
+    i.builder.concat(op.name, tuple(t.name for t in op.inputs if t is not None), op.output.name, axis)
+
+
+def _image(i: _Importer, op: _Operator) -> str:
+    if len(i.given(op, 0).shape) != 4:
+        i.refuse(op, f"an input of {i.given(op, 0).shape}; height, width and channels are expected")
+    return i.given(op, 0).name
+
+
+def _pad(i: _Importer, op: _Operator) -> None:
+    source, pads = _image(i, op), i.constant(op, 1).reshape(-1, 2)
+    if pads.shape != (4, 2) or pads[0].any() or pads.min() < 0 or len(op.inputs) > 2:
+        i.refuse(op, "it adds samples, or another value than zero")
+    i.builder.pad(op.name, source, op.output.name, triple(pads[1:, 0]), triple(pads[1:, 1]))
+
+
+def _slice(i: _Importer, op: _Operator) -> None:
+    source = _image(i, op)
+    start, size = i.constant(op, 1).reshape(-1), i.constant(op, 2).reshape(-1)
+    end = [b + s if s >= 0 else e for b, s, e in zip(start[1:], size[1:], i.builder.shape(source), strict=True)]
+    i.builder.slice(op.name, source, op.output.name, triple(start[1:]), triple(end), (1, 1, 1))
+
+
+def _strided_slice(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.StridedSliceOptions)
+    source = _image(i, op)
+    begin, end, step = (i.constant(op, k).reshape(-1) for k in (1, 2, 3))
+    if o.EllipsisMask() or o.NewAxisMask() or o.ShrinkAxisMask() or len(begin) != 4 or min(step) < 1:
+        i.refuse(op, "masks or steps that change the rank or turn around")
+    parts = []
+    for axis, size in enumerate(i.builder.shape(source), 1):
+        first = None if o.BeginMask() >> axis & 1 else int(begin[axis])
+        last = None if o.EndMask() >> axis & 1 else int(end[axis])
+        parts.append(range(*slice(first, last, int(step[axis])).indices(size)))
+    i.builder.slice(
+        op.name,
+        source,
+        op.output.name,
+        triple(p.start for p in parts),
+        triple(p.stop for p in parts),
+        triple(p.step for p in parts),
+    )
+
+
+def _transpose(i: _Importer, op: _Operator) -> None:
+    source, order = _image(i, op), [int(axis) for axis in i.constant(op, 1).reshape(-1)]
+    if len(order) != 4 or order[0] != 0:
+        i.refuse(op, f"an order of {order}")
+    i.builder.transpose(op.name, source, op.output.name, triple(axis - 1 for axis in order[1:]))
+
+
+def _resize(i: _Importer, op: _Operator) -> None:
+    o = i.options(op, tflite.ResizeNearestNeighborOptions)
+    source, size = _image(i, op), i.constant(op, 1).reshape(-1)
+    height, width, _ = i.builder.shape(source)
+    if o.AlignCorners() or len(size) != 2 or size[0] % height or size[1] % width:
+        i.refuse(op, "it enlarges by no whole number")
+    i.builder.enlarge(op.name, source, op.output.name, (int(size[0]) // height, int(size[1]) // width))
+
+
+def _clamp(low: float, high: float) -> Callable[[_Importer, _Operator], None]:
+    def handler(i: _Importer, op: _Operator) -> None:
+        source = i.given(op, 0)
+        i.builder.clip(op.name, source.name, op.output.name, low, high, _rescaled(op, low, high))
+
+    return handler
+
+
+def _rescaled(op: _Operator, low: float, high: float) -> NDArray[np.int8] | None:
+    """The table of a clamp or a change of scale as TFLite computes it; None: real numbers."""
+    x, y = (t.quant() if t else None for t in (op.inputs[0], op.output))
+    return None if x is None or y is None else rescaling_table(x, y, low, high)
+
+
+def rescaling_table(x: Quant, y: Quant, low: float = -math.inf, high: float = math.inf) -> NDArray[np.int8]:
+    """Y's steps for every value of x, clamped to the real range [low, high]."""
+    import torch
+
+    mult, shift = (torch.tensor(part) for part in fixed_point(x.scale / y.scale))
+    steps = requantize_exact(torch.arange(QMIN, QMAX + 1) - x.zero, mult, shift).numpy() + y.zero
+    least = QMIN if math.isinf(low) else max(QMIN, y.zero + round(low / y.scale))
+    most = QMAX if math.isinf(high) else min(QMAX, y.zero + round(high / y.scale))
+    table: NDArray[np.int8] = np.clip(steps, least, most).astype(np.int8)
+    return table
+
+
+def _leaky(i: _Importer, op: _Operator) -> None:
+    alpha = float(i.options(op, tflite.LeakyReluOptions).Alpha())
+    if not 0.0 <= alpha <= 1.0:
+        i.refuse(op, f"a slope of {alpha}")
+    i.builder.function(op.name, "leaky_relu", i.given(op, 0).name, op.output.name, alpha)
+
+
+def _function(kind: str) -> Callable[[_Importer, _Operator], None]:
+    def handler(i: _Importer, op: _Operator) -> None:
+        i.builder.function(op.name, kind, i.given(op, 0).name, op.output.name)
+
+    return handler
+
+
+def _quantize(i: _Importer, op: _Operator) -> None:
+    """From real numbers at the input: another name. Between integers: another scale."""
+    source, output = i.given(op, 0), op.output
+    if source.kind == "float32":
+        i.builder.alias(output.name, source.name)
+        i.note_quant(output)
+        return
+    i.builder.function(op.name, "identity", source.name, output.name, table=_rescaled(op, -math.inf, math.inf))
+
+
+def _dequantize(i: _Importer, op: _Operator) -> None:
+    if op.output.index != i.output.index:
+        i.refuse(op, "the network goes on in real numbers behind it")
+    i.builder.alias(op.output.name, i.given(op, 0).name)
+
+
+def _softmax(i: _Importer, op: _Operator) -> None:
+    i.builder.softmax(op.name, i.given(op, 0).name, op.output.name, float(i.options(op, tflite.SoftmaxOptions).Beta()))
+
+
+CODES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
+KINDS = tuple(kind for kind, _ in TYPES.values())
+ACTIVATIONS: Mapping[int, Activation] = {
+    tflite.ActivationFunctionType.NONE: None,
+    tflite.ActivationFunctionType.RELU: (0.0, math.inf),
+    tflite.ActivationFunctionType.RELU_N1_TO_1: (-1.0, 1.0),
+    tflite.ActivationFunctionType.RELU6: (0.0, 6.0),
+}
+HANDLERS: Mapping[str, Callable[[_Importer, _Operator], None]] = {
+    "CONV_2D": _conv,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _linear,
+    "ADD": _add,
+    "MUL": _mul,
+    "AVERAGE_POOL_2D": _pool,
+    "MAX_POOL_2D": _pool,
+    "MEAN": _mean,
+    "CONCATENATION": _concat,
+    "RESHAPE": _same,
+    "SQUEEZE": _same,
+    "EXPAND_DIMS": _same,
+    "PAD": _pad,
+    "SLICE": _slice,
+    "STRIDED_SLICE": _strided_slice,
+    "TRANSPOSE": _transpose,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "RELU": _clamp(0.0, math.inf),
+    "RELU6": _clamp(0.0, 6.0),
+    "RELU_N1_TO_1": _clamp(-1.0, 1.0),
+    "LEAKY_RELU": _leaky,
+    "HARD_SWISH": _function("hard_swish"),
+    "LOGISTIC": _function("sigmoid"),
+    "TANH": _function("tanh"),
+    "QUANTIZE": _quantize,
+    "DEQUANTIZE": _dequantize,
+    "SOFTMAX": _softmax,
+}
+SUPPORTED = tuple(HANDLERS)
+
+
+def load(path: Path) -> Imported:
+    """Reads a TFLite file. Raises ModelError, or UnsupportedOpError naming the operator that blocks."""
+    try:
+        if path.stat().st_size > FILE_MAX:
+            raise ModelError(f"'{path}' is larger than {FILE_MAX:,} B.", "No microcontroller takes such a network.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"'{path}' cannot be read: {error.strerror}.", "Check the path.") from error
+    if data[4:8] != b"TFL3":
+        raise ModelError(f"'{path}' is no TFLite file.", "Convert the model again.")
+    try:
+        return _Importer(path, data).run()
+    except MedyateError:
+        raise
+    except Exception as error:  # a damaged table sends the reader anywhere: struct, index and type errors
+        raise ModelError(
+            f"'{path}' is not a sound TFLite file ({type(error).__name__}).", "Convert the model again."
+        ) from error
