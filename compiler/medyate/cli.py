@@ -184,6 +184,28 @@ def inspect(model: Model, json_: Json = False) -> None:
 
 
 @app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="A folder made by `compile` in which `run` trained.")],
+    to: Annotated[Path, typer.Option("-o", "--out", help="FILE.tflite or FILE.onnx.")],
+    flash: Annotated[Path | None, typer.Option(help="Bank image; default: OUT/flash.bin.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Run log; default: OUT/run.json.")] = None,
+    json_: Json = False,
+) -> None:
+    """The trained network as an int8 model file, from the newest generation in flash."""
+    from medyate.export.command import export_trained
+
+    content = export_trained(out, to, flash or out / "flash.bin", log or out / "run.json")
+
+    def human() -> None:
+        console.print(
+            f"wrote {to}: {content['bytes']:,} B, generation {content['generation']} "
+            f"of epoch {content['epochs']}, {content['classes']} classes"
+        )
+
+    _print(content, json_, human)
+
+
+@app.command()
 def verify(
     model: Model,
     data_: Annotated[str | None, typer.Option("--data", help="Class folders or an .npz; default: noise.")] = None,

@@ -20,6 +20,9 @@ from medyate.ir import Quant, Shape, elements
 
 CLASSES_MAX = 1 << 15
 """Labels travel in 16 bits, and a head of more classes fits no microcontroller."""
+TARGET_MAX = 1 << 14
+"""Targets and outputs are 32 bits in Q16 on the device, and so are their differences."""
+PARTS = ("train", "test")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -84,14 +87,34 @@ def check_pixels(samples: NDArray[Any], pixels: str) -> None:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A task: training and test samples with labels 0 .. classes - 1."""
+    """A task: samples with labels 0 .. classes - 1, or with target vectors (n, k), classes then empty.
+
+    Targets of no columns stand for the samples themselves: reconstruction.
+    """
 
     name: str
     classes: tuple[str, ...]
     x_train: NDArray[Any]
-    y_train: NDArray[np.int64]
+    y_train: NDArray[Any]
     x_test: NDArray[Any]
-    y_test: NDArray[np.int64]
+    y_test: NDArray[Any]
+
+    @property
+    def regression(self) -> bool:
+        """Whether vectors are to be hit, not classes."""
+        return self.y_train.ndim == 2
+
+    @property
+    def outputs(self) -> int:
+        """Classes, or the length of a target."""
+        return int(self.y_train.shape[1]) if self.regression else len(self.classes)
+
+    def with_targets(self, meaning: Scaling) -> Dataset:
+        """The set with its targets filled in where they are the samples."""
+        if not self.regression or self.outputs > 0:
+            return self
+        own = (meaning.real(x).reshape(len(x), -1) for x in (self.x_train, self.x_test))
+        return replace(self, y_train=next(own), y_test=next(own))
 
     def shaped(self, shape: Shape) -> Dataset:
         """Vectors and series as the network takes them: (n, k) and (n, L, C) get their missing axes."""
@@ -125,6 +148,8 @@ class Dataset:
                 raise DataError(f"'{self.name}' has no samples to train or to test.", "Add samples or change --split.")
             if not np.isfinite(np.asarray(samples, np.float64)).all():
                 raise DataError(f"'{self.name}' holds NaN or infinite samples.", "Clean the samples.")
+        if self.regression:
+            return self
         missing = sorted(set(self.y_test.tolist()) - set(self.y_train.tolist()))
         if missing:
             names = ", ".join(self.classes[label] for label in missing)
@@ -228,8 +253,8 @@ def _npz(path: Path, split: float, seed: int) -> Dataset:
     except ArtefactError as error:
         raise DataError(error.what, "Save it with numpy.savez, without objects.") from error
     names = arrays.get("classes", arrays.get("class_names"))
-    if "x" in arrays and "y" in arrays and "x_train" not in arrays:  # no split of its own
-        whole = {**arrays, **{f"{k}_{part}": arrays[k] for k in ("x", "y") for part in ("train", "test")}}
+    if "x" in arrays and "x_train" not in arrays:  # no split of its own
+        whole = {f"{k}_{part}": arrays[k] for k in ("x", "y") if k in arrays for part in ("train", "test")}
         checked = _parts(path, whole, names)
         return _split(path.stem, checked.classes, checked.x_train, checked.y_train, split, seed)
     return _parts(path, arrays, names)
@@ -237,22 +262,33 @@ def _npz(path: Path, split: float, seed: int) -> Dataset:
 
 def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] | None) -> Dataset:
     wanted = ("x_train", "y_train", "x_test", "y_test")
+    if {"x_train", "x_test"} <= set(arrays) and not {"y_train", "y_test"} & set(arrays):  # reconstruction
+        arrays = {**arrays, **{f"y_{part}": np.zeros((len(arrays[f"x_{part}"]), 0), np.float32) for part in PARTS}}
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise DataError(f"'{path}' lacks {', '.join(missing)}.", f"It needs {', '.join(wanted)}.")
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if not 2 <= x.ndim <= 4 or y.ndim != 1 or len(x) != len(y) or len(x) == 0:
+        if not 2 <= x.ndim <= 4 or y.ndim not in (1, 2) or len(x) != len(y) or len(x) == 0:
             raise DataError(
                 f"'{path}': x_{part} is {x.shape} and y_{part} {y.shape}.",
-                "Samples are (n, height, width, channels), (n, length, channels) or (n, k), labels (n,), n above 0.",
+                "Samples are (n, height, width, channels), (n, length, channels) or (n, k), labels (n,) or targets (n, m), n above 0.",
             )
         if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
             raise DataError(f"'{path}': x_{part} holds no real numbers but {x.dtype}.", "Samples are uint8 or float.")
-        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= CLASSES_MAX:
+        if y.dtype.kind == "f" and y.ndim == 2:
+            if not np.isfinite(y).all() or np.abs(y).max(initial=0.0) >= TARGET_MAX:
+                raise DataError(f"'{path}': y_{part} holds values above {TARGET_MAX:,} or NaN.", "Scale the targets.")
+        elif y.ndim == 2 or not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= CLASSES_MAX:
             raise DataError(
-                f"'{path}': y_{part} holds no class numbers.", f"Labels are 0, 1, 2 ... below {CLASSES_MAX:,}."
+                f"'{path}': y_{part} holds no class numbers.",
+                f"Labels are 0, 1, 2 ... below {CLASSES_MAX:,}; real targets are (n, m).",
             )
+    if any(arrays[f"y_{part}"].ndim == 2 for part in PARTS):
+        targets = [arrays[f"y_{part}"].astype(np.float32) for part in PARTS]
+        if targets[0].shape[1:] != targets[1].shape[1:]:
+            raise DataError(f"'{path}': targets of {targets[0].shape} and {targets[1].shape}.", "Give one length.")
+        return Dataset(path.stem, (), arrays["x_train"], targets[0], arrays["x_test"], targets[1])
     count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     names = tuple(str(name) for name in (np.arange(count) if given is None else given))
     if len(names) < count:
@@ -275,11 +311,11 @@ def _digits(split: float, seed: int) -> Dataset:
     return _split("digits", names, x, digits.target.astype(np.int64), split, seed)
 
 
-def _split(
-    name: str, names: tuple[str, ...], x: NDArray[Any], y: NDArray[np.int64], split: float, seed: int
-) -> Dataset:
+def _split(name: str, names: tuple[str, ...], x: NDArray[Any], y: NDArray[Any], split: float, seed: int) -> Dataset:
     """A stratified split: of each class, the first `split` share of a seeded order is for testing."""
     test = np.zeros(len(y), bool)
+    if y.ndim == 2:
+        test[epoch_order(seed, 0, len(y))[: round(split * len(y))]] = True
     for label in range(len(names)):
         members = np.flatnonzero(y == label)
         order = members[epoch_order(seed, label, len(members))]

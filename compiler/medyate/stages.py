@@ -12,7 +12,6 @@ model.json               what `run` needs to know
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,11 @@ from medyate.build.compile import Image, build
 from medyate.build.project import write_project
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.errors import ArtefactError, DataError
-from medyate.ir import Graph, Imported, QGraph, Weights
+from medyate.graph_json import to_json
+from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.plan.budget import Limits
-from medyate.plan.plan import Head, Plan, kept_head, make_plan, new_head
+from medyate.plan.plan import Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
 from medyate.quantize.apply import input_quant, quantize
 from medyate.rank.collect import collect
 from medyate.rank.lara import Ranking, rank
@@ -62,34 +62,6 @@ class Options:
     """RAM in the linker script; None: the limit."""
 
 
-def graph_to_json(graph: Graph, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A graph as readable JSON."""
-    return {
-        "name": graph.name,
-        "input": graph.input,
-        "output": graph.output,
-        "tensors": {name: list(shape) for name, shape in graph.tensors},
-        "nodes": [
-            {
-                "name": node.name,
-                "op": node.op,
-                "inputs": list(node.inputs),
-                "output": node.output,
-                "attributes": {k: _plain(v) for k, v in dataclasses.asdict(node.attrs).items()},
-            }
-            for node in graph
-        ],
-        **(extra or {}),
-    }
-
-
-def _plain(value: object) -> object:
-    """JSON has no infinity; it is written as a string."""
-    if isinstance(value, float) and value in (float("inf"), -float("inf")):
-        return str(value)
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
     artefact.write_json(out / f"{name}.json", content)
     artefact.write_arrays(out / f"{name}.npz", weights)
@@ -101,6 +73,7 @@ def prepare(imported: Imported, dataset: Dataset, pixels: str) -> tuple[Normalis
     fitted = dataset.check(normal.graph.shapes[normal.graph.input])
     own = None if normal.quantised is None else input_quant(normal.quantised[0])
     meaning = scaling(pixels, fitted.x_train, own)
+    fitted = fitted.with_targets(meaning)
     if normal.quantised is not None:
         return normal, *normal.quantised, fitted, meaning
     order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
@@ -118,7 +91,7 @@ def make_ranking(
         normal.weights,
         meaning.real(dataset.x_train),
         dataset.y_train,
-        classes=len(dataset.classes),
+        outputs=dataset.outputs,
         epochs=1 if reuse else options.rank_epochs,
         seed=options.seed,
         progress=lambda done, total: progress("rank", done, total),
@@ -129,17 +102,33 @@ def make_ranking(
     return rank(normal.graph, dataset.name, collected.norms), collected.head_weight
 
 
-def make_head(normal: Normalised, dataset: Dataset, choice: str) -> Head:
-    """A head of zeros, or the pretrained classifier. Raises DataError when its classes do not fit."""
-    classes = len(dataset.classes)
-    if choice == "new":
-        return new_head(classes)
-    if len(normal.head_bias) != classes:
+def make_head(normal: Normalised, dataset: Dataset, meaning: Scaling, choice: str) -> Head:
+    """A head of zeros, or the pretrained last layer. Raises DataError when its outputs do not fit."""
+    if choice == "keep" and len(normal.head_bias) != dataset.outputs:
         raise DataError(
-            f"the pretrained classifier has {len(normal.head_bias)} classes, '{dataset.name}' has {classes}.",
+            f"the pretrained last layer has {len(normal.head_bias)} outputs, '{dataset.name}' wants {dataset.outputs}.",
             "Use --head new.",
         )
-    return kept_head(normal.head_weight, normal.head_bias)
+    loss = classes_loss(dataset.outputs)
+    if dataset.regression:
+        loss = squared_loss(dataset.outputs, _largest_error(normal, dataset, meaning, choice))
+    return new_head(loss) if choice == "new" else kept_head(normal.head_weight, normal.head_bias, loss)
+
+
+def _largest_error(normal: Normalised, dataset: Dataset, meaning: Scaling, choice: str) -> float:
+    """Of the head at the start, over the calibration samples."""
+    import torch
+
+    from medyate.real import Network, channels_first, channels_last
+
+    order = epoch_order(0, 0, len(dataset.x_train))[:CALIBRATION]
+    targets = dataset.y_train[order]
+    if choice == "new":
+        return float(np.abs(targets).max())
+    with torch.no_grad():
+        features = Network(normal.graph, normal.weights)(channels_first(meaning.real(dataset.x_train[order])))
+    outputs = channels_last(features).numpy() @ normal.head_weight.T + normal.head_bias
+    return float(np.abs(outputs - targets).max())
 
 
 def plan_model(
@@ -153,15 +142,15 @@ def plan_model(
     samples = meaning.int8(dataset.x_train, input_quant(qgraph))
     order = epoch_order(1, 0, len(samples))
     calibration = (samples[order], dataset.y_train[order], trained)
-    head = make_head(normal, dataset, options.head)
+    head = make_head(normal, dataset, meaning, options.head)
     progress("plan", 0, 1)
     plan = make_plan(qgraph, integers, ranking, head, options.limits, calibration)
     if out is not None:
-        _write(out, "01_import", graph_to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
+        _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
         kept = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
-        _write(out, "02_normalised", graph_to_json(normal.graph), kept)
+        _write(out, "02_normalised", to_json(normal.graph), kept)
         quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
-        _write(out, "03_quantised", graph_to_json(qgraph.graph, {"quant": quants}), integers)
+        _write(out, "03_quantised", to_json(qgraph.graph, {"quant": quants}), integers)
         artefact.write_json(out / "04_ranking.json", ranking.to_json())
         artefact.write_json(out / "05_plan.json", plan.to_json())
     return plan, meaning
@@ -192,6 +181,7 @@ def compile_model(
             "input": [quant.scale, quant.zero],
             "input_shape": list(plan.qgraph.graph.shapes[plan.qgraph.graph.input]),
             "classes": list(dataset.classes),
+            "outputs": plan.head.classes if plan.head else 0,
             "data": dataset.name,
         },
     )

@@ -23,6 +23,17 @@ static const int8_t *features_of(const mdy_t *m)
     return (const int8_t *)m->planned + m->model->head->x.offset;
 }
 
+static int16_t clamp16(int64_t x)
+{
+    return (int16_t)(x > INT16_MAX ? INT16_MAX : x < -INT16_MAX ? -INT16_MAX : x);
+}
+
+int32_t *mdy_target(mdy_t *m)
+{
+    const mdy_head_t *head = m->model->head;
+    return head == NULL || head->target == MDY_NONE ? NULL : (int32_t *)(void *)(m->planned + head->target);
+}
+
 const int32_t *mdy_logits(const mdy_t *m)
 {
     return logits_of(m);
@@ -52,19 +63,32 @@ static uint32_t exponential(int32_t logit, int32_t largest)
     return mdy_exp2_neg(octaves > UINT32_MAX ? UINT32_MAX : (uint32_t)octaves);
 }
 
-void mdy_head_loss(mdy_t *m, uint16_t label, mdy_result_t *result)
+static uint32_t saturated(uint64_t x)
+{
+    return x > UINT32_MAX ? UINT32_MAX : (uint32_t)x;
+}
+
+static uint32_t squared_error(mdy_t *m)
+{
+    const mdy_head_t *p = m->model->head;
+    const int32_t *logits = logits_of(m);
+    const int32_t *target = mdy_target(m);
+    int16_t *dlogits = dlogits_of(m);
+    uint64_t sum = 0;
+    for (uint32_t o = 0; o < p->classes; o++) {
+        const int64_t error = (int64_t)logits[o] - target[o];
+        const uint64_t size = (uint64_t)(error < 0 ? -error : error);
+        dlogits[o] = clamp16(mdy_round_shift(error, p->error_shift));
+        sum += (size * size) >> 24; /* Q8: 2^16 squares of 33 bits fit */
+    }
+    return saturated(((sum << 8) + p->classes / 2u) / p->classes);
+}
+
+/* logits[best] is the largest. */
+static uint32_t cross_entropy(mdy_t *m, uint32_t label, uint32_t best)
 {
     const uint32_t classes = m->model->head->classes;
     const int32_t *logits = logits_of(m);
-    uint32_t best = 0;
-    for (uint32_t o = 1; o < classes; o++) {
-        best = logits[o] > logits[best] ? o : best;
-    }
-    result->prediction = (uint16_t)best;
-    result->loss = 0;
-    if (label >= classes) {
-        return;
-    }
     uint64_t sum = 0;
     for (uint32_t o = 0; o < classes; o++) {
         sum += exponential(logits[o], logits[best]);
@@ -77,7 +101,22 @@ void mdy_head_loss(mdy_t *m, uint16_t label, mdy_result_t *result)
     }
     const int64_t below = (int64_t)logits[best] - logits[label];
     const int64_t loss = below + mdy_ln_q30(sum);
-    result->loss = loss < 0 ? 0 : loss > UINT32_MAX ? UINT32_MAX : (uint32_t)loss;
+    return loss < 0 ? 0 : saturated((uint64_t)loss);
+}
+
+void mdy_head_loss(mdy_t *m, uint16_t label, mdy_result_t *result)
+{
+    const mdy_head_t *p = m->model->head;
+    const int32_t *logits = logits_of(m);
+    uint32_t best = 0;
+    for (uint32_t o = 1; o < p->classes; o++) {
+        best = logits[o] > logits[best] ? o : best;
+    }
+    result->prediction = (uint16_t)best;
+    result->loss = 0;
+    if (label < p->classes) {
+        result->loss = p->loss == MDY_SQUARED_ERROR ? squared_error(m) : cross_entropy(m, label, best);
+    }
 }
 
 uint32_t mdy_head_reference(const mdy_t *m)
@@ -114,11 +153,6 @@ void mdy_head_backward(mdy_t *m)
     mdy_sink_close(&sink);
 }
 
-static int16_t clamp16(int64_t x)
-{
-    return (int16_t)(x > INT16_MAX ? INT16_MAX : x < INT16_MIN ? INT16_MIN : x);
-}
-
 void mdy_head_update(mdy_t *m)
 {
     const mdy_head_t *p = m->model->head;
@@ -141,7 +175,7 @@ void mdy_head_update(mdy_t *m)
             }
         }
         const int32_t step =
-            mdy_stochastic_shift((int64_t)dlogits[o] * (int64_t)m->rate_mult,
+            mdy_stochastic_shift((int64_t)dlogits[o] * (int64_t)m->rate_mult * p->bias_mult,
                                  -(p->bias_exponent + m->rate_exponent), mdy_rng(bias_key, o));
         m->head_bias[o] = mdy_clamp32((int64_t)m->head_bias[o] - step);
     }

@@ -21,7 +21,8 @@ enum {
     C_FORCE = 10,
     C_ROLL_BACK = 11,
     C_RESET = 12,
-    C_EXIT = 13
+    C_EXIT = 13,
+    C_TARGET = 14
 };
 
 /* A request or reply is: protocol, sequence, command, status (0 in a request), then its fields. */
@@ -83,6 +84,7 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     put(s, n, mdy_port_instructions_per_tick);
     put(s, n, MDY_GRAD_BITS);
     put(s, n, mdy_port_flash.bytes);
+    put(s, n, model->head == NULL ? 0 : model->head->loss);
     return MDY_OK;
 }
 
@@ -122,6 +124,22 @@ static mdy_status_t data(mdy_server_t *s, reader_t *r)
     }
     memcpy(mdy_input(&s->net) + offset, r->at, r->left);
     s->input_bytes += r->left;
+    return MDY_OK;
+}
+
+/* Targets of the next step: any part of them, as little-endian words in Q16. */
+static mdy_status_t target(mdy_server_t *s, reader_t *r)
+{
+    int32_t *targets = mdy_target(&s->net);
+    const uint32_t first = get(r, 4);
+    const uint32_t words = r->left / 4u;
+    const uint32_t outputs = mdy_classes(s->model);
+    if (r->bad || targets == NULL || r->left % 4u != 0 || first > outputs || words > outputs - first) {
+        return MDY_ARGUMENT;
+    }
+    for (uint32_t i = 0; i < words; i++) {
+        targets[first + i] = (int32_t)get(r, 4);
+    }
     return MDY_OK;
 }
 
@@ -283,6 +301,8 @@ static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, ui
     switch (command) {
     case C_DATA:
         return data(s, r);
+    case C_TARGET:
+        return target(s, r);
     case C_TRAIN:
         return sample(s, r, n, 1);
     case C_INFER:

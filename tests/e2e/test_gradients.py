@@ -10,10 +10,10 @@ import pytest
 
 from gradients import autograd, cosine, device_gradient
 from medyate import frontends
-from medyate.data import SCALINGS, Dataset, epoch_order
+from medyate.data import Dataset, epoch_order
 from medyate.data import load as load_data
 from medyate.plan.budget import Limits
-from medyate.plan.plan import kept_head, make_plan
+from medyate.plan.plan import classes_loss, kept_head, make_plan
 from medyate.quantize.apply import input_quant
 from medyate.stages import Options, make_ranking, prepare, silent
 from probe import Probe
@@ -36,10 +36,10 @@ def mobilenet() -> tuple[Path, Dataset]:
 def test_integer_gradients_agree_with_autograd(network: object, tmp_path: Path) -> None:
     model, dataset = network()  # type: ignore[operator]
     options = Options("host", Limits(0), rank_epochs=1)
-    normal, qgraph, integers, dataset = prepare(frontends.load(model), dataset, "signed")
-    ranking, trained = make_ranking(normal, dataset, options, silent)
-    head = kept_head(trained, np.zeros(len(dataset.classes), np.float32))
-    samples = SCALINGS["signed"].int8(dataset.x_train, input_quant(qgraph))
+    normal, qgraph, integers, dataset, meaning = prepare(frontends.load(model), dataset, "signed")
+    ranking, trained = make_ranking(normal, dataset, meaning, options, silent)
+    head = kept_head(trained, np.zeros(dataset.outputs, np.float32), classes_loss(dataset.outputs))
+    samples = meaning.int8(dataset.x_train, input_quant(qgraph))
     order = epoch_order(1, 0, len(samples))
     calibration = (samples[order], dataset.y_train[order], trained)
     batch = order[100 : 100 + BATCH]

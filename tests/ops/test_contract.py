@@ -23,7 +23,7 @@ from medyate.ops.mul import Mul
 from medyate.ops.opdef import Attrs, Case, OpDef
 from medyate.plan.budget import Limits
 from medyate.plan.exponents import integer_tensors
-from medyate.plan.plan import Head, Plan, inference_plan, make_plan
+from medyate.plan.plan import Head, Plan, classes_loss, inference_plan, make_plan
 from medyate.quantize.apply import quantize, run_integers
 from medyate.rank.collect import GradientNorms
 from medyate.rank.lara import channel_costs, rank
@@ -131,7 +131,11 @@ def agrees(graph: Graph, weights: Weights, bits: int, rng: np.random.Generator, 
     samples = np.clip(np.round(real / quant.scale) + quant.zero, -128, 127).astype(np.int8)
     labels = rng.integers(0, CLASSES, len(samples))
     features = elements(graph.shapes["y"])
-    head = Head(CLASSES, rng.integers(-2000, 2000, (CLASSES, features)).astype(np.int16), np.zeros(CLASSES, np.int32))
+    head = Head(
+        classes_loss(CLASSES),
+        rng.integers(-2000, 2000, (CLASSES, features)).astype(np.int16),
+        np.zeros(CLASSES, np.int32),
+    )
     plan = plan_for(qgraph, integers, head, samples, labels, bits)
     probe = Probe(plan, folder, record=True, flags=("-O1",))
     reference = autograd(qgraph, integers, head, samples, labels)

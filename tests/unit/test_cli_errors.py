@@ -205,7 +205,7 @@ def test_a_truncated_model_is_refused(tmp_path: Path, small_digits: Path) -> Non
         ("noise.onnx", bytes(range(256)) * 8, "noise.onnx"),
         ("noise.pt2", b"PK\x03\x04 no zip", "noise.pt2"),
         ("none.pt2", None, "none.pt2"),
-        ("model.h5", b"x", "neither .onnx nor .pt2"),
+        ("model.h5", b"x", "is none of .onnx, .pt2, .tflite"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(
@@ -308,7 +308,7 @@ def test_samples_that_are_no_numbers_are_refused(
     ("changes", "word"),
     [
         ({"y_train": np.zeros(5, np.int64)}, "x_train is"),
-        ({"x_train": np.zeros((120, 16, 16), np.uint8)}, "x_train is"),
+        ({"x_train": np.zeros((120, 16), np.uint8)}, "the network takes"),
         ({"x_test": np.zeros((40, 20, 20, 1), np.uint8)}, "(20, 20, 1)"),
         ({"x_train": np.full((120, 16, 16, 1), 1j)}, "numbers"),
         ({"y_train": np.full(120, 0.5)}, "no class numbers"),
@@ -394,7 +394,7 @@ def test_the_pretrained_classifier_is_only_kept_for_as_many_classes(
         f"{axis}_{part}": whole[f"{axis}_{part}"][whole[f"y_{part}"] < 4] for part in ("train", "test") for axis in "xy"
     }
     changed = with_changes(small_digits, tmp_path, **few)
-    assert_refused(plan(run_cli, changed, "--head", "keep"), "10 classes", "has 4", "--head new")
+    assert_refused(plan(run_cli, changed, "--head", "keep"), "10 outputs", "wants 4", "--head new")
 
 
 def test_a_ranking_of_another_network_is_refused(
@@ -450,7 +450,7 @@ def test_data_with_another_number_of_classes_is_refused(
     }
     changed = with_changes(small_digits, tmp_path, **few)
     ended = run_cli("run", digitnet_host.folder, "--data", changed)
-    assert_refused(ended, "has 4 classes, the model 10", "compiled for")
+    assert_refused(ended, "wants 4 outputs, the model has 10", "compiled for")
 
 
 def test_a_ranking_without_epochs_is_refused(run_cli: Cli, small_digits: Path, tmp_path: Path) -> None:

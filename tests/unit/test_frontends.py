@@ -26,7 +26,7 @@ from medyate import frontends
 from medyate.errors import GraphError, ModelError, UnsupportedOpError
 from medyate.frontends import torch as torch_frontend
 from medyate.frontends.builder import GraphBuilder
-from medyate.ir import Graph, Weights
+from medyate.ir import Imported
 from medyate.ops.move import Move
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.real import Network, channels_last
@@ -40,7 +40,6 @@ REAL_FILES = (
     "derived/mcunet-5fps_imagenet128_dequant_fp32.onnx",
     "derived/mobilenet_v1_0.25_224_imagenet_bn_fp32.onnx",
 )
-Imported = tuple[Graph, Weights]
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +57,7 @@ def assert_close(got: torch.Tensor, want: torch.Tensor | np.ndarray) -> None:
 
 
 def run_raw(imported: Imported, x: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = Network(*imported)(x).detach()
+    result: torch.Tensor = Network(imported.graph, imported.weights)(x).detach()
     return result
 
 
@@ -71,9 +70,9 @@ def assert_same_network(imported: Imported, module: nn.Module, x: torch.Tensor) 
     """As imported, and again when normalised: without batch norm, clip, softmax and classifier."""
     want = module(x).detach()
     assert_close(run_raw(imported, x), want)
-    network = normalise(*imported)
+    network = normalise(imported)
     assert {node.op for node in network.graph}.isdisjoint({"batch_norm", "clip", "softmax"})
-    ends_in_softmax = imported[0].nodes[-1].op == "softmax"
+    ends_in_softmax = imported.graph.nodes[-1].op == "softmax"
     logits = run_normalised(network, x)
     assert_close(logits.softmax(1) if ends_in_softmax else logits, want)
 
@@ -215,7 +214,7 @@ def test_a_published_network_agrees_with_onnxruntime(file: str) -> None:
     x = torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(5))
     want = run_onnx(path, x)
     assert_close(run_raw(imported, x), want)
-    normalise(*imported)
+    normalise(imported)
 
 
 # --- what a graph is made of ---
@@ -223,14 +222,14 @@ def test_a_published_network_agrees_with_onnxruntime(file: str) -> None:
 
 def test_a_layer_is_called_like_its_module() -> None:
     module, x = nets.build("ds_cnn")
-    graph, _ = torch_frontend.from_module(module, x, "ds_cnn")
+    graph = torch_frontend.from_module(module, x, "ds_cnn").graph
     assert graph.nodes[0].name == "layers.0"
     assert graph.nodes[-1].name == "classifier"
 
 
 def test_a_strided_slice_and_its_padding_become_one_shortcut() -> None:
     module, x = nets.build("resnet20")
-    graph, _ = torch_frontend.from_module(module, x, "resnet20")
+    graph = torch_frontend.from_module(module, x, "resnet20").graph
     moves = [n.attrs for n in graph if isinstance(n.attrs, Move)]
     assert [(m.start, m.step) for m in moves] == [((0, 0, -2), (2, 2, 1))] * 2
 
@@ -252,9 +251,9 @@ def test_a_branch_that_the_output_does_not_need_is_left_out(tmp_path: Path) -> N
         helper.make_node("Conv", ["x", "w"], ["y"], "used"),
         helper.make_node("Conv", ["x", "w"], ["z"], "unused"),
     ]
-    graph, weights = frontends.load(write_onnx(tmp_path / "net.onnx", nodes, {"w": weight}))
-    assert [node.name for node in graph] == ["used"]
-    assert set(weights) == {"used.weight", "used.bias"}
+    imported = frontends.load(write_onnx(tmp_path / "net.onnx", nodes, {"w": weight}))
+    assert [node.name for node in imported.graph] == ["used"]
+    assert set(imported.weights) == {"used.weight", "used.bias"}
 
 
 def test_importing_leaves_the_module_in_its_mode() -> None:
@@ -306,9 +305,9 @@ def test_slice_bounds_may_leave_out_axes_and_steps(tmp_path: Path) -> None:
 
 def test_the_classifier_takes_only_its_own_weights_along() -> None:
     builder = GraphBuilder("test", "x", (1, 1, 4), ())
-    builder.convolution("fc.1", "x", "a", np.ones((4, 4, 1, 1), np.float32), None, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+    builder.convolution("fc.1", "x", "a", np.ones((4, 1, 1, 4), np.float32), None)
     builder.linear("fc", "a", "y", np.ones((2, 4), np.float32), None)
-    assert set(normalise(*builder.finish("y")).weights) == {"fc.1.weight", "fc.1.bias"}
+    assert set(normalise(builder.finish("y")).weights) == {"fc.1.weight", "fc.1.bias"}
 
 
 # --- in-place operations ---
@@ -486,9 +485,9 @@ def test_a_module_that_decides_on_values_is_refused() -> None:
     ids=["pool", "convolution over a map", "activation behind", "padded", "nothing but the classifier"],
 )
 def test_a_network_without_a_classifier_at_its_end_is_refused(module: nn.Module) -> None:
-    graph, weights = torch_frontend.from_module(module, IMAGE, "test")
+    imported = torch_frontend.from_module(module, IMAGE, "test")
     with pytest.raises(ModelError, match="linear classifier"):
-        normalise(graph, weights)
+        normalise(imported)
 
 
 # --- files that are no models ---

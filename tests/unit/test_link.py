@@ -28,6 +28,7 @@ from medyate.run.session import (
     EXIT,
     FORCE,
     HELLO,
+    TARGET,
     INFER,
     NORMS,
     READ,
@@ -346,7 +347,8 @@ def test_wrong_requests_are_refused_with_their_status_and_the_session_goes_on(
         (TRAIN, struct.pack("<H", 10), "out of range"),  # a label too far
         (DATA, whole, ""),
         (TRAIN, struct.pack("<H", 0xFFFF), "out of range"),
-        (READ, struct.pack("<BI", 6, 0), "out of range"),
+        (READ, struct.pack("<BI", 7, 0), "out of range"),
+        (TARGET, bytes(8), "out of range"),  # this head is trained on classes
         (READ, struct.pack("<BI", NORMS, 1 << 20), "out of range"),
         (READ, struct.pack("<BI", NORMS, 2**32 - 1), "out of range"),
         (READ, b"\1", "out of range"),
@@ -377,7 +379,7 @@ def test_wrong_requests_are_refused_with_their_status_and_the_session_goes_on(
 
 def test_another_protocol_is_refused_and_the_session_goes_on(digitnet_host: Compiled, tmp_path: Path) -> None:
     with host(digitnet_host, tmp_path / "flash.bin") as program:
-        assert answer(program, frame(1, HELLO, protocol=2))[3] == 7
+        assert answer(program, frame(1, HELLO, protocol=1))[3] == 7
         assert answer(program, frame(2, EXIT, protocol=9))[3] == 7
         assert answer(program, frame(3, HELLO))[3] == 0
 

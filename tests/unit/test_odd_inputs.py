@@ -15,6 +15,7 @@ from medyate.errors import BudgetError, DataError, UnsupportedOpError
 from medyate.frontends.builder import GraphBuilder
 from medyate.passes.pipeline import normalise
 from medyate.plan.budget import Limits, choose
+from medyate.plan.plan import classes_loss
 from medyate.quantize.apply import quantize
 from medyate.rank.collect import GradientNorms
 from medyate.rank.lara import channel_costs, rank
@@ -60,7 +61,7 @@ def test_a_softmax_inside_the_network_is_refused_by_name() -> None:
     b.softmax("inner", "h", "s")
     b.linear("fc2", "s", "y", ones(2, 5), None)
     with pytest.raises(UnsupportedOpError, match=r"inner.*softmax"):
-        normalise(*b.finish("y"))
+        normalise(b.finish("y"))
 
 
 @pytest.mark.parametrize(("stride", "bias"), [((0, 1), None), ((1, 1), np.ones(3, np.float32))])
@@ -74,11 +75,11 @@ def test_where_alpha_and_not_memory_is_the_limit_the_remedy_says_so() -> None:
     b.convolution("conv", "x", "c", ones(2, 3, 1, 1), None, (1, 1), (0, 0, 0, 0), (1, 1), 1)
     b.average_pool("pool", "c", "p", (0, 0), (0, 0))
     b.linear("fc", "p", "y", ones(2, 2), None)
-    normal = normalise(*b.finish("y"))
+    normal = normalise(b.finish("y"))
     qgraph, weights = quantize(
         normal.graph, normal.weights, np.random.default_rng(0).normal(size=(4, 4, 4, 3)).astype(np.float32)
     )
     ranking = rank(qgraph.graph, "t", {n: GradientNorms(1.0, 1.0) for n in channel_costs(qgraph.graph)})
     with pytest.raises(BudgetError, match="Raise --alpha to"):
-        choose(qgraph, weights, ranking, 2, Limits(1 << 20, alpha=0.01))
-    choose(qgraph, weights, ranking, 2, Limits(1 << 20, alpha=0.5))
+        choose(qgraph, weights, ranking, classes_loss(2), Limits(1 << 20, alpha=0.01))
+    choose(qgraph, weights, ranking, classes_loss(2), Limits(1 << 20, alpha=0.5))

@@ -191,7 +191,8 @@ class Context:
         quant = plan.qgraph.quant[features]
         step = 2.0**-HEAD_WEIGHT_BITS
         mult, exponent = mantissa15(quant.scale * step * 2**16)
-        rate_mult, rate_exponent = mantissa15(2.0**-15 * quant.scale / step)
+        rate_mult, rate_exponent = mantissa15(head.loss.unit * quant.scale / step)
+        bias_mult, bias_exponent = mantissa15(head.loss.unit * 2.0**16)
         weight = bias = "NULL"
         if head.weight is not None and head.bias is not None:
             weight = self._array("int16_t", "head_w", head.weight, "pretrained classifier")
@@ -204,20 +205,24 @@ class Context:
             ),
             ("logits", self.offset("logits")),
             ("dlogits", self.offset("dlogits")),
+            ("target", self.offset("target")),
             ("scratch", self.offset("head/acc")),
             ("features", f"{plan.state.features}u"),
             ("classes", str(head.classes)),
+            ("loss", "MDY_SQUARED_ERROR" if head.loss.squared else "MDY_CROSS_ENTROPY"),
+            ("error_shift", str(head.loss.error_shift)),
             ("x_zero", str(quant.zero)),
             ("mult", str(mult)),
             ("exponent", str(exponent)),
-            ("grad_exponent", str(head_factor(plan.qgraph)[1])),
+            ("grad_exponent", str(head_factor(plan.qgraph, head.loss)[1])),
             ("rate_mult", str(rate_mult)),
             ("rate_exponent", str(rate_exponent)),
-            ("bias_exponent", "1"),
+            ("bias_mult", str(bias_mult)),
+            ("bias_exponent", str(bias_exponent)),
             ("weight", weight),
             ("bias", bias),
         )
-        comment = f"head: {self.graph.shapes[features]} -> {head.classes} classes, int16 in RAM"
+        comment = f"head: {self.graph.shapes[features]} -> {head.classes} outputs, int16 in RAM, {head.loss.name}"
         self.tables.append(Table("mdy_head_t", "head", fields, comment))
 
     def _model_arrays(self) -> None:

@@ -1,333 +1,391 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX float models to the IR. One row of HANDLERS per ONNX operation."""
+"""ONNX models to the IR, in real numbers or quantised. One row of HANDLERS per ONNX operation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.errors import ModelError, ToolchainError
-from medyate.frontends.builder import GraphBuilder, triple
-from medyate.ir import Imported, Shape
-from medyate.ops._spatial import Pads
+from medyate.errors import ToolchainError
+
+try:
+    from medyate.frontends import onnx_moves as moves
+    from medyate.frontends import onnx_quantised as integers
+    from medyate.frontends.onnx_file import read
+    from medyate.frontends.onnx_graph import CHANNELS_FIRST, ROWS, Handler, Importer, View, canonical, name_of, running
+except ImportError as error:
+    raise ToolchainError(
+        "reading ONNX needs the package onnx.", "Install it with: pip install 'medyate[onnx]'."
+    ) from error
+
+from medyate.ir import Imported
+from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
+
+HARD_SIGMOID = (1 / 6, 0.5)
+# --- windows ---
 
 
-class _Importer:
-    """One pass over a model's nodes; constants are folded as they appear."""
-
-    def __init__(self, path: Path, model: Any) -> None:
-        import onnx
-
-        self.onnx = onnx
-        self.model = model
-        self.constants: dict[str, NDArray[Any]] = {
-            tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-        }
-        inputs = [value for value in model.graph.input if value.name not in self.constants]
-        if len(inputs) != 1 or len(model.graph.output) != 1:
-            raise ModelError(
-                f"'{path}' has {len(inputs)} inputs and {len(model.graph.output)} outputs.",
-                "Export a classifier with one of each.",
-            )
-        name = path.stem
-        self.builder = GraphBuilder(name, inputs[0].name, _input_shape(path, inputs[0]), SUPPORTED)
-        self.output = model.graph.output[0].name
-
-    def attributes(self, node: Any) -> dict[str, Any]:
-        return {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
-
-    def constant(self, node: Any, name: str) -> NDArray[Any]:
-        if name not in self.constants:
-            raise self.builder.refuse(_name(node), node.op_type, f"'{name}' is not a constant")
-        return self.constants[name]
-
-    def fold(self, node: Any) -> None:
-        """Works out a node that reads constants only, as sizes for a Reshape are made."""
-        from onnx.reference import ReferenceEvaluator
-
-        feeds = {name: self.constants[name] for name in node.input if name}
-        typed = [
-            self.onnx.helper.make_tensor_value_info(
-                name, self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-            )
-            for name, array in feeds.items()
-        ]
-        outputs = [name for name in node.output if name]
-        graph = self.onnx.helper.make_graph(
-            [node], "constant", typed, [self.onnx.ValueInfoProto(name=name) for name in outputs]
-        )
-        model = self.onnx.helper.make_model(graph, opset_imports=self.model.opset_import)
-        try:
-            results = ReferenceEvaluator(model).run(None, feeds)
-        except Exception as error:  # the evaluator's operations raise what they like
-            raise self.builder.refuse(_name(node), node.op_type, "its constants cannot be folded") from error
-        self.constants.update(zip(outputs, map(np.asarray, results), strict=True))
-
-    def run(self) -> Imported:
-        for node in self.model.graph.node:
-            if node.input and all(name in self.constants for name in node.input if name):
-                self.fold(node)
-                continue
-            handler = HANDLERS.get(node.op_type)
-            if handler is None:
-                raise self.builder.refuse(_name(node), node.op_type, "there is no such operation here")
-            handler(self, node)
-        return self.builder.finish(self.output)
+def _pair(values: Sequence[int], width: int = 1) -> Pair:
+    """Along height and width; a series has no width of its own."""
+    height, width = (*values, width)[:2]
+    return int(height), int(width)
 
 
-def _name(node: Any) -> str:
-    return str(node.name or (node.output[0] if node.output else node.op_type))
-
-
-def _input_shape(path: Path, value: Any) -> Shape:
-    dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    if len(dims) != 4 or any(d <= 0 for d in dims[1:]) or dims[0] > 1:
-        raise ModelError(
-            f"'{path}' takes an input of {dims}; one image (1, C, H, W) is expected.",
-            "Export it with a batch of 1 (or symbolic) and fixed height and width.",
-        )
-    return dims[2], dims[3], dims[1]
-
-
-def _pads(i: _Importer, a: Mapping[str, Any], source: str, kernel: tuple[int, int]) -> Pads:
+def _window(i: Importer, node: Any, source: str, kernel: Pair, spatial: int) -> tuple[Pair, Pair, Pads]:
+    """(stride, dilation, pads) of a windowed operation."""
+    a = i.attributes(node)
+    stride, dilation = _pair(a.get("strides", (1, 1))), _pair(a.get("dilations", (1, 1)))
+    if min(*stride, *dilation, *kernel) < 1:
+        i.refuse(node, f"window {kernel}, stride {stride}, dilation {dilation}")
     auto = a.get("auto_pad", b"NOTSET").decode()
     if auto in ("NOTSET", "VALID"):
-        top, left, bottom, right = a.get("pads", (0, 0, 0, 0)) if auto == "NOTSET" else (0, 0, 0, 0)
-        return int(top), int(left), int(bottom), int(right)
-    strides = a.get("strides", (1, 1))
-    dilations = a.get("dilations", (1, 1))
+        given = [int(p) for p in a.get("pads", ())] if auto == "NOTSET" else []
+        first, last = (given or [0] * 2 * spatial)[:spatial], (given or [0] * 2 * spatial)[spatial:]
+        return stride, dilation, (*_pair(first, 0), *_pair(last, 0))
     both = []
-    for axis in range(2):
-        size = i.builder.shape(source)[axis]
-        span = dilations[axis] * (kernel[axis] - 1) + 1
-        total = max(0, (math.ceil(size / strides[axis]) - 1) * strides[axis] + span - size)
-        small, large = total // 2, total - total // 2
+    for axis, size in enumerate(i.builder.shape(source)[:2]):
+        total = (math.ceil(size / stride[axis]) - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 - size
+        small, large = max(0, total) // 2, max(0, total) - max(0, total) // 2
         both.append((small, large) if auto == "SAME_UPPER" else (large, small))
-    return both[0][0], both[1][0], both[0][1], both[1][1]
+    return stride, dilation, (both[0][0], both[1][0], both[0][1], both[1][1])
 
 
-def _conv(i: _Importer, node: Any) -> None:
-    a = i.attributes(node)
-    weight = i.constant(node, node.input[1])
-    if weight.ndim != 4:
-        raise i.builder.refuse(_name(node), node.op_type, f"a kernel of {weight.ndim - 2} dimensions")
-    bias = i.constant(node, node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    stride = tuple(a.get("strides", (1, 1)))
-    dilation = tuple(a.get("dilations", (1, 1)))
-    pads = _pads(i, a, node.input[0], (weight.shape[2], weight.shape[3]))
+def _conv(i: Importer, node: Any) -> None:
+    source, rank = i.plane(node), len(i.view(node).dims)
+    weight, bias, arrays = integers.layer(i, node, source, 0)
+    if weight.ndim not in (3, 4) or weight.ndim != rank + 1:
+        i.refuse(node, f"a kernel of {weight.ndim - 2} dimensions over an input of {rank + 1} axes")
+    weight = weight.reshape(*weight.shape, 1) if weight.ndim == 3 else weight
+    stride, dilation, pads = _window(i, node, source, (weight.shape[2], weight.shape[3]), rank - 1)
+    activation, output = integers.fused(i, node)
     i.builder.convolution(
-        _name(node),
-        node.input[0],
-        node.output[0],
+        name_of(node),
+        source,
+        output,
         weight.transpose(0, 2, 3, 1),
         bias,
-        (stride[0], stride[1]),
+        stride,
         pads,
-        (dilation[0], dilation[1]),
-        a.get("group", 1),
+        dilation,
+        i.attributes(node).get("group", 1),
+        activation,
+        arrays,
     )
+    i.made_plane(node, rank, output)
 
 
-def _gemm(i: _Importer, node: Any) -> None:
+def _pool(i: Importer, node: Any) -> None:
     a = i.attributes(node)
-    if a.get("transA", 0) or a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0:
-        raise i.builder.refuse(_name(node), node.op_type, "transA, alpha or beta is not the default")
-    weight = i.constant(node, node.input[1])
-    weight = weight if a.get("transB", 0) else weight.T
-    bias = None
-    if len(node.input) > 2 and node.input[2]:
-        given = i.constant(node, node.input[2])
-        if given.size not in (1, weight.shape[0]):
-            raise i.builder.refuse(_name(node), node.op_type, f"a bias of {given.shape} for {weight.shape[0]} outputs")
-        bias = np.broadcast_to(given.reshape(-1), (weight.shape[0],))
-    i.builder.linear(_name(node), node.input[0], node.output[0], weight, bias)
+    source, rank = i.plane(node), len(i.view(node).dims)
+    kernel = _pair(a["kernel_shape"])
+    stride, dilation, pads = _window(i, node, source, kernel, rank - 1)
+    if dilation != (1, 1) or rank not in (2, 3) or (len(node.output) > 1 and node.output[1]):
+        i.refuse(node, f"a dilation of {dilation}, {rank + 1} axes or a second output")
+    counted = node.op_type == "AveragePool" and a.get("count_include_pad", 0) and any(pads)
+    if a.get("ceil_mode", 0):
+        added = _rounded_up(i.builder.shape(source)[:2], kernel, stride, pads)
+        if counted and added != pads:
+            i.refuse(node, "ceil_mode and count_include_pad together")
+        pads = added
+    if counted:
+        padded = f"{node.output[0]}/padded"
+        i.builder.pad(padded, source, padded, (pads[0], pads[1], 0), (pads[2], pads[3], 0))
+        i.same_scale(i.builder.tensor(padded), source)
+        source, pads = i.builder.tensor(padded), (0, 0, 0, 0)
+    if node.op_type == "MaxPool":
+        i.builder.max_pool(name_of(node), source, node.output[0], kernel, stride, pads)
+        i.same_scale(i.made_plane(node, rank), source)
+    else:
+        i.builder.average_pool(name_of(node), source, node.output[0], kernel, stride, pads)
+        _averaged(i, i.made_plane(node, rank), source, any(pads))
 
 
-def _matmul(i: _Importer, node: Any) -> None:
-    weight = i.constant(node, node.input[1])
-    i.builder.linear(_name(node), node.input[0], node.output[0], weight.T, None)
+def _averaged(i: Importer, output: str, source: str, keeps_scale: bool) -> None:
+    if keeps_scale:
+        i.same_scale(output, source)
+    elif output != source:
+        i.pools.append((output, source))
 
 
-def _batch_norm(i: _Importer, node: Any) -> None:
-    gamma, beta, mean, variance = (i.constant(node, name) for name in node.input[1:5])
-    epsilon = i.attributes(node).get("epsilon", 1e-5)
-    i.builder.batch_norm(_name(node), node.input[0], node.output[0], (gamma, beta, mean, variance), epsilon)
+def _rounded_up(extent: Pair, kernel: Pair, stride: Pair, pads: Pads) -> Pads:
+    """Pads with which the last window counts that would reach beyond the map, if it begins inside."""
+    end = [pads[2], pads[3]]
+    for axis in range(2):
+        span = extent[axis] + pads[axis] + pads[axis + 2] - kernel[axis]
+        steps = -(-span // stride[axis])
+        if steps * stride[axis] >= extent[axis] + pads[axis]:
+            steps -= 1
+        end[axis] += max(0, steps * stride[axis] - span)
+    return pads[0], pads[1], end[0], end[1]
 
 
-def _clip(i: _Importer, node: Any) -> None:
+def _global_pool(i: Importer, node: Any) -> None:
+    source, rank = i.plane(node), len(i.view(node).dims)
+    if node.op_type == "GlobalMaxPool":
+        kernel = i.builder.shape(source)[:2]
+        i.builder.max_pool(name_of(node), source, node.output[0], kernel, kernel, (0, 0, 0, 0))
+        i.same_scale(i.made_plane(node, rank), source)
+    else:
+        i.builder.average_pool(name_of(node), source, node.output[0], (0, 0), (0, 0))
+        _averaged(i, i.made_plane(node, rank), source, False)
+
+
+def _reduce_mean(i: Importer, node: Any) -> None:
+    view, places = i.placed(node)
+    rank = len(view.dims) + 1
+    axes = i.numbers(node, 1, "axes")
+    axes = sorted(axis % rank for axis in axes) if axes else list(range(rank))
+    shape = i.builder.shape(view.tensor)
+    within = {places[axis - 1] for axis in axes if axis > 0}
+    if 0 in axes or (2 in within and shape[2] > 1):
+        i.refuse(node, f"a mean over the axes {axes}; height and width are taken")
+    kernel = (shape[0] if 0 in within else 1, shape[1] if 1 in within else 1)
+    i.builder.average_pool(name_of(node), view.tensor, node.output[0], kernel, kernel)
+    keep = i.attributes(node).get("keepdims", 1)
+    dims = [1 if k + 1 in axes else d for k, d in enumerate(view.dims) if keep or k + 1 not in axes]
+    _averaged(i, i.made(node, dims, view.order), view.tensor, False)
+
+
+# --- linear layers ---
+
+
+def _gemm(i: Importer, node: Any) -> None:
+    a, view = i.attributes(node), i.view(node)
+    alpha, beta = float(a.get("alpha", 1.0)), float(a.get("beta", 1.0))
+    if a.get("transA", 0) or len(view.dims) != 1 or (i.quantised and (alpha, beta) != (1.0, 1.0)):
+        i.refuse(node, f"transA, {len(view.dims) + 1} axes, or factors between integers")
+    transposed = bool(a.get("transB", 0))
+    _linear(i, node, 0 if transposed else 1, alpha, beta)
+
+
+def _matmul(i: Importer, node: Any) -> None:
+    if i.given(node, 1) not in i.constants:
+        i.refuse(node, "neither side is a constant, or the first")
+    _linear(i, node, 1)
+
+
+def _linear(i: Importer, node: Any, outputs: int, alpha: float = 1.0, beta: float = 1.0) -> None:
+    """A weight of two axes over a vector, or over every pixel of channel-last values."""
+    view = i.view(node)
+    shape = i.builder.shape(view.tensor)
+    run = running(view.order, shape)
+    rows = run == running(ROWS, shape)
+    vector = len(view.dims) == 1
+    source = view.tensor
+    if vector and (max(shape[:2]) > KERNEL_MAX or not (rows or run == running(CHANNELS_FIRST, shape))):
+        source, rows = i.laid(view, (1, 1, *view.dims), ROWS), True
+    elif not vector:
+        source, view = _channels_last(i, node, view)
+    weight, bias, arrays = integers.layer(i, node, source, outputs)
+    if weight.ndim != 2:
+        i.refuse(node, f"a weight of {weight.shape}")
+    weight = weight if outputs == 0 else weight.T
+    if arrays is None:
+        weight, bias = weight * np.float32(alpha), None if bias is None else bias * np.float32(beta)
+    activation, output = integers.fused(i, node)
+    if vector:
+        i.builder.linear(
+            name_of(node),
+            source,
+            output,
+            weight,
+            bias,
+            channels_first=not rows,
+            activation=activation,
+            arrays=arrays,
+        )
+    else:
+        i.builder.convolution(
+            name_of(node), source, output, weight[:, None, None], bias, activation=activation, arrays=arrays
+        )
+    i.made(node, (*view.dims[:-1], len(weight)), ROWS if vector else view.order, output)
+
+
+def _channels_last(i: Importer, node: Any, view: View) -> tuple[str, View]:
+    """A tensor whose channels are the last of the ONNX axes."""
+    axes = i.axes(view)
+    if axes is not None and axes[-1:] == (2,):
+        return view.tensor, view
+    if not 2 <= len(view.dims) <= 3:
+        i.refuse(node, f"an input of {len(view.dims) + 1} axes")
+    tensor = i.laid(view, (view.dims[0], view.dims[1] if len(view.dims) == 3 else 1, view.dims[-1]), ROWS)
+    return tensor, replace(view, tensor=tensor, order=ROWS)
+
+
+# --- element by element ---
+
+
+def _batch_norm(i: Importer, node: Any) -> None:
+    view = i.view(node)
+    view = replace(view, tensor=i.plane(node), order=CHANNELS_FIRST)
+    gamma, beta, mean, variance = (i.constant(node, name).astype(np.float64) for name in node.input[1:5])
     a = i.attributes(node)
-    bounds = [a.get("min", -math.inf), a.get("max", math.inf)]
-    for position, name in enumerate(node.input[1:3]):
-        if name:
-            bounds[position] = i.constant(node, name).item()
-    i.builder.clip(_name(node), node.input[0], node.output[0], bounds[0], bounds[1])
+    if a.get("training_mode", 0):
+        i.refuse(node, "it is in training mode")
+    epsilon = a.get("epsilon", 1e-5)
+    if i.quantised:
+        scale = gamma / np.sqrt(variance + epsilon)
+        integers.affine(i, node, view, scale, beta - mean * scale)
+        return
+    statistics = (gamma, beta, mean, variance)
+    i.builder.batch_norm(name_of(node), view.tensor, node.output[0], statistics, epsilon)  # type: ignore[arg-type]
+    i.made(node, view.dims, view.order)
 
 
-def _relu(i: _Importer, node: Any) -> None:
-    i.builder.clip(_name(node), node.input[0], node.output[0], 0.0, math.inf)
+def _two(i: Importer, node: Any) -> None:
+    """A sum, difference, product or quotient; one side may be a constant."""
+    constant = [name in i.constants for name in node.input[:2]]
+    if any(constant):
+        _affine(i, node, constant.index(True))
+        return
+    if node.op_type in ("Sub", "Div"):
+        i.refuse(node, "neither side is a constant")
+    a, b = i.view(node, 0), i.view(node, 1)
+    if a.dims == b.dims:
+        first, second = a.tensor, i.laid(b, i.builder.shape(a.tensor), a.order)
+        dims, order = a.dims, a.order
+    else:
+        dims = np.broadcast_shapes(a.dims, b.dims)
+        if len(a.dims) != len(b.dims) or dims not in (a.dims, b.dims):
+            i.refuse(node, f"tensors of {a.dims} and {b.dims}")
+        first, second, order = i.plane(node, 0), i.plane(node, 1), CHANNELS_FIRST
+    activation, output = integers.fused(i, node)
+    (i.builder.add if node.op_type == "Add" else i.builder.mul)(name_of(node), first, second, output, activation)
+    i.made(node, dims, order, output)
 
 
-def _add(i: _Importer, node: Any) -> None:
-    constants = [name for name in node.input if name in i.constants]
-    if constants:
-        raise i.builder.refuse(_name(node), node.op_type, "one side is a constant")
-    i.builder.add(_name(node), node.input[0], node.input[1], node.output[0])
+def _affine(i: Importer, node: Any, position: int) -> None:
+    """The other side is a factor or summand of every channel."""
+    view, constant = i.view(node, 1 - position), i.constant(node, node.input[position]).astype(np.float64)
+    factors = _per_channel(i, view, constant)
+    if factors is None and canonical(view.dims) is not None:
+        view = replace(view, tensor=i.plane(node, 1 - position), order=CHANNELS_FIRST)
+        factors = _per_channel(i, view, constant)
+    if factors is None:
+        i.refuse(node, f"a constant of {constant.shape} for {view.dims} is not one number per channel")
+    if node.op_type == "Div" and position == 0:
+        i.refuse(node, "a constant is divided")
+    ones, zeros = np.ones_like(factors), np.zeros_like(factors)
+    if node.op_type in ("Add", "Sub"):
+        sign = -1.0 if node.op_type == "Sub" else 1.0
+        scale, shift = (-ones, factors) if sign < 0 and position == 0 else (ones, sign * factors)
+    else:
+        with np.errstate(divide="ignore"):  # verify() names the node that holds an infinite factor
+            scale, shift = (factors if node.op_type == "Mul" else ones / factors), zeros
+    if i.quantised:
+        integers.affine(i, node, view, scale, shift)
+        return
+    statistics = (scale, shift, zeros, ones)
+    i.builder.batch_norm(name_of(node), view.tensor, node.output[0], statistics, 0.0)  # type: ignore[arg-type]
+    i.made(node, view.dims, view.order)
 
 
-def _average_pool(i: _Importer, node: Any) -> None:
-    a = i.attributes(node)
-    kernel = tuple(a["kernel_shape"])
-    stride = tuple(a.get("strides", (1, 1)))
-    pads = _pads(i, a, node.input[0], (kernel[0], kernel[1]))
-    if any(pads) or a.get("ceil_mode", 0):
-        raise i.builder.refuse(_name(node), node.op_type, "padding or ceil_mode")
-    i.builder.average_pool(_name(node), node.input[0], node.output[0], (kernel[0], kernel[1]), (stride[0], stride[1]))
+def _per_channel(i: Importer, view: View, constant: NDArray[Any]) -> NDArray[Any] | None:
+    """A constant as one number per channel of the IR's tensor; None: it differs from pixel to pixel."""
+    try:
+        full = np.broadcast_to(constant, (1, *view.dims))
+    except ValueError:
+        return None
+    shape = i.builder.shape(view.tensor)
+    pixels = full.reshape([shape[axis] for axis in view.order]).transpose(np.argsort(view.order))
+    same = (pixels == pixels[:1, :1]) | (np.isnan(pixels) & np.isnan(pixels[:1, :1]))
+    return np.array(pixels[0, 0]) if same.all() else None
 
 
-def _global_pool(i: _Importer, node: Any) -> None:
-    i.builder.average_pool(_name(node), node.input[0], node.output[0], (0, 0), (0, 0))
+def _clip(i: Importer, node: Any) -> None:
+    low, high = integers.bounds(i, node)
+    integers.function(i, node, "clip", low, high, lambda x: np.clip(x, low, high))
 
 
-def _reduce_mean(i: _Importer, node: Any) -> None:
-    a = i.attributes(node)
-    axes = list(i.constant(node, node.input[1])) if len(node.input) > 1 else list(a.get("axes", ()))
-    if sorted(int(axis) % 4 for axis in axes) != [2, 3]:
-        raise i.builder.refuse(_name(node), node.op_type, f"a mean over the axes {axes}")
-    pooled = node.output[0] if a.get("keepdims", 1) else f"{node.output[0]}/map"
-    i.builder.average_pool(_name(node), node.input[0], pooled, (0, 0), (0, 0))
-    if pooled != node.output[0]:
-        i.builder.alias(node.output[0], pooled, flat=True)
+def _leaky(i: Importer, node: Any) -> None:
+    alpha = float(i.attributes(node).get("alpha", 0.01))
+    if not 0.0 <= alpha <= 1.0:
+        i.refuse(node, f"a slope of {alpha}")
+    slope = np.float32(alpha)
+    integers.function(i, node, "leaky_relu", alpha, exact=lambda x: np.where(x < 0, slope * x, x))
 
 
-def _shape_of(i: _Importer, node: Any) -> None:
-    a = i.attributes(node)
-    height, width, channels = i.builder.shape(node.input[0])
-    flat = i.builder.is_flat(node.input[0])
-    sizes = [1, height * width * channels] if flat else [1, channels, height, width]
-    i.constants[node.output[0]] = np.array(sizes[a.get("start", 0) : a.get("end")], np.int64)
+def _function(kind: str, **required: float | bytes) -> Handler:
+    """A function whose attributes, if any, must be these."""
+
+    def handler(i: Importer, node: Any) -> None:
+        a = i.attributes(node)
+        for name, value in required.items():
+            given = a.get(name, DEFAULTS.get((node.op_type, name), value))
+            if given != value and (isinstance(value, bytes) or abs(given - value) > 1e-4):
+                i.refuse(node, f"{name} is {given!r}; {value!r} is taken")
+        integers.function(i, node, kind)
+
+    return handler
 
 
-def _flatten(i: _Importer, node: Any) -> None:
-    if i.attributes(node).get("axis", 1) != 1:
-        raise i.builder.refuse(_name(node), node.op_type, "an axis other than 1")
-    i.builder.alias(node.output[0], node.input[0], flat=True)
+def _softmax(i: Importer, node: Any) -> None:
+    view = i.view(node)
+    rank, a = len(view.dims) + 1, i.attributes(node)
+    axis = int(a.get("axis", 1 if i.opset < 13 else -1)) % rank
+    size = math.prod(view.dims)
+    over = math.prod(view.dims[axis - 1 :]) if i.opset < 13 else (1, *view.dims)[axis]
+    if axis == 0 or over != size:
+        i.refuse(node, f"a softmax over axis {axis} of {view.dims}")
+    i.builder.softmax(name_of(node), i.laid(view, (1, 1, size), ROWS), node.output[0])
+    tensor = i.made(node, view.dims, ROWS)
+    if i.quantised:
+        integers.softmax_scale(i, tensor)
 
 
-def _reshape(i: _Importer, node: Any) -> None:
-    height, width, channels = i.builder.shape(node.input[0])
-    target = [int(d) for d in i.constant(node, node.input[1])]
-    size = height * width * channels
-    if len(target) != 2 or target[0] not in (-1, 0, 1) or target[1] not in (-1, size):
-        raise i.builder.refuse(_name(node), node.op_type, f"a reshape to {target} is no flattening")
-    i.builder.alias(node.output[0], node.input[0], flat=True)
-
-
-def _transpose(i: _Importer, node: Any) -> None:
-    height, width, _ = i.builder.shape(node.input[0])
-    if (height, width) != (1, 1):
-        raise i.builder.refuse(_name(node), node.op_type, "a transpose of a map")
-    i.builder.alias(node.output[0], node.input[0])
-
-
-def _identity(i: _Importer, node: Any) -> None:
-    i.builder.alias(node.output[0], node.input[0])
-
-
-def _constant(i: _Importer, node: Any) -> None:
-    a = i.attributes(node)
-    if "value" not in a:
-        raise i.builder.refuse(_name(node), node.op_type, "it holds no tensor")
-    i.constants[node.output[0]] = i.onnx.numpy_helper.to_array(a["value"])
-
-
-def _softmax(i: _Importer, node: Any) -> None:
-    i.builder.softmax(_name(node), node.input[0], node.output[0])
-
-
-def _slice(i: _Importer, node: Any) -> None:
-    if len(node.input) < 3:
-        raise i.builder.refuse(_name(node), node.op_type, "its bounds are attributes (before opset 10)")
-    given = [list(map(int, i.constant(node, name))) if name else None for name in node.input[1:5]]
-    starts, ends = given[0] or [], given[1] or []
-    axes = given[2] if len(given) > 2 and given[2] else list(range(len(starts)))
-    steps = given[3] if len(given) > 3 and given[3] else [1] * len(axes)
-    height, width, channels = i.builder.shape(node.input[0])
-    sizes = {0: 1, 1: channels, 2: height, 3: width}
-    ranges = {axis: range(size) for axis, size in sizes.items()}
-    for start, end, given_axis, step in zip(starts, ends, axes, steps, strict=True):
-        if step < 1:
-            raise i.builder.refuse(_name(node), node.op_type, f"a step of {step}")
-        ranges[given_axis % 4] = range(*slice(start, end, step).indices(sizes[given_axis % 4]))
-    parts = [ranges[axis] for axis in (2, 3, 1)]
-    if len(ranges[0]) != 1 or not all(parts):
-        raise i.builder.refuse(_name(node), node.op_type, "nothing is left of it")
-    i.builder.slice(
-        _name(node),
-        node.input[0],
-        node.output[0],
-        triple(r.start for r in parts),
-        triple(r.stop for r in parts),
-        triple(r.step for r in parts),
-    )
-
-
-def _pad(i: _Importer, node: Any) -> None:
-    a = i.attributes(node)
-    pads = list(map(int, i.constant(node, node.input[1]))) if len(node.input) > 1 else list(a["pads"])
-    value = i.constant(node, node.input[2]).item() if len(node.input) > 2 and node.input[2] else 0.0
-    if a.get("mode", b"constant") != b"constant" or value != 0.0 or len(pads) != 8:
-        raise i.builder.refuse(_name(node), node.op_type, "only zeros can be added")
-    if pads[0] or pads[4]:
-        raise i.builder.refuse(_name(node), node.op_type, "samples are added")
-    before, behind = triple(pads[k] for k in (2, 3, 1)), triple(pads[k] for k in (6, 7, 5))
-    i.builder.pad(_name(node), node.input[0], node.output[0], before, behind)
-
-
-HANDLERS: Mapping[str, Callable[[_Importer, Any], None]] = {
+DEFAULTS: Mapping[tuple[str, str], float | bytes] = {("HardSigmoid", "alpha"): 0.2, ("Elu", "alpha"): 1.0}
+HANDLERS: Mapping[str, Handler] = {
     "Conv": _conv,
     "Gemm": _gemm,
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
-    "Clip": _clip,
-    "Relu": _relu,
-    "Add": _add,
-    "AveragePool": _average_pool,
+    "Add": _two,
+    "Sub": _two,
+    "Mul": _two,
+    "Div": _two,
+    "AveragePool": _pool,
+    "MaxPool": _pool,
     "GlobalAveragePool": _global_pool,
+    "GlobalMaxPool": _global_pool,
     "ReduceMean": _reduce_mean,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Squeeze": _flatten,
-    "Transpose": _transpose,
-    "Identity": _identity,
-    "Dropout": _identity,
-    "Constant": _constant,
+    "Relu": _clip,
+    "Clip": _clip,
+    "LeakyRelu": _leaky,
+    "HardSwish": _function("hard_swish"),
+    "HardSigmoid": _function("hard_sigmoid", alpha=HARD_SIGMOID[0], beta=HARD_SIGMOID[1]),
+    "Sigmoid": _function("sigmoid"),
+    "Tanh": _function("tanh"),
+    "Elu": _function("elu", alpha=1.0),
+    "Gelu": _function("gelu", approximate=b"none"),
     "Softmax": _softmax,
-    "Shape": _shape_of,
-    "Slice": _slice,
-    "Pad": _pad,
+    "Identity": moves.identity,
+    "Dropout": moves.dropout,
+    "Cast": moves.cast,
+    "Reshape": moves.reshape,
+    "Flatten": moves.flatten,
+    "Squeeze": moves.squeeze,
+    "Unsqueeze": moves.unsqueeze,
+    "Transpose": moves.transpose,
+    "Concat": moves.concat,
+    "Slice": moves.part_of,
+    "Split": moves.split,
+    "Pad": moves.pad,
+    "Resize": moves.resize,
+    "Upsample": moves.resize,
+    "Shape": moves.shape_of,
+    "QuantizeLinear": integers.quantize,
+    "DequantizeLinear": integers.dequantize,
+    **dict.fromkeys(integers.PARTS, integers.on_integers),
 }
 SUPPORTED = tuple(HANDLERS)
 
 
 def load(path: Path) -> Imported:
     """Reads an ONNX file. Raises ModelError, or UnsupportedOpError naming the node that blocks."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ToolchainError(
-            "reading ONNX needs the package onnx.", "Install it with: pip install 'medyate[onnx]'."
-        ) from error
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except FileNotFoundError as error:
-        raise ModelError(f"'{path}' does not exist.", "Check the path.") from error
-    except Exception as error:  # protobuf and checker raise many unrelated types
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"'{path}' is not a sound ONNX file ({reason[0][:120]}).", "Export it again.") from error
-    return _Importer(path, model).run()
+    return Importer(path, read(path), HANDLERS).run()

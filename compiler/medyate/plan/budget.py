@@ -19,7 +19,7 @@ from medyate import ledger
 from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.plan.layout import lay_out
-from medyate.plan.schedule import schedule
+from medyate.plan.schedule import Loss, schedule
 from medyate.rank.lara import LayerScore, Ranking
 
 ALPHA = 0.2
@@ -58,13 +58,13 @@ class Limits:
 
 
 def choose(
-    qgraph: QGraph, weights: Weights, ranking: Ranking, classes: int, limits: Limits
+    qgraph: QGraph, weights: Weights, ranking: Ranking, loss: Loss, limits: Limits
 ) -> tuple[Row, tuple[Row, ...]]:
     """The chosen row and the table up to it. Raises BudgetError with the numbers."""
     rows: list[Row] = []
     best = 0
     for count in range(1, len(ranking.scores) + 1):
-        row = measure(qgraph, weights, ranking.scores[:count], classes, limits)
+        row = measure(qgraph, weights, ranking.scores[:count], loss, limits)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
         if row.left_bytes <= best:  # deeper layers only take memory away from here on
@@ -76,14 +76,14 @@ def choose(
     return chosen, tuple(rows)
 
 
-def measure(qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], classes: int, limits: Limits) -> Row:
+def measure(qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], loss: Loss, limits: Limits) -> Row:
     """What a set of candidate layers needs, and what it leaves."""
     names = frozenset(score.layer for score in scores)
-    plan = schedule(qgraph, weights, names, classes, limits.grad_bits)
+    plan = schedule(qgraph, weights, names, loss, limits.grad_bits)
     planned = lay_out(plan.values).peak_bytes
     features = ledger.tensor_bytes(qgraph.graph.shapes[qgraph.graph.output])
     channels = sum(score.channels for score in scores)
-    state = ledger.StateFacts(classes, features, channels, plan.slots, len(scores)).bytes
+    state = ledger.StateFacts(loss.outputs, features, channels, plan.slots, len(scores)).bytes
     fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
     left = (limits.ram_bytes - fixed) // 8 * 8
     m_bytes = sum(score.bytes for score in scores)

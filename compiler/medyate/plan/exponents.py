@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.ir import QGraph, Weights
-from medyate.plan.schedule import Gradient
+from medyate.plan.schedule import Gradient, Loss
 from medyate.quantize.apply import run_integers
 
 START = -160
@@ -32,10 +32,11 @@ def tensor_gradients(
     qgraph: QGraph,
     weights: Weights,
     samples: NDArray[np.int8],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     head: NDArray[np.float32],
+    loss: Loss,
 ) -> tuple[dict[str, Any], Any]:
-    """dL/dq of every tensor, one row per sample, and the loss gradients (n, classes).
+    """dL/dq of every tensor, one row per sample, and the stored loss gradients (n, outputs) in units of 2^15.
 
     The loss is summed over the samples, so that each row is its own sample's gradient.
     """
@@ -55,10 +56,15 @@ def tensor_gradients(
     quant = qgraph.quant[qgraph.graph.output]
     real = (channels_last(features) - quant.zero) * quant.scale
     logits = real @ torch.from_numpy(head.astype(np.float64)).T
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
-    loss.backward()  # type: ignore[no-untyped-call]
-    errors = logits.detach().softmax(1)
-    errors[torch.arange(len(labels)), torch.from_numpy(labels)] -= 1
+    logits.retain_grad()
+    targets = torch.from_numpy(labels)
+    if loss.squared:
+        total = (logits - targets).square().sum() / (2 * loss.outputs)
+    else:
+        total = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    total.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    errors = logits.grad / (loss.unit * 2**15)
     return {name: value.grad for name, value in kept.items()}, errors
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from medyate.plan.budget import Limits, Row, choose, worst_selection
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, lay_out
 from medyate.plan.parameters import eligible_channels
-from medyate.plan.schedule import HEAD_WEIGHT_BITS, Gradient, Schedule, inference_schedule, schedule
+from medyate.plan.schedule import HEAD_WEIGHT_BITS, Gradient, Loss, Schedule, inference_schedule, schedule
 from medyate.rank.lara import Ranking
 
 CALIBRATION_SAMPLES = 32
@@ -45,11 +46,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Head:
-    """The new classifier: int16 weights in steps of 2^-12, int32 biases in Q16; None starts at zero."""
+    """The new last layer: int16 weights in steps of 2^-12, int32 biases in Q16; None starts at zero."""
 
-    classes: int
+    loss: Loss
     weight: NDArray[np.int16] | None
     bias: NDArray[np.int32] | None
+
+    @property
+    def classes(self) -> int:
+        """Outputs."""
+        return self.loss.outputs
 
 
 @dataclass(frozen=True)
@@ -106,9 +112,11 @@ class Plan:
         return {
             "network": self.qgraph.graph.name,
             "classes": self.head.classes if self.head else 0,
+            "loss": self.head.loss.name if self.head else None,
             "ram_limit_bytes": self.limits.ram_bytes,
             "alpha": self.limits.alpha,
             "gradient_bits": self.limits.grad_bits,
+            "gradient_slots": self.schedule.slots,
             "stack_reserved_bytes": self.limits.stack_bytes,
             "static_reserved_bytes": ledger.STATIC_BYTES,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,
@@ -188,24 +196,23 @@ def make_plan(
     ranking: Ranking,
     head: Head,
     limits: Limits,
-    calibration: tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.float32]],
+    calibration: tuple[NDArray[np.int8], NDArray[Any], NDArray[np.float32]],
 ) -> Plan:
     """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, trained head.
 
     Raises BudgetError when the memory does not suffice.
     """
-    row, table = choose(qgraph, weights, ranking, head.classes, limits)
+    row, table = choose(qgraph, weights, ranking, head.loss, limits)
     scores = ranking.scores[: row.layers]
     names = frozenset(s.layer for s in scores)
-    steps = schedule(qgraph, weights, names, head.classes, limits.grad_bits)
+    steps = schedule(qgraph, weights, names, head.loss, limits.grad_bits)
     layout = lay_out(steps.values)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
     worst, epoch_bytes = worst_selection(ordered, row.b_mem_bytes)
     samples, labels, trained = calibration
-    gradients, errors = tensor_gradients(
-        qgraph, weights, samples[:CALIBRATION_SAMPLES], labels[:CALIBRATION_SAMPLES], trained
-    )
+    first = samples[:CALIBRATION_SAMPLES], labels[:CALIBRATION_SAMPLES]
+    gradients, errors = tensor_gradients(qgraph, weights, *first, trained, head.loss)
     exponents = starting_exponents(gradients, errors, slot_openers(steps), steps.slots)
     candidates = _candidates(qgraph, weights, [(s.layer, s.channels, s.cost) for s in ordered], worst)
     return Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
@@ -228,12 +235,23 @@ def _candidates(
     return tuple(found)
 
 
-def new_head(classes: int) -> Head:
+def new_head(loss: Loss) -> Head:
     """A head that starts at zero."""
-    return Head(classes, None, None)
+    return Head(loss, None, None)
 
 
-def kept_head(weight: NDArray[np.float32], bias: NDArray[np.float32]) -> Head:
-    """The pretrained classifier, (classes, features) and (classes,), as the head's start."""
+def kept_head(weight: NDArray[np.float32], bias: NDArray[np.float32], loss: Loss) -> Head:
+    """The pretrained last layer, (outputs, features) and (outputs,), as the head's start."""
     steps = np.clip(np.round(weight * 2.0**HEAD_WEIGHT_BITS), -32768, 32767).astype(np.int16)
-    return Head(len(bias), steps, np.round(bias * 2.0**16).astype(np.int32))
+    return Head(loss, steps, np.round(bias * 2.0**16).astype(np.int32))
+
+
+def classes_loss(classes: int) -> Loss:
+    """Cross-entropy over so many classes."""
+    return Loss(squared=False, error_shift=0, outputs=classes)
+
+
+def squared_loss(outputs: int, largest_error: float) -> Loss:
+    """Squared error whose stored gradient saturates above `largest_error`."""
+    steps = max(largest_error, 2.0**-16) * 2.0**16 / (2**15 - 1)
+    return Loss(squared=True, error_shift=max(0, math.ceil(math.log2(steps))), outputs=outputs)

@@ -26,6 +26,27 @@ HEAD_WEIGHT_BITS = 12
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """What the head is trained for, and what its stored gradient means: dL/dlogit = stored * unit."""
+
+    squared: bool
+    """Half the mean squared error against a vector; else cross-entropy of a class."""
+    error_shift: int
+    """Of a squared error: stored = (logit - target) in Q16, shifted right by this and saturated."""
+    outputs: int
+
+    @property
+    def name(self) -> str:
+        """As artefacts call it."""
+        return "squared error" if self.squared else "cross-entropy"
+
+    @property
+    def unit(self) -> float:
+        """dL/dlogit of a stored 1."""
+        return float(2.0 ** (self.error_shift - 16) / self.outputs) if self.squared else 2.0**-15
+
+
+@dataclass(frozen=True, slots=True)
 class Gradient:
     """A gradient's buffer."""
 
@@ -140,12 +161,14 @@ class _Builder:
     def has_mask(self, node: Node) -> bool:
         return OPS[node.op].fuses and self.orders[node.name] >= self.deepest
 
-    def head(self, classes: int) -> Gradient:
+    def head(self, loss: Loss) -> Gradient:
         features = self.graph.output
         self.use(features)
-        self.make("logits", 4 * classes, "scratch")
-        self.make("dlogits", 2 * classes, "scratch")
-        gradient = self.gradient(features, None, head_factor(self.qgraph)[0])
+        if loss.squared:  # the targets come with the sample
+            self.live["target"] = _Live(4 * loss.outputs, 0, self.step, 4, "scratch")
+        self.make("logits", 4 * loss.outputs, "scratch")
+        self.make("dlogits", 2 * loss.outputs, "scratch")
+        gradient = self.gradient(features, None, head_factor(self.qgraph, loss)[0])
         self.make("head/acc", 4 * self.graph.shapes[features][2], "scratch")
         self.step += 1
         return gradient
@@ -291,14 +314,14 @@ class _Builder:
             self.back.append(BackStep(node.name, "sum", None, (dx,), (tuple(gradients),), None))
 
 
-def head_factor(qgraph: QGraph) -> tuple[float, int]:
+def head_factor(qgraph: QGraph, loss: Loss) -> tuple[float, int]:
     """(static factor, 2-exponent) of the features' gradient as the head's pass leaves it.
 
-    dL/dq = sum over o of w_q d_q * s_x * s_w * 2^-15, and the pass halves the sums to fit 32 bits.
+    dL/dq = sum over o of w_q d_q * s_x * s_w * unit, and the pass halves the sums to fit 32 bits.
     """
     scale = qgraph.quant[qgraph.graph.output].scale
-    factor, exponent = math.frexp(scale)
-    return factor, exponent - HEAD_WEIGHT_BITS - 15 + 1
+    factor, exponent = math.frexp(scale * loss.unit)
+    return factor, exponent - HEAD_WEIGHT_BITS + 1
 
 
 def inference_schedule(qgraph: QGraph, weights: Weights) -> Schedule:
@@ -309,11 +332,11 @@ def inference_schedule(qgraph: QGraph, weights: Weights) -> Schedule:
     return Schedule(builder.step, (), None, 0, builder.values(), builder.orders)
 
 
-def schedule(qgraph: QGraph, weights: Weights, candidates: frozenset[str], classes: int, grad_bits: int) -> Schedule:
+def schedule(qgraph: QGraph, weights: Weights, candidates: frozenset[str], loss: Loss, grad_bits: int) -> Schedule:
     """The steps and values for a set of candidate layers."""
     builder = _Builder(qgraph, weights, candidates, grad_bits)
     builder.forward()
-    start = builder.head(classes)
+    start = builder.head(loss)
     builder.backward(start)
     builder.use("logits")  # the host may read them after the step
     return Schedule(builder.step, tuple(builder.back), start, builder.slots, builder.values(), builder.orders)

@@ -29,7 +29,7 @@ ADD_LEFT_SHIFT = 20
 def activation_quant(low: float, high: float) -> Quant:
     """Scale and zero point for a range, which is widened to hold zero exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / (QMAX - QMIN) or 1.0
+    scale = float(np.float32((high - low) / (QMAX - QMIN))) or 1.0  # model files hold float32
     zero = round(QMIN - low / scale)
     return Quant(float(scale), int(min(max(zero, QMIN), QMAX)))
 
@@ -39,7 +39,7 @@ def weight_scales(weight: NDArray[Any], channel_axis: int) -> NDArray[np.float64
     axes = tuple(axis for axis in range(weight.ndim) if axis != channel_axis)
     largest = np.abs(weight.astype(np.float64)).max(axis=axes)
     floor = max(float(largest.max()), 1e-12) * DEAD_RATIO
-    scales: NDArray[np.float64] = np.maximum(largest, floor) / WEIGHT_MAX
+    scales: NDArray[np.float64] = (np.maximum(largest, floor) / WEIGHT_MAX).astype(np.float32).astype(np.float64)
     return scales
 
 

@@ -44,9 +44,9 @@ def collect(
     graph: Graph,
     weights: Weights,
     samples: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     *,
-    classes: int,
+    outputs: int,
     epochs: int = 3,
     rate: float = 0.01,
     seed: int = 0,
@@ -61,13 +61,14 @@ def collect(
     torch.manual_seed(seed)
     network = Network(graph, weights)
     features = elements(graph.shapes[graph.output])
-    head = torch.nn.Linear(features, classes)
+    head = torch.nn.Linear(features, outputs)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     layers = [node for node in graph if OPS[node.op].channel_axes is not None]
     optimiser = torch.optim.SGD([*network.parameters(), *head.parameters()], lr=rate)
     sums = {node.name: np.zeros(2) for node in layers}
     x, y = channels_first(samples), torch.from_numpy(labels)
+    criterion = torch.nn.functional.mse_loss if labels.ndim == 2 else torch.nn.functional.cross_entropy
     generator = torch.Generator().manual_seed(seed)
     losses: list[float] = []
     steps = max(1, -(-len(x) // BATCH))
@@ -75,7 +76,7 @@ def collect(
         total = 0.0
         for step, batch in enumerate(torch.randperm(len(x), generator=generator).split(BATCH)):  # type: ignore[no-untyped-call]
             optimiser.zero_grad()
-            loss = torch.nn.functional.cross_entropy(head(channels_last(network(x[batch]))), y[batch])
+            loss = criterion(head(channels_last(network(x[batch]))), y[batch])
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_([*network.parameters(), *head.parameters()], 10.0)
             for node in layers:

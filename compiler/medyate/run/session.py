@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,10 @@ from medyate.errors import LinkError
 from medyate.quantize.scheme import mantissa15
 from medyate.run.link import DATA_BYTES, Link
 
-(HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT) = range(1, 14)
+(HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT = range(7)
 NO_LABEL = 0xFFFF
+TARGET_WORDS = DATA_BYTES // 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Hello:
     instructions_per_tick: int
     gradient_bits: int
     flash_bytes: int
+    loss: int
+    """0: cross-entropy, 1: squared error."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Result:
-    """What one sample gave; loss in nats."""
+    """What one sample gave; loss in nats, or mean squared error."""
 
     loss: float
     prediction: int
@@ -137,7 +141,7 @@ class Session:
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.hello = Hello(*struct.unpack("<9I", link.request(HELLO)))
+        self.hello = Hello(*struct.unpack("<10I", link.request(HELLO)))
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
@@ -163,15 +167,25 @@ class Session:
         loss, prediction, ticks, saturations = struct.unpack("<4I", reply)
         return Result(loss / 65536, prediction, ticks * self.hello.instructions_per_tick, saturations)
 
-    def train(self, sample: NDArray[np.int8], label: int) -> Result:
-        """One training step."""
-        self._send(sample)
-        return self._result(self.link.request(TRAIN, struct.pack("<H", label)))
+    def _label(self, label: Any) -> bytes:
+        """The label's field; a vector of targets goes ahead, in Q16."""
+        if np.ndim(label) == 0:
+            return struct.pack("<H", int(label))
+        words = np.clip(np.round(np.asarray(label, np.float64) * 65536), -(2**31), 2**31 - 1).astype("<i4")
+        for first in range(0, len(words), TARGET_WORDS):
+            part = words[first : first + TARGET_WORDS]
+            self.link.request(TARGET, struct.pack("<I", first) + part.tobytes())
+        return struct.pack("<H", 0)
 
-    def infer(self, sample: NDArray[np.int8], label: int = NO_LABEL) -> Result:
-        """One inference."""
+    def train(self, sample: NDArray[np.int8], label: Any) -> Result:
+        """One training step on a label, or on a vector of targets."""
         self._send(sample)
-        return self._result(self.link.request(INFER, struct.pack("<H", label)))
+        return self._result(self.link.request(TRAIN, self._label(label)))
+
+    def infer(self, sample: NDArray[np.int8], label: Any = NO_LABEL) -> Result:
+        """One inference; the loss is that of the label or of the targets."""
+        self._send(sample)
+        return self._result(self.link.request(INFER, self._label(label)))
 
     def commit(self) -> Position:
         """Ends the epoch."""

@@ -25,6 +25,8 @@ from medyate.stages import load_compiled
 
 TIMEOUT = 120.0
 PATTERNS = (0xA5, 0x5A)
+RANGE_SAMPLES = 32
+"""Training samples whose logits give the range of an exported head."""
 
 
 @dataclass(frozen=True)
@@ -102,25 +104,47 @@ def _greeted(transport: Any, digest: int) -> Iterator[Session]:
 def int8_samples(compiled: Compiled, dataset: Dataset) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Training and test samples as the device takes them. Raises DataError when they do not fit."""
     dataset = dataset.check(tuple(compiled.model["input_shape"]))
-    if len(dataset.classes) != len(compiled.model["classes"]):
+    scaling = Scaling(*compiled.model["pixels"])
+    dataset = dataset.with_targets(scaling)
+    if dataset.outputs != compiled.model["outputs"] or dataset.regression != (not compiled.model["classes"]):
         raise DataError(
-            f"'{dataset.name}' has {len(dataset.classes)} classes, the model {len(compiled.model['classes'])}.",
+            f"'{dataset.name}' wants {dataset.outputs} outputs, the model has {compiled.model['outputs']}.",
             "Run with the data that the model was compiled for.",
         )
-    scaling = Scaling(*compiled.model["pixels"])
     quant = Quant(*compiled.model["input"])
     return scaling.int8(dataset.x_train, quant), scaling.int8(dataset.x_test, quant)
 
 
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation gave: share of right predictions, or None where vectors are to be hit; mean loss."""
+
+    accuracy: float | None
+    loss: float
+
+
 def evaluate(
-    session: Session, samples: NDArray[np.int8], labels: NDArray[np.int64], phase: str, progress: Progress
-) -> float:
-    """Share of right predictions over all samples, by the device's own inference."""
-    right = 0
+    session: Session, samples: NDArray[np.int8], labels: NDArray[Any], phase: str, progress: Progress
+) -> Score:
+    """Accuracy and loss over all samples, by the device's own inference."""
+    right, loss = 0, 0.0
     for i, (sample, label) in enumerate(zip(samples, labels, strict=True)):
-        right += session.infer(sample).prediction == int(label)
-        progress(Tick(phase, i + 1, len(samples), 0.0, right / (i + 1)))
-    return right / len(samples)
+        result = session.infer(sample, label)
+        right += labels.ndim == 1 and result.prediction == int(label)
+        loss += result.loss
+        progress(Tick(phase, i + 1, len(samples), loss / (i + 1), right / (i + 1)))
+    return Score(right / len(samples) if labels.ndim == 1 else None, loss / len(samples))
+
+
+def logit_range(session: Session, samples: NDArray[np.int8], progress: Progress) -> list[float]:
+    """Smallest and largest logit over some samples: the range that an exported head needs."""
+    low, high = 0.0, 0.0
+    for i, sample in enumerate(samples):
+        session.infer(sample)
+        logits = session.logits() / 65536
+        low, high = min(low, float(logits.min())), max(high, float(logits.max()))
+        progress(Tick("logits", i + 1, len(samples), 0.0, 0.0))
+    return [low, high]
 
 
 def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
@@ -129,6 +153,8 @@ def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
     A byte that happens to equal one pattern differs from the other. Two selections are forced: the
     one that fills the epoch region, and one that reaches the deepest candidate layer.
     """
+    squared = not compiled.model["classes"]
+    label: Any = np.zeros(int(compiled.model["outputs"])) if squared else 0
     worst = [c["worst"] for c in compiled.plan["candidates"]]
     deep = [1 if i == 0 else 0 for i in range(len(worst))]
     seen: list[Marks] = []
@@ -139,8 +165,8 @@ def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
                 session.begin(Training(0.01, 1, 2, "constant"), pattern)
                 for counts in (worst, deep):
                     session.force(counts)
-                    session.train(sample, 0)
-                session.infer(sample, 0)
+                    session.train(sample, label)
+                session.infer(sample, label)
                 session.commit()
                 seen.append(session.marks())
     first, second = seen
@@ -197,6 +223,7 @@ def epoch_samples(dataset: Dataset, limit: int | None) -> int:
 def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Progress) -> dict[str, Any]:
     """Trains and evaluates; returns the run log."""
     x_train, x_test = int8_samples(compiled, dataset)
+    dataset = dataset.with_targets(Scaling(*compiled.model["pixels"]))
     training = options.training
     epochs: list[dict[str, Any]] = []
     instructions: list[int] = []
@@ -215,12 +242,14 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
             saturated, log["saturations"] = log["saturations"], log["saturations"] - saturated
             if options.evaluate_each or epoch == training.epochs - 1:
                 accuracy = evaluate(session, x_test, dataset.y_test, f"test {epoch + 1}", progress)
-                log["accuracy"] = accuracy
+                log["accuracy"], log["test_loss"] = accuracy.accuracy, accuracy.loss
             epochs.append(log)
         digests = session.digests()
+        logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
     earlier = [entry for entry in options.history if entry["epoch"] <= first_epoch]
     log = _log(compiled, options, before, accuracy, [*earlier, *epochs])
     log["digest"] = str(digests)
+    log["logit_range"] = logits
     log["instructions_per_step"] = round(statistics.mean(instructions)) if any(instructions) else None
     log["instructions_per_step_max"] = max(instructions, default=0) or None
     if options.measure:
@@ -231,7 +260,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
 def _train_epoch(
     session: Session,
     samples: NDArray[np.int8],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     order: NDArray[np.int64],
     training: Training,
     epoch: int,
@@ -241,9 +270,9 @@ def _train_epoch(
     selection = np.zeros(0, bool) if training.head_only else session.selection()
     loss, right, saturations = 0.0, 0, 0
     for i, index in enumerate(order):
-        result = session.train(samples[index], int(labels[index]))
+        result = session.train(samples[index], labels[index])
         loss += result.loss
-        right += result.prediction == int(labels[index])
+        right += labels.ndim == 1 and result.prediction == int(labels[index])
         saturations = result.saturations
         instructions.append(result.instructions)
         name = f"epoch {epoch + 1}/{training.epochs}"
@@ -252,14 +281,14 @@ def _train_epoch(
     return {
         "epoch": epoch + 1,
         "loss": loss / len(order),
-        "train_accuracy": right / len(order),
+        "train_accuracy": right / len(order) if labels.ndim == 1 else None,
         "saturations": saturations,
         "selected": [int(c) for c in np.flatnonzero(selection)],
     }
 
 
 def _log(
-    compiled: Compiled, options: RunOptions, before: float, after: float, epochs: list[dict[str, Any]]
+    compiled: Compiled, options: RunOptions, before: Score, after: Score, epochs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     plan, training = compiled.plan, options.training
     return {
@@ -272,8 +301,10 @@ def _log(
         "schedule": training.schedule,
         "head_only": training.head_only,
         "epoch_samples": training.epoch_samples,
-        "accuracy_before": before,
-        "accuracy_after": after,
+        "accuracy_before": before.accuracy,
+        "accuracy_after": after.accuracy,
+        "loss_before": before.loss,
+        "loss_after": after.loss,
         "ram_limit_bytes": plan["ram_limit_bytes"],
         "arena_planned_bytes": plan["arena_planned_bytes"],
         "b_mem_bytes": plan["b_mem_bytes"],

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** The classifier and its loss: softmax cross-entropy in integers. */
+/** The last layer and its loss, in integers: softmax cross-entropy or squared error. */
 #ifndef MDY_HEAD_H
 #define MDY_HEAD_H
 
@@ -8,13 +8,16 @@
 /**
  * Loss, prediction and dL/dlogits of the logits that mdy_run_head left.
  *
- * Shapes   logits (classes), Q16   dlogits (classes), Q15: softmax - onehot
- * Errors   none; a label that is no class gives loss 0 and leaves dlogits alone
+ *   cross-entropy   loss in nats; dlogits = softmax - onehot, Q15
+ *   squared error   loss = mean of (logit - target)^2; dlogits = logit - target, saturated
+ *
+ * Shapes   logits, target (classes), Q16   dlogits (classes)
+ * Errors   none; a label that is no class gives loss 0 and leaves dlogits alone, of whatever loss
  * Accuracy probabilities within 2^-14, loss within 2^-10 of the real softmax of the same logits
  */
 void mdy_head_loss(mdy_t *m, uint16_t label, mdy_result_t *result);
 
-/** Largest |dlogits|, Q15. */
+/** Largest |dlogits|. */
 uint32_t mdy_head_reference(const mdy_t *m);
 
 /** dL/dfeatures, from the weights before the update. */

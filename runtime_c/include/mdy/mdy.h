@@ -29,7 +29,7 @@ typedef struct {
 
 /** What one sample gave. */
 typedef struct {
-    uint32_t loss;        /* cross-entropy in nats, Q16 */
+    uint32_t loss;        /* cross-entropy in nats or mean squared error, Q16 */
     uint16_t prediction;  /* class of the largest logit */
 } mdy_result_t;
 
@@ -47,8 +47,15 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
 int8_t *mdy_input(mdy_t *m);
 
 /**
+ * Where the targets of the next step go: one int32 in Q16 for each output of a head that is trained by
+ * squared error; NULL for other heads. They are used up like the sample.
+ */
+int32_t *mdy_target(mdy_t *m);
+
+/**
  * One training step on the sample in mdy_input: forward, backward, update of the selected channels
  * and the head. Errors: MDY_ARGUMENT (label), MDY_ABORTED (by the yield hook; updates that were made stay).
+ * With a squared error the label says nothing; give 0.
  */
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result);
 

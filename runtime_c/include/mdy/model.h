@@ -136,22 +136,32 @@ typedef struct {
     uint16_t order;
 } mdy_reshape_t;
 
-/** The classifier of the new task: int16 weights and int32 biases in the state region. */
+/** What a head's outputs are trained for. */
+enum {
+    MDY_CROSS_ENTROPY = 0, /* softmax over the logits against a label */
+    MDY_SQUARED_ERROR = 1  /* half the mean squared difference from a vector of targets */
+};
+
+/** The last layer of the new task: int16 weights and int32 biases in the state region. */
 typedef struct {
     mdy_tensor_t x;          /* features; all H * W * C elements count */
     mdy_gradient_t dx;       /* their gradient */
     uint32_t logits;         /* int32 in Q16, offset in the planned region */
-    uint32_t dlogits;        /* int16 in Q15 */
+    uint32_t dlogits;        /* int16 in Q15; of a squared error, in Q16 shifted right by error_shift */
+    uint32_t target;         /* int32 in Q16, offset in the planned region; MDY_NONE: labels are classes */
     uint32_t scratch;        /* x.shape.c int32 */
     uint32_t features;       /* H * W * C */
-    uint16_t classes;        /* 2 or more */
+    uint16_t classes;        /* outputs; 2 or more, 1 or more of a squared error */
+    uint8_t loss;            /* MDY_CROSS_ENTROPY or MDY_SQUARED_ERROR */
+    uint8_t error_shift;
     int16_t x_zero;
     uint16_t mult;           /* logit in Q16 = sum * mult * 2^exponent */
     int16_t exponent;
     int16_t grad_exponent;   /* 2-exponent of half the sums of weight * dlogit; halves fit int32 */
     uint16_t rate_mult;      /* weight step = lr * dlogit * (x - x_zero) * rate_mult * 2^rate_exponent */
     int16_t rate_exponent;
-    int16_t bias_exponent;   /* bias step = lr * dlogit * 2^bias_exponent */
+    uint16_t bias_mult;      /* bias step = lr * dlogit * bias_mult * 2^bias_exponent */
+    int16_t bias_exponent;
     const int16_t *weight;   /* (classes, features) at the start, or NULL: zeros */
     const int32_t *bias;     /* Q16, or NULL: zeros */
 } mdy_head_t;

@@ -1,0 +1,591 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The IR to TFLite files: float32, int8, or uint8 where the network came from a uint8 file.
+
+A quantised file makes TFLite's reference kernels compute the device's integers bit for bit; what they
+would compute otherwise is refused. TFLite stores scales in binary32, so a network must have such scales.
+A layer whose window covers its input becomes FULLY_CONNECTED where its multipliers are those of that
+operator. Vectors are of rank 2 where an operator makes them so, and at the network's ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tflite
+from numpy.typing import NDArray
+
+from medyate.artefact import write_bytes
+from medyate.errors import MedyateError
+from medyate.export import ExportError
+from medyate.export.flatfile import FlatFile, Options, Steps
+from medyate.export.kernels import (
+    affine_multipliers,
+    bounds_in_binary32,
+    check_product,
+    check_table,
+    mean_agrees,
+    same_pairs,
+)
+from medyate.frontends.tflite import UINT8_SHIFT
+from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
+from medyate.ops import OPS
+from medyate.ops._pool import PoolAttrs
+from medyate.ops._spatial import Pads, Pair
+from medyate.ops.activation import Function
+from medyate.ops.concat import Concat
+from medyate.ops.conv2d import Conv2d
+from medyate.ops.depthwise import Depthwise
+from medyate.ops.move import Move
+from medyate.ops.softmax import Softmax
+from medyate.quantize.apply import integers
+from medyate.quantize.scheme import QMAX, QMIN, Integers
+
+ONNX_INSTEAD = "Export it as ONNX, which computes the same to the step."
+VERSIONS: Mapping[str, tuple[int, int]] = {
+    "CONV_2D": (1, 3),
+    "DEPTHWISE_CONV_2D": (2, 3),
+    "FULLY_CONNECTED": (1, 4),
+    "ADD": (1, 2),
+    "MUL": (1, 2),
+    "AVERAGE_POOL_2D": (1, 2),
+    "MEAN": (1, 2),
+    "MAX_POOL_2D": (1, 2),
+    "CONCATENATION": (1, 2),
+    "RESHAPE": (1, 1),
+    "PAD": (1, 2),
+    "PADV2": (1, 2),
+    "STRIDED_SLICE": (1, 2),
+    "TRANSPOSE": (1, 2),
+    "RESIZE_NEAREST_NEIGHBOR": (3, 3),
+    "SOFTMAX": (1, 2),
+    "QUANTIZE": (2, 2),
+    "RELU": (1, 2),
+    "RELU6": (1, 2),
+    "RELU_N1_TO_1": (1, 1),
+    "LEAKY_RELU": (1, 2),
+    "HARD_SWISH": (1, 1),
+    "LOGISTIC": (1, 2),
+    "TANH": (1, 2),
+    "MINIMUM": (1, 2),
+    "MAXIMUM": (1, 2),
+}
+"""The lowest version that computes float32, and the one for 8 bits."""
+GROUPED = 6
+"""Version of a CONV_2D whose filter has fewer input channels than its input."""
+FUSED: Mapping[tuple[float, float], int] = {
+    (0.0, math.inf): tflite.ActivationFunctionType.RELU,
+    (-1.0, 1.0): tflite.ActivationFunctionType.RELU_N1_TO_1,
+    (0.0, 6.0): tflite.ActivationFunctionType.RELU6,
+}
+CLAMPS: Mapping[tuple[float, float], str] = {
+    (0.0, math.inf): "RELU",
+    (-1.0, 1.0): "RELU_N1_TO_1",
+    (0.0, 6.0): "RELU6",
+}
+FUNCTIONS: Mapping[str, str] = {
+    "identity": "QUANTIZE",
+    "leaky_relu": "LEAKY_RELU",
+    "hard_swish": "HARD_SWISH",
+    "sigmoid": "LOGISTIC",
+    "tanh": "TANH",
+}
+
+
+class _Writer:
+    """One pass over a graph's nodes."""
+
+    def __init__(self, graph: Graph, weights: Weights, qgraph: QGraph | None) -> None:
+        self.file = FlatFile()
+        self.graph = graph
+        self.weights = weights
+        self.qgraph = qgraph
+        self.kind = "float32" if qgraph is None else _stored_as(weights)
+        self.places: dict[tuple[str, int], int] = {}
+        """Numbers by name and rank."""
+
+    def refuse(self, node: Node, why: str, remedy: str = ONNX_INSTEAD) -> ExportError:
+        """The error for a node that TFLite does not compute alike."""
+        return ExportError(f"node '{node.name}' ({node.op}) cannot be written to TFLite: {why}.", remedy)
+
+    def run(self) -> bytes:
+        shape = self.graph.shapes[self.graph.input]
+        vector = shape[:2] == (1, 1)
+        source = self.tensor(self.graph.input, self.graph.input, rank=2 if vector else 4)
+        for index, node in enumerate(self.graph):
+            facts = None if self.qgraph is None else integers(self.qgraph, self.weights, index)
+            HANDLERS[node.op](self, node, facts)
+        vector = self.graph.shapes[self.graph.output][:2] == (1, 1)
+        output = self.given(self.graph.output, 2 if vector else 4)
+        return self.file.finish(self.graph.name, source, output)
+
+    def steps(self, quant: Quant | None) -> Steps | None:
+        """Scale and zero point as the file has them."""
+        shift = UINT8_SHIFT if self.kind == "uint8" else 0
+        return None if quant is None else Steps((quant.scale,), (quant.zero + shift,))
+
+    def quant(self, name: str) -> Quant | None:
+        """A tensor's scale and zero point; None: real numbers."""
+        return None if self.qgraph is None else self.qgraph.quant[name]
+
+    def stored(self, values: NDArray[np.int8]) -> NDArray[Any]:
+        """Int8 numbers as the file has them."""
+        return (values.astype(np.int16) + UINT8_SHIFT).astype(np.uint8) if self.kind == "uint8" else values
+
+    def tensor(self, title: str, name: str, shape: Shape | None = None, rank: int = 4) -> int:
+        """A new tensor with the scale of tensor `name`; `title` equal to `name`: that tensor itself."""
+        height, width, channels = shape or self.graph.shapes[name]
+        sizes = (1, channels) if rank == 2 else (1, height, width, channels)
+        title_there = title.removesuffix("/flat") + "/vector" if title.endswith("/flat") else title  # the importer's own
+        place = self.file.tensor(title_there, sizes, self.kind, self.steps(self.quant(name)))
+        if title == name:
+            self.places[name, rank] = place
+        return place
+
+    def given(self, name: str, rank: int | None = 4) -> int:
+        """The number of a tensor that was made; a vector of the other rank is reshaped, once. None: as it is."""
+        own = 4 if (name, 4) in self.places else 2
+        if rank is None or (name, rank) in self.places:
+            return self.places[name, rank or own]
+        title = f"{name}/{'vector' if rank == 2 else 'map'}"
+        place = self.tensor(title, name, rank=rank)
+        self.reshape(self.places[name, own], place)
+        self.places[name, rank] = place
+        return place
+
+    def rank(self, name: str) -> int:
+        """2 for a tensor that was made as a vector, else 4."""
+        return 4 if (name, 4) in self.places else 2
+
+    def numbers(self, title: str, values: Sequence[int] | NDArray[Any]) -> int:
+        """A constant of whole numbers."""
+        return self.file.constant(title, np.array(values, np.int32))
+
+    def reshape(self, source: int, output: int) -> None:
+        title = f"sizes {output}"
+        sizes = self.numbers(title, self.file.shape(output))
+        self.emit("RESHAPE", (source, sizes), output, Options("ReshapeOptions", {}))
+
+    def emit(
+        self, kind: str, inputs: Sequence[int], output: int, options: Options | None = None, version: int = 0
+    ) -> None:
+        """One operator of the file."""
+        plain, quantised = VERSIONS[kind]
+        self.file.operator(
+            kind, version or (plain if self.qgraph is None else quantised), inputs, output, options
+        )
+
+    def clamp(self, node: Node, source: int, limits: tuple[float | None, float | None]) -> None:
+        """MAXIMUM and MINIMUM up to the node's output; limits are real numbers, or integers as the IR has them."""
+        wanted = [(kind, x) for kind, x in zip(("MAXIMUM", "MINIMUM"), limits, strict=True) if x is not None]
+        steps = self.steps(self.quant(node.output))
+        rank = len(self.file.shape(source))
+        for number, (kind, limit) in enumerate(wanted):
+            last = number == len(wanted) - 1
+            output = self.tensor(node.output if last else f"{node.output}/{kind.lower()}", node.output, rank=rank)
+            value = np.array([limit], np.float32) if steps is None else self.stored(np.array([limit], np.int8))
+            place = self.file.constant(f"{node.output}/{kind.lower()} limit", value, steps)
+            self.emit(kind, (source, place), output, Options("MaximumMinimumOptions", {}))
+            source = output
+
+    def fused(
+        self, node: Node, facts: Integers | None, kind: str, inputs: Sequence[int], options: Options, rank: int = 4, version: int = 0
+    ) -> None:
+        """An operator with the node's fused activation, behind it where TFLite has no code for the range."""
+        activation: Activation = getattr(node.attrs, "activation")  # noqa: B009  # every operation that fuses has it
+        code, limits = _fusing(activation, facts)
+        options = Options(options.table, {**options.fields, "FusedActivationFunction": code})
+        if limits == (None, None):
+            self.emit(kind, inputs, self.tensor(node.output, node.output, rank=rank), options, version)
+            return
+        target = self.tensor(f"{node.output}/all", node.output, rank=rank)
+        self.emit(kind, inputs, target, options, version)
+        self.clamp(node, target, limits)
+
+
+def _stored_as(weights: Weights) -> str:
+    """uint8 where the integers are those of a uint8 file, moved by 128."""
+    shifted = any(name.endswith(".zero") for name in weights)
+    pools = any(name.endswith(".origin") and int(array) == -UINT8_SHIFT for name, array in weights.items())
+    return "uint8" if shifted or pools else "int8"
+
+
+def _fusing(activation: Activation, facts: Integers | None) -> tuple[int, tuple[float | None, float | None]]:
+    """(code of a fused activation, limits that it leaves to other operators)."""
+    none = tflite.ActivationFunctionType.NONE
+    if facts is None:
+        if activation is None or activation in FUSED:
+            return (none if activation is None else FUSED[activation]), (None, None)
+        low, high = activation
+        return none, (None if math.isinf(low) else low, None if math.isinf(high) else high)
+    exact = none if activation is None else FUSED.get(activation)
+    known: list[tuple[Activation, int]] = [(activation, exact)] if exact is not None else []
+    for limits, code in (*known, (None, none), *FUSED.items()):
+        if bounds_in_binary32(limits, facts.output) == facts.bounds:
+            return code, (None, None)
+    least, most = facts.bounds
+    return none, (None if least == QMIN else least, None if most == QMAX else most)
+
+
+def _same_pads(extent: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair) -> Pads:
+    totals = [
+        max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
+        for size, k, s, d in zip(extent, kernel, stride, dilation, strict=False)
+    ]
+    top, left = (total // 2 for total in totals)
+    return top, left, totals[0] - top, totals[1] - left
+
+
+def _padding(w: _Writer, node: Node, pads: Pads, kernel: Pair, stride: Pair, dilation: Pair) -> int | None:
+    """TFLite's name for the pads; None: it has none."""
+    if not any(pads):
+        return int(tflite.Padding.VALID)
+    same = _same_pads(w.graph.shapes[node.inputs[0]][:2], kernel, stride, dilation)
+    return int(tflite.Padding.SAME) if pads == same else None
+
+
+def _padded(w: _Writer, node: Node, pads: Pads, fill: NDArray[Any] | None = None) -> int:
+    """The node's input with pixels around it: zeros, or `fill`."""
+    name = node.inputs[0]
+    height, width, channels = w.graph.shapes[name]
+    top, left, bottom, right = pads
+    shape = (height + top + bottom, width + left + right, channels)
+    output = w.tensor(f"{node.output}/padded", name, shape)
+    amounts = w.numbers(f"{node.output}/pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
+    if fill is None:
+        w.emit("PAD", (w.given(name), amounts), output, Options("PadOptions", {}))
+    else:
+        value = w.file.constant(f"{node.output}/pad value", fill, w.steps(w.quant(name)))
+        w.emit("PADV2", (w.given(name), amounts, value), output, Options("PadV2Options", {}))
+    return output
+
+
+def _constants(
+    w: _Writer, node: Node, facts: Integers | None, weight: NDArray[Any], axis: int
+) -> tuple[int, int]:
+    """(weight, bias) of a layer as constants."""
+    title = node.output
+    if facts is None:
+        bias = np.asarray(w.weights[node.weight_name("bias")], np.float32)
+        return w.file.constant(f"{title}/weight", weight.astype(np.float32)), w.file.constant(f"{title}/bias", bias)
+    scales = facts.arrays["scale"]
+    _check_scales(f"the weight of '{node.name}'", scales)
+    one = len(set(scales.tolist())) == 1
+    kept = scales[:1] if one else scales
+    zero = facts.weight_zero + (UINT8_SHIFT if w.kind == "uint8" else 0)
+    if not one and zero != 0:
+        raise w.refuse(node, "its weights have a zero point for every output channel")
+    steps = Steps(tuple(kept.tolist()), (zero,) * len(kept), 0 if one else axis)
+    units = kept * facts.inputs[0].scale
+    bias = np.asarray(facts.arrays["bias"], np.int32)
+    return (
+        w.file.constant(f"{title}/weight", w.stored(weight.astype(np.int8)), steps),
+        w.file.constant(f"{title}/bias", bias, Steps(tuple(units.tolist()), (0,) * len(kept))),
+    )
+
+
+def _covers(w: _Writer, node: Node, a: Conv2d) -> bool:
+    plain = Conv2d(a.channels, w.graph.shapes[node.inputs[0]][:2], activation=a.activation)
+    return a == plain
+
+
+def _conv2d(w: _Writer, node: Node, facts: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, Conv2d)
+    channels = w.graph.shapes[node.inputs[0]][2]
+    weight = np.asarray(w.weights[node.weight_name("weight")])
+    depthwise = a.groups == channels and a.groups > 1
+    if _covers(w, node, a) and (facts is None or _is_linear(w, facts)):
+        _fully_connected(w, node, facts, weight)
+        return
+    if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
+        raise w.refuse(node, "its multipliers are not those that TFLite works out of the scales")
+    if depthwise:
+        _windowed(w, node, facts, "DEPTHWISE_CONV_2D", weight.transpose(3, 1, 2, 0), 3, {"DepthMultiplier": a.channels // a.groups})
+    else:
+        _windowed(w, node, facts, "CONV_2D", weight, 0, {}, GROUPED if a.groups > 1 else 0)
+
+
+def _is_linear(w: _Writer, facts: Integers) -> bool:
+    """Whether the multipliers are rather FULLY_CONNECTED's, which multiplies scales in binary32, than CONV_2D's."""
+    if len(set(facts.arrays["scale"].tolist())) != 1:
+        return False
+    linear, convolution = (affine_multipliers(facts, in_binary32=one) for one in (True, w.kind == "uint8"))
+    if np.array_equal(facts.multipliers, linear):
+        return True
+    return same_pairs(facts, linear) and not same_pairs(facts, convolution)
+
+
+def _fully_connected(w: _Writer, node: Node, facts: Integers | None, weight: NDArray[Any]) -> None:
+    constants = _constants(w, node, facts, weight.reshape(len(weight), -1), 0)
+    options = Options("FullyConnectedOptions", {})
+    w.fused(node, facts, "FULLY_CONNECTED", (w.given(node.inputs[0], None), *constants), options, rank=2)
+
+
+def _windowed(
+    w: _Writer,
+    node: Node,
+    facts: Integers | None,
+    kind: str,
+    weight: NDArray[Any],
+    axis: int,
+    more: Mapping[str, int],
+    version: int = 0,
+) -> None:
+    a = node.attrs
+    assert isinstance(a, Conv2d | Depthwise)
+    padding = _padding(w, node, a.pads, a.kernel, a.stride, a.dilation)
+    source = w.given(node.inputs[0]) if padding is not None else _padded(w, node, a.pads)
+    fields = {
+        "Padding": tflite.Padding.VALID if padding is None else padding,
+        "StrideH": a.stride[0],
+        "StrideW": a.stride[1],
+        "DilationHFactor": a.dilation[0],
+        "DilationWFactor": a.dilation[1],
+        **more,
+    }
+    table = "DepthwiseConv2DOptions" if kind == "DEPTHWISE_CONV_2D" else "Conv2DOptions"
+    constants = _constants(w, node, facts, weight, axis)
+    w.fused(node, facts, kind, (source, *constants), Options(table, fields), version=version)
+
+
+def _depthwise(w: _Writer, node: Node, facts: Integers | None) -> None:
+    if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
+        raise w.refuse(node, "its multipliers are not those that TFLite works out of the scales")
+    weight = np.asarray(w.weights[node.weight_name("weight")])
+    _windowed(w, node, facts, "DEPTHWISE_CONV_2D", weight[None], 3, {"DepthMultiplier": 1})
+
+
+def _two(w: _Writer, node: Node, facts: Integers | None) -> None:
+    kind, table = {"add": ("ADD", "AddOptions"), "mul": ("MUL", "MulOptions")}[node.op]
+    if facts is not None and node.op == "mul":
+        reason = check_product(facts)
+        if reason:
+            raise w.refuse(node, reason)
+    rank = _common_rank(w, node)
+    inputs = [w.given(name, rank) for name in node.inputs]
+    w.fused(node, facts, kind, inputs, Options(table, {}), rank=rank)
+
+
+def _common_rank(w: _Writer, node: Node) -> int:
+    return max(w.rank(name) for name in node.inputs)
+
+
+def _average_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, PoolAttrs)
+    if facts is not None and "multiplier" in facts.arrays:
+        _mean(w, node, facts, a)
+        return
+    origin = 0 if facts is None else int(facts.arrays.get("origin", 0))
+    if facts is not None and origin != (-UINT8_SHIFT if w.kind == "uint8" else 0):
+        raise w.refuse(node, "the files of its layers and of its pools round averages differently")
+    padding = _padding(w, node, a.pads, a.kernel, a.stride, (1, 1))
+    if padding is None:
+        raise w.refuse(node, f"pads of {a.pads}, which do not count, are neither SAME nor VALID")
+    _pool(w, node, "AVERAGE_POOL_2D", w.given(node.inputs[0]), padding)
+
+
+def _mean(w: _Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
+    whole = a.kernel == w.graph.shapes[node.inputs[0]][:2] and not any(a.pads)
+    if not whole or w.kind != "int8" or not mean_agrees(facts, a.kernel[0] * a.kernel[1]):
+        raise w.refuse(node, "its average changes the scale")
+    axes = w.numbers(f"{node.output}/axes", [1, 2])
+    options = Options("ReducerOptions", {"KeepDims": True})
+    w.emit("MEAN", (w.given(node.inputs[0]), axes), w.tensor(node.output, node.output), options)
+
+
+def _max_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, PoolAttrs)
+    padding = _padding(w, node, a.pads, a.kernel, a.stride, (1, 1))
+    source = w.given(node.inputs[0]) if padding is not None else _padded(w, node, a.pads, _least(w, facts))
+    _pool(w, node, "MAX_POOL_2D", source, tflite.Padding.VALID if padding is None else padding)
+
+
+def _least(w: _Writer, facts: Integers | None) -> NDArray[Any] | None:
+    """A value that no maximum is smaller than; None: zero is one."""
+    if facts is None:
+        return np.array([np.finfo(np.float32).min], np.float32)
+    return None if facts.inputs[0].zero == QMIN else w.stored(np.array([QMIN], np.int8))
+
+
+def _pool(w: _Writer, node: Node, kind: str, source: int, padding: int) -> None:
+    a = node.attrs
+    assert isinstance(a, PoolAttrs)
+    fields = {
+        "Padding": padding,
+        "StrideH": a.stride[0],
+        "StrideW": a.stride[1],
+        "FilterHeight": a.kernel[0],
+        "FilterWidth": a.kernel[1],
+    }
+    w.emit(kind, (source,), w.tensor(node.output, node.output), Options("Pool2DOptions", fields))
+
+
+def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, Function)
+    if facts is not None:
+        reason = check_table(a, facts)
+        if reason:
+            raise w.refuse(node, reason)
+    source = w.given(node.inputs[0], None)
+    rank = w.rank(node.inputs[0])
+    if a.kind == "clip":
+        _clip(w, node, facts, source, rank)
+        return
+    if a.kind not in FUNCTIONS or (a.kind == "identity" and facts is None):
+        raise w.refuse(node, f"TFLite has no {a.kind}")
+    options = {
+        "identity": Options("QuantizeOptions", {}),
+        "leaky_relu": Options("LeakyReluOptions", {"Alpha": a.low}),
+        "hard_swish": Options("HardSwishOptions", {}),
+    }
+    w.emit(FUNCTIONS[a.kind], (source,), w.tensor(node.output, node.output, rank=rank), options.get(a.kind))
+
+
+def _clip(w: _Writer, node: Node, facts: Integers | None, source: int, rank: int) -> None:
+    a = node.attrs
+    assert isinstance(a, Function)
+    if (a.low, a.high) in CLAMPS:
+        w.emit(CLAMPS[a.low, a.high], (source,), w.tensor(node.output, node.output, rank=rank))
+        return
+    limits = (None if math.isinf(a.low) else a.low, None if math.isinf(a.high) else a.high)
+    if facts is not None:
+        least, most = bounds_in_binary32((a.low, a.high), facts.output)
+        limits = (least, most)
+        if facts.inputs[0] != facts.output:
+            target = w.tensor(f"{node.output}/all", node.output, rank=rank)
+            w.emit("QUANTIZE", (source,), target, Options("QuantizeOptions", {}))
+            source = target
+    w.clamp(node, source, limits)
+
+
+def _concat(w: _Writer, node: Node, _: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, Concat)
+    rank = 2 if a.axis == 2 and _common_rank(w, node) == 2 else 4
+    fields = {"Axis": 1 if rank == 2 else a.axis + 1, "FusedActivationFunction": tflite.ActivationFunctionType.NONE}
+    inputs = [w.given(name, rank) for name in node.inputs]
+    options = Options("ConcatenationOptions", fields)
+    w.emit("CONCATENATION", inputs, w.tensor(node.output, node.output, rank=rank), options)
+
+
+def _move(w: _Writer, node: Node, _: Integers | None) -> None:
+    """TRANSPOSE, STRIDED_SLICE and PAD in this order, as far as they are needed; or an enlargement."""
+    a = node.attrs
+    assert isinstance(a, Move)
+    name = node.inputs[0]
+    shape = w.graph.shapes[name]
+    if max(a.repeat) > 1:
+        _enlarge(w, node, a)
+        return
+    chain: list[tuple[str, Shape, list[int], Options]] = []
+    turned = (shape[a.axes[0]], shape[a.axes[1]], shape[a.axes[2]])
+    if a.axes != (0, 1, 2):
+        chain.append(("TRANSPOSE", turned, [0, *(axis + 1 for axis in a.axes)], Options("TransposeOptions", {})))
+    inside = [[p for p in range(a.size[k]) if 0 <= a.source(k, p) < turned[k]] for k in range(3)]
+    if not all(inside):
+        raise w.refuse(node, "nothing of its input is left")
+    taken = (len(inside[0]), len(inside[1]), len(inside[2]))
+    first = [a.source(k, inside[k][0]) for k in range(3)]
+    steps = [step if size > 1 else 1 for step, size in zip(a.step, taken, strict=True)]
+    if 0 in steps:
+        raise w.refuse(node, "it repeats one row or channel")
+    if taken != turned or min(steps) < 0:
+        chain.append(("STRIDED_SLICE", taken, [], _slice_options(first, steps, taken)))
+    if a.size != taken:
+        amounts = [0, 0]
+        for k in range(3):
+            amounts += [inside[k][0], a.size[k] - 1 - inside[k][-1]]
+        chain.append(("PAD", a.size, amounts, Options("PadOptions", {})))
+    source = w.given(name)
+    for number, (kind, size, numbers, options) in enumerate(chain):
+        last = number == len(chain) - 1
+        output = w.tensor(node.output if last else f"{node.output}/{kind.lower()}", node.output, size)
+        if kind == "STRIDED_SLICE":
+            end = [f + s * n for f, s, n in zip(first, steps, taken, strict=True)]
+            limits = {"begin": [0, *first], "end": [1, *end], "strides": [1, *steps]}
+            extra = [w.numbers(f"{node.output}/{title}", values) for title, values in limits.items()]
+        else:
+            values = np.array(numbers).reshape(4, 2) if kind == "PAD" else numbers
+            extra = [w.numbers(f"{node.output}/{kind.lower()} by", values)]
+        w.emit(kind, (source, *extra), output, options)
+        source = output
+
+
+def _slice_options(first: Sequence[int], steps: Sequence[int], taken: Sequence[int]) -> Options:
+    """An end below zero would count from the back: the mask says 'to the last one'."""
+    ends = [f + s * n for f, s, n in zip(first, steps, taken, strict=True)]
+    mask = sum(1 << (k + 1) for k, end in enumerate(ends) if end < 0)
+    return Options("StridedSliceOptions", {"BeginMask": 0, "EndMask": mask})
+
+
+def _enlarge(w: _Writer, node: Node, a: Move) -> None:
+    """Pixel centres at halves: no quotient of sizes then falls below the number that it should be."""
+    if a.repeat[2] > 1:
+        raise w.refuse(node, "it enlarges channels")
+    size = w.numbers(f"{node.output}/size", a.size[:2])
+    options = Options("ResizeNearestNeighborOptions", {"AlignCorners": False, "HalfPixelCenters": True})
+    output = w.tensor(node.output, node.output)
+    w.emit("RESIZE_NEAREST_NEIGHBOR", (w.given(node.inputs[0]), size), output, options)
+
+
+def _reshape(w: _Writer, node: Node, _: Integers | None) -> None:
+    vector = w.graph.shapes[node.output][:2] == (1, 1)
+    output = w.tensor(node.output, node.output, rank=2 if vector else 4)
+    w.reshape(w.given(node.inputs[0], None), output)
+
+
+def _softmax(w: _Writer, node: Node, _: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, Softmax)
+    source = w.given(node.inputs[0], 2)
+    w.emit("SOFTMAX", (source,), w.tensor(node.output, node.output, rank=2), Options("SoftmaxOptions", {"Beta": a.beta}))
+
+
+def _batch_norm(w: _Writer, node: Node, _: Integers | None) -> None:
+    raise w.refuse(node, "batch norms are folded first", "Run passes.pipeline.simplify on the network.")
+
+
+HANDLERS: Mapping[str, Callable[[_Writer, Node, Integers | None], None]] = {
+    "conv2d": _conv2d,
+    "depthwise": _depthwise,
+    "add": _two,
+    "mul": _two,
+    "average_pool": _average_pool,
+    "max_pool": _max_pool,
+    "activation": _activation,
+    "concat": _concat,
+    "move": _move,
+    "reshape": _reshape,
+    "softmax": _softmax,
+    "batch_norm": _batch_norm,
+}
+assert HANDLERS.keys() == OPS.keys()
+
+
+def _check_scales(what: str, scales: Any) -> None:
+    """Raises ExportError for scales that TFLite's binary32 would change, and with them the multipliers."""
+    values = np.asarray(scales, np.float64)
+    if not np.array_equal(values.astype(np.float32).astype(np.float64), values):
+        raise ExportError(
+            f"the scale of {what} is no binary32 number, and TFLite stores such.",
+            "Round every scale to binary32 before the multipliers are made; quantising again does so.",
+        )
+
+
+def write(qgraph: QGraph, weights: Weights, path: Path) -> None:
+    """Writes a quantised network. Raises ExportError for what TFLite computes otherwise."""
+    for name, quant in qgraph.quants:
+        _check_scales(f"tensor '{name}'", quant.scale)
+    write_bytes(path, _Writer(qgraph.graph, weights, qgraph).run())
+
+
+def write_real(graph: Graph, weights: Weights, path: Path) -> None:
+    """Writes a network of real numbers, batch norms folded. Raises ExportError for what TFLite has not."""
+    write_bytes(path, _Writer(graph, weights, None).run())

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trained network as a quantised graph: the backbone's new integers, and the head in int8.
+
+The backbone is what the device computes, bit for bit. The device's head has int16 weights and 32-bit
+logits; formats of int8 networks have neither, so its weights become int8 with one scale, and its logits
+int8 with the range that the run saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate import artefact
+from medyate.errors import ArtefactError
+from medyate.graph_json import from_json, quantised_from_json
+from medyate.ir import Node, QGraph, Weights
+from medyate.ops.conv2d import Conv2d
+from medyate.ops.softmax import OUTPUT, Softmax
+from medyate.plan.schedule import HEAD_WEIGHT_BITS
+from medyate.quantize.apply import add_constants, clamped_bias
+from medyate.quantize.scheme import WEIGHT_MAX, activation_quant
+from medyate.run.generation import Facts, Generation
+from medyate.run.train import Compiled
+
+HEAD = "classifier"
+
+
+def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
+    """The compiled backbone, its integers, and what its banks hold."""
+    stored = artefact.read_json(compiled.folder / "03_quantised.json")
+    qgraph = quantised_from_json(stored)
+    weights = artefact.read_arrays(compiled.folder / "03_quantised.npz")
+    return qgraph, weights, Facts.of(compiled.plan, int(compiled.model["digest"]), qgraph, weights)
+
+
+def logit_range(log: Mapping[str, Any]) -> tuple[float, float]:
+    """Smallest and largest logit of the run's last evaluation. Raises ArtefactError without one."""
+    try:
+        low, high = (float(value) for value in log["logit_range"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError("the run log names no range of logits.", "Run `medyate run` again.") from error
+    return low, high
+
+
+def trained_network(
+    compiled: Compiled, qgraph: QGraph, weights: Weights, generation: Generation, logits: tuple[float, float]
+) -> tuple[QGraph, Weights]:
+    """Backbone and head as one int8 network; a softmax follows where the imported network had one."""
+    arrays = dict(weights)
+    for layer, values in generation.weights.items():
+        arrays[f"{layer}.weight"] = values
+    whole = from_json(artefact.read_json(compiled.folder / "01_import.json"))
+    ends_in_softmax = any(node.output == whole.output and node.op == "softmax" for node in whole)
+    return with_head(qgraph, arrays, generation, logits, softmax=ends_in_softmax)
+
+
+def with_head(
+    qgraph: QGraph, weights: Weights, generation: Generation, logits: tuple[float, float], *, softmax: bool
+) -> tuple[QGraph, Weights]:
+    """Appends the classifier, and a softmax if asked for."""
+    graph = qgraph.graph
+    shape = graph.shapes[graph.output]
+    taken = {node.name for node in graph} | set(graph.shapes)
+    name = HEAD
+    while name in taken:
+        name += "_"
+    classes = len(generation.head_bias)
+    node = Node(name, "conv2d", (graph.output,), f"{name}/logits", Conv2d(classes, (shape[0], shape[1])))
+    nodes, tensors = [*graph.nodes, node], [*graph.tensors, (node.output, (1, 1, classes))]
+    quants = [*qgraph.quants, (node.output, activation_quant(*logits))]
+    if softmax:
+        last = Node(f"{name}/softmax", "softmax", (node.output,), f"{name}/shares", Softmax())
+        nodes.append(last)
+        tensors.append((last.output, (1, 1, classes)))
+        quants.append((last.output, OUTPUT))
+    extended = replace(graph, nodes=tuple(nodes), tensors=tuple(tensors), output=tensors[-1][0])
+    arrays = {**weights, **head_arrays(name, generation, qgraph.quant[graph.output].scale, (classes, *shape))}
+    result = QGraph(extended, tuple(quants))
+    return result, add_constants(result, arrays)
+
+
+def head_arrays(
+    name: str, generation: Generation, feature_scale: float, shape: tuple[int, ...]
+) -> dict[str, NDArray[Any]]:
+    """Weight, bias and scale of the classifier in int8."""
+    real = generation.head_weight * 2.0**-HEAD_WEIGHT_BITS
+    scale = float(np.float32(max(float(np.abs(real).max()), 1e-9) / WEIGHT_MAX))
+    weight = np.clip(np.round(real / scale), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
+    bias = np.round(generation.head_bias / 2.0**16 / (feature_scale * scale))
+    return {
+        f"{name}.weight": weight.reshape(shape),
+        f"{name}.bias": clamped_bias(bias, weight.shape[1]),
+        f"{name}.scale": np.full(len(weight), scale),
+    }

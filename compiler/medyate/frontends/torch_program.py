@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PyTorch program while it is imported: its constants, and where its tensors lie in the IR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medyate.errors import ModelError
+from medyate.frontends.builder import GraphBuilder
+from medyate.frontends.layout import Image, Layouts, Places, View, read_as
+from medyate.ir import Imported, Shape
+from medyate.ops._spatial import Pads
+
+Array = NDArray[np.float32]
+Node = torch.fx.Node
+Arguments = Mapping[str, Any]
+CONSTANT_MAX = 1 << 26
+"""Elements of a constant that is worked out."""
+RANK = {1: 3, 2: 4}
+"""Axes of the tensors that windows of one and two dimensions run over."""
+PERMUTATIONS = ("aten.permute.default", "aten.transpose.int")
+
+
+class Importer:
+    """One pass over a program's nodes."""
+
+    def __init__(self, program: torch.export.ExportedProgram, name: str, supported: tuple[str, ...]) -> None:
+        signature = program.graph_signature
+        inputs, outputs = signature.user_inputs, signature.user_outputs
+        if len(inputs) != 1 or len(outputs) != 1 or not isinstance(outputs[0], str):
+            raise ModelError(
+                f"'{name}' has {len(inputs)} inputs and {len(outputs)} outputs.",
+                "Export a classifier that takes one tensor and returns one.",
+            )
+        self.graph = program.graph
+        self.output = outputs[0]
+        self.targets: dict[str, str] = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        arrays = {**program.constants, **program.state_dict}
+        self.constants = {
+            placeholder: arrays[target].detach().to("cpu") for placeholder, target in self.targets.items()
+        }
+        source = next(node for node in self.graph.nodes if node.name == inputs[0])
+        shape, places = _input(name, source)
+        self.builder = GraphBuilder(name, source.name, shape, supported)
+        self.layouts = Layouts(self.builder)
+        self.views = {source.name: read_as(source.name, shape, places, len(traced_shape(source)))}
+        self.expanded: set[str] = set()
+        self.padded: dict[str, tuple[str, Pads]] = {}
+        """Zeros around a map: (the map, how many), for the convolution that reads them."""
+
+    def refuse(self, node: Node, why: str) -> ModelError:
+        """The error for a node that cannot be imported."""
+        return self.builder.refuse(node.name, operation(node), why)
+
+    # --- constants ---
+
+    def is_constant(self, value: Any) -> bool:
+        """Whether it is a number, or an array that the file holds."""
+        return not isinstance(value, Node) or value.name in self.constants
+
+    def numbers(self, node: Node, value: Any) -> NDArray[np.float64]:
+        """A number or a constant as an array."""
+        if isinstance(value, Node):
+            return self.constant(node, value).astype(np.float64)
+        if not isinstance(value, (int, float)):
+            raise self.refuse(node, f"'{value}' is no number")
+        return np.array(float(value))
+
+    def constant(self, node: Node, value: Any) -> Array:
+        """The array of a parameter or buffer."""
+        if not isinstance(value, Node) or value.name not in self.constants:
+            raise self.refuse(node, f"'{value}' is not a constant")
+        array: Array = self.constants[value.name].to(torch.float32).numpy()
+        return array
+
+    def optional(self, node: Node, value: Any) -> Array | None:
+        """The array of a parameter that may be left out."""
+        return None if value is None else self.constant(node, value)
+
+    def layer(self, node: Node, weight: Any) -> str:
+        """A weighted node is called like the module that owns its weight."""
+        owner = self.targets.get(getattr(weight, "name", ""), "").rpartition(".")[0]
+        return owner or node.name
+
+    def fold(self, node: Node) -> None:
+        """Works out a node that reads constants only."""
+
+        def run(tensors: Callable[[Node], torch.Tensor], device: str) -> Any:
+            target: Any = node.target
+            kwargs = {**node.kwargs, "device": device} if "device" in node.kwargs else node.kwargs
+            with torch.device(device):
+                return target(*torch.fx.map_arg(node.args, tensors), **torch.fx.map_arg(kwargs, tensors))
+
+        try:
+            promised = run(lambda operand: self.constants[operand.name].to("meta"), "meta")
+            if not isinstance(promised, torch.Tensor) or promised.numel() > CONSTANT_MAX:
+                raise self.refuse(node, f"its result is no tensor of at most {CONSTANT_MAX:,} numbers")
+            result = run(lambda operand: self.constants[operand.name].clone(), "cpu")
+        except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
+            raise self.refuse(node, f"its constants cannot be worked out ({reason(error)})") from error
+        self.constants[node.name] = result.detach()
+        operands = node.all_input_nodes
+        self.targets[node.name] = self.targets.get(operands[0].name, "") if operands else ""
+
+    # --- tensors ---
+
+    def view(self, node: Node, value: Any) -> View:
+        """How a tensor lies in the IR."""
+        if not isinstance(value, Node) or value.name not in self.views:
+            raise self.refuse(node, f"'{value}' is not a tensor that the network computes")
+        if value.name in self.expanded:
+            raise self.refuse(node, f"'{value}' repeats its values")
+        return self.views[value.name]
+
+    def put(self, node: Node, view: View) -> None:
+        """Notes a node's result."""
+        if view.shape != traced_shape(node):
+            raise self.refuse(node, f"it makes {view.shape}, but was traced with {traced_shape(node)}")
+        self.views[node.name] = view
+
+    def image(self, node: Node, value: Any, places: Places | None = None) -> Image:
+        """A tensor with its axes as (height, width, channels): as it lies, or under `places`."""
+        view = value if isinstance(value, View) else self.view(node, value)
+        chosen = places if places is not None else self.layouts.natural(view)
+        image = None if chosen is None else self.layouts.image(node.name, view, chosen)
+        if image is None:
+            raise self.refuse(node, f"a tensor of {view.shape}, in this order of its axes")
+        return image
+
+    def window(self, node: Node, value: Any, dimensions: int) -> Image:
+        """The map (1, C, H, W) or series (1, C, L) that a window runs over."""
+        view = self.view(node, value)
+        if len(view.axes) != RANK[dimensions] or view.axes[0]:
+            raise self.refuse(node, f"a tensor of {view.shape} is no map (1, C, H, W) or series (1, C, L)")
+        return self.image(node, view, self.layouts.upright(view, 2, 3 if dimensions == 2 else None, 1))
+
+    def channels(self, node: Node, value: Any, axis: int) -> Image:
+        """A tensor with `axis` as its channels."""
+        view = value if isinstance(value, View) else self.view(node, value)
+        others = [k for k in range(len(view.axes)) if k != axis and (k > 0 or view.axes[0])]
+        if len(others) > 2:
+            others = [k for k in others if view.axes[k]]
+        height, width = (*others, None, None)[:2]
+        return self.image(node, view, (*self.layouts.upright(view, height, width, axis)[:2], axis))
+
+    def made(self, node: Node, image: Image, output: str | None = None) -> View:
+        """A new tensor of the IR, read as `image` is."""
+        output = output or node.name
+        return image.view(output, self.builder.shape(output))
+
+    def finish(self) -> Imported:
+        """The network that ends in the program's output."""
+        if self.output not in self.views:
+            raise ModelError(f"the output '{self.output}' is no tensor.", "Export the module in inference mode.")
+        view = self.views[self.output]
+        ordered = [factor for axis in view.axes for factor in axis]
+        if len(view.shape) <= 2 and ordered != sorted(ordered):
+            flat = self.layouts.vector("output", view)
+            if flat is None:
+                raise ModelError("the output's values lie in no order that can be made.", "Flatten it.")
+            view = flat
+        return self.builder.finish(view.tensor)
+
+
+def operation(node: Node) -> str:
+    """The name under which an operation has its row."""
+    target = node.target
+    return str(target) if hasattr(target, "_schema") else getattr(target, "__name__", str(target))
+
+
+def arguments(node: Node) -> Arguments:
+    """Every argument by the name that it has in the operation's schema, defaults included."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {str(position): value for position, value in enumerate(node.args)}
+    given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
+    given.update(node.kwargs)
+    return {a.name: given.get(a.name, a.default_value) for a in schema.arguments}
+
+
+def is_tensor(node: Node) -> bool:
+    """Whether it makes one tensor, and not several or a number."""
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def traced_shape(node: Node) -> tuple[int, ...]:
+    """Sizes as traced, for one sample."""
+    return tuple(one_sample(size) for size in node.meta["val"].shape)
+
+
+def one_sample(size: Any) -> int:
+    """A size with 1 for every symbol: only the batch may be one."""
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+
+
+def whole_number(value: Any) -> int:
+    """A whole number, or the traced value of a size."""
+    return one_sample(value.meta["val"] if isinstance(value, Node) else value)
+
+
+def _input(name: str, node: Node) -> tuple[Shape, Places]:
+    """(shape in the IR, axes of the input that are its height, width and channels).
+
+    Channels come first, unless the program begins by putting them there.
+    """
+    dims = list(getattr(node.meta.get("val"), "shape", ()))
+    fixed = all(isinstance(d, int) and d > 0 for d in dims[1:])
+    if not 2 <= len(dims) <= 4 or not fixed or (isinstance(dims[0], int) and dims[0] != 1):
+        raise ModelError(
+            f"'{name}' takes an input of {dims}; "
+            "one image (1, C, H, W), series (1, C, L) or vector (1, n) is expected.",
+            "Export it with a batch of 1 (or symbolic) and fixed height and width.",
+        )
+    places: Places = ((None, None, 1), (2, None, 1), (2, 3, 1))[len(dims) - 2]
+    if len(node.users) == 1 and operation(first := next(iter(node.users))) in PERMUTATIONS and len(dims) > 2:
+        order = axis_order(arguments(first), len(dims))
+        if order == (0, len(dims) - 1, *range(1, len(dims) - 1)):
+            places = (1, 2 if len(dims) == 4 else None, len(dims) - 1)
+    height, width, channels = (1 if axis is None else int(dims[axis]) for axis in places)
+    return (height, width, channels), places
+
+
+def per_dimension(value: Any, count: int) -> tuple[int, ...]:
+    """As many whole numbers as there are dimensions; one stands for all."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    numbers = [int(v) for v in values]
+    return tuple(numbers * count if len(numbers) == 1 else numbers)
+
+
+def axis_of(dim: int, rank: int) -> int:
+    """An axis counted from the front."""
+    return int(dim) % max(rank, 1)
+
+
+def axes_of(dims: Any, rank: int) -> tuple[int, ...]:
+    """One or more axes counted from the front."""
+    values = dims if isinstance(dims, (list, tuple)) else [dims]
+    return tuple(axis_of(dim, rank) for dim in values)
+
+
+def axis_order(a: Arguments, rank: int) -> tuple[int, ...]:
+    """The permutation of permute, transpose and t."""
+    if "dims" in a:
+        return axes_of(a["dims"], rank)
+    order = list(range(rank))
+    first, second = axis_of(a.get("dim0", 0), rank), axis_of(a.get("dim1", -1), rank)
+    order[first], order[second] = order[second], order[first]
+    return tuple(order)
+
+
+def paddings(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+    """Zeros (before, behind) of every dimension; an even window is padded like PyTorch does."""
+    if padding == "valid":
+        return [(0, 0)] * len(kernel)
+    if padding == "same":
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    return [(pad, pad) for pad in per_dimension(padding, len(kernel))]
+
+
+def around(image: Image, pads: Sequence[tuple[int, int]]) -> Pads:
+    """(top, left, bottom, right) of the IR's tensor."""
+    top, left = image.pair(lambda axis: pads[axis - 2][0], 0)
+    bottom, right = image.pair(lambda axis: pads[axis - 2][1], 0)
+    return top, left, bottom, right
+
+
+def reason(error: Exception) -> str:
+    """An exception's first line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:120]

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a device has learned, read back from a bank image or over the link. Format: SPEC.md, sections 3 and 5."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.build.project import HEADER_BYTES, SECTOR_BYTES
+from medyate.errors import ArtefactError
+from medyate.ir import QGraph, Weights, elements
+from medyate.ledger import StateFacts, align
+
+MAGIC = 0x4259444D
+FORMAT = 1
+WORDS = 16
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a compiled model's banks hold."""
+
+    digest: int
+    state: StateFacts
+    layers: tuple[tuple[str, int, tuple[int, ...]], ...]
+    """(candidate layer, offset of its weights, their shape)."""
+
+    @staticmethod
+    def of(plan: Mapping[str, Any], digest: int, qgraph: QGraph, weights: Weights) -> Facts:
+        """From the artefacts of `compile`."""
+        entries = plan["candidates"]
+        shapes = {e["layer"]: np.shape(weights[f"{e['layer']}.weight"]) for e in entries}
+        features = elements(qgraph.graph.shapes[qgraph.graph.output])
+        channels = sum(int(e["channels"]) for e in entries)
+        state = StateFacts(int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries))
+        layers = tuple((e["layer"], int(e["bank_offset"]), shapes[e["layer"]]) for e in entries)
+        return Facts(digest, state, layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        """All candidate weights."""
+        return sum(int(np.prod(shape)) for _, _, shape in self.layers)
+
+    @property
+    def bank_bytes(self) -> int:
+        """One bank, in whole sectors of the emulated flash."""
+        return align(HEADER_BYTES + self.state.saved_bytes + self.weight_bytes, SECTOR_BYTES)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation's head and weights."""
+
+    number: int
+    epochs: int
+    head_weight: NDArray[np.int16]
+    """(classes, features), steps of 2^-12."""
+    head_bias: NDArray[np.int32]
+    """(classes,), Q16."""
+    weights: Mapping[str, NDArray[np.int8]]
+    """Of every candidate layer; empty before the first commit."""
+
+
+def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) -> Generation:
+    """The arrays of a generation. Raises ArtefactError when their sizes are not the model's."""
+    if len(state) != facts.state.saved_bytes or len(weights) not in (0, facts.weight_bytes):
+        raise ArtefactError("the generation is of another model.", "Use the folder that the run was compiled in.")
+    classes, features = facts.state.classes, facts.state.features
+    head = np.frombuffer(state, "<i2", classes * features).reshape(classes, features)
+    bias = np.frombuffer(state, "<i4", classes, align(2 * classes * features, 4))
+    layers = {
+        name: np.frombuffer(weights, np.int8, int(np.prod(shape)), offset).reshape(shape)
+        for name, offset, shape in (facts.layers if weights else ())
+    }
+    return Generation(number, epochs, head.astype(np.int16), bias.astype(np.int32), layers)
+
+
+def newest(facts: Facts, flash: bytes) -> Generation:
+    """The newest usable generation of a bank image. Raises ArtefactError when there is none."""
+    found: list[Generation] = []
+    strangers = 0
+    for bank in range(2):
+        image = flash[bank * facts.bank_bytes : (bank + 1) * facts.bank_bytes]
+        if len(image) < HEADER_BYTES:
+            continue
+        header = struct.unpack(f"<{WORDS}I", image[:HEADER_BYTES])
+        if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(image[: HEADER_BYTES - 4]):
+            continue
+        payload = image[HEADER_BYTES : HEADER_BYTES + header[4]]
+        if header[3] != facts.digest or header[4] != facts.state.saved_bytes + facts.weight_bytes:
+            strangers += 1
+        elif zlib.crc32(payload) == header[5]:
+            saved = facts.state.saved_bytes
+            found.append(parse(facts, header[2], header[6], payload[:saved], payload[saved:]))
+    if not found:
+        whose = "another model's generations" if strangers else "no usable generation"
+        raise ArtefactError(f"the flash holds {whose}.", "Run `medyate run` to the end of an epoch first.")
+    first = found[0]
+    for other in found[1:]:  # numbers wrap around
+        first = other if (other.number - first.number) % 2**32 < 2**31 else first
+    return first
