@@ -23,7 +23,7 @@ from medyate.stages import Options, compile_model
 from shared_files import ROOT, field_digits, shared
 
 STEPS = 64
-TARGETS = ("host", "qemu-m4", "qemu-m7")
+TARGETS = ("host", "qemu-m4", "qemu-m7", "qemu-m55")
 TRAINING = Training(0.02, 8, STEPS, flip=True, seed=3)
 
 

@@ -24,6 +24,7 @@ BOARDS = {
     "host": "this machine, the same C natively",
     "qemu-m4": "QEMU mps2-an386, Cortex-M4",
     "qemu-m7": "QEMU mps2-an500, Cortex-M7",
+    "qemu-m55": "QEMU mps3-an547, Cortex-M55",
 }
 
 

@@ -117,7 +117,9 @@ class FlatFile:
                 place = len(buffers)
                 buffers.append(_buffer(b, tensor.data))
             tensors.append(_tensor(b, tensor, place))
-        operators = [_operator(b, operator, codes.index((operator.kind, operator.version))) for operator in self._operators]
+        operators = [
+            _operator(b, operator, codes.index((operator.kind, operator.version))) for operator in self._operators
+        ]
         parts = {
             "Tensors": _offsets(b, tensors),
             "Inputs": _ints(b, (source,)),

@@ -1,23 +1,233 @@
 # SPDX-License-Identifier: Apache-2.0
-"""stub"""
+"""What TFLite's reference kernels compute out of the scales in a file, where that is no plain formula.
+
+The device takes its multipliers and tables from the weights; a file cannot hold them. So a writer asks
+here whether TFLite arrives at the same. Sources: tensorflow/lite/kernels, version 2.14, and the fixed-point
+functions of gemmlowp.
+"""
+
 from __future__ import annotations
-import numpy as np, math
-from medyate.quantize.scheme import QMAX, QMIN, Integers, fixed_point
-def affine_multipliers(facts, *, in_binary32):
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.ir import Activation, Quant
+from medyate.ops.activation import Function
+from medyate.quantize.scheme import QMAX, QMIN, Integers, fixed_point, half_away, requantize_exact
+
+Steps = NDArray[np.int64]
+INT32_MAX = 2**31 - 1
+Q4 = 27
+"""Fractional bits of the input of TFLite's sigmoid and tanh."""
+RESULTS: Mapping[str, Quant] = {"sigmoid": Quant(1 / 256, -128), "tanh": Quant(1 / 128, 0)}
+"""The only output scales that LOGISTIC and TANH have."""
+
+
+def affine_multipliers(facts: Integers, *, in_binary32: bool) -> NDArray[np.float64]:
+    """s_x s_w / s_y of every output channel; `in_binary32`: s_x s_w rounded, as FULLY_CONNECTED and uint8 have it."""
     x, y = facts.inputs[0].scale, facts.output.scale
-    scales = facts.arrays["scale"]
-    if in_binary32:
-        return (np.float32(x) * scales.astype(np.float32)).astype(np.float64) / y
-    return x * scales / y
-def same_pairs(facts, multipliers):
-    return [fixed_point(v) for v in facts.multipliers] == [fixed_point(float(v)) for v in multipliers]
-def bounds_in_binary32(activation, quant):
-    if activation is None: return QMIN, QMAX
-    def q(v):
-        r = float(np.float32(v) / np.float32(quant.scale))
-        return quant.zero + int(math.copysign(math.floor(abs(r) + 0.5), r))
-    lo, hi = activation
-    return (QMIN if math.isinf(lo) else max(QMIN, q(lo))), (QMAX if math.isinf(hi) else min(QMAX, q(hi)))
-def check_product(facts): return ""
-def check_table(a, facts): return ""
-def mean_agrees(facts, n): return True
+    scales = np.asarray(facts.arrays["scale"], np.float64)
+    product = (np.float32(x) * scales.astype(np.float32)).astype(np.float64) if in_binary32 else x * scales
+    multipliers: NDArray[np.float64] = product / y
+    return multipliers
+
+
+def same_pairs(facts: Integers, multipliers: NDArray[np.float64]) -> bool:
+    """Whether the stored multipliers round to the same integers as these."""
+    return [fixed_point(m) for m in facts.multipliers] == [fixed_point(float(m)) for m in multipliers]
+
+
+def bounds_in_binary32(activation: Activation, quant: Quant) -> tuple[int, int]:
+    """The range of a clamp in output steps; TFLite divides in binary32."""
+    if activation is None:
+        return QMIN, QMAX
+    low, high = (
+        limit if math.isinf(limit) else quant.zero + half_away(float(np.float32(limit) / np.float32(quant.scale)))
+        for limit in activation
+    )
+    return int(max(QMIN, low)), int(min(QMAX, high))
+
+
+def requantized(values: Steps, multiplier: float) -> Steps:
+    """MultiplyByQuantizedMultiplier."""
+    return _requantized(values, *fixed_point(multiplier))
+
+
+def _requantized(values: Steps, mult: int, shift: int) -> Steps:
+    import torch
+
+    steps: Steps = requantize_exact(torch.from_numpy(values), torch.tensor(mult), torch.tensor(shift)).numpy()
+    return steps
+
+
+def product_differences(facts: Integers) -> int:
+    """Products of two inputs that MUL, whose multiplier is a binary32 number, brings to another step."""
+    a, b, y = (np.float32(quant.scale) for quant in (*facts.inputs, facts.output))
+    largest = (QMAX - QMIN) ** 2
+    products = np.arange(-largest, largest + 1)
+    ours, theirs = (requantized(products, m) + facts.output.zero for m in (facts.multipliers[0], float(a * b / y)))
+    return int((np.clip(ours, *facts.bounds) != np.clip(theirs, *facts.bounds)).sum())
+
+
+def mean_differences(facts: Integers, count: int) -> int:
+    """Sums of `count` inputs that MEAN brings to another step: it shortens the multiplier by whole bits."""
+    x, y = facts.inputs[0], facts.output
+    mult, shift = fixed_point(x.scale / y.scale)
+    up = min(count.bit_length() - 1, 32, 31 + shift)
+    sums = np.arange(count * (QMIN - x.zero), count * (QMAX - x.zero) + 1)
+    theirs = _requantized(sums, (mult << up) // count, shift - up)
+    ours = requantized(sums, facts.multipliers[0])
+    return int((np.clip(ours + y.zero, QMIN, QMAX) != np.clip(theirs + y.zero, QMIN, QMAX)).sum())
+
+
+def table(function: Function, x: Quant, y: Quant) -> NDArray[np.int8] | None:
+    """TFLite's output of every input from -128; None: it has no such operator."""
+    if function.kind not in TABLES or RESULTS.get(function.kind, y) != y:
+        return None
+    inputs = np.arange(QMIN, QMAX + 1) - x.zero
+    steps = np.clip(TABLES[function.kind](function, inputs, x, y), QMIN, QMAX)
+    return np.asarray(steps, np.int8)
+
+
+def table_differences(function: Function, facts: Integers) -> int | None:
+    """Entries of the stored table that TFLite computes otherwise; None: it has no such operator."""
+    theirs = table(function, facts.inputs[0], facts.output)
+    return None if theirs is None else int((facts.arrays["table"] != theirs).sum())
+
+
+def _identity(_: Function, inputs: Steps, x: Quant, y: Quant) -> Steps:
+    return requantized(inputs, x.scale / y.scale) + y.zero
+
+
+def _clip(function: Function, inputs: Steps, x: Quant, y: Quant) -> Steps:
+    """RELU and its kin divide the scales in binary32."""
+    ratio = float(np.float32(x.scale) / np.float32(y.scale))
+    return np.clip(requantized(inputs, ratio) + y.zero, *bounds_in_binary32((function.low, function.high), y))
+
+
+def _leaky_relu(function: Function, inputs: Steps, x: Quant, y: Quant) -> Steps:
+    scale, other = np.float32(x.scale), np.float32(y.scale)
+    above = requantized(inputs, float(scale / other))
+    below = requantized(inputs, float(scale * np.float32(function.low) / other))
+    return np.where(inputs >= 0, above, below) + y.zero
+
+
+def _hard_swish(_: Function, inputs: Steps, x: Quant, y: Quant) -> Steps:
+    """16-bit fixed point: the input at 2^-7 of its scale, times a ramp from 0 to 1."""
+    fine = np.float32(1 / 128) * np.float32(x.scale)
+    (out_mult, out_shift), (ramp_mult, ramp_shift) = (
+        fixed_point(float(fine / unit)) for unit in (np.float32(y.scale), np.float32(3.0) / np.float32(32768.0))
+    )
+    out16, ramp16 = (min((mult + (1 << 15)) >> 16, 32767) for mult in (out_mult, ramp_mult))
+    value = inputs << 7
+    scaled = _high_mul16(value, out16)
+    ramp = value
+    if ramp_shift > 0:
+        ramp = _saturated16(ramp << (ramp_shift - 1))
+    ramp = _high_mul16(ramp, ramp16)
+    if ramp_shift > 0:
+        ramp = _saturated16(ramp << 1)
+    elif ramp_shift < 0:
+        ramp = _divided(ramp, -ramp_shift)
+    ramp = (ramp + (1 << 15)) >> 1
+    product = ramp * scaled
+    truncated = np.sign(product) * (np.abs(product) >> 15)  # unlike the other products
+    return _divided(truncated, -out_shift) + y.zero
+
+
+def _saturated16(values: Steps) -> Steps:
+    return np.clip(values, -(2**15), 2**15 - 1)
+
+
+def _high_mul16(a: Steps, b: int) -> Steps:
+    product = a * b
+    nudged = product + np.where(product >= 0, 1 << 14, 1 - (1 << 14))
+    return np.where(nudged >= 0, nudged >> 15, -((-nudged) >> 15))
+
+
+def _divided(values: Steps, bits: int) -> Steps:
+    """By a power of two, halves away from zero."""
+    mask = (1 << bits) - 1
+    return (values >> bits) + ((values & mask) > (mask >> 1) + (values < 0))
+
+
+def _sigmoid(_: Function, inputs: Steps, x: Quant, __: Quant) -> Steps:
+    def unit(fixed: Steps) -> Steps:
+        positive = _divide_by_one_plus(_exp_of_negative(-np.abs(fixed), Q4), 0)
+        return np.where(fixed == 0, 1 << 30, np.where(fixed > 0, positive, INT32_MAX - positive))
+
+    return _in_q4(unit, inputs, x, 8, -128)
+
+
+def _tanh(_: Function, inputs: Steps, x: Quant, __: Quant) -> Steps:
+    def unit(fixed: Steps) -> Steps:
+        positive = _divide_by_one_plus(_exp_of_negative(-np.abs(fixed), Q4 - 1), 1 << 29)
+        return np.sign(fixed) * positive
+
+    return _in_q4(unit, inputs, x, 7, 0)
+
+
+def _in_q4(function: Callable[[Steps], Steps], inputs: Steps, x: Quant, bits: int, zero: int) -> Steps:
+    """A function of numbers between -16 and 16 with results of 31 bits, of which `bits` are kept."""
+    mult, shift = fixed_point(x.scale * 2.0**Q4)
+    radius = math.floor((2**4 - 1) * 2.0 ** (Q4 - shift))
+    inner = np.abs(inputs) < radius
+    fixed = _requantized(np.where(inner, inputs, 0), mult, shift)
+    steps = _divided(function(fixed), 31 - bits) + zero
+    return np.where(inner, steps, np.where(inputs < 0, QMIN, QMAX))
+
+
+def _high_mul(a: Steps, b: Steps | int) -> Steps:
+    product = a * b
+    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    return np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
+
+
+def _exp_of_negative(a: Steps, fraction: int) -> Steps:
+    """exp_on_negative_values: a quarter by a polynomial, the rest by factors exp(-2^k); result of 31 bits."""
+    quarter = 1 << (fraction - 2)
+    part = (a & (quarter - 1)) - quarter
+    x = (part << (31 - fraction)) + (1 << 28)
+    square = _high_mul(x, x)
+    cube, fourth = _high_mul(square, x), _high_mul(square, square)
+    rest = _divided(_high_mul(_divided(fourth, 2) + cube, 715827883) + square, 1)
+    result = 1895147668 + _high_mul(x + rest, 1895147668)
+    remainder = part - a
+    for exponent, factor in EXPONENTIALS:
+        if exponent < 31 - fraction:
+            bit = (remainder >> (fraction + exponent)) & 1
+            result = np.where(bit == 1, _high_mul(result, factor), result)
+    return np.where(a == 0, INT32_MAX, result)
+
+
+EXPONENTIALS = (
+    (-2, 1672461947),
+    (-1, 1302514674),
+    (0, 790015084),
+    (1, 290630308),
+    (2, 39332535),
+    (3, 720401),
+    (4, 242),
+)
+
+
+def _divide_by_one_plus(a: Steps, less: int) -> Steps:
+    """1 / (1 + a) of 31 bits by Newton's method; less = 2^29: 2 / (1 + a) - 1."""
+    half = (a + INT32_MAX + 1) >> 1
+    x = 1515870810 + _high_mul(half, -1010580540)
+    for _ in range(3):
+        x = x + np.clip(_high_mul(x, (1 << 29) - _high_mul(half, x)) << 2, -(2**31), INT32_MAX)
+    return np.clip((x - less) << (2 if less else 1), -(2**31), INT32_MAX)
+
+
+TABLES: Mapping[str, Callable[[Function, Steps, Quant, Quant], Steps]] = {
+    "identity": _identity,
+    "clip": _clip,
+    "leaky_relu": _leaky_relu,
+    "hard_swish": _hard_swish,
+    "sigmoid": _sigmoid,
+    "tanh": _tanh,
+}

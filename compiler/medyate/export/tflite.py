@@ -25,10 +25,10 @@ from medyate.export.flatfile import FlatFile, Options, Steps
 from medyate.export.kernels import (
     affine_multipliers,
     bounds_in_binary32,
-    check_product,
-    check_table,
-    mean_agrees,
+    mean_differences,
+    product_differences,
     same_pairs,
+    table_differences,
 )
 from medyate.frontends.tflite import UINT8_SHIFT
 from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
@@ -139,8 +139,8 @@ class _Writer:
         """A new tensor with the scale of tensor `name`; `title` equal to `name`: that tensor itself."""
         height, width, channels = shape or self.graph.shapes[name]
         sizes = (1, channels) if rank == 2 else (1, height, width, channels)
-        title_there = title.removesuffix("/flat") + "/vector" if title.endswith("/flat") else title  # the importer's own
-        place = self.file.tensor(title_there, sizes, self.kind, self.steps(self.quant(name)))
+        free = f"{title}s" if title.endswith("/flat") else title  # the importer's own name for what it flattens
+        place = self.file.tensor(free, sizes, self.kind, self.steps(self.quant(name)))
         if title == name:
             self.places[name, rank] = place
         return place
@@ -174,9 +174,7 @@ class _Writer:
     ) -> None:
         """One operator of the file."""
         plain, quantised = VERSIONS[kind]
-        self.file.operator(
-            kind, version or (plain if self.qgraph is None else quantised), inputs, output, options
-        )
+        self.file.operator(kind, version or (plain if self.qgraph is None else quantised), inputs, output, options)
 
     def clamp(self, node: Node, source: int, limits: tuple[float | None, float | None]) -> None:
         """MAXIMUM and MINIMUM up to the node's output; limits are real numbers, or integers as the IR has them."""
@@ -192,7 +190,14 @@ class _Writer:
             source = output
 
     def fused(
-        self, node: Node, facts: Integers | None, kind: str, inputs: Sequence[int], options: Options, rank: int = 4, version: int = 0
+        self,
+        node: Node,
+        facts: Integers | None,
+        kind: str,
+        inputs: Sequence[int],
+        options: Options,
+        rank: int = 4,
+        version: int = 0,
     ) -> None:
         """An operator with the node's fused activation, behind it where TFLite has no code for the range."""
         activation: Activation = getattr(node.attrs, "activation")  # noqa: B009  # every operation that fuses has it
@@ -263,9 +268,7 @@ def _padded(w: _Writer, node: Node, pads: Pads, fill: NDArray[Any] | None = None
     return output
 
 
-def _constants(
-    w: _Writer, node: Node, facts: Integers | None, weight: NDArray[Any], axis: int
-) -> tuple[int, int]:
+def _constants(w: _Writer, node: Node, facts: Integers | None, weight: NDArray[Any], axis: int) -> tuple[int, int]:
     """(weight, bias) of a layer as constants."""
     title = node.output
     if facts is None:
@@ -304,7 +307,15 @@ def _conv2d(w: _Writer, node: Node, facts: Integers | None) -> None:
     if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
         raise w.refuse(node, "its multipliers are not those that TFLite works out of the scales")
     if depthwise:
-        _windowed(w, node, facts, "DEPTHWISE_CONV_2D", weight.transpose(3, 1, 2, 0), 3, {"DepthMultiplier": a.channels // a.groups})
+        _windowed(
+            w,
+            node,
+            facts,
+            "DEPTHWISE_CONV_2D",
+            weight.transpose(3, 1, 2, 0),
+            3,
+            {"DepthMultiplier": a.channels // a.groups},
+        )
     else:
         _windowed(w, node, facts, "CONV_2D", weight, 0, {}, GROUPED if a.groups > 1 else 0)
 
@@ -362,9 +373,9 @@ def _depthwise(w: _Writer, node: Node, facts: Integers | None) -> None:
 def _two(w: _Writer, node: Node, facts: Integers | None) -> None:
     kind, table = {"add": ("ADD", "AddOptions"), "mul": ("MUL", "MulOptions")}[node.op]
     if facts is not None and node.op == "mul":
-        reason = check_product(facts)
-        if reason:
-            raise w.refuse(node, reason)
+        apart = product_differences(facts)
+        if apart:
+            raise w.refuse(node, f"{apart} products round otherwise, for TFLite works their multiplier out in binary32")
     rank = _common_rank(w, node)
     inputs = [w.given(name, rank) for name in node.inputs]
     w.fused(node, facts, kind, inputs, Options(table, {}), rank=rank)
@@ -391,8 +402,11 @@ def _average_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
 
 def _mean(w: _Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
     whole = a.kernel == w.graph.shapes[node.inputs[0]][:2] and not any(a.pads)
-    if not whole or w.kind != "int8" or not mean_agrees(facts, a.kernel[0] * a.kernel[1]):
-        raise w.refuse(node, "its average changes the scale")
+    if not whole or w.kind != "int8":
+        raise w.refuse(node, "its average changes the scale, which only MEAN of a whole int8 map does")
+    apart = mean_differences(facts, a.kernel[0] * a.kernel[1])
+    if apart:
+        raise w.refuse(node, f"MEAN rounds {apart} sums of the map otherwise")
     axes = w.numbers(f"{node.output}/axes", [1, 2])
     options = Options("ReducerOptions", {"KeepDims": True})
     w.emit("MEAN", (w.given(node.inputs[0]), axes), w.tensor(node.output, node.output), options)
@@ -430,9 +444,11 @@ def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Function)
     if facts is not None:
-        reason = check_table(a, facts)
-        if reason:
-            raise w.refuse(node, reason)
+        apart = table_differences(a, facts)
+        if apart is None:
+            raise w.refuse(node, f"TFLite has no {a.kind} of these scales")
+        if apart:
+            raise w.refuse(node, f"TFLite computes {apart} of its 256 values otherwise")
     source = w.given(node.inputs[0], None)
     rank = w.rank(node.inputs[0])
     if a.kind == "clip":
@@ -545,7 +561,9 @@ def _softmax(w: _Writer, node: Node, _: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Softmax)
     source = w.given(node.inputs[0], 2)
-    w.emit("SOFTMAX", (source,), w.tensor(node.output, node.output, rank=2), Options("SoftmaxOptions", {"Beta": a.beta}))
+    w.emit(
+        "SOFTMAX", (source,), w.tensor(node.output, node.output, rank=2), Options("SoftmaxOptions", {"Beta": a.beta})
+    )
 
 
 def _batch_norm(w: _Writer, node: Node, _: Integers | None) -> None:

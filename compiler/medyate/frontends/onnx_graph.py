@@ -165,7 +165,7 @@ class Importer:
         while len(self.readers.get(name, ())) == 1:
             reader = self.readers[name][0]
             if reader.op_type == "Transpose":
-                if [tuple(a.ints) for a in reader.attribute] == [(0, *range(2, len(dims) + 1), 1)]:
+                if [tuple(a.ints) for a in reader.attribute] == [(0, len(dims), *range(1, len(dims)))]:
                     return ((*dims, 1)[0], *((dims[1], dims[2]) if len(dims) == 3 else (1, dims[1]))), ROWS
                 break
             if reader.op_type == "Reshape" and reader.input[1] in self.constants:

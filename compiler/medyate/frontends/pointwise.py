@@ -27,15 +27,18 @@ UNARY = (
     *("sigmoid", "sigmoid_", "tanh", "tanh_", "hardsigmoid", "hardsigmoid_", "exp", "log1p", "neg", "erf"),
 )
 BINARY = ("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_")
+WHERE = ("self", "ScalarSelf", "ScalarOther")
 POINTWISE = frozenset(
     {f"aten.{name}.default" for name in UNARY}
     | {f"aten.{name}.{overload}" for name in BINARY for overload in ("Tensor", "Scalar")}
     | {f"aten.{name}.{overload}" for name in ("gt", "ge", "lt", "le") for overload in ("Scalar", "Tensor")}
-    | {"aten.where.self", "aten.rsub.Scalar", "aten.maximum.default", "aten.minimum.default"}
+    | {f"aten.where.{overload}" for overload in WHERE}
+    | {"aten.rsub.Scalar", "aten.maximum.default", "aten.minimum.default"}
 )
 ENDS = frozenset(
     {f"aten.{name}.{overload}" for name in ("mul", "mul_", "div", "div_") for overload in ("Tensor", "Scalar")}
-    | {"aten.where.self", "aten.hardtanh.default", "aten.clamp.default"}
+    | {f"aten.where.{overload}" for overload in WHERE}
+    | {"aten.hardtanh.default", "aten.clamp.default"}
 )
 """Operations that a function's spelling ends in."""
 KINDS = ("hard_swish", "hard_sigmoid", "silu", "gelu", "elu")

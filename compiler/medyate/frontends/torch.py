@@ -24,7 +24,7 @@ from medyate.ops._spatial import Pair
 try:
     import torch
 
-    from medyate.frontends.pointwise import recognise
+    from medyate.frontends.pointwise import Recognised, recognise
     from medyate.frontends.pt2_archive import check_archive
     from medyate.frontends.torch_program import (
         RANK,
@@ -55,22 +55,20 @@ Handler = Callable[[Importer, Node, Arguments], None]
 
 
 def _run(i: Importer) -> Imported:
-    """Imports every node. Raises UnsupportedOpError for the first that has no row."""
+    """Imports what the output depends on. Raises UnsupportedOpError for the first node that has no row."""
     calls = [node for node in i.graph.nodes if node.op not in ("placeholder", "output")]
-    for node in calls:
-        if operation(node) not in HANDLERS:
-            raise i.refuse(node, "there is no such operation here")
     _check_overwrites(i, calls)
-    functions = recognise(calls, i.constants)
     for node in calls:
-        if is_tensor(node) and all(operand.name in i.constants for operand in node.all_input_nodes):
+        if operation(node) in HANDLERS and i.is_foldable(node):
             i.fold(node)
-            continue
-        known = functions.get(node)
+    functions = recognise(calls, i.constants)
+    for node in _live(i, calls, functions):
+        if operation(node) not in HANDLERS and node not in functions:
+            raise i.refuse(node, "there is no such operation here")
         try:
-            if known is not None and known.source.name in i.views:
-                function = known.function
-                _apply(i, node, known.source, function.kind, function.low, function.high)
+            if node in functions:
+                function = functions[node].function
+                _apply(i, node, functions[node].source, function.kind, function.low, function.high)
             else:
                 HANDLERS[operation(node)](i, node, arguments(node))
         except MedyateError:
@@ -80,6 +78,17 @@ def _run(i: Importer) -> Imported:
     return i.finish()
 
 
+def _live(i: Importer, calls: list[Node], functions: Mapping[Node, Recognised]) -> list[Node]:
+    """What the output depends on, constants and the insides of recognised functions left out."""
+    wanted = {i.output}
+    found = []
+    for node in reversed(calls):
+        if node.name in wanted and node.name not in i.constants:
+            wanted.update(n.name for n in ([functions[node].source] if node in functions else node.all_input_nodes))
+            found.append(node)
+    return found[::-1]
+
+
 def _check_overwrites(i: Importer, calls: list[Node]) -> None:
     """Refuses an in-place operation whose operand is read again under an older name."""
     order = {node: position for position, node in enumerate(i.graph.nodes)}
@@ -87,7 +96,7 @@ def _check_overwrites(i: Importer, calls: list[Node]) -> None:
     for node in calls:
         source = node.args[0] if node.args else None
         overwrites = operation(node).rpartition(".")[0].endswith("_")
-        if not isinstance(source, Node) or not (overwrites or HANDLERS[operation(node)] in VIEWS):
+        if not isinstance(source, Node) or not (overwrites or HANDLERS.get(operation(node)) in VIEWS):
             continue
         shared = names.setdefault(source, [source])
         readers = [user for name in shared for user in name.users] if overwrites else []
@@ -162,7 +171,10 @@ def _addmm(i: Importer, node: Node, a: Arguments) -> None:
 
 def _matmul(i: Importer, node: Node, a: Arguments) -> None:
     weight = a["mat2"] if "mat2" in a else a["other"]
-    _affine(i, node, a["self"], weight, i.constant(node, weight).T, None)
+    array = i.constant(node, weight)
+    if array.ndim == 3 and (array == array[:1]).all():  # decomposed: the same layer over every row of a map
+        array = array[0]
+    _affine(i, node, a["self"], weight, array.T, None)
 
 
 def _batch_norm(i: Importer, node: Node, a: Arguments) -> None:
@@ -241,14 +253,6 @@ def _function(kind: str, **fixed: Any) -> Handler:
         _apply(i, node, a["self"], kind)
 
     return handler
-
-
-def _spelling(_: Importer, __: Node, ___: Arguments) -> None:
-    """A part of how a function is spelled out, which is taken as a whole; by itself it is no tensor."""
-
-
-def _where(i: Importer, node: Node, _: Arguments) -> None:
-    raise i.refuse(node, "it is no known function")
 
 
 # --- arithmetic ---
@@ -439,7 +443,7 @@ def _same(i: Importer, node: Node, a: Arguments) -> None:
 def _dropout(i: Importer, node: Node, a: Arguments) -> None:
     if a["train"]:
         raise i.refuse(node, "it drops at random; export behind module.eval()")
-    i.put(node, i.view(node, a["input"]))
+    i.put(node, i.view(node, a["input"] if "input" in a else a["self"]))
 
 
 def _cast(i: Importer, node: Node, a: Arguments) -> None:
@@ -623,6 +627,7 @@ HANDLERS: Mapping[str, Handler] = {
     "aten.linear.default": _linear,
     "aten.addmm.default": _addmm,
     "aten.mm.default": _matmul,
+    "aten.bmm.default": _matmul,
     "aten.matmul.default": _matmul,
     "aten.batch_norm.default": _batch_norm,
     "aten._native_batch_norm_legit_no_training.default": _batch_norm,
@@ -658,14 +663,6 @@ HANDLERS: Mapping[str, Handler] = {
     "aten.gelu_.default": _function("gelu", approximate="none"),
     "aten.elu.default": _function("elu", alpha=1, scale=1, input_scale=1),
     "aten.elu_.default": _function("elu", alpha=1, scale=1, input_scale=1),
-    "aten.gt.Scalar": _spelling,
-    "aten.ge.Scalar": _spelling,
-    "aten.lt.Scalar": _spelling,
-    "aten.le.Scalar": _spelling,
-    "aten.exp.default": _spelling,
-    "aten.log1p.default": _spelling,
-    "aten.erf.default": _spelling,
-    "aten.where.self": _where,
     "aten.add.Tensor": _add,
     "aten.add_.Tensor": _add,
     "aten.add.Scalar": _add,
@@ -762,7 +759,8 @@ HANDLERS: Mapping[str, Handler] = {
     "aten.rsqrt.default": _constant,
     "aten.reciprocal.default": _constant,
 }
-SUPPORTED = tuple(HANDLERS)
+SUPPORTED = tuple(name for name in HANDLERS if "_." not in name and "._" not in name)
+"""What a refusal lists: without in-place and internal variants."""
 VIEWS: frozenset[Handler] = frozenset(
     {_same, _cast, _dropout, _reshape, _permute, _expand, _slice, _select, _split, _getitem}
 )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,12 @@ CONSTANT_MAX = 1 << 26
 """Elements of a constant that is worked out."""
 RANK = {1: 3, 2: 4}
 """Axes of the tensors that windows of one and two dimensions run over."""
+CHANNELS_FIRST: Mapping[int, Places] = {
+    1: (None, None, 0),
+    2: (None, None, 1),
+    3: (2, None, 1),
+    4: (2, 3, 1),
+}
 PERMUTATIONS = ("aten.permute.default", "aten.transpose.int")
 
 
@@ -91,20 +97,33 @@ class Importer:
         owner = self.targets.get(getattr(weight, "name", ""), "").rpartition(".")[0]
         return owner or node.name
 
-    def fold(self, node: Node) -> None:
-        """Works out a node that reads constants only."""
+    def is_foldable(self, node: Node) -> bool:
+        """Whether it makes a tensor from constants and sizes only."""
+        sizes = (int, torch.SymInt)
+        return is_tensor(node) and all(
+            operand.name in self.constants or isinstance(operand.meta.get("val"), sizes)
+            for operand in node.all_input_nodes
+        )
 
-        def run(tensors: Callable[[Node], torch.Tensor], device: str) -> Any:
+    def fold(self, node: Node) -> None:
+        """Works out a node that reads constants and sizes only."""
+
+        def run(device: str) -> Any:
+            def given(operand: Node) -> Any:
+                if operand.name in self.constants:
+                    return self.constants[operand.name].to(device, copy=True)
+                return one_sample(operand.meta["val"])
+
             target: Any = node.target
             kwargs = {**node.kwargs, "device": device} if "device" in node.kwargs else node.kwargs
             with torch.device(device):
-                return target(*torch.fx.map_arg(node.args, tensors), **torch.fx.map_arg(kwargs, tensors))
+                return target(*torch.fx.map_arg(node.args, given), **torch.fx.map_arg(kwargs, given))
 
         try:
-            promised = run(lambda operand: self.constants[operand.name].to("meta"), "meta")
+            promised = run("meta")
             if not isinstance(promised, torch.Tensor) or promised.numel() > CONSTANT_MAX:
                 raise self.refuse(node, f"its result is no tensor of at most {CONSTANT_MAX:,} numbers")
-            result = run(lambda operand: self.constants[operand.name].clone(), "cpu")
+            result = run("cpu")
         except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
             raise self.refuse(node, f"its constants cannot be worked out ({reason(error)})") from error
         self.constants[node.name] = result.detach()
@@ -158,17 +177,18 @@ class Importer:
         return image.view(output, self.builder.shape(output))
 
     def finish(self) -> Imported:
-        """The network that ends in the program's output."""
-        if self.output not in self.views:
+        """The network that ends in the program's output, its channels in front as those of the input."""
+        if self.output not in self.views or self.output in self.expanded:
             raise ModelError(f"the output '{self.output}' is no tensor.", "Export the module in inference mode.")
         view = self.views[self.output]
-        ordered = [factor for axis in view.axes for factor in axis]
-        if len(view.shape) <= 2 and ordered != sorted(ordered):
-            flat = self.layouts.vector("output", view)
-            if flat is None:
-                raise ModelError("the output's values lie in no order that can be made.", "Flatten it.")
-            view = flat
-        return self.builder.finish(view.tensor)
+        places = CHANNELS_FIRST.get(len(view.axes))
+        image = None if places is None else self.layouts.image(f"{self.output}/output", view, places)
+        if image is None:
+            raise ModelError(
+                f"the output of {view.shape} is no map (1, C, H, W), series (1, C, L) or vector (1, n).",
+                "Flatten it in the module.",
+            )
+        return self.builder.finish(image.tensor)
 
 
 def operation(node: Node) -> str:
@@ -223,7 +243,7 @@ def _input(name: str, node: Node) -> tuple[Shape, Places]:
             "one image (1, C, H, W), series (1, C, L) or vector (1, n) is expected.",
             "Export it with a batch of 1 (or symbolic) and fixed height and width.",
         )
-    places: Places = ((None, None, 1), (2, None, 1), (2, 3, 1))[len(dims) - 2]
+    places = CHANNELS_FIRST[len(dims)]
     if len(node.users) == 1 and operation(first := next(iter(node.users))) in PERMUTATIONS and len(dims) > 2:
         order = axis_order(arguments(first), len(dims))
         if order == (0, len(dims) - 1, *range(1, len(dims) - 1)):

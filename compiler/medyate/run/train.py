@@ -77,7 +77,7 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> 
     else:
         raise LinkError(
             f"the image was compiled for {target}, it cannot run on '{on}'.",
-            "Compile it for host, qemu-m4 or qemu-m7 and give --on host, qemu or serial:PORT.",
+            "Compile it for host, qemu-m4, qemu-m7 or qemu-m55 and give --on host, qemu or serial:PORT.",
         )
     with opened as transport, _greeted(transport, int(compiled.model["digest"])) as session:
         yield session

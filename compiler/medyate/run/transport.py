@@ -16,7 +16,7 @@ from medyate import artefact
 from medyate.build.compile import APT, require
 from medyate.errors import LinkError, ToolchainError
 
-MACHINES = {"qemu-m4": "mps2-an386", "qemu-m7": "mps2-an500"}
+MACHINES = {"qemu-m4": "mps2-an386", "qemu-m7": "mps2-an500", "qemu-m55": "mps3-an547"}
 EXIT_SECONDS = 10
 
 

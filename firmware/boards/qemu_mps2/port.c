@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Port for QEMU's mps2-an386 (Cortex-M4) and mps2-an500 (Cortex-M7).
+ * Port for QEMU's mps2-an386 (Cortex-M4), mps2-an500 (Cortex-M7) and mps3-an547 (Cortex-M55).
  *
  * Link: two named pipes in QEMU's working directory, `link.in` (towards the device) and
  * `link.out`, opened in this order at first use; opening a pipe waits for its other end, so the
@@ -18,19 +18,34 @@
 
 enum { MARK_BYTES = MDY_FLASH_EMU_MARK_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES) };
 
+#ifdef MDY_QEMU_AN547
+/* SysTick at 32 MHz: a 24-bit down-counter. Four counts are one tick, of 125 instructions; what takes
+ * more than 2^24 counts, 524 million instructions, between two readings is counted short. */
+#define TIMER_CTRL (*(volatile uint32_t *)0xE000E010U)
+#define TIMER_VALUE (*(volatile uint32_t *)0xE000E018U)
+#define TIMER_RELOAD (*(volatile uint32_t *)0xE000E014U)
+#define TIMER_MAX 0x00FFFFFFU
+#define TIMER_COUNTS 4U
+#define TIMER_ENABLE 5U /* on the processor's clock */
+#define INSTRUCTIONS_PER_TICK 125U
+#else
 /* CMSDK APB timer 0: a 32-bit down-counter at 25 MHz. */
-#define TIMER0_CTRL (*(volatile uint32_t *)0x40000000U)
-#define TIMER0_VALUE (*(volatile uint32_t *)0x40000004U)
-#define TIMER0_RELOAD (*(volatile uint32_t *)0x40000008U)
+#define TIMER_CTRL (*(volatile uint32_t *)0x40000000U)
+#define TIMER_VALUE (*(volatile uint32_t *)0x40000004U)
+#define TIMER_RELOAD (*(volatile uint32_t *)0x40000008U)
+#define TIMER_MAX UINT32_MAX
+#define TIMER_COUNTS 1U
 #define TIMER_ENABLE 1U
+#define INSTRUCTIONS_PER_TICK 40U
+#endif
 
 const mdy_flash_geometry_t mdy_port_flash = {
     .bytes = MDY_FLASH_BYTES,
     .sector_bytes = MDY_FLASH_SECTOR_BYTES,
     .unit_bytes = MDY_FLASH_UNIT_BYTES,
 };
-/* With `-icount shift=0` an instruction takes 1 ns of guest time, and a tick is 40 ns. */
-const uint32_t mdy_port_instructions_per_tick = 40;
+/* With `-icount shift=0` an instruction takes 1 ns of guest time. */
+const uint32_t mdy_port_instructions_per_tick = INSTRUCTIONS_PER_TICK;
 
 extern uint8_t mdy_stack_bottom[], mdy_stack_top[];
 extern uint8_t mdy_data_start[], mdy_data_end[], mdy_bss_start[], mdy_bss_end[];
@@ -46,6 +61,7 @@ static IN_BANKS int32_t flash_file;
 static enum { FLASH_UNTOUCHED, FLASH_READY, FLASH_REFUSED } flash_state;
 static int32_t link_in, link_out; /* 0: not opened yet; negative: could not be opened */
 static bool is_timer_running;
+static uint32_t timer_last, timer_counts;
 
 /* Handle, or -1. */
 static int32_t file_open(const char *name, uint32_t name_bytes, uint32_t mode)
@@ -198,12 +214,16 @@ mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n)
 uint32_t mdy_port_ticks(void)
 {
     if (!is_timer_running) {
-        TIMER0_RELOAD = UINT32_MAX;
-        TIMER0_VALUE = UINT32_MAX;
-        TIMER0_CTRL = TIMER_ENABLE;
+        TIMER_RELOAD = TIMER_MAX;
+        TIMER_VALUE = TIMER_MAX;
+        TIMER_CTRL = TIMER_ENABLE;
+        timer_last = TIMER_VALUE;
         is_timer_running = true;
     }
-    return UINT32_MAX - TIMER0_VALUE;
+    const uint32_t now = TIMER_VALUE;
+    timer_counts += (timer_last - now) & TIMER_MAX;
+    timer_last = now;
+    return timer_counts / TIMER_COUNTS;
 }
 
 /* Nothing lives below the stack pointer: no interrupt is enabled, and this function calls nothing.
