@@ -85,7 +85,7 @@ def check(
     """Compares on `count` samples of the data's test part, or on random ones."""
     imported = simplify(load(path))
     shape = imported.graph.shapes[imported.graph.input]
-    fitted = None if dataset is None else dataset.check(shape)
+    fitted = None if dataset is None else dataset.fit(shape)
     own = None if imported.qgraph is None else input_quant(imported.qgraph)
     meaning = None if fitted is None else scaling(pixels, fitted.x_train, own)
     qgraph, weights = quantised_form(imported, fitted, meaning, seed)

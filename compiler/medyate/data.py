@@ -116,29 +116,13 @@ class Dataset:
         own = (meaning.real(x).reshape(len(x), -1) for x in (self.x_train, self.x_test))
         return replace(self, y_train=next(own), y_test=next(own))
 
-    def shaped(self, shape: Shape) -> Dataset:
-        """Vectors and series as the network takes them: (n, k) and (n, L, C) get their missing axes."""
+    def fit(self, shape: Shape) -> Dataset:
+        """The set as the network takes it: vectors and series get their axes, colour becomes grey.
 
-        def fit(samples: NDArray[Any]) -> NDArray[Any]:
-            if samples.ndim == 2 and samples.shape[1] == elements(shape):
-                return samples.reshape(-1, *shape)
-            return samples[:, :, None] if samples.ndim == 3 else samples
-
-        return replace(self, x_train=fit(self.x_train), x_test=fit(self.x_test))
-
-    def check(self, shape: Shape) -> Dataset:
-        """The set as the network takes it: colour becomes grey for a network of one channel.
-
-        Raises DataError when samples and network do not fit, or the set cannot be learned from.
+        Raises DataError when samples and network do not fit.
         """
-        if self.x_train.ndim != 4:
-            shaped = self.shaped(shape)
-            if shaped.x_train.ndim == 4:
-                return shaped.check(shape)
-        if shape[2] == 1 and self.x_train.shape[1:] == self.x_test.shape[1:] == (*shape[:2], 3):
-            grey = replace(self, x_train=_grey(self.x_train), x_test=_grey(self.x_test))
-            return grey.check(shape)
-        for samples in (self.x_train, self.x_test):
+        fitted = replace(self, x_train=_fit(self.x_train, shape), x_test=_fit(self.x_test, shape))
+        for samples in (fitted.x_train, fitted.x_test):
             if samples.shape[1:] != tuple(shape):
                 raise DataError(
                     f"the samples of '{self.name}' are {samples.shape[1:]}, the network takes {tuple(shape)}.",
@@ -148,8 +132,13 @@ class Dataset:
                 raise DataError(f"'{self.name}' has no samples to train or to test.", "Add samples or change --split.")
             if not np.isfinite(np.asarray(samples, np.float64)).all():
                 raise DataError(f"'{self.name}' holds NaN or infinite samples.", "Clean the samples.")
+        return fitted
+
+    def check(self, shape: Shape) -> Dataset:
+        """The fitted set. Raises DataError also where it cannot be learned from."""
+        fitted = self.fit(shape)
         if self.regression:
-            return self
+            return fitted
         missing = sorted(set(self.y_test.tolist()) - set(self.y_train.tolist()))
         if missing:
             names = ", ".join(self.classes[label] for label in missing)
@@ -159,7 +148,16 @@ class Dataset:
             )
         if len(self.classes) < 2:
             raise DataError(f"'{self.name}' has fewer than two classes.", "Give at least two.")
-        return self
+        return fitted
+
+
+def _fit(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """(n, k) and (n, L, C) with their missing axes; RGB as grey for one channel."""
+    if samples.ndim == 2 and samples.shape[1] == elements(shape):
+        return samples.reshape(-1, *shape)
+    if samples.ndim == 3:
+        return samples[:, :, None]
+    return _grey(samples) if shape[2] == 1 and samples.shape[1:] == (*shape[:2], 3) else samples
 
 
 def _grey(samples: NDArray[Any]) -> NDArray[Any]:
@@ -272,7 +270,8 @@ def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] |
         if not 2 <= x.ndim <= 4 or y.ndim not in (1, 2) or len(x) != len(y) or len(x) == 0:
             raise DataError(
                 f"'{path}': x_{part} is {x.shape} and y_{part} {y.shape}.",
-                "Samples are (n, height, width, channels), (n, length, channels) or (n, k), labels (n,) or targets (n, m), n above 0.",
+                "Samples are (n, height, width, channels), (n, length, channels) or (n, k), labels (n,) or targets "
+                "(n, m), n above 0.",
             )
         if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
             raise DataError(f"'{path}': x_{part} holds no real numbers but {x.dtype}.", "Samples are uint8 or float.")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,10 +15,9 @@ from torch.nn import functional
 import nets
 import nets_wide
 from medyate import frontends
-from medyate.errors import MedyateError, ModelError, UnsupportedOpError
+from medyate.errors import ModelError, UnsupportedOpError
 from medyate.frontends import torch as frontend
 from medyate.ir import Imported
-from medyate.ops.move import Move
 from medyate.passes.pipeline import normalise
 from medyate.real import Network
 
@@ -45,6 +43,17 @@ class Body(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(self.first(x))
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
 
 
 def in_the_ir(imported: Imported, x: torch.Tensor, *, channels_last: bool = False) -> torch.Tensor:
@@ -283,3 +292,101 @@ def test_an_operation_on_a_series_gives_its_outputs(name: str) -> None:
 @pytest.mark.parametrize("name", VECTOR_BODIES)
 def test_an_operation_on_a_vector_gives_its_outputs(name: str) -> None:
     check_body(VECTOR_BODIES[name], VECTOR)
+
+
+# --- what a graph is made of ---
+
+
+def test_padding_in_front_of_a_convolution_becomes_its_own() -> None:
+    body = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(4, 4, 3, 2, padding=(1, 0)))
+    for imported in check_body(body):
+        assert kinds(imported) == ["conv2d", "conv2d"]
+        assert getattr(imported.graph.nodes[1].attrs, "pads", None) == (1, 0, 2, 1)
+
+
+def test_reading_a_tensor_otherwise_moves_nothing() -> None:
+    def body(x: torch.Tensor) -> torch.Tensor:
+        rows = functional.linear(x.flatten(2).transpose(1, 2), torch.ones(6, 4)).relu()
+        return functional.linear(rows.transpose(1, 2).unsqueeze(3).flatten(1), torch.arange(768.0).view(2, 384))
+
+    for imported in check_body(body):
+        assert kinds(imported) == ["conv2d", "conv2d", "clip", "reshape", "conv2d"]
+
+
+def test_a_series_of_one_row_is_pooled_where_it_lies() -> None:
+    for imported in check_body(lambda x: functional.max_pool2d(x.unsqueeze(2), (1, 2)).squeeze(2), SERIES):
+        assert kinds(imported) == ["conv2d", "max_pool"]
+
+
+def test_two_readers_of_one_permutation_share_the_move() -> None:
+    conv = nn.Conv2d(8, 4, 1)
+
+    def body(x: torch.Tensor) -> torch.Tensor:
+        turned = x.permute(0, 3, 1, 2)
+        return torch.cat((conv(turned), conv(turned).relu()), 1)
+
+    for imported in check_body(body):
+        assert kinds(imported).count("move") == 1
+
+
+def test_an_input_that_is_put_in_order_first_is_taken_as_it_comes() -> None:
+    body = nn.Conv2d(4, 3, 3)
+    module = Function(lambda x: body(x.permute(0, 3, 1, 2)))
+    for imported in check(module, IMAGE.movedim(1, -1).contiguous(), channels_last=True):
+        assert imported.graph.shapes[imported.graph.input] == (8, 8, 4)
+        assert kinds(imported) == ["conv2d"]
+
+
+def test_a_branch_that_the_output_does_not_need_may_hold_anything() -> None:
+    for imported in check_body(lambda x: (x.relu(), x.cumsum(1))[0]):
+        assert kinds(imported) == ["conv2d", "clip"]
+
+
+# --- refusals name what blocks ---
+
+
+@pytest.mark.parametrize(
+    ("body", "op"),
+    [
+        (lambda x: x + x.mean((2, 3), keepdim=True), "aten.add.Tensor"),
+        (lambda x: x * x.mean(1, keepdim=True), "aten.mul.Tensor"),
+        (lambda x: x * torch.ones(4, 8, 8).cumsum(1), "aten.cumsum.default"),
+        (lambda x: x + torch.arange(64.0).view(8, 8), "aten.add.Tensor"),
+        (lambda x: 1 / x, "aten.reciprocal.default"),
+        (lambda x: x / x.relu(), "aten.div.Tensor"),
+        (lambda x: functional.gelu(x, approximate="tanh"), "aten.gelu.default"),
+        (lambda x: functional.elu(x, 0.5), "aten.elu.default"),
+        (nn.PReLU(4), "aten.prelu.default"),
+        (nn.Softplus(), "aten.softplus.default"),
+        (nn.PixelShuffle(2), "aten.pixel_shuffle.default"),
+        (nn.ConvTranspose2d(4, 4, 2), "aten.conv_transpose2d.input"),
+        (nn.Conv2d(4, 4, 17, padding=8), "convolution"),
+        (nn.GroupNorm(2, 4), "aten.group_norm.default"),
+        (nn.BatchNorm2d(4, track_running_stats=False), "aten.batch_norm.default"),
+        (nn.MaxPool2d(2, dilation=2), "aten.max_pool2d.default"),
+        (nn.AdaptiveAvgPool2d(3), "aten.adaptive_avg_pool2d.default"),
+        (nn.AvgPool2d(2, divisor_override=3), "aten.avg_pool2d.default"),
+        (nn.ReflectionPad2d(1), "aten.pad.default"),
+        (nn.ConstantPad2d(1, 1.0), "aten.pad.default"),
+        (nn.Upsample(scale_factor=1.5), "aten.upsample_nearest2d.vec"),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), "aten.upsample_bilinear2d.vec"),
+        (lambda x: x.softmax(1), "aten.softmax.int"),
+        (lambda x: x.double(), "aten.to.dtype"),
+        (
+            lambda x: x.view(1, 2, 2, 2, 4, 2, 4).permute(0, 1, 3, 5, 2, 4, 6).relu().flatten(1) * 2,
+            "aten.permute.default",
+        ),
+        (lambda x: x.relu() @ x.transpose(2, 3), "aten.matmul.default"),
+    ],
+    ids=str,
+)
+def test_what_has_no_kernel_is_refused_by_name(body: Any, op: str) -> None:
+    with pytest.raises(UnsupportedOpError) as refusal:
+        frontend.from_module(Body(body, 4), IMAGE, "test")
+    assert refusal.value.op == op
+    assert refusal.value.node in str(refusal.value)
+
+
+def test_an_input_of_five_axes_is_refused() -> None:
+    with pytest.raises(ModelError, match="one image"):
+        frontend.from_module(nn.Conv3d(1, 1, 1), torch.zeros(1, 1, 2, 2, 2), "test")

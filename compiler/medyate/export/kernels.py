@@ -22,6 +22,12 @@ Steps = NDArray[np.int64]
 INT32_MAX = 2**31 - 1
 Q4 = 27
 """Fractional bits of the input of TFLite's sigmoid and tanh."""
+CLAMPS: Mapping[tuple[float, float], str] = {
+    (0.0, math.inf): "RELU",
+    (-1.0, 1.0): "RELU_N1_TO_1",
+    (0.0, 6.0): "RELU6",
+}
+"""Ranges that have an operator, and a code as fused activation."""
 RESULTS: Mapping[str, Quant] = {"sigmoid": Quant(1 / 256, -128), "tanh": Quant(1 / 128, 0)}
 """The only output scales that LOGISTIC and TANH have."""
 
@@ -103,8 +109,9 @@ def _identity(_: Function, inputs: Steps, x: Quant, y: Quant) -> Steps:
 
 
 def _clip(function: Function, inputs: Steps, x: Quant, y: Quant) -> Steps:
-    """RELU and its kin divide the scales in binary32."""
-    ratio = float(np.float32(x.scale) / np.float32(y.scale))
+    """RELU and its kin divide the scales in binary32; QUANTIZE in front of other limits does not."""
+    named = (function.low, function.high) in CLAMPS
+    ratio = float(np.float32(x.scale) / np.float32(y.scale)) if named else x.scale / y.scale
     return np.clip(requantized(inputs, ratio) + y.zero, *bounds_in_binary32((function.low, function.high), y))
 
 
@@ -151,7 +158,8 @@ def _high_mul16(a: Steps, b: int) -> Steps:
 def _divided(values: Steps, bits: int) -> Steps:
     """By a power of two, halves away from zero."""
     mask = (1 << bits) - 1
-    return (values >> bits) + ((values & mask) > (mask >> 1) + (values < 0))
+    rounded: Steps = (values >> bits) + ((values & mask) > (mask >> 1) + (values < 0))
+    return rounded
 
 
 def _sigmoid(_: Function, inputs: Steps, x: Quant, __: Quant) -> Steps:
@@ -220,7 +228,8 @@ def _divide_by_one_plus(a: Steps, less: int) -> Steps:
     x = 1515870810 + _high_mul(half, -1010580540)
     for _ in range(3):
         x = x + np.clip(_high_mul(x, (1 << 29) - _high_mul(half, x)) << 2, -(2**31), INT32_MAX)
-    return np.clip((x - less) << (2 if less else 1), -(2**31), INT32_MAX)
+    result: Steps = np.clip((x - less) << (2 if less else 1), -(2**31), INT32_MAX)
+    return result
 
 
 TABLES: Mapping[str, Callable[[Function, Steps, Quant, Quant], Steps]] = {

@@ -19,10 +19,11 @@ import tflite
 from numpy.typing import NDArray
 
 from medyate.artefact import write_bytes
-from medyate.errors import MedyateError
 from medyate.export import ExportError
 from medyate.export.flatfile import FlatFile, Options, Steps
 from medyate.export.kernels import (
+    CLAMPS,
+    RESULTS,
     affine_multipliers,
     bounds_in_binary32,
     mean_differences,
@@ -77,14 +78,7 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
 GROUPED = 6
 """Version of a CONV_2D whose filter has fewer input channels than its input."""
 FUSED: Mapping[tuple[float, float], int] = {
-    (0.0, math.inf): tflite.ActivationFunctionType.RELU,
-    (-1.0, 1.0): tflite.ActivationFunctionType.RELU_N1_TO_1,
-    (0.0, 6.0): tflite.ActivationFunctionType.RELU6,
-}
-CLAMPS: Mapping[tuple[float, float], str] = {
-    (0.0, math.inf): "RELU",
-    (-1.0, 1.0): "RELU_N1_TO_1",
-    (0.0, 6.0): "RELU6",
+    limits: getattr(tflite.ActivationFunctionType, kind) for limits, kind in CLAMPS.items()
 }
 FUNCTIONS: Mapping[str, str] = {
     "identity": "QUANTIZE",
@@ -160,7 +154,7 @@ class _Writer:
         """2 for a tensor that was made as a vector, else 4."""
         return 4 if (name, 4) in self.places else 2
 
-    def numbers(self, title: str, values: Sequence[int] | NDArray[Any]) -> int:
+    def numbers(self, title: str, values: Sequence[int] | Sequence[Sequence[int]] | NDArray[Any]) -> int:
         """A constant of whole numbers."""
         return self.file.constant(title, np.array(values, np.int32))
 
@@ -200,7 +194,7 @@ class _Writer:
         version: int = 0,
     ) -> None:
         """An operator with the node's fused activation, behind it where TFLite has no code for the range."""
-        activation: Activation = getattr(node.attrs, "activation")  # noqa: B009  # every operation that fuses has it
+        activation: Activation = getattr(node.attrs, "activation", None)
         code, limits = _fusing(activation, facts)
         options = Options(options.table, {**options.fields, "FusedActivationFunction": code})
         if limits == (None, None):
@@ -300,22 +294,14 @@ def _conv2d(w: _Writer, node: Node, facts: Integers | None) -> None:
     assert isinstance(a, Conv2d)
     channels = w.graph.shapes[node.inputs[0]][2]
     weight = np.asarray(w.weights[node.weight_name("weight")])
-    depthwise = a.groups == channels and a.groups > 1
     if _covers(w, node, a) and (facts is None or _is_linear(w, facts)):
         _fully_connected(w, node, facts, weight)
         return
     if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
         raise w.refuse(node, "its multipliers are not those that TFLite works out of the scales")
-    if depthwise:
-        _windowed(
-            w,
-            node,
-            facts,
-            "DEPTHWISE_CONV_2D",
-            weight.transpose(3, 1, 2, 0),
-            3,
-            {"DepthMultiplier": a.channels // a.groups},
-        )
+    if a.groups == channels and a.groups > 1:
+        more = {"DepthMultiplier": a.channels // a.groups}
+        _windowed(w, node, facts, "DEPTHWISE_CONV_2D", weight.transpose(3, 1, 2, 0), 3, more)
     else:
         _windowed(w, node, facts, "CONV_2D", weight, 0, {}, GROUPED if a.groups > 1 else 0)
 
@@ -444,7 +430,7 @@ def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Function)
     if facts is not None:
-        apart = table_differences(a, facts)
+        apart = None if w.kind == "uint8" and a.kind in RESULTS else table_differences(a, facts)
         if apart is None:
             raise w.refuse(node, f"TFLite has no {a.kind} of these scales")
         if apart:

@@ -9,7 +9,14 @@ from pathlib import Path
 from medyate.errors import ModelError
 from medyate.ir import Imported
 
-FORMATS = {".onnx": "onnx", ".pt2": "torch", ".tflite": "tflite"}
+FORMATS = {
+    ".onnx": "onnx",
+    ".pt2": "torch",
+    ".tflite": "tflite",
+    ".pkl": "checkpoint",
+    ".th": "checkpoint",
+    ".pth": "checkpoint",
+}
 """Module of this package by suffix."""
 
 

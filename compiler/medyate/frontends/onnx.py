@@ -179,7 +179,7 @@ def _linear(i: Importer, node: Any, outputs: int, alpha: float = 1.0, beta: floa
     vector = len(view.dims) == 1
     source = view.tensor
     if vector and (max(shape[:2]) > KERNEL_MAX or not (rows or run == running(CHANNELS_FIRST, shape))):
-        source, rows = i.laid(view, (1, 1, view.dims[0]), ROWS), True
+        source, rows = i.laid(view, (1, 1, math.prod(view.dims)), ROWS), True
     elif not vector:
         source, view = _channels_last(i, node, view)
     weight, bias, arrays = integers.layer(i, node, source, outputs)

@@ -14,7 +14,7 @@ import onnx
 from medyate.errors import MedyateError, ModelError
 
 FILE_MAX = 1 << 30
-KINDS = ("FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64", "BOOL")
+KINDS = ("FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64", "BOOL")
 AGAIN = "Export it again."
 
 
