@@ -46,7 +46,8 @@ class Probe:
         project = folder / "project"
         write_project(plan, project)
         library = folder / "libprobe.so"
-        options = (*OPTIONS, *flags, f"-DMDY_GRAD_BITS={plan.limits.grad_bits}", f"-I{RUNTIME / 'include'}")
+        defines = (f"-DMDY_GRAD_BITS={plan.limits.grad_bits}", f"-DMDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}")
+        options = (*OPTIONS, *flags, *defines, f"-I{RUNTIME / 'include'}")
         own = [*(project / "src").glob("*.c"), HERE / "c" / "probe.c"]
         own += [HERE / "c" / "record_update.c"] if record else []
         left_out = ("link.c", "serve.c", "sgd.c") if record else ("link.c", "serve.c")

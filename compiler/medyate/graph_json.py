@@ -73,4 +73,4 @@ def quantised_from_json(content: Mapping[str, Any]) -> QGraph:
         quants = tuple((name, Quant(float(q[0]), int(q[1]))) for name, q in content["quant"].items())
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ArtefactError(f"stored scales are damaged ({error}).", "Run `medyate compile` again.") from error
-    return QGraph(graph, quants)
+    return QGraph(graph, quants, bool(content.get("rounds_once", False)))

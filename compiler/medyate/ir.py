@@ -94,6 +94,8 @@ class QGraph:
 
     graph: Graph
     quants: tuple[tuple[str, Quant], ...]
+    rounds_once: bool = False
+    """Requantisation rounds the exact product once, as onnxruntime does; else twice, as TFLite does."""
 
     @cached_property
     def quant(self) -> Mapping[str, Quant]:

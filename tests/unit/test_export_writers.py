@@ -241,7 +241,9 @@ def test_a_quantised_file_comes_back_from_onnx_and_onnxruntime_agrees(name: str,
     assert_same(load(written), given, UNKNOWN_TO_ONNX)
     stored = noise(given.graph.shapes[given.graph.input], 4)
     found, wanted = onnx_steps(written, given.qgraph, stored), reference(given.qgraph, given.weights, stored)
-    assert np.array_equal(found.argmax(1), wanted.argmax(1)) or float(np.abs(found - wanted).mean()) < 1
+    # it rounds once where the device rounds twice, and a softmax over noise makes many steps out of one
+    assert (found.argmax(1) == wanted.argmax(1)).mean() >= 0.75
+    assert np.abs(found - wanted).mean() < 1
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -67,6 +67,7 @@ def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) 
         "stack_bytes": plan.limits.stack_bytes,
         "defines": [
             f"MDY_GRAD_BITS={plan.limits.grad_bits}",
+            f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
             f"MDY_FLASH_BYTES={flash_bytes(plan)}u",
             f"MDY_FLASH_SECTOR_BYTES={SECTOR_BYTES}u",
         ],

@@ -80,7 +80,7 @@ def with_head(
         quants.append((last.output, OUTPUT))
     extended = replace(graph, nodes=tuple(nodes), tensors=tuple(tensors), output=tensors[-1][0])
     arrays = {**weights, **head_arrays(name, generation, qgraph.quant[graph.output].scale, (classes, *shape))}
-    result = QGraph(extended, tuple(quants))
+    result = replace(qgraph, graph=extended, quants=tuple(quants))
     return result, add_constants(result, arrays)
 
 

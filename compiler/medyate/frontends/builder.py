@@ -59,6 +59,7 @@ class GraphBuilder:
         self._weights: dict[str, NDArray[Any]] = {}
         self._quants: dict[str, Quant] = {}
         self.notes: list[str] = []
+        self.rounds_once = False  # see QGraph
         self._alias: dict[str, str] = {}
         self._flat: set[str] = set()
 
@@ -366,5 +367,5 @@ class GraphBuilder:
                 f"tensor '{missing[0]}' of a quantised model has no scale.",
                 "Quantise the whole network, or export it in float.",
             )
-        qgraph = QGraph(graph, tuple((name, self._quants[name]) for name in tensors))
+        qgraph = QGraph(graph, tuple((name, self._quants[name]) for name in tensors), self.rounds_once)
         return Imported(graph, add_constants(qgraph, weights), qgraph, tuple(self.notes))

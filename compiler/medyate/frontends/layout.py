@@ -114,11 +114,15 @@ class Layouts:
         self.builder = builder
         self._moved: dict[tuple[str, Shape, tuple[int, ...], Shape], str] = {}
 
+    def held(self, view: View, axis: int) -> Factors:
+        """The factors of an axis that lies as the tensor's channels; () for any other."""
+        cut = _cut(view.sizes, self.builder.shape(view.tensor))
+        return cut[2] if cut is not None and view.axes[axis] == cut[2] else ()
+
     def natural(self, view: View, without: Sequence[int] = ()) -> Places | None:
         """Places under which little or nothing moves, with no axis of `without` as channels; None: too many axes."""
         rank = len(view.axes)
-        cut = _cut(view.sizes, self.builder.shape(view.tensor))
-        held = [axis for axis in range(rank) if cut is not None and cut[2] and view.axes[axis] == cut[2]]
+        held = [axis for axis in range(rank) if self.held(view, axis)]
         filled = [axis for axis in range(rank) if view.axes[axis]]
         for channels in (*held, min(1, rank - 1), *filled[::-1], None):
             if channels is None or channels not in without:

@@ -156,6 +156,7 @@ class Importer:
         dims = tuple(sizes[1:])
         shape, order = self._input_layout(value.name, dims)
         self.builder = GraphBuilder(path.stem, value.name, shape, tuple(self.handlers))
+        self.builder.rounds_once = True
         self.views[value.name] = View(value.name, dims, order, kind.lower() if kind in INTEGER else "")
 
     def _input_layout(self, name: str, dims: tuple[int, ...]) -> tuple[Shape, Triple]:

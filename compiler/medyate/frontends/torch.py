@@ -42,6 +42,7 @@ try:
         operation,
         paddings,
         per_dimension,
+        program_input,
         reason,
         traced_shape,
         whole_number,
@@ -147,9 +148,11 @@ def _affine(i: Importer, node: Node, source: Any, weight: Any, array: Array, bia
         raise i.refuse(node, f"a weight of {array.shape} over a tensor of {view.shape}")
     name = i.layer(node, weight)
     if any(view.axes[:-1]):  # the same layer for every position
-        image = i.channels(node, view, len(view.axes) - 1)
-        i.builder.convolution(name, image.tensor, node.name, array[:, None, None], rows)
-        i.put(node, i.made(node, image))
+        view = i.with_channels(node, view, len(view.axes) - 1)
+        i.builder.convolution(name, view.tensor, node.name, array[:, None, None], rows)
+        rest = view.sizes[: len(view.sizes) - len(view.axes[-1])]
+        made = (len(rest),) if len(array) > 1 else ()
+        i.put(node, View(node.name, (*rest, len(array)) if made else rest, (*view.axes[:-1], made)))
         return
     order = view.axes[-1]
     turned = array.reshape(-1, *(view.sizes[factor] for factor in order))
@@ -188,9 +191,9 @@ def _batch_norm(i: Importer, node: Node, a: Arguments) -> None:
         mean,
         variance,
     )
-    image = i.channels(node, a["input"], 1)
-    i.builder.batch_norm(i.layer(node, a["running_mean"]), image.tensor, node.name, statistics, a["eps"])
-    _put_first(i, node, i.made(node, image))
+    view = i.with_channels(node, i.view(node, a["input"]), 1)
+    i.builder.batch_norm(i.layer(node, a["running_mean"]), view.tensor, node.name, statistics, a["eps"])
+    _put_first(i, node, View(node.name, view.sizes, view.axes))
 
 
 def _getitem(i: Importer, node: Node, a: Arguments) -> None:
@@ -270,15 +273,12 @@ def _scaled(i: Importer, node: Node, view: View, scale: Any, shift: Any, output:
     if len(axes) > 1 or any(array.shape[axis] not in (1, view.shape[axis]) for array in arrays for axis in axes):
         raise i.refuse(node, "a constant that is neither one number nor one for each channel")
     if axes:
-        image = i.channels(node, view, axes[0])
-        tensor = image.tensor
-    else:
-        image, tensor = None, view.tensor
-    channels = i.builder.shape(tensor)[2]
+        view = i.with_channels(node, view, axes[0])
+    channels = i.builder.shape(view.tensor)[2]
     gamma, beta = (np.broadcast_to(array.reshape(-1), (channels,)) for array in arrays)
     statistics = tuple(np.asarray(array) for array in (gamma, beta, np.zeros(channels), np.ones(channels)))
-    i.builder.batch_norm(output, tensor, output, (statistics[0], statistics[1], statistics[2], statistics[3]), 0.0)
-    return View(output, view.sizes, view.axes) if image is None else i.made(node, image, output)
+    i.builder.batch_norm(output, view.tensor, output, (statistics[0], statistics[1], statistics[2], statistics[3]), 0.0)
+    return View(output, view.sizes, view.axes)
 
 
 def _add(i: Importer, node: Node, a: Arguments) -> None:
@@ -759,6 +759,7 @@ HANDLERS: Mapping[str, Handler] = {
     "aten.rsqrt.default": _constant,
     "aten.reciprocal.default": _constant,
 }
+__all__ = ["HANDLERS", "from_module", "load", "program_input", "read"]
 SUPPORTED = tuple(name for name in HANDLERS if "_." not in name and "._" not in name)
 """What a refusal lists: without in-place and internal variants."""
 VIEWS: frozenset[Handler] = frozenset(

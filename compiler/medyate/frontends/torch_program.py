@@ -171,6 +171,13 @@ class Importer:
         height, width = (*others, None, None)[:2]
         return self.image(node, view, (*self.layouts.upright(view, height, width, axis)[:2], axis))
 
+    def with_channels(self, node: Node, view: View, axis: int) -> View:
+        """The same values with `axis` as the channels, wherever the other axes lie."""
+        if self.layouts.held(view, axis):
+            return view
+        image = self.channels(node, view, axis)
+        return image.view(image.tensor, self.builder.shape(image.tensor))
+
     def made(self, node: Node, image: Image, output: str | None = None) -> View:
         """A new tensor of the IR, read as `image` is."""
         output = output or node.name
@@ -184,10 +191,7 @@ class Importer:
         places = CHANNELS_FIRST.get(len(view.axes))
         image = None if places is None else self.layouts.image(f"{self.output}/output", view, places)
         if image is None:
-            raise ModelError(
-                f"the output of {view.shape} is no map (1, C, H, W), series (1, C, L) or vector (1, n).",
-                "Flatten it in the module.",
-            )
+            raise self.builder.refuse(self.output, "output", f"a tensor of {view.shape}, in this order of its axes")
         return self.builder.finish(image.tensor)
 
 
@@ -250,6 +254,17 @@ def _input(name: str, node: Node) -> tuple[Shape, Places]:
             places = (1, 2 if len(dims) == 4 else None, len(dims) - 1)
     height, width, channels = (1 if axis is None else int(dims[axis]) for axis in places)
     return (height, width, channels), places
+
+
+def program_input(program: torch.export.ExportedProgram, sample: NDArray[Any]) -> torch.Tensor:
+    """A sample (height, width, channels) of the graph as the program takes it, with a batch of 1."""
+    name = program.graph_signature.user_inputs[0]
+    node = next(node for node in program.graph.nodes if node.name == name)
+    _, places = _input(str(name), node)
+    values = np.asarray(sample, np.float32)
+    if len(traced_shape(node)) > 2:
+        values = values.transpose(sorted(range(3), key=lambda k: places[k] or 0))
+    return torch.from_numpy(np.ascontiguousarray(values)).reshape(1, *traced_shape(node)[1:])
 
 
 def per_dimension(value: Any, count: int) -> tuple[int, ...]:

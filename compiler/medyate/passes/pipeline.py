@@ -60,7 +60,7 @@ def normalise(imported: Imported) -> Normalised:
             raise UnsupportedOpError(node.name, node.op, "it stands inside the network", trainable)
     quantised = None
     if qgraph is not None:
-        kept = QGraph(graph, tuple((name, qgraph.quant[name]) for name, _ in graph.tensors))
+        kept = replace(qgraph, graph=graph, quants=tuple((name, qgraph.quant[name]) for name, _ in graph.tensors))
         names = {node.name for node in graph}
         quantised = kept, {k: array for k, array in whole.weights.items() if k.rpartition(".")[0] in names}
     return Normalised(graph, weights, head_weight, head_bias, quantised)

@@ -116,6 +116,7 @@ class Plan:
             "ram_limit_bytes": self.limits.ram_bytes,
             "alpha": self.limits.alpha,
             "gradient_bits": self.limits.grad_bits,
+            "rounds_once": self.qgraph.rounds_once,
             "gradient_slots": self.schedule.slots,
             "stack_reserved_bytes": self.limits.stack_bytes,
             "static_reserved_bytes": ledger.STATIC_BYTES,

@@ -126,7 +126,8 @@ def integers(qgraph: QGraph, weights: Weights, index: int) -> Integers:
     inputs = tuple(qgraph.quant[name] for name in node.inputs)
     output = qgraph.quant[node.output]
     activation = getattr(node.attrs, "activation", None)
-    return Integers(inputs, output, node_arrays(node, weights), activation_bounds(activation, output))
+    bounds = activation_bounds(activation, output)
+    return Integers(inputs, output, node_arrays(node, weights), bounds, qgraph.rounds_once)
 
 
 def node_arrays(node: Node, weights: Weights) -> dict[str, NDArray[Any]]:

@@ -97,6 +97,12 @@ def requantize_exact(acc: Any, mult: Any, shift: Any) -> Any:
     return (high >> right) + ((high & mask) > threshold).long()
 
 
+def requantize_once(acc: Any, mult: Any, shift: Any) -> Any:
+    """mdy_requantize of a runtime built with MDY_ROUND_ONCE: floor of the exact product plus a half."""
+    right = 31 - shift
+    return ((acc * mult + (1 << (right - 1))) >> right).clamp(-(2**31), 2**31 - 1)
+
+
 @dataclass(frozen=True)
 class Integers:
     """What an operation's integer forward needs to know of its tensors."""
@@ -106,6 +112,12 @@ class Integers:
     arrays: Mapping[str, Any]
     """The node's quantised arrays by role."""
     bounds: tuple[int, int]
+    rounds_once: bool
+    """See QGraph."""
+
+    def rescale(self, acc: Any, mult: Any, shift: Any) -> Any:
+        """Accumulators times the multiplier, rounded as this network's format rounds."""
+        return (requantize_once if self.rounds_once else requantize_exact)(acc, mult, shift)
 
     @property
     def multipliers(self) -> tuple[float, ...]:
@@ -124,13 +136,15 @@ class Integers:
         """
         mult, shift = pair_tensors(self.multipliers, acc.device)
         real = _column(self.multipliers, acc)
-        value = requantize_exact(acc.detach().round().long(), mult, shift) + self.output.zero
+        value = self.rescale(acc.detach().round().long(), mult, shift) + self.output.zero
         return _through(value, acc * real, self.bounds, masked=masked)
 
     def mean(self, sums: Any, counts: Any, origin: int) -> Any:
-        """TFLite's average of stored values minus `origin`: halves away from zero, then `origin` again."""
+        """The average of stored values minus `origin`: halves away from zero, or to the even number."""
         exact, pixels = sums.detach().round().long(), counts.long()
         size = (exact.abs() + pixels // 2) // pixels
+        if self.rounds_once:
+            size = size - ((2 * (exact.abs() % pixels) == pixels) & (size % 2 == 1)).long()
         value = size * exact.sign() + origin
         return _through(value, sums / counts, self.bounds, masked=False)
 
@@ -151,10 +165,10 @@ class Integers:
         for x, quant in ((a, self.inputs[0]), (b, self.inputs[1])):
             mult, shift = pair_tensors((quant.scale / largest,), x.device)
             steps = (x.detach().round().long() - quant.zero) << ADD_LEFT_SHIFT
-            exact = exact + requantize_exact(steps, mult, shift)
+            exact = exact + self.rescale(steps, mult, shift)
             total = total + (x - quant.zero) * (quant.scale / self.output.scale)
         mult, shift = pair_tensors((add_output_multiplier(self.inputs, self.output),), a.device)
-        value = requantize_exact(exact, mult, shift) + self.output.zero
+        value = self.rescale(exact, mult, shift) + self.output.zero
         return _through(value, total, self.bounds, masked=True)
 
 

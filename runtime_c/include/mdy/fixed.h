@@ -25,13 +25,22 @@ static inline int32_t mdy_scale2(int32_t x, int exponent)
     return mdy_clamp32((int64_t)x * ((int64_t)1 << (exponent > 31 ? 31 : exponent)));
 }
 
+/** How requantisation rounds: 0 twice, as TFLite's reference kernels; 1 once, as runtimes that divide in float. */
+#ifndef MDY_ROUND_ONCE
+#define MDY_ROUND_ONCE 0
+#endif
+
 /**
  * acc * mult * 2^(shift - 31) with the two roundings of TFLite's reference kernels: the product's
  * high half with halves towards +infinity, then the right shift with halves away from zero.
  * mult in [2^30, 2^31) or 0, -31 <= shift <= 30; a left shift saturates.
+ * With MDY_ROUND_ONCE: the exact product, rounded once, halves up.
  */
 static inline int32_t mdy_requantize(int32_t acc, int32_t mult, int shift)
 {
+#if MDY_ROUND_ONCE
+    return mdy_clamp32(mdy_round_shift((int64_t)acc * mult, 31 - shift));
+#else
     const int32_t x = shift > 0 ? mdy_clamp32((int64_t)acc * ((int64_t)1 << shift)) : acc;
     const int64_t product = (int64_t)x * mult;
     const int64_t nudge = product >= 0 ? ((int64_t)1 << 30) : 1 - ((int64_t)1 << 30);
@@ -42,6 +51,18 @@ static inline int32_t mdy_requantize(int32_t acc, int32_t mult, int shift)
     const int32_t mask = (int32_t)((1u << -shift) - 1u);
     const int32_t threshold = (mask >> 1) + (high < 0 ? 1 : 0);
     return (high >> -shift) + ((high & mask) > threshold ? 1 : 0);
+#endif
+}
+
+/** sum / count: halves away from zero, or with MDY_ROUND_ONCE to the even number; count > 0. */
+static inline int32_t mdy_mean(int32_t sum, int32_t count)
+{
+    const int32_t size = sum < 0 ? -sum : sum;
+    int32_t mean = (size + count / 2) / count;
+#if MDY_ROUND_ONCE
+    mean -= 2 * (size % count) == count ? mean & 1 : 0;
+#endif
+    return sum < 0 ? -mean : mean;
 }
 
 /**

@@ -33,8 +33,7 @@ void mdy_pool_forward(const mdy_pool_t *p, mdy_shape_t x_shape, const mdy_view_t
                     *out++ = mdy_clamp8(mdy_requantize(sum, p->mult, p->shift) + p->y_zero, -128, 127);
                 } else {
                     const int32_t sum = window_sum(x, &w, x_shape.c, c, p->origin);
-                    const int32_t half = sum < 0 ? -(count / 2) : count / 2;
-                    *out++ = mdy_clamp8((sum + half) / count + p->origin, -128, 127);
+                    *out++ = mdy_clamp8(mdy_mean(sum, count) + p->origin, -128, 127);
                 }
             }
         }

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which range of every tensor do the 256 steps of int8 cover? Several answers, by name.
+
+minmax       all that the calibration samples showed
+percentile   all but the rarest values: an equal share is cut at either end
+mse          the range with the least expected squared error: what it cuts off, plus step^2 / 12 for
+             every value inside (Banner et al. 2019, "Post training 4-bit quantization", section 3)
+
+A value of exactly zero has a step of its own in every range, so it costs nothing and does not count.
+Two kinds of tensors are not cut, whatever the method: the input, whose samples say themselves which
+steps they need (`lattice`), and outputs, where the rare large value is the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.errors import DataError, GraphError
+from medyate.ir import Graph, Quant, Weights
+from medyate.ops import OPS
+from medyate.quantize.scheme import QMAX, QMIN
+
+BATCH = 32
+BINS = 2048
+CANDIDATES = 128
+"""Ends that the search tries on either side of zero."""
+LATTICE_ERROR = 0.01
+"""Share of a step by which samples on a lattice may miss it: what float32 does to them."""
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a network of real numbers becomes integers. tools/quantize_study.py measured the defaults."""
+
+    method: str = "minmax"
+    """Of the activations' ranges: 'minmax', 'percentile' or 'mse'."""
+    percentile: float = 99.99
+    """Of the values that method 'percentile' keeps, in percent."""
+    bias_correction: bool = True
+    """Whether biases take back the mean error of their layer: `bias_correction.py`."""
+    equalise: bool = False
+    """Whether channels between two layers are scaled to fill one range: `equalise.py`."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise GraphError(f"there is no calibration '{self.method}'.", f"There are {', '.join(METHODS)}.")
+        if not 50.0 < self.percentile <= 100.0:
+            raise GraphError(f"a percentile of {self.percentile:g} keeps too little.", "Give one like 99.99.")
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """The values of one tensor other than zero, in equal bins from `low` to `high`; zero lies within."""
+
+    low: float
+    high: float
+    counts: NDArray[np.float64]
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Middle of every bin."""
+        width = (self.high - self.low) / len(self.counts)
+        return self.low + (np.arange(len(self.counts)) + 0.5) * width
+
+
+def percentile_range(histogram: Histogram, percentile: float) -> Range:
+    """The range that leaves out at most (100 - percentile) / 2 percent of the values at either end."""
+    total = histogram.counts.sum()
+    if total == 0:
+        return histogram.low, histogram.high
+    spare = total * (100.0 - percentile) / 200.0
+    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    first = int(np.searchsorted(np.cumsum(histogram.counts), spare, side="right"))
+    last = int(np.searchsorted(np.cumsum(histogram.counts[::-1]), spare, side="right"))
+    top = len(edges) - 1
+    return min(float(edges[min(first, top)]), 0.0), max(float(edges[max(top - last, 0)]), 0.0)
+
+
+def mse_range(histogram: Histogram) -> Range:
+    """The range within the histogram's whose int8 steps have the least expected squared error."""
+    if histogram.counts.sum() == 0:
+        return histogram.low, histogram.high
+    lows = np.unique(np.linspace(histogram.low, 0.0, CANDIDATES))
+    highs = np.unique(np.linspace(0.0, histogram.high, CANDIDATES))
+    errors = expected_error(histogram, lows[:, None], highs[None, :])
+    best = np.unravel_index(np.argmin(errors), errors.shape)
+    return float(lows[best[0]]), float(highs[best[1]])
+
+
+def expected_error(histogram: Histogram, low: Any, high: Any) -> NDArray[np.float64]:
+    """Expected squared error, summed over the values, of int8 steps from low to high; both broadcast."""
+    x, counts = histogram.centres, histogram.counts
+    cut_low, many_low = _beyond(-x[::-1], counts[::-1], -np.asarray(low, np.float64))
+    cut_high, many_high = _beyond(x, counts, np.asarray(high, np.float64))
+    step = (np.asarray(high) - np.asarray(low)) / (QMAX - QMIN)
+    errors: NDArray[np.float64] = cut_low + cut_high + (counts.sum() - many_low - many_high) * step**2 / 12
+    return errors
+
+
+def _beyond(x: NDArray[Any], counts: NDArray[Any], end: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(sum of the squared distances of the values above `end`, how many they are); x ascends."""
+    sums = [np.append(np.cumsum((counts * x**power)[::-1])[::-1], 0.0) for power in range(3)]
+    many, first, second = (s[np.searchsorted(x, end, side="right")] for s in sums)
+    return np.maximum(second - 2 * end * first + end**2 * many, 0.0), many
+
+
+METHODS: Mapping[str, Callable[[Histogram, Calibration], Range]] = {
+    "minmax": lambda h, _: (h.low, h.high),
+    "percentile": lambda h, c: percentile_range(h, c.percentile),
+    "mse": lambda h, _: mse_range(h),
+}
+
+
+def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> dict[str, Range]:
+    """Smallest and largest value of every tensor over the samples (N, H, W, C); zero is always within.
+
+    Raises DataError where a value is no finite number.
+    """
+    ranges: dict[str, Range] = {}
+
+    def observe(name: str, value: Any) -> None:
+        low, high = ranges.get(name, (0.0, 0.0))
+        ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
+        if not np.isfinite(ranges[name]).all() or bool(value.isnan().any()):
+            raise DataError(
+                f"on the calibration samples, '{name}' holds NaN or infinite values.", "Clean or scale the samples."
+            )
+
+    _watch(graph, weights, samples, observe)
+    return ranges
+
+
+def observe_histograms(
+    graph: Graph, weights: Weights, samples: NDArray[np.float32], ranges: Mapping[str, Range]
+) -> dict[str, Histogram]:
+    """How the values of every tensor lie within its range."""
+    counts = {name: np.zeros(BINS) for name in ranges}
+
+    def observe(name: str, value: Any) -> None:
+        low, high = ranges[name]
+        if low < high:
+            values = value[value != 0]
+            counts[name] += values.histc(BINS, low, high).double().numpy()
+
+    _watch(graph, weights, samples, observe)
+    return {name: Histogram(*ranges[name], counts[name]) for name in ranges}
+
+
+def _watch(
+    graph: Graph, weights: Weights, samples: NDArray[np.float32], observe: Callable[[str, Any], None]
+) -> None:
+    import torch
+
+    from medyate.real import Network, channels_first
+
+    network = Network(graph, weights)
+    with torch.no_grad():
+        for start in range(0, len(samples), BATCH):
+            network(channels_first(samples[start : start + BATCH]), observe)
+
+
+def choose_ranges(
+    graph: Graph, weights: Weights, samples: NDArray[np.float32], calibration: Calibration
+) -> dict[str, Range]:
+    """The range of every tensor by the calibration's method."""
+    ranges = observe_ranges(graph, weights, samples)
+    if calibration.method == "minmax":
+        return ranges
+    choose = METHODS[calibration.method]
+    whole = answers(graph) | {graph.input}
+    histograms = observe_histograms(graph, weights, samples, ranges)
+    return {name: ranges[name] if name in whole else choose(h, calibration) for name, h in histograms.items()}
+
+
+def answers(graph: Graph) -> frozenset[str]:
+    """The output, and what it is worked out from by operations without weights that keep places apart."""
+    found, name = {graph.output}, graph.output
+    while (node := graph.producer.get(name)) is not None and _only_reshapes(graph, name):
+        name = node.inputs[0]
+        found.add(name)
+    return frozenset(found)
+
+
+def _only_reshapes(graph: Graph, name: str) -> bool:
+    node = graph.producer[name]
+    op = OPS[node.op]
+    whole = int(np.prod(graph.shapes[name])) == int(np.prod(graph.shapes[node.inputs[0]]))
+    return op.channel_axes is None and len(node.inputs) == 1 and whole
+
+
+def lattice(samples: NDArray[np.float32]) -> Quant | None:
+    """The steps on which all samples lie, as scaled pixels do; None where int8 cannot hold them exactly.
+
+    real = scale * (q - zero) then reproduces every sample, which a range from the smallest to the
+    largest sample does by chance only.
+    """
+    values = np.unique(samples).astype(np.float64)
+    if not 2 <= len(values) <= QMAX - QMIN + 1:
+        return None
+    scale = float(np.diff(values).min())
+    scale = _refined(values, scale)
+    low, high = (int(round(end / scale)) for end in (values[0], values[-1]))
+    if not _on_steps(values, scale) or high - low > QMAX - QMIN:
+        return None
+    zero = QMIN - low if low < 0 or high > QMAX - QMIN else QMIN
+    if not QMIN <= zero <= QMAX:
+        return None
+    return Quant(float(np.float32(scale)), zero)
+
+
+def _on_steps(values: NDArray[Any], scale: float) -> bool:
+    steps = values / scale
+    return bool(np.abs(steps - np.round(steps)).max() <= LATTICE_ERROR)
+
+
+def _refined(values: NDArray[Any], scale: float) -> float:
+    """The step that fits all distances best; float32 blurs each single one."""
+    steps = np.round((values - values[0]) / scale)
+    return float((steps @ (values - values[0])) / (steps @ steps))
