@@ -438,6 +438,12 @@ def test_scales_that_tflite_would_round_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "net.tflite").exists()
 
 
+def test_a_network_that_rounds_once_is_no_tflite_network(tmp_path: Path) -> None:
+    qgraph, weights = small()
+    with pytest.raises(ExportError, match="once"):
+        tflite_writer.write(replace(qgraph, rounds_once=True), weights, tmp_path / "net.tflite")
+
+
 def test_multipliers_that_tflite_would_not_work_out_are_refused(tmp_path: Path) -> None:
     qgraph, weights = small()
     weights["n0.multiplier"] = weights["n0.multiplier"] * 1.001

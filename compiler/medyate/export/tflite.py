@@ -585,6 +585,8 @@ def _check_scales(what: str, scales: Any) -> None:
 
 def write(qgraph: QGraph, weights: Weights, path: Path) -> None:
     """Writes a quantised network. Raises ExportError for what TFLite computes otherwise."""
+    if qgraph.rounds_once:
+        raise ExportError("the network rounds a product once, TFLite's reference kernels twice.", ONNX_INSTEAD)
     for name, quant in qgraph.quants:
         _check_scales(f"tensor '{name}'", quant.scale)
     write_bytes(path, _Writer(qgraph.graph, weights, qgraph).run())

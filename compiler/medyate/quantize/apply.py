@@ -13,6 +13,9 @@ from medyate.errors import GraphError
 from medyate.ir import Graph, Node, QGraph, Quant, Weights
 from medyate.ops import OPS
 from medyate.ops.opdef import Site
+from medyate.quantize.bias_correction import corrected_biases
+from medyate.quantize.calibrate import Calibration, choose_ranges
+from medyate.quantize.equalise import equalise
 from medyate.quantize.scheme import (
     DEAD_RATIO,
     DELTA_MAX,
@@ -24,53 +27,69 @@ from medyate.quantize.scheme import (
     weight_scales,
 )
 
-BATCH = 64
 ROLES = ("weight", "bias", "scale", "zero", "origin", "multiplier", "table", "slope")
 """Every array that a quantised node can have; `constants` of its operation make the last three."""
+DEFAULT = Calibration()
 
 
-def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of every tensor over the samples (N, H, W, C)."""
-    import torch
+def quantize(
+    graph: Graph, weights: Weights, samples: NDArray[np.float32], calibration: Calibration = DEFAULT
+) -> tuple[QGraph, Weights]:
+    """The quantised network and its integer arrays; samples are real (N, H, W, C).
 
-    from medyate.real import Network, channels_first
-
-    network = Network(graph, weights)
-    ranges: dict[str, tuple[float, float]] = {}
-
-    def observe(name: str, value: Any) -> None:
-        low, high = ranges.get(name, (0.0, 0.0))
-        ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
-
-    with torch.no_grad():
-        for start in range(0, len(samples), BATCH):
-            network(channels_first(samples[start : start + BATCH]), observe)
-    return ranges
-
-
-def quantize(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> tuple[QGraph, Weights]:
-    """The quantised network and its integer arrays; samples are real (N, H, W, C)."""
-    ranges = observe_ranges(graph, weights, samples)
-    quants = {name: activation_quant(*extent) for name, extent in shared_ranges(graph, ranges).items()}
+    Raises DataError when the samples or what the network makes of them are no finite numbers.
+    """
+    if calibration.equalise:
+        weights = equalise(graph, weights, samples)
+    ranges = shared_ranges(graph, choose_ranges(graph, weights, samples, calibration))
+    quants = {name: activation_quant(*extent) for name, extent in ranges.items()}
     for node in graph:
         quants[node.output] = OPS[node.op].fixed_output or quants[node.output]
     arrays: dict[str, NDArray[Any]] = {}
-    for node in graph:
-        axes = OPS[node.op].channel_axes
-        if axes is None:
-            continue
-        axis = axes[0]
-        weight = np.asarray(weights[node.weight_name("weight")], np.float64)
-        scales = weight_scales(weight, axis)
-        shaped = scales.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
-        q_weight = np.clip(np.round(weight / shaped), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
-        arrays[node.weight_name("weight")] = q_weight
-        arrays[node.weight_name("scale")] = scales
-        bias = np.asarray(weights[node.weight_name("bias")], np.float64)
+    layers = [node for node in graph if OPS[node.op].channel_axes is not None]
+    for node in layers:
+        arrays |= rounded_weights(node, np.asarray(weights[node.weight_name("weight")], np.float64))
+    biases: Weights = weights
+    if calibration.bias_correction:
+        rounded = {node.weight_name("weight"): real_weights(node, arrays) for node in layers}
+        biases = corrected_biases(graph, weights, rounded, quants, samples)
+    for node in layers:
+        bias = np.asarray(biases[node.weight_name("bias")], np.float64)
+        scales = arrays[node.weight_name("scale")]
         unit = quants[node.inputs[0]].scale * scales
-        arrays[node.weight_name("bias")] = clamped_bias(np.round(bias / unit), q_weight.size // len(scales))
+        taps = arrays[node.weight_name("weight")].size // len(scales)
+        arrays[node.weight_name("bias")] = clamped_bias(np.round(bias / unit), taps)
     qgraph = QGraph(graph, tuple(quants.items()))
     return qgraph, add_constants(qgraph, arrays)
+
+
+def rounded_weights(node: Node, weight: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """A layer's int8 weights and their scales, by array name."""
+    scales = weight_scales(weight, _output_axis(node))
+    steps = np.round(weight / _along_outputs(node, scales, weight.ndim))
+    return {
+        node.weight_name("weight"): np.clip(steps, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8),
+        node.weight_name("scale"): scales,
+    }
+
+
+def real_weights(node: Node, arrays: Weights, zero: int = 0) -> NDArray[np.float64]:
+    """What a layer's int8 weights stand for."""
+    weight = np.asarray(arrays[node.weight_name("weight")], np.float64) - zero
+    scales = np.asarray(arrays[node.weight_name("scale")], np.float64)
+    real: NDArray[np.float64] = weight * _along_outputs(node, scales, weight.ndim)
+    return real
+
+
+def _output_axis(node: Node) -> int:
+    axes = OPS[node.op].channel_axes
+    assert axes is not None
+    return axes[0]
+
+
+def _along_outputs(node: Node, scales: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
+    axis = _output_axis(node)
+    return scales.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
 def shared_ranges(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -147,14 +166,12 @@ def dequantize(qgraph: QGraph, weights: Weights) -> dict[str, NDArray[np.float32
     """The real weights and biases that the integers stand for."""
     real: dict[str, NDArray[np.float32]] = {}
     for index, node in enumerate(qgraph.graph):
-        axes = OPS[node.op].channel_axes
-        if axes is None:
+        if OPS[node.op].channel_axes is None:
             continue
         facts = integers(qgraph, weights, index)
         scales = facts.arrays["scale"].astype(np.float64)
-        weight = facts.arrays["weight"].astype(np.float64) - facts.weight_zero
-        shaped = scales.reshape([-1 if i == axes[0] else 1 for i in range(weight.ndim)])
-        real[node.weight_name("weight")] = (weight * shaped).astype(np.float32)
+        weight = real_weights(node, weights, facts.weight_zero)
+        real[node.weight_name("weight")] = weight.astype(np.float32)
         bias = facts.arrays["bias"] * (facts.inputs[0].scale * scales)
         real[node.weight_name("bias")] = bias.astype(np.float32)
     return real

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which range of every tensor do the 256 steps of int8 cover? Several answers, by name.
+"""The range of every tensor that the 256 steps of int8 cover, by several methods.
 
 minmax       all that the calibration samples showed
 percentile   all but the rarest values: an equal share is cut at either end
@@ -8,7 +8,7 @@ mse          the range with the least expected squared error: what it cuts off, 
 
 A value of exactly zero has a step of its own in every range, so it costs nothing and does not count.
 Two kinds of tensors are not cut, whatever the method: the input, whose samples say themselves which
-steps they need (`lattice`), and outputs, where the rare large value is the answer.
+steps they need (`input_range`), and outputs, where the rare large value is the answer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from numpy.typing import NDArray
 from medyate.errors import DataError, GraphError
 from medyate.ir import Graph, Quant, Weights
 from medyate.ops import OPS
-from medyate.quantize.scheme import QMAX, QMIN
+from medyate.quantize.scheme import QMAX, QMIN, activation_quant
 
 BATCH = 32
 BINS = 2048
 CANDIDATES = 128
 """Ends that the search tries on either side of zero."""
+VALUES = 1 << 18
+"""Of one tensor in one batch, evenly spaced, that a histogram counts."""
 LATTICE_ERROR = 0.01
 """Share of a step by which samples on a lattice may miss it: what float32 does to them."""
+STRETCHES = 32
+"""Widths of the input's range that are tried, each 1/1024 above the one before."""
 
 Range = tuple[float, float]
 
@@ -39,7 +43,7 @@ Range = tuple[float, float]
 class Calibration:
     """How a network of real numbers becomes integers. tools/quantize_study.py measured the defaults."""
 
-    method: str = "minmax"
+    method: str = "mse"
     """Of the activations' ranges: 'minmax', 'percentile' or 'mse'."""
     percentile: float = 99.99
     """Of the values that method 'percentile' keeps, in percent."""
@@ -67,7 +71,8 @@ class Histogram:
     def centres(self) -> NDArray[np.float64]:
         """Middle of every bin."""
         width = (self.high - self.low) / len(self.counts)
-        return self.low + (np.arange(len(self.counts)) + 0.5) * width
+        centres: NDArray[np.float64] = self.low + (np.arange(len(self.counts)) + 0.5) * width
+        return centres
 
 
 def percentile_range(histogram: Histogram, percentile: float) -> Range:
@@ -123,6 +128,8 @@ def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32])
 
     Raises DataError where a value is no finite number.
     """
+    if not len(samples):
+        raise DataError("there are no samples to calibrate on.", "Give some.")
     ranges: dict[str, Range] = {}
 
     def observe(name: str, value: Any) -> None:
@@ -133,7 +140,7 @@ def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32])
                 f"on the calibration samples, '{name}' holds NaN or infinite values.", "Clean or scale the samples."
             )
 
-    _watch(graph, weights, samples, observe)
+    watch(graph, weights, samples, observe)
     return ranges
 
 
@@ -146,16 +153,15 @@ def observe_histograms(
     def observe(name: str, value: Any) -> None:
         low, high = ranges[name]
         if low < high:
-            values = value[value != 0]
-            counts[name] += values.histc(BINS, low, high).double().numpy()
+            values = _thinned(value.contiguous().view(-1), VALUES)
+            counts[name] += values[values != 0].histc(BINS, low, high).double().numpy()
 
-    _watch(graph, weights, samples, observe)
+    watch(graph, weights, samples, observe)
     return {name: Histogram(*ranges[name], counts[name]) for name in ranges}
 
 
-def _watch(
-    graph: Graph, weights: Weights, samples: NDArray[np.float32], observe: Callable[[str, Any], None]
-) -> None:
+def watch(graph: Graph, weights: Weights, samples: NDArray[np.float32], observe: Callable[[str, Any], None]) -> None:
+    """Shows every tensor of the network to `observe`, batch by batch, in real numbers."""
     import torch
 
     from medyate.real import Network, channels_first
@@ -171,16 +177,16 @@ def choose_ranges(
 ) -> dict[str, Range]:
     """The range of every tensor by the calibration's method."""
     ranges = observe_ranges(graph, weights, samples)
-    if calibration.method == "minmax":
-        return ranges
-    choose = METHODS[calibration.method]
-    whole = answers(graph) | {graph.input}
-    histograms = observe_histograms(graph, weights, samples, ranges)
-    return {name: ranges[name] if name in whole else choose(h, calibration) for name, h in histograms.items()}
+    seen = ranges[graph.input]
+    if calibration.method != "minmax":
+        choose, whole = METHODS[calibration.method], answers(graph)
+        histograms = observe_histograms(graph, weights, samples, ranges)
+        ranges = {name: ranges[name] if name in whole else choose(h, calibration) for name, h in histograms.items()}
+    return {**ranges, graph.input: input_range(samples, seen)}
 
 
 def answers(graph: Graph) -> frozenset[str]:
-    """The output, and what it is worked out from by operations without weights that keep places apart."""
+    """The output, and the tensors before it from which no weights separate it: the logits of a softmax."""
     found, name = {graph.output}, graph.output
     while (node := graph.producer.get(name)) is not None and _only_reshapes(graph, name):
         name = node.inputs[0]
@@ -195,32 +201,46 @@ def _only_reshapes(graph: Graph, name: str) -> bool:
     return op.channel_axes is None and len(node.inputs) == 1 and whole
 
 
-def lattice(samples: NDArray[np.float32]) -> Quant | None:
-    """The steps on which all samples lie, as scaled pixels do; None where int8 cannot hold them exactly.
+def input_range(samples: NDArray[np.float32], seen: Range) -> Range:
+    """The input's range: the samples' own steps if int8 holds them, else the range with the least error.
 
-    real = scale * (q - zero) then reproduces every sample, which a range from the smallest to the
-    largest sample does by chance only.
+    Scaled pixels are 256 values already, and a range from the smallest to the largest seldom meets them:
+    pixel / 127.5 - 1 misses every single one by half a step, and by a third of a step on average once
+    the range is half a percent wider.
     """
-    values = np.unique(samples).astype(np.float64)
-    if not 2 <= len(values) <= QMAX - QMIN + 1:
+    values = np.unique(np.append(_thinned(samples.reshape(-1), VALUES), seen)).astype(np.float64)
+    own = lattice_range(values)
+    if own is not None:
+        return own
+    wider = [(seen[0] * share, seen[1] * share) for share in 1 + np.arange(STRETCHES) / 1024]
+    return min(wider, key=lambda extent: _squared_error(values, activation_quant(*extent)))
+
+
+def _squared_error(values: NDArray[np.float64], quant: Quant) -> float:
+    steps = np.clip(np.round(values / quant.scale) + quant.zero, QMIN, QMAX)
+    return float((((steps - quant.zero) * quant.scale - values) ** 2).sum())
+
+
+def lattice_range(values: NDArray[np.float64]) -> Range | None:
+    """The range whose steps meet all values, which ascend and hold zero; None where there is none.
+
+    Spare steps go to the sides on which there are values: other samples may lie a little further out.
+    """
+    steps_max = QMAX - QMIN
+    if not 2 <= len(values) <= steps_max + 1:
         return None
-    scale = float(np.diff(values).min())
-    scale = _refined(values, scale)
-    low, high = (int(round(end / scale)) for end in (values[0], values[-1]))
-    if not _on_steps(values, scale) or high - low > QMAX - QMIN:
+    steps = np.round((values - values[0]) / float(np.diff(values).min()))
+    scale = float((steps @ (values - values[0])) / (steps @ steps))  # float32 blurs each single distance
+    low, high = round(values[0] / scale), round(values[-1] / scale)
+    if high - low > steps_max or np.abs(values / scale - np.round(values / scale)).max() > LATTICE_ERROR:
         return None
-    zero = QMIN - low if low < 0 or high > QMAX - QMIN else QMIN
-    if not QMIN <= zero <= QMAX:
-        return None
-    return Quant(float(np.float32(scale)), zero)
+    finer = steps_max // (high - low)
+    spare = steps_max - finer * (high - low)
+    below = spare if high <= 0 else 0 if low >= 0 else spare // 2
+    start = finer * low - below
+    return start * scale / finer, (start + steps_max) * scale / finer
 
 
-def _on_steps(values: NDArray[Any], scale: float) -> bool:
-    steps = values / scale
-    return bool(np.abs(steps - np.round(steps)).max() <= LATTICE_ERROR)
-
-
-def _refined(values: NDArray[Any], scale: float) -> float:
-    """The step that fits all distances best; float32 blurs each single one."""
-    steps = np.round((values - values[0]) / scale)
-    return float((steps @ (values - values[0])) / (steps @ steps))
+def _thinned(values: Any, most: int) -> Any:
+    """Every n-th of a flat array, n odd so that it meets all columns and channels."""
+    return values[:: len(values) // most | 1]
