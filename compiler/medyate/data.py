@@ -38,8 +38,12 @@ class Scaling:
         return np.asarray(samples, np.float32) * np.float32(self.gain) + np.float32(self.offset)
 
     def int8(self, samples: NDArray[Any], quant: Quant) -> NDArray[np.int8]:
-        """What the device is given: round(real / scale) + zero, saturated."""
-        steps = np.round(self.real(samples) / quant.scale) + quant.zero
+        """What the device is given: floor(real / scale + 1/2) + zero, saturated.
+
+        Halves go up: pixels of a signed network lie on halves, and rounding them to even numbers would
+        make one of every two neighbours.
+        """
+        steps = np.floor(self.real(samples).astype(np.float64) / quant.scale + 0.5) + quant.zero
         saturated: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
         return saturated
 

@@ -150,7 +150,9 @@ def plan_model(
         kept = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
         _write(out, "02_normalised", to_json(normal.graph), kept)
         quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
-        _write(out, "03_quantised", to_json(qgraph.graph, {"quant": quants, "rounds_once": qgraph.rounds_once}), integers)
+        _write(
+            out, "03_quantised", to_json(qgraph.graph, {"quant": quants, "rounds_once": qgraph.rounds_once}), integers
+        )
         artefact.write_json(out / "04_ranking.json", ranking.to_json())
         artefact.write_json(out / "05_plan.json", plan.to_json())
     return plan, meaning

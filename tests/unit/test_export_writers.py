@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import nets
 from medyate.check import reference
-from medyate.export import ExportError, kernels
+from medyate.export import ExportError
 from medyate.export import onnx as onnx_writer
 from medyate.export import tflite as tflite_writer
 from medyate.frontends import load
@@ -33,6 +33,7 @@ from medyate.ops.move import Move
 from medyate.ops.opdef import Attrs, Case, OpDef
 from medyate.oracle import tflite as tflite_runtime
 from medyate.passes.pipeline import simplify
+from medyate.quantize import tflite_kernels as kernels
 from medyate.quantize.apply import ROLES, add_constants, quantize
 from medyate.real import Network, channels_first, channels_last
 from medyate.verify import verify

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import resnet_cifar
+import to_pt2
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
@@ -552,7 +554,12 @@ def logits_of_ic(folder: Path) -> Path:
 
 
 def exported(name: str, folder: Path) -> Path:
-    module, x = nets.build(name)
+    """A network of tests/nets.py, or the trained ResNet-20."""
+    if name == "resnet20":
+        module, extent = to_pt2.module(shared("models/resnet20-12fca82f.th"))
+        x = torch.zeros(extent)
+    else:
+        module, x = nets.build(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the legacy exporter announces its end at every call
         torch.onnx.export(module, (x,), str(folder / "net.onnx"), dynamo=False, opset_version=13)
@@ -592,11 +599,14 @@ def test_a_quantised_network_computes_what_onnxruntime_computes(
     name: str, form: str, per_channel: bool, unsigned: bool, tmp_path: Path
 ) -> None:
     source = logits_of_ic(tmp_path) if name == "ic" else exported(name, tmp_path)
-    height, width = {"ds_cnn": (49, 10), "resnet20": (16, 16)}.get(name, (32, 32))
+    height, width = (49, 10) if name == "ds_cnn" else (32, 32)
     if name == "ds_cnn":
         samples = np.random.default_rng(4).normal(size=(264, 1, height, width)).astype(np.float32)
     else:
-        samples = cifar10(264)[:, :, :height, :width] / np.float32(1 if name == "ic" else 128)
+        samples = cifar10(264) / np.float32(1 if name == "ic" else 128)
+    if name == "resnet20":
+        mean, deviation = (np.array(v, np.float32)[:, None, None] for v in (resnet_cifar.MEAN, resnet_cifar.DEVIATION))
+        samples = (samples * np.float32(128 / 255) - mean) / deviation
     path = quantise(source, samples[:64], form, per_channel=per_channel, unsigned=unsigned)
     worst, agree, imported = compare(path, samples[64:])
     print(name, form, per_channel, unsigned, worst, agree)

@@ -21,16 +21,6 @@ from numpy.typing import NDArray
 from medyate.artefact import write_bytes
 from medyate.export import ExportError
 from medyate.export.flatfile import FlatFile, Options, Steps
-from medyate.export.kernels import (
-    CLAMPS,
-    RESULTS,
-    affine_multipliers,
-    bounds_in_binary32,
-    mean_differences,
-    product_differences,
-    same_pairs,
-    table_differences,
-)
 from medyate.frontends.tflite import UINT8_SHIFT
 from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
 from medyate.ops import OPS
@@ -44,6 +34,16 @@ from medyate.ops.move import Move
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
 from medyate.quantize.scheme import QMAX, QMIN, Integers
+from medyate.quantize.tflite_kernels import (
+    CLAMPS,
+    RESULTS,
+    affine_multipliers,
+    bounds_in_binary32,
+    mean_differences,
+    product_differences,
+    same_pairs,
+    table_differences,
+)
 
 ONNX_INSTEAD = "Export it as ONNX, which computes the same to the step."
 VERSIONS: Mapping[str, tuple[int, int]] = {

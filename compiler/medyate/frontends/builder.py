@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,6 @@ class GraphBuilder:
         self.notes: list[str] = []
         self.rounds_once = False  # see QGraph
         self._alias: dict[str, str] = {}
-        self._flat: set[str] = set()
 
     def refuse(self, node: str, op: str, why: str) -> UnsupportedOpError:
         """The error for a node that cannot be imported."""
@@ -78,16 +78,9 @@ class GraphBuilder:
         """(H, W, C) of a tensor."""
         return self._shapes[self.tensor(name)]
 
-    def alias(self, output: str, source: str, *, flat: bool = False) -> None:
-        """`output` is `source` under another name; `flat`: in channel-first order, as a vector."""
-        source_is_flat = source in self._flat
+    def alias(self, output: str, source: str) -> None:
+        """`output` is `source` under another name."""
         self._alias[output] = self.tensor(source)
-        if flat or source_is_flat:
-            self._flat.add(output)
-
-    def is_flat(self, name: str) -> bool:
-        """Whether a tensor was flattened to a vector."""
-        return name in self._flat
 
     def quantise(self, name: str, quant: Quant) -> None:
         """Notes a tensor's scale and zero point; values move between two names of a tensor unchanged."""
@@ -147,6 +140,7 @@ class GraphBuilder:
         `arrays` are what a quantised network brings along: 'scale', 'zero', 'multiplier'.
         """
         out_channels, kh, kw, per_group = weight.shape
+        source, pads = self._behind_pads(source, pads)
         channels = self.shape(source)[2]
         if kh > KERNEL_MAX or kw > KERNEL_MAX:
             raise self.refuse(node, "convolution", f"a window of {kh} x {kw} is above {KERNEL_MAX}")
@@ -167,6 +161,20 @@ class GraphBuilder:
             attrs = Conv2d(out_channels, (kh, kw), stride, dilation, pads, activation, groups)
             self.emit(node, "conv2d", attrs, (source,), output, own)
 
+    def _behind_pads(self, source: str, pads: Pads) -> tuple[str, Pads]:
+        """What lies behind zeros around a map, and the pads that stand for them."""
+        inner = next((n for n in self._nodes if n.output == self.tensor(source)), None)
+        if inner is None or not isinstance(inner.attrs, Move):
+            return source, pads
+        move, (height, width, channels) = inner.attrs, self.shape(inner.inputs[0])
+        top, left, front = (-start for start in move.start)
+        around = (top, left, move.size[0] - height - top, move.size[1] - width - left)
+        plain = replace(move, size=(height, width, channels), start=(0, 0, 0)) == Move((height, width, channels))
+        if not plain or front or move.size[2] != channels or min(around) < 0:
+            return source, pads
+        top, left, bottom, right = (own + more for own, more in zip(pads, around, strict=True))
+        return inner.inputs[0], (top, left, bottom, right)
+
     def linear(
         self,
         node: str,
@@ -184,8 +192,9 @@ class GraphBuilder:
         `in` runs in channel-first or channel-last order over it.
         """
         inner = next((n for n in self._nodes if n.output == self.tensor(source)), None)
-        if inner is not None and inner.op == "reshape" and not channels_first:  # the window sees through it
-            source = inner.inputs[0]
+        through = inner is not None and inner.op == "reshape" and not channels_first
+        if inner is not None and through and max(self.shape(inner.inputs[0])[:2]) <= KERNEL_MAX:
+            source = inner.inputs[0]  # the window sees through it
         height, width, channels = self.shape(source)
         if weight.ndim != 2 or weight.shape[1] != height * width * channels:
             raise self.refuse(node, "linear", f"a weight of {weight.shape} does not fit its input")
@@ -199,7 +208,6 @@ class GraphBuilder:
             self.reshape(f"{node}/flat", source, f"{output}/flat", (1, 1, weight.shape[1]))
             source, spatial = f"{output}/flat", weight[:, None, None]
         self.convolution(node, source, output, spatial, bias, activation=activation, arrays=arrays)
-        self._flat.add(output)
 
     def reshape(self, node: str, source: str, output: str, shape: Shape) -> None:
         """The same values in channel-last order; the input itself is given the shape of its only reader."""

@@ -21,7 +21,6 @@ from medyate.frontends.builder import GraphBuilder, triple
 from medyate.ir import Activation, Imported, Quant, Shape
 from medyate.ops._spatial import Pads, Pair
 from medyate.quantize.apply import clamped_bias
-from medyate.quantize.scheme import QMAX, QMIN, fixed_point, requantize_exact
 
 try:
     import tflite
@@ -476,27 +475,24 @@ def _resize(i: _Importer, op: _Operator) -> None:
 def _clamp(low: float, high: float) -> Callable[[_Importer, _Operator], None]:
     def handler(i: _Importer, op: _Operator) -> None:
         source = i.given(op, 0)
-        i.builder.clip(op.name, source.name, op.output.name, low, high, _rescaled(op, low, high))
+        i.builder.clip(op.name, source.name, op.output.name, low, high)
 
     return handler
 
 
-def _rescaled(op: _Operator, low: float, high: float) -> NDArray[np.int8] | None:
-    """The table of a clamp or a change of scale as TFLite computes it; None: real numbers."""
-    x, y = (t.quant() if t else None for t in (op.inputs[0], op.output))
-    return None if x is None or y is None else rescaling_table(x, y, low, high)
+def _limit(kind: str) -> Callable[[_Importer, _Operator], None]:
+    """MAXIMUM and MINIMUM with one constant: a clamp on one side."""
 
+    def handler(i: _Importer, op: _Operator) -> None:
+        source, other, constant = i.given(op, 0), i.given(op, 1), i.constant(op, 1)
+        if constant.size != 1:
+            i.refuse(op, f"a limit of {constant.shape}")
+        value = constant.item()
+        limit = value if not len(other.scales) else (value - int(other.zeros[0])) * float(other.scales[0])
+        low, high = (limit, math.inf) if kind == "MAXIMUM" else (-math.inf, limit)
+        i.builder.clip(op.name, source.name, op.output.name, low, high)
 
-def rescaling_table(x: Quant, y: Quant, low: float = -math.inf, high: float = math.inf) -> NDArray[np.int8]:
-    """Y's steps for every value of x, clamped to the real range [low, high]."""
-    import torch
-
-    mult, shift = (torch.tensor(part) for part in fixed_point(x.scale / y.scale))
-    steps = requantize_exact(torch.arange(QMIN, QMAX + 1) - x.zero, mult, shift).numpy() + y.zero
-    least = QMIN if math.isinf(low) else max(QMIN, y.zero + round(low / y.scale))
-    most = QMAX if math.isinf(high) else min(QMAX, y.zero + round(high / y.scale))
-    table: NDArray[np.int8] = np.clip(steps, least, most).astype(np.int8)
-    return table
+    return handler
 
 
 def _leaky(i: _Importer, op: _Operator) -> None:
@@ -520,7 +516,7 @@ def _quantize(i: _Importer, op: _Operator) -> None:
         i.builder.alias(output.name, source.name)
         i.note_quant(output)
         return
-    i.builder.function(op.name, "identity", source.name, output.name, table=_rescaled(op, -math.inf, math.inf))
+    i.builder.function(op.name, "identity", source.name, output.name)
 
 
 def _dequantize(i: _Importer, op: _Operator) -> None:
@@ -559,6 +555,8 @@ HANDLERS: Mapping[str, Callable[[_Importer, _Operator], None]] = {
     "STRIDED_SLICE": _strided_slice,
     "TRANSPOSE": _transpose,
     "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "MAXIMUM": _limit("MAXIMUM"),
+    "MINIMUM": _limit("MINIMUM"),
     "RELU": _clamp(0.0, math.inf),
     "RELU6": _clamp(0.0, 6.0),
     "RELU_N1_TO_1": _clamp(-1.0, 1.0),

@@ -16,6 +16,7 @@ import numpy as np
 from medyate.errors import GraphError
 from medyate.ir import Shape, elements
 from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site, Values
+from medyate.quantize import tflite_kernels
 from medyate.quantize.scheme import QMAX, QMIN, Integers
 
 SLOPE_BITS = 14
@@ -65,7 +66,10 @@ def _real(a: Function, xs: tuple[Any, ...], _: Arrays) -> Any:
 
 
 def _constants(site: Site) -> Mapping[str, Any]:
-    """'table': output of every input from -128; 'slope': its derivative, zero where the output saturates."""
+    """'table': output of every input from -128; 'slope': its derivative, zero where the output saturates.
+
+    The table is TFLite's where TFLite has the function, so that a network can go there and back.
+    """
     import torch
 
     x, y = site.facts.inputs[0], site.facts.output
@@ -77,7 +81,9 @@ def _constants(site: Site) -> Mapping[str, Any]:
     rounded = np.sign(steps) * np.floor(np.abs(steps) + 0.5) + y.zero
     inside = (rounded >= QMIN) & (rounded <= QMAX)
     slope = real.grad.numpy() * (x.scale / y.scale) * inside
-    return {"table": np.clip(rounded, QMIN, QMAX).astype(np.int8), "slope": slope}
+    theirs = None if site.facts.rounds_once else tflite_kernels.table(site.attrs, x, y)
+    plain = np.clip(rounded, QMIN, QMAX).astype(np.int8)
+    return {"table": plain if theirs is None else theirs, "slope": slope}
 
 
 def _integer(_: Function, xs: tuple[Any, ...], __: Arrays, facts: Integers) -> Any:
@@ -105,7 +111,7 @@ ACTIVATION = OpDef(
     channel_axes=None,
     fuses=False,
     keeps_scale=lambda _: False,
-    fixed_output=None,
+    fixed_output=lambda a: tflite_kernels.RESULTS.get(a.kind),
     macs=lambda _, inputs: elements(inputs[0]),
     channel_cost=None,
     real=_real,

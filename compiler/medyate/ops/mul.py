@@ -42,8 +42,8 @@ def _integer(_: Mul, xs: tuple[Any, ...], __: Arrays, facts: Integers) -> Any:
 
 
 def _constants(site: Site) -> Mapping[str, Any]:
-    a, b = site.facts.inputs
-    return {"multiplier": np.array([a.scale * b.scale / site.facts.output.scale])}
+    a, b, y = (np.float32(quant.scale) for quant in (*site.facts.inputs, site.facts.output))
+    return {"multiplier": np.array([float(a * b / y)])}  # in binary32, as TFLite's kernel
 
 
 def _fields(site: Site) -> tuple[Field, ...]:
@@ -73,7 +73,7 @@ MUL = OpDef(
     channel_axes=None,
     fuses=True,
     keeps_scale=lambda _: False,
-    fixed_output=None,
+    fixed_output=lambda _: None,
     macs=lambda _, inputs: elements(inputs[0]),
     channel_cost=None,
     real=_real,

@@ -106,7 +106,7 @@ class OpDef:
     """Whether an activation can be fused into it; its output then has a clamp mask."""
     keeps_scale: Callable[[Any], bool]
     """Whether its values move unchanged, so that inputs and output share one scale and zero point."""
-    fixed_output: Quant | None
+    fixed_output: Callable[[Any], Quant | None]
     """Scale and zero point of its output, where the operation itself decides them."""
     macs: Callable[[Any, tuple[Shape, ...]], int]
     """Multiply-adds of one forward pass."""

@@ -11,7 +11,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medyate.errors import ModelError
-from medyate.frontends import FORMATS
+
+ORACLES = {".onnx": "onnx", ".pt2": "torch", ".tflite": "tflite"}
+"""Module of this package by suffix; a checkpoint of integers has no runtime of its own."""
 
 Oracle = Callable[[Path, NDArray[Any]], NDArray[Any]]
 """(model, samples (n, H, W, C)) to outputs (n, k).
@@ -24,7 +26,7 @@ real numbers, the oracle takes int8 all the same and gives real numbers.
 
 def oracle_for(path: Path) -> Oracle:
     """The runtime of a model's format. Raises ModelError for an unknown one."""
-    if path.suffix not in FORMATS:
-        raise ModelError(f"there is no runtime to compare '{path}' with.", f"Known: {', '.join(FORMATS)}.")
-    oracle: Oracle = import_module(f"medyate.oracle.{FORMATS[path.suffix]}").run
+    if path.suffix not in ORACLES:
+        raise ModelError(f"there is no runtime to compare '{path}' with.", f"Known: {', '.join(ORACLES)}.")
+    oracle: Oracle = import_module(f"medyate.oracle.{ORACLES[path.suffix]}").run
     return oracle

@@ -44,7 +44,7 @@ def quantize(
     ranges = shared_ranges(graph, choose_ranges(graph, weights, samples, calibration))
     quants = {name: activation_quant(*extent) for name, extent in ranges.items()}
     for node in graph:
-        quants[node.output] = OPS[node.op].fixed_output or quants[node.output]
+        quants[node.output] = OPS[node.op].fixed_output(node.attrs) or quants[node.output]
     arrays: dict[str, NDArray[Any]] = {}
     layers = [node for node in graph if OPS[node.op].channel_axes is not None]
     for node in layers:

@@ -70,8 +70,8 @@ class Histogram:
     @property
     def centres(self) -> NDArray[np.float64]:
         """Middle of every bin."""
-        width = (self.high - self.low) / len(self.counts)
-        centres: NDArray[np.float64] = self.low + (np.arange(len(self.counts)) + 0.5) * width
+        edges = np.linspace(self.low, self.high, len(self.counts) + 1)
+        centres: NDArray[np.float64] = (edges[1:] + edges[:-1]) / 2
         return centres
 
 

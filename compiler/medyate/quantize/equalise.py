@@ -7,7 +7,8 @@ channel whose values are small loses its bits; multiplied, it does not (Nagel et
 with the ranges of activations in place of the weights' where a layer has a scale per output channel).
 
 A clamp at 6 does not scale along. A channel is multiplied there only if no input in the calibrated
-range can bring it to the clamp, before or after: then it is a relu for that channel.
+range can bring it to the clamp, before or after: then it is a relu for that channel. That leaves small
+factors, which pay only in front of a depthwise layer, whose weights lose nothing by them.
 """
 
 from __future__ import annotations
@@ -58,14 +59,19 @@ def equalise(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> di
 
 
 def pairs(graph: Graph) -> tuple[Pair, ...]:
-    """Weighted layers whose output, clamped at zero, one other weighted layer reads and nothing else."""
+    """Weighted layers whose output, clamped at zero, one other weighted layer reads and nothing else.
+
+    Behind a clamp at a positive value, that layer is depthwise.
+    """
     found = []
     for node in graph:
         readers = graph.consumers[node.output]
         if len(readers) != 1 or node.output == graph.output or not _layer(node) or not _layer(readers[0]):
             continue
         activation: Activation = node.attrs.activation  # type: ignore[attr-defined]
-        if activation is not None and activation[0] == 0.0 and activation[1] > 0:
+        if activation is None or activation[0] != 0.0 or activation[1] <= 0:
+            continue
+        if math.isinf(activation[1]) or isinstance(readers[0].attrs, Depthwise):
             found.append(Pair(node, readers[0]))
     return tuple(found)
 
@@ -106,7 +112,7 @@ def channel_factors(values: NDArray[np.float64], columns: NDArray[np.float64] | 
     if not alive.any():
         return factors
     wanted = 1.0 / values[alive] if columns is None else np.sqrt(columns[alive] / values[alive])
-    wanted = wanted / wanted.min()  # the largest channel stays: clamps allow no smaller factor
+    wanted = wanted / wanted.min()  # none below one: a clamp allows no smaller factor
     factors[alive] = np.minimum(wanted, LARGEST)
     return factors
 

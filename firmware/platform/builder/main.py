@@ -11,7 +11,8 @@ env = DefaultEnvironment()
 board = env.BoardConfig()
 
 TOOL_PREFIX = "arm-none-eabi-"
-TARGET_FLAGS = ["-mcpu=" + board.get("build.cpu"), "-mthumb", "-mfloat-abi=soft", *board.get("build.extra_flags", "").split()]
+TARGET_FLAGS = ["-mcpu=" + board.get("build.cpu"), "-mthumb", "-mfloat-abi=soft"]
+TARGET_FLAGS += board.get("build.extra_flags", "").split()
 
 env.Replace(
     AR=TOOL_PREFIX + "gcc-ar",
@@ -56,7 +57,7 @@ env.Append(
         "-Wl,--gc-sections",
         # The machines have their PSRAM at different addresses; the linker script asks for it.
         "-Wl,--defsym=mdy_psram=" + board.get("build.psram"),
-        *("-Wl,--defsym=%s=%s" % item for item in sorted(board.get("build.symbols", {}).items())),
+        *(f"-Wl,--defsym={name}={at}" for name, at in sorted(board.get("build.symbols", {}).items())),
     ],
 )
 
