@@ -45,7 +45,8 @@ CALIBRATION = 256
 BATCH = 10
 """Samples at a time in float64."""
 KEYWORDS = Scaling(0.58470291, -83 * 0.58470291)
-CIFAR_MEAN, CIFAR_DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+CIFAR_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+CIFAR_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 METHODS = {
     "minmax": Calibration("minmax", bias_correction=False),
@@ -86,6 +87,11 @@ def cifar(meaning: Callable[[NDArray[Any]], NDArray[np.float32]]) -> Callable[[P
     return read
 
 
+def normalised(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Pixels as CIFAR-10's public ResNets want them."""
+    return ((pixels / np.float32(255) - CIFAR_MEAN) / CIFAR_DEVIATION).astype(np.float32)
+
+
 def keywords(shared: Path) -> Task:
     """Spoken words; the file has no split, so a seeded quarter calibrates."""
     with np.load(shared / "data" / "kws01" / "data.npz") as data:
@@ -122,7 +128,7 @@ def photos(size: int) -> Callable[[Path], Task]:
 
 SUBJECTS = (
     Subject("ResNet8", "ic_resnet8_cifar10_float.onnx", cifar(SCALINGS["raw"].real)),
-    Subject("ResNet-20", "resnet20-12fca82f.th", cifar(lambda x: (x / np.float32(255) - CIFAR_MEAN) / CIFAR_DEVIATION)),
+    Subject("ResNet-20", "resnet20-12fca82f.th", cifar(normalised)),
     Subject("DS-CNN", "kws_dscnn_float.tflite", keywords),
     Subject("MobileNetV2-0.35", "derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx", photos(128)),
     Subject("MCUNet-5FPS", "derived/mcunet-5fps_imagenet128_dequant_fp32.onnx", photos(128)),

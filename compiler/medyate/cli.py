@@ -308,7 +308,8 @@ def plan(
 
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
-    options = Options("host", _limits(ram, min_elements, alpha, grad_bits), pixels, head, ranking=ranking, seed=seed)
+    limits = _limits(ram, min_elements, alpha, grad_bits)
+    options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
     dataset = data.load(data_, split)
     with Bar() as bar:
         made, _ = plan_model(model, dataset, options, None, bar.show)
@@ -331,6 +332,9 @@ def compile(
     grad_bits: GradBits = 8,
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
+    rounding: Annotated[
+        str, typer.Option(help="once (as onnxruntime), twice (as TFLite) or auto (as the model's format).")
+    ] = "auto",
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -342,12 +346,22 @@ def compile(
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
     _choice(builder, ("platformio", "make"), "--builder")
+    _choice(rounding, ("auto", "once", "twice"), "--rounding")
     limits = _limits(ram, min_elements, alpha, grad_bits)
     board = None if board_ram is None else parse_size(board_ram)
     if board == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")
     options = Options(
-        target, limits, pixels, head, ranking=ranking, builder=builder, seed=seed, split=split, board_ram_bytes=board
+        target,
+        limits,
+        pixels,
+        rounding,
+        head,
+        ranking=ranking,
+        builder=builder,
+        seed=seed,
+        split=split,
+        board_ram_bytes=board,
     )
     dataset = data.load(data_, split)
     with Bar() as bar:

@@ -13,7 +13,7 @@ model.json               what `run` needs to know
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Options:
     target: str
     limits: Limits
     pixels: str = AUTO
+    rounding: str = "auto"
+    """How requantisation rounds: 'once' as onnxruntime, 'twice' as TFLite, 'auto' as the file's format does."""
     head: str = "new"
     rank_epochs: int = 3
     ranking: Path | None = None
@@ -67,7 +69,9 @@ def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -
     artefact.write_arrays(out / f"{name}.npz", weights)
 
 
-def prepare(imported: Imported, dataset: Dataset, pixels: str) -> tuple[Normalised, QGraph, Weights, Dataset, Scaling]:
+def prepare(
+    imported: Imported, dataset: Dataset, pixels: str, rounding: str = "auto"
+) -> tuple[Normalised, QGraph, Weights, Dataset, Scaling]:
     """Normalise and quantise; the data come back as the network takes them, with what they mean to it."""
     normal = normalise(imported)
     fitted = dataset.check(normal.graph.shapes[normal.graph.input])
@@ -75,9 +79,12 @@ def prepare(imported: Imported, dataset: Dataset, pixels: str) -> tuple[Normalis
     meaning = scaling(pixels, fitted.x_train, own)
     fitted = fitted.with_targets(meaning)
     if normal.quantised is not None:
-        return normal, *normal.quantised, fitted, meaning
-    order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
-    qgraph, integers = quantize(normal.graph, normal.weights, meaning.real(fitted.x_train[order]))
+        qgraph, integers = normal.quantised
+    else:
+        order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
+        qgraph, integers = quantize(normal.graph, normal.weights, meaning.real(fitted.x_train[order]))
+    if rounding != "auto":
+        qgraph = replace(qgraph, rounds_once=rounding == "once")
     return normal, qgraph, integers, fitted, meaning
 
 
@@ -137,7 +144,7 @@ def plan_model(
     """All stages up to the plan, and what samples mean to it; artefacts go to `out` if given."""
     progress("import", 0, 1)
     imported = frontends.load(model)
-    normal, qgraph, integers, dataset, meaning = prepare(imported, dataset, options.pixels)
+    normal, qgraph, integers, dataset, meaning = prepare(imported, dataset, options.pixels, options.rounding)
     ranking, trained = make_ranking(normal, dataset, meaning, options, progress)
     samples = meaning.int8(dataset.x_train, input_quant(qgraph))
     order = epoch_order(1, 0, len(samples))

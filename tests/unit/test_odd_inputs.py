@@ -67,12 +67,12 @@ def test_a_softmax_inside_the_network_is_refused_by_name() -> None:
 @pytest.mark.parametrize(("stride", "bias"), [((0, 1), None), ((1, 1), np.ones(3, np.float32))])
 def test_a_convolution_that_cannot_be_is_refused_by_name(stride: tuple[int, int], bias: np.ndarray | None) -> None:
     with pytest.raises(UnsupportedOpError, match="conv1"):
-        builder().convolution("conv1", "x", "y", ones(2, 3, 1, 1), bias, stride, (0, 0, 0, 0), (1, 1), 1)
+        builder().convolution("conv1", "x", "y", ones(2, 1, 1, 3), bias, stride)
 
 
 def test_where_alpha_and_not_memory_is_the_limit_the_remedy_says_so() -> None:
     b = builder()
-    b.convolution("conv", "x", "c", ones(2, 3, 1, 1), None, (1, 1), (0, 0, 0, 0), (1, 1), 1)
+    b.convolution("conv", "x", "c", ones(2, 1, 1, 3), None)
     b.average_pool("pool", "c", "p", (0, 0), (0, 0))
     b.linear("fc", "p", "y", ones(2, 2), None)
     normal = normalise(b.finish("y"))

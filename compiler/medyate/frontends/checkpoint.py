@@ -35,7 +35,7 @@ except ImportError as error:
 
 FILE_MAX = 1 << 30
 EXTENT_MAX = 4096
-INPUT = Quant(1 / 127.5, 0)
+INPUT = Quant(float(np.float32(1 / 127.5)), 0)
 """Pixels 0 .. 255 as pixel / 127.5 - 1."""
 RELU6 = 6.0
 KEYS = ("first_conv", "blocks", "feature_mix", "classifier")
@@ -268,7 +268,7 @@ class _Importer:
         return _Layer(
             weight,
             bias.astype(np.int64),
-            scales.astype(np.float64),
+            scales.astype(np.float32).astype(np.float64),
             self.whole(name, record, "stride"),
             self.whole(name, record, "groups"),
             self.scale(name, params, "x"),
@@ -296,7 +296,7 @@ class _Importer:
             self.refuse(f"'{name}' lacks {side}_scale or {side}_zero")
         if not math.isfinite(scale) or not 1e-9 < scale < 1e9 or not QMIN <= zero <= QMAX:
             self.refuse(f"'{name}' has a {side}_scale of {scale} and a {side}_zero of {str(zero)[:40]}")
-        return Quant(scale, zero)
+        return Quant(float(np.float32(scale)), zero)  # as model files and the device's header have it
 
     def array(self, name: str, params: Mapping[str, Any], key: str, kind: Any, rank: int) -> NDArray[Any]:
         """An array of a kind (None: real numbers) and rank."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medyate.errors import GraphError
 from medyate.ir import Quant, Shape, elements
 from medyate.ops.opdef import Arrays, Attrs, Case, Field, Kernel, OpDef, Site, Values
-from medyate.quantize.scheme import QMAX, QMIN, Integers
+from medyate.quantize import tflite_kernels
+from medyate.quantize.scheme import Integers
 
 OUTPUT = Quant(1 / 256, -128)
 
@@ -36,35 +36,20 @@ def _real(a: Softmax, xs: tuple[Any, ...], _: Arrays) -> Any:
 
 
 def _constants(site: Site) -> Mapping[str, Any]:
-    """'table': exp(-beta s_x i) in binary32, i = 0 .. 255: TFLite's kernel sums such values in binary32."""
-    scale = np.float32(-np.float32(site.facts.inputs[0].scale) * np.float32(site.attrs.beta))
-    arguments = (scale * np.arange(256, dtype=np.float32)).astype(np.float64)
-    return {"table": np.exp(arguments).astype(np.float32)}
+    """'table': exp(-beta s_x i) of 31 bits, i = 0 .. 255."""
+    return {"table": tflite_kernels.softmax_table(site.facts.inputs[0].scale, site.attrs.beta)}
 
 
 def _integer(_: Softmax, xs: tuple[Any, ...], __: Arrays, facts: Integers) -> Any:
     import torch
 
     x = xs[0].detach().numpy().astype(np.int64)
-    table = np.asarray(facts.arrays["table"], np.float32)
-    terms = table[x.max(axis=1, keepdims=True) - x]
-    total = np.add.accumulate(terms, axis=1, dtype=np.float32)[:, -1:]
-    return torch.from_numpy(_quantised(terms, total, facts.output))
-
-
-def _quantised(terms: NDArray[np.float32], total: NDArray[np.float32], output: Quant) -> NDArray[np.float64]:
-    inverse = np.float32(1.0) / (total * np.float32(output.scale))
-    rounded = np.floor((terms * inverse).astype(np.float64) + 0.5)
-    clipped: NDArray[np.float64] = np.clip(rounded + output.zero, QMIN, QMAX)
-    return clipped
+    shares = tflite_kernels.softmax(facts.arrays["table"], x.reshape(len(x), -1))
+    return torch.from_numpy(shares.reshape(x.shape).astype(np.float64))
 
 
 def _fields(site: Site) -> tuple[Field, ...]:
-    patterns = np.asarray(site.facts.arrays["table"], np.float32).view(np.uint32)
-    return (
-        ("table", Values("uint32_t", patterns, "exp(-beta s_x i) as binary32")),
-        ("y_zero", str(site.facts.output.zero)),
-    )
+    return (("table", Values("int32_t", site.facts.arrays["table"], "exp(-beta s_x i), 31 bits")),)
 
 
 SOFTMAX = OpDef(

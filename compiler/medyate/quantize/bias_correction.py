@@ -25,7 +25,7 @@ from medyate.ir import Graph, Node, Quant, Weights, elements
 from medyate.ops import OPS
 from medyate.quantize.scheme import QMAX, QMIN
 
-SAMPLES = 64
+SAMPLES = 128
 VALUES = 1 << 25
 """Values of one tensor over all samples: larger networks are corrected on fewer samples."""
 

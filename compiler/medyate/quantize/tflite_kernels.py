@@ -25,6 +25,10 @@ Steps = NDArray[np.int64]
 INT32_MAX = 2**31 - 1
 Q4 = 27
 """Fractional bits of the input of TFLite's sigmoid and tanh."""
+SOFTMAX_FRACTION = 26
+"""Fractional bits of the exponents of its softmax."""
+SUM_BITS = 12
+"""Integer bits of the sum of exponentials."""
 CLAMPS: Mapping[tuple[float, float], str] = {
     (0.0, math.inf): "RELU",
     (-1.0, 1.0): "RELU_N1_TO_1",
@@ -158,9 +162,9 @@ def _high_mul16(a: Steps, b: int) -> Steps:
     return np.where(nudged >= 0, nudged >> 15, -((-nudged) >> 15))
 
 
-def _divided(values: Steps, bits: int) -> Steps:
+def _divided(values: Steps, bits: int | Steps) -> Steps:
     """By a power of two, halves away from zero."""
-    mask = (1 << bits) - 1
+    mask = (np.int64(1) << np.asarray(bits, np.int64)) - 1
     rounded: Steps = (values >> bits) + ((values & mask) > (mask >> 1) + (values < 0))
     return rounded
 
@@ -233,6 +237,25 @@ def _divide_by_one_plus(a: Steps, less: int) -> Steps:
         x = x + np.clip(_high_mul(x, (1 << 29) - _high_mul(half, x)) << 2, -(2**31), INT32_MAX)
     result: Steps = np.clip((x - less) << (2 if less else 1), -(2**31), INT32_MAX)
     return result
+
+
+def softmax_table(scale: float, beta: float) -> Steps:
+    """exp(-beta scale i) of 31 bits for i = 0 .. 255; zero below what TFLite lets count."""
+    mult, shift = fixed_point(min(beta * scale * 2.0**SOFTMAX_FRACTION, 2.0**31 - 1.0))
+    radius = math.floor((2**5 - 1) * 2.0 ** (SOFTMAX_FRACTION - shift))
+    steps = np.arange(QMAX - QMIN + 1)
+    scaled = np.clip(-steps * 2.0**shift, -(2**31), 0).astype(np.int64)
+    return np.where(steps <= radius, _exp_of_negative(_high_mul(scaled, mult), SOFTMAX_FRACTION), 0)
+
+
+def softmax(table: Steps, x: Steps) -> Steps:
+    """Reference SOFTMAX over the rows (n, classes) of int8 values, from softmax_table; scale 1/256, zero -128."""
+    terms = np.asarray(table, np.int64)[x.max(axis=1, keepdims=True) - x]
+    total = _divided(terms, SUM_BITS).sum(axis=1, keepdims=True)
+    zeros = 31 - np.floor(np.log2(total)).astype(np.int64)
+    inverse = _divide_by_one_plus((total << zeros) - (1 << 31), 0)
+    shares = _divided(_high_mul(inverse, terms), SUM_BITS - zeros + 31 - 8)
+    return np.clip(shares + QMIN, QMIN, QMAX)
 
 
 TABLES: Mapping[str, Callable[[Function, Steps, Quant, Quant], Steps]] = {

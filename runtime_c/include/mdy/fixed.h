@@ -30,6 +30,22 @@ static inline int32_t mdy_scale2(int32_t x, int exponent)
 #define MDY_ROUND_ONCE 0
 #endif
 
+/** a * b * 2^-31, halves towards +infinity; not for a = b = -2^31. Source: gemmlowp's doubling high multiply. */
+static inline int32_t mdy_high_mul(int32_t a, int32_t b)
+{
+    const int64_t product = (int64_t)a * b;
+    const int64_t nudge = product >= 0 ? ((int64_t)1 << 30) : 1 - ((int64_t)1 << 30);
+    return (int32_t)((product + nudge) / ((int64_t)1 << 31));
+}
+
+/** x / 2^n, halves away from zero; 0 <= n <= 31. Source: gemmlowp. */
+static inline int32_t mdy_divide_pot(int32_t x, int n)
+{
+    const int32_t mask = (int32_t)((1u << n) - 1u);
+    const int32_t threshold = (mask >> 1) + (x < 0 ? 1 : 0);
+    return (x >> n) + ((x & mask) > threshold ? 1 : 0);
+}
+
 /**
  * acc * mult * 2^(shift - 31) with the two roundings of TFLite's reference kernels: the product's
  * high half with halves towards +infinity, then the right shift with halves away from zero.
@@ -42,15 +58,8 @@ static inline int32_t mdy_requantize(int32_t acc, int32_t mult, int shift)
     return mdy_clamp32(mdy_round_shift((int64_t)acc * mult, 31 - shift));
 #else
     const int32_t x = shift > 0 ? mdy_clamp32((int64_t)acc * ((int64_t)1 << shift)) : acc;
-    const int64_t product = (int64_t)x * mult;
-    const int64_t nudge = product >= 0 ? ((int64_t)1 << 30) : 1 - ((int64_t)1 << 30);
-    const int32_t high = (int32_t)((product + nudge) / ((int64_t)1 << 31));
-    if (shift >= 0) {
-        return high;
-    }
-    const int32_t mask = (int32_t)((1u << -shift) - 1u);
-    const int32_t threshold = (mask >> 1) + (high < 0 ? 1 : 0);
-    return (high >> -shift) + ((high & mask) > threshold ? 1 : 0);
+    const int32_t high = mdy_high_mul(x, mult);
+    return shift >= 0 ? high : mdy_divide_pot(high, -shift);
 #endif
 }
 

@@ -1,68 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Binary32 arithmetic in integers: a float here would cost a soft-float library and differ between compilers. */
 #include "mdy/ops/softmax.h"
 
 #include "mdy/fixed.h"
 
-#define LEAST (-149) /* 2-exponent of the smallest subnormal number */
+#define SUM_BITS 12 /* integer bits of the sum */
 
-/* m * 2^e >= 0 that binary32 holds: m <= 2^24, e >= LEAST. Sums here stay far from its infinity. */
-typedef struct {
-    uint32_t m;
-    int32_t e;
-} real_t;
-
-static real_t unpack(uint32_t pattern)
+/* 1 / (1 + a), a and the result of 31 fractional bits, a in [0, 1): three steps of Newton's method. */
+static int32_t inverse(int32_t a)
 {
-    const int32_t field = (int32_t)(pattern >> 23);
-    const uint32_t fraction = pattern & 0x7fffffu;
-    return field == 0 ? (real_t){fraction, LEAST} : (real_t){fraction | 0x800000u, field - 1 + LEAST};
+    const int32_t half = (int32_t)(((int64_t)a + INT32_MAX + 1) >> 1); /* (1 + a) / 2 */
+    int32_t x = 1515870810 + mdy_high_mul(half, -1010580540);          /* 48/17 - 32/17 half, 29 fractional bits */
+    for (int i = 0; i < 3; i++) {
+        const int32_t rest = (1 << 29) - mdy_high_mul(half, x);
+        x += mdy_clamp32((int64_t)mdy_high_mul(x, rest) * 4);
+    }
+    return mdy_clamp32((int64_t)x * 2);
 }
 
-/* The nearest binary32 value to m * 2^e, ties to even; m <= 2^62. */
-static real_t nearest(uint64_t m, int32_t e)
+static int leading_zeros(uint32_t x)
 {
-    int32_t drop = m >> 46 != 0 ? 22 : 0; /* bits that do not fit; a shortcut to where products mostly end */
-    if (drop < LEAST - e) {
-        drop = LEAST - e;
+    int zeros = 0;
+    while (x < UINT32_C(1) << 31) {
+        x <<= 1;
+        zeros++;
     }
-    if (drop > 62) {
-        return (real_t){0, LEAST};
-    }
-    while (m >> drop >= 1u << 24) {
-        drop++;
-    }
-    const uint64_t kept = m >> drop;
-    const uint64_t lost = m - (kept << drop);
-    const int up = 2 * lost + (kept & 1u) > UINT64_C(1) << drop;
-    return (real_t){(uint32_t)kept + (uint32_t)up, e + drop};
-}
-
-/* Both in the form that unpack gives: m >= 2^23 unless e is LEAST. So do sums. */
-static real_t add(real_t a, real_t b)
-{
-    if (a.e < b.e) {
-        const real_t swap = a;
-        a = b;
-        b = swap;
-    }
-    const int32_t apart = a.e - b.e;
-    if (apart > 25) {
-        return a; /* b is at most a quarter of a's last bit */
-    }
-    return nearest(((uint64_t)a.m << 25) + ((uint64_t)b.m << (25 - apart)), a.e - 25);
-}
-
-static real_t multiply(real_t a, real_t b)
-{
-    return nearest((uint64_t)a.m * b.m, a.e + b.e);
-}
-
-/* 1 / a for a > 0. The quotient has 39 bits or more, so its last one can stand for all that follow it. */
-static real_t reciprocal(real_t a)
-{
-    const uint64_t one = UINT64_C(1) << 62;
-    return nearest(one / a.m | (one % a.m != 0), -62 - a.e);
+    return zeros;
 }
 
 void mdy_softmax_forward(const mdy_softmax_t *p, const int8_t *x, int8_t *y, uint32_t n)
@@ -71,14 +33,16 @@ void mdy_softmax_forward(const mdy_softmax_t *p, const int8_t *x, int8_t *y, uin
     for (uint32_t i = 1; i < n; i++) {
         max = x[i] > max ? x[i] : max;
     }
-    real_t sum = {0, LEAST};
+    uint32_t sum = 0;
     for (uint32_t i = 0; i < n; i++) {
-        sum = add(sum, unpack(p->table[max - x[i]]));
+        sum += (uint32_t)mdy_divide_pot(p->table[max - x[i]], SUM_BITS);
     }
-    /* The maximum adds 1 to the sum, so that division by 256 is exact and no share passes 256. */
-    const real_t share = reciprocal((real_t){sum.m, sum.e - 8});
+    const int zeros = leading_zeros(sum); /* the maximum alone adds 2^19 */
+    const int32_t scale = inverse((int32_t)((sum << zeros) - (UINT32_C(1) << 31)));
+    const int shift = SUM_BITS - zeros + 31 - 8;
     for (uint32_t i = 0; i < n; i++) {
-        const real_t real = multiply(unpack(p->table[max - x[i]]), share);
-        y[i] = mdy_clamp8(mdy_scale2((int32_t)real.m, real.e) + p->y_zero, -128, 127);
+        const int32_t share = mdy_high_mul(scale, p->table[max - x[i]]);
+        /* Beyond 31 bits nothing is left: each of that many classes has less than half a step. */
+        y[i] = mdy_clamp8((shift > 31 ? 0 : mdy_divide_pot(share, shift)) - 128, -128, 127);
     }
 }
