@@ -8,14 +8,15 @@
 
 static int32_t dot(const mdy_conv_t *p, const int8_t *w, const int8_t *x, int32_t n)
 {
+    const int32_t x_zero = p->x_zero;
     int32_t acc = 0;
     for (int32_t i = 0; i < n; i++) {
-        acc += w[i] * (x[i] - p->x_zero);
+        acc += w[i] * (x[i] - x_zero);
     }
     if (p->w_zero != 0) {
         int32_t sum = 0;
         for (int32_t i = 0; i < n; i++) {
-            sum += x[i] - p->x_zero;
+            sum += x[i] - x_zero;
         }
         acc -= p->w_zero * sum;
     }
@@ -84,13 +85,14 @@ static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_
 {
     const uint32_t group_in = p->group_in;
     const uint32_t filter = (uint32_t)p->kernel_h * p->kernel_w * group_in;
+    const int32_t w_zero = p->w_zero;
     const int8_t *w_tap = w + tap * group_in;
     for (uint32_t o = 0; o < p->out.c; o++) {
         const int32_t g = g_acc[o];
         if (g != 0) { /* about half are: masked, or too small for the exponent */
             int32_t *inputs = acc + o / p->group_out * group_in;
             for (uint32_t c = 0; c < group_in; c++) {
-                inputs[c] += g * (w_tap[c] - p->w_zero);
+                inputs[c] += g * (w_tap[c] - w_zero);
             }
         }
         w_tap += filter;

@@ -10,6 +10,8 @@ void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_
                            mdy_band_t rows, const int32_t *acc_init)
 {
     const int32_t channels = p->in.c;
+    const int32_t x_zero = p->x_zero;
+    const int32_t w_zero = p->w_zero;
     const int8_t *x_rows[MDY_KERNEL_MAX];
 
     for (int32_t oy = rows.begin; oy < rows.end; oy++) {
@@ -32,7 +34,7 @@ void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_
                     const int8_t *value = x_rows[ky] + (ix0 + kx0 * p->dilation_w) * channels + c;
                     const int8_t *weight = w + (ky * p->kernel_w + kx0) * channels + c;
                     for (int32_t kx = kx0; kx < kx1; kx++) {
-                        acc += (*weight - p->w_zero) * (*value - p->x_zero);
+                        acc += (*weight - w_zero) * (*value - x_zero);
                         value += p->dilation_w * channels;
                         weight += channels;
                     }
@@ -61,8 +63,9 @@ static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_
                        const int16_t *g_acc, uint32_t tap, int32_t *acc)
 {
     const int8_t *w_tap = w + tap * p->in.c;
+    const int32_t w_zero = p->w_zero;
     for (uint32_t c = 0; c < p->in.c; c++) {
-        acc[c] += g_acc[c] * (w_tap[c] - p->w_zero);
+        acc[c] += g_acc[c] * (w_tap[c] - w_zero);
     }
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
