@@ -7,6 +7,7 @@ The file is unpickled by torch's restricted loader, which makes tensors and cont
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import re
@@ -98,7 +99,8 @@ def read(path: Path) -> Any:
         raise ModelError(f"'{path}' is larger than {FILE_MAX:,} B.", "No microcontroller takes such a network.")
     try:
         with torch.serialization.safe_globals(STAND_INS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # From memory: a file would hand out a buffer as long as a damaged pickle asks for.
+            return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and numpy errors share no base
         raise _unsound(path, error) from error
 
