@@ -139,7 +139,7 @@ def test_a_quantised_checkpoint_comes_with_its_own_integers(tmp_path: Path) -> N
     ]
     assert imported.graph.shapes["input"] == (16, 16, 3)
     assert imported.qgraph.quant["input"] == Quant(float(np.float32(1 / 127.5)), 0)
-    assert imported.qgraph.quant["blocks.1.residual"] == Quant(0.06, -5)
+    assert imported.qgraph.quant["blocks.1.residual"] == Quant(float(np.float32(0.06)), -5)
     assert imported.qgraph.quant["pool"] == imported.qgraph.quant["blocks.2.pointwise2"]
     kept = imported.weights["blocks.2.depthwise.weight"]
     assert kept.dtype == np.int8
