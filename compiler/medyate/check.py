@@ -200,9 +200,11 @@ def compare(
 
 
 def _accuracy(outputs: NDArray[Any], labels: NDArray[np.int64] | None) -> float | None:
-    if labels is None or labels.max() >= outputs.shape[1]:
+    """Over the samples that have a label: others have -1."""
+    if labels is None or labels.ndim != 1 or labels.max() >= outputs.shape[1] or labels.max() < 0:
         return None
-    return float((outputs.argmax(1) == labels).mean())
+    known = labels >= 0
+    return float((outputs.argmax(1) == labels)[known].mean())
 
 
 def real_error(imported: Imported, samples: NDArray[np.float32], answers: NDArray[Any]) -> float:

@@ -48,7 +48,7 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
             /* Neighbouring taps of an undilated row are contiguous in x and in w: one long product. */
             const int32_t run = p->dilation_w == 1 && group_in == in_c ? kx1 - kx0 : 1;
             for (int32_t o = 0; o < p->out.c; o++) {
-                const int32_t first = o / p->group_out * group_in;
+                const int32_t first = group_in == in_c ? 0 : o / p->group_out * group_in;
                 int32_t acc = acc_init != NULL ? *acc_init++ : p->bias[o];
                 for (int32_t ky = ky0; ky < ky1; ky++) {
                     const int8_t *w_taps = w + (o * p->kernel_h + ky) * w_row;
@@ -90,7 +90,7 @@ static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_
     for (uint32_t o = 0; o < p->out.c; o++) {
         const int32_t g = g_acc[o];
         if (g != 0) { /* about half are: masked, or too small for the exponent */
-            int32_t *inputs = acc + o / p->group_out * group_in;
+            int32_t *inputs = acc + (group_in == p->in.c ? 0 : o / p->group_out * group_in);
             for (uint32_t c = 0; c < group_in; c++) {
                 inputs[c] += g * (w_tap[c] - w_zero);
             }
