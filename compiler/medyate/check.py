@@ -8,7 +8,6 @@ integers as PyTorch runs it (the reference), and the C runtime on the target.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan, inference_plan
 from medyate.quantize.apply import input_quant, quantize
 from medyate.run.train import connect_image
+from medyate.stages import CALIBRATION, Progress
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of the imported graph from the oracle, relative to the largest output."""
@@ -34,7 +34,6 @@ STEP_TOLERANCE = 2
 """Output steps by which onnxruntime may differ: it requantises in float."""
 AGREEMENT = 0.99
 FLOAT_AGREEMENT = 0.9
-CALIBRATION = 256
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,6 @@ class Samples:
     real: NDArray[np.float32]
     """What it stands for."""
     labels: NDArray[np.int64] | None
-
-
-Progress = Callable[[str, int, int], None]
 
 
 def check(

@@ -85,6 +85,12 @@ static void apply_mask(const mdy_t *m, uint32_t mask, const mdy_gradient_t *dy)
     }
 }
 
+/* Whether no gradient goes on through a node: nothing in front of it is trained, or the step was aborted. */
+static int stops_at(const mdy_t *m, uint16_t order)
+{
+    return order <= m->deepest || m->aborted;
+}
+
 static int keeps_mask(const mdy_t *m, uint32_t mask, uint16_t order)
 {
     return m->training && mask != MDY_NONE && order >= m->deepest;
@@ -192,7 +198,7 @@ static void copy_gradient(const mdy_t *m, const mdy_gradient_t *from, const mdy_
 void mdy_back_add(mdy_t *m, const mdy_add_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *da,
                   const mdy_gradient_t *db)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     if (p->mask != MDY_NONE) {
@@ -214,7 +220,7 @@ void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const md
 
 void mdy_back_pool(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
@@ -258,7 +264,7 @@ void mdy_back_activation(mdy_t *m, const mdy_activation_t *p, const mdy_gradient
                          const mdy_gradient_t *dx)
 {
     (void)dx; /* the same buffer */
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     mdy_activation_backward(p, (const int8_t *)m->planned + x->offset,
@@ -277,7 +283,7 @@ void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const md
 
 void mdy_back_move(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
@@ -312,7 +318,7 @@ void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, co
 
 void mdy_back_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     copy_gradient(m, dy, dx);
@@ -356,7 +362,7 @@ void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const 
                   const mdy_tensor_t *b, const mdy_gradient_t *da, const mdy_gradient_t *db,
                   const mdy_joins_t *a_joins, const mdy_joins_t *b_joins)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     if (p->mask != MDY_NONE) {
@@ -373,7 +379,7 @@ void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const 
 void mdy_back_pool_sum(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
                        const mdy_joins_t *joins)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
@@ -391,7 +397,7 @@ void mdy_back_pool_sum(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, 
 void mdy_back_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,
                        const mdy_gradient_t *dx, const mdy_joins_t *joins)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
@@ -410,7 +416,7 @@ void mdy_back_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_gradient_t *
 void mdy_back_enlarged(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
                        const mdy_joins_t *joins)
 {
-    if (p->order <= m->deepest || m->aborted) {
+    if (stops_at(m, p->order)) {
         return;
     }
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
@@ -440,7 +446,7 @@ static int sum_exponent(const mdy_t *m, const mdy_joins_t *joins)
 void mdy_back_sum(mdy_t *m, uint16_t order, const mdy_gradient_t *dx, const mdy_joins_t *joins,
                   uint32_t scratch)
 {
-    if (order <= m->deepest || m->aborted) {
+    if (stops_at(m, order)) {
         return;
     }
     mdy_sink_t sink;

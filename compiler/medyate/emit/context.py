@@ -281,8 +281,7 @@ class Context:
         if step.backward is None:
             layer = ["m", table, self.gradient(step.dy), dx[0], self._joins(number, step, 0)]
             return [f"mdy_back_layer({', '.join(layer)});"]
-        reads = {"": (), "inputs": node.inputs, "output": (node.output,)}[step.backward.reads]
-        read = [f"&{self.tensor(name)}" for name in reads]
+        read = [f"&{self.tensor(name)}" for name in step.backward.tensors(node)]
         start = ["m", table, self.gradient(step.dy)]
         kernel = OPS[node.op].kernel
         assert kernel is not None

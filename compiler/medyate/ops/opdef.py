@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medyate.ir import Quant, Shape
 
 if TYPE_CHECKING:
+    from medyate.ir import Node
     from medyate.ledger import ChannelCost
     from medyate.quantize.scheme import Integers
 
@@ -77,9 +78,13 @@ class Backward:
     'sink'      32-bit sums become a new gradient with an exponent of its own; joins are taken along
     """
     reads: str
-    """Tensors of the forward pass that are read again: '', 'inputs' or 'output'."""
+    """Tensors of the forward pass that are read again: '' or 'inputs'."""
     factors: tuple[float, ...]
     """Per input: dL/dq_x = factor * (what the function computes from dL/dq_y)."""
+
+    def tensors(self, node: Node) -> tuple[str, ...]:
+        """The tensors of a node that are read again."""
+        return node.inputs if self.reads else ()
 
 
 @dataclass(frozen=True, slots=True)

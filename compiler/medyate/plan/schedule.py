@@ -207,7 +207,7 @@ class _Builder:
         return backward(site(self.qgraph, self.weights, self.orders[node.name]))
 
     def back_through(self, node: Node, dy: Gradient, backward: Backward) -> None:
-        for name in {"": (), "inputs": node.inputs, "output": (node.output,)}[backward.reads]:
+        for name in backward.tensors(node):
             self.use(name)
         style = {"share": self.back_share, "copy": self.back_copy, "in_place": self.back_copy, "sink": self.back_sink}
         style[backward.style](node, dy, backward)
