@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from medyate.ir import QGraph, Weights
-from medyate.plan.exponents import integer_tensors
 from medyate.plan.plan import Head, Plan
 from medyate.plan.schedule import HEAD_WEIGHT_BITS
-from medyate.quantize.apply import integers, run_integers
+from medyate.quantize.apply import integer_tensors, integers, run_integers
 from medyate.real import channels_last
 from probe import Probe
 
@@ -28,7 +28,7 @@ class Reference:
 
 
 def autograd(
-    qgraph: QGraph, weights: Weights, head: Head, samples: NDArray[np.int8], labels: NDArray[np.int64]
+    qgraph: QGraph, weights: Weights, head: Head, samples: NDArray[np.int8], labels: NDArray[Any]
 ) -> Reference:
     """The fake-quantised network with DESIGN's mask convention, differentiated by PyTorch."""
     arrays = integer_tensors(weights)
@@ -41,10 +41,17 @@ def autograd(
     weight = torch.from_numpy(head.weight.astype(np.float64) * 2.0**-HEAD_WEIGHT_BITS)
     bias = torch.from_numpy(head.bias / 65536)
     logits = (channels_last(features) - quant.zero) * quant.scale @ weight.T + bias
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
-    loss.backward()
+    loss_of(head, logits, labels).backward()
     found = {n: a.grad.numpy() for n, a in arrays.items() if n.endswith(".weight") and a.grad is not None}
     return Reference(features.detach().permute(0, 2, 3, 1).numpy(), logits.detach().numpy(), found)
+
+
+def loss_of(head: Head, logits: torch.Tensor, labels: NDArray[Any]) -> torch.Tensor:
+    """What the device descends, summed over the samples: cross-entropy, or half the mean squared error."""
+    wanted = torch.from_numpy(labels)
+    if not head.loss.squared:
+        return torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+    return ((logits - wanted) ** 2).sum() / (2 * head.loss.outputs)
 
 
 def device_gradient(plan: Plan, probe: Probe, index: int) -> NDArray[np.float64]:

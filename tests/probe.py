@@ -71,11 +71,14 @@ class Probe:
         """Factory state."""
         assert self.lib.probe_init(ctypes.c_uint32(seed), rate_mult, rate_exponent) == 0
 
-    def step(self, sample: NDArray[np.int8], label: int) -> float:
-        """One training step; returns the loss in nats."""
+    def step(self, sample: NDArray[np.int8], label: Any) -> float:
+        """One training step towards a class or a vector; returns the loss, in nats for classes."""
         loss = ctypes.c_uint32()
-        data = np.ascontiguousarray(sample)
-        assert self.lib.probe_step(data.ctypes.data_as(ctypes.c_void_p), int(label), ctypes.byref(loss)) == 0
+        data, vector = np.ascontiguousarray(sample), np.ndim(label) == 1
+        target = np.round(np.asarray(label, np.float64) * 65536).astype(np.int32) if vector else None
+        address = None if target is None else target.ctypes.data_as(ctypes.c_void_p)
+        number = 0 if vector else int(label)
+        assert self.lib.probe_step(data.ctypes.data_as(ctypes.c_void_p), number, address, ctypes.byref(loss)) == 0
         return loss.value / 65536
 
     def infer(self, sample: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -96,7 +99,7 @@ class Probe:
         self.lib.probe_exponents(out.ctypes.data_as(ctypes.c_void_p))
         return out
 
-    def gradient_step(self, sample: NDArray[np.int8], label: int, passes: int) -> None:
+    def gradient_step(self, sample: NDArray[np.int8], label: Any, passes: int) -> None:
         """Adds one sample's gradients to the record; the exponents may settle over `passes` before."""
         before = self.record.copy()
         for _ in range(passes):

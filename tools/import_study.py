@@ -13,7 +13,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,17 @@ def arrays(name: str) -> Source:
     return lambda shared: data.load(str(next((shared / "data" / name).glob("*.npz"))))
 
 
+def dequantised(name: str, scale: float, zero: int) -> Source:
+    """A stored set of int8 features as the real numbers that they stand for."""
+
+    def load(shared: Path) -> Dataset:
+        stored = arrays(name)(shared)
+        train, test = ((x.astype(np.float32) - zero) * np.float32(scale) for x in (stored.x_train, stored.x_test))
+        return replace(stored, x_train=train, x_test=test)
+
+    return load
+
+
 def speech(size: int, low: float, high: float) -> Source:
     """Log-mel windows of spoken digits as vectors, brought to the network's range."""
 
@@ -100,11 +111,14 @@ SUBJECTS = (
     Subject("mobilenet_v1_0.25_128_quant_uint8.tflite", photos(128, background=1)),
     Subject("mobilenet_v2_1.0_224_quant_uint8.tflite", photos(224, background=1)),
     Subject("ic_resnet8_cifar10_float.tflite", arrays("cifar10"), "raw"),
+    Subject("kws_dscnn_float.tflite", dequantised("kws01", 0.58470291, 83), "raw"),
     Subject("ic_resnet8_cifar10_float.onnx", arrays("cifar10"), "raw"),
     Subject("vww_mobilenetv1_025_96_float.tflite", photos(96), "unit"),
     Subject("vww_mobilenetv1_025_96_float.onnx", photos(96), "unit"),
     Subject("ad_autoencoder_float.tflite", speech(640, -60.0, 10.0), "raw"),
     Subject("hello_world_float.tflite", angles, "raw"),
+    Subject("mbv2-w0.35.pkl", photos(128, background=0), "signed"),
+    Subject("mcunet-5fps.pkl", photos(128, background=0), "signed"),
     Subject("derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx", photos(128, background=0), "signed"),
     Subject("derived/mcunet-5fps_imagenet128_dequant_fp32.onnx", photos(128, background=0), "signed"),
     Subject("derived/mobilenet_v1_0.25_224_imagenet_bn_fp32.onnx", photos(224, background=0), "signed"),

@@ -1,39 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/ops.md: the operations that have kernels, and those of each format that are read.
+"""Writes docs/ops.md: what every operation of a format becomes, and the kernels that run it.
 
     python tools/ops_table.py [--check]
 
-Everything is read out of the code: the operations' records and the frontends' HANDLERS. --check fails
-where the file differs from what would be written.
+Everything is read out of the code: the operations' records and the rows of the frontends' tables. --check
+fails where the file differs from what would be written.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from medyate.frontends import onnx, pointwise, tflite, torch
+from medyate.frontends.onnx_graph import FOLDED
+from medyate.frontends.table import GONE, Row
 from medyate.ir import Graph, Node, Shape
 from medyate.ops import OPS
 from medyate.ops.activation import KINDS
 from medyate.ops.conv2d import Conv2d
-from medyate.ops.opdef import OpDef, Site
+from medyate.ops.opdef import Kernel, OpDef, Site
 from medyate.quantize.apply import quantize, site
 
-FILE = Path(__file__).resolve().parent.parent / "docs" / "ops.md"
-FORMATS = {"TFLite": "tflite", "ONNX": "onnx", "PyTorch (torch.export)": "torch"}
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "docs" / "ops.md"
+Named = tuple[tuple[str, Row], ...]
+
+
+def torch_name(name: str) -> str:
+    """A name of the PyTorch table as the page prints it."""
+    return name.removeprefix("aten.") if name.startswith("aten.") else f"operator.{name}"
+
+
+FORMATS: dict[str, Named] = {
+    "TFLite": tuple(tflite.HANDLERS.items()),
+    "ONNX": tuple(onnx.HANDLERS.items()),
+    "PyTorch": tuple((torch_name(name), row) for row, names in torch.TABLE for name in names.split()),
+}
+"""Rows by the names that the page prints."""
 HEADER = """# Operations
 
 Written by `python tools/ops_table.py` from the code; a test fails where it is out of date.
 
-## What runs
+## What an operation becomes, and what runs it
 
-An operation here is one record in `compiler/medyate/ops/` and one C file in `runtime_c/src/ops/`. *Saved*
-is what the backward pass reads again: *bits* is a clamp mask of one bit per output, *inputs* the int8
-inputs themselves.
+One row is one operation of the runtime, or one function of `activation`. TFLite, ONNX and PyTorch list the
+operations of a file that become it; one that is in several rows becomes what its inputs ask for. An empty cell
+means that none does. These lists bind: an import that made anything else would be refused, as is any operation
+that is in no list of this page.
 
+- PyTorch names are those of ATen: `conv1d` is `aten.conv1d.default`, `relu(_)` also the in-place `aten.relu_.default`.
+  *Spelled out*: several operations that together have the values of the function.
+- A sum or product of a tensor and a constant is a `batch_norm`, or between integers a `depthwise` with one tap
+  (a `conv2d` where there is one channel). Normalising folds a `batch_norm` into the layer in front, or makes it
+  a `depthwise`. A `clip` behind `conv2d`, `depthwise`, `add` or `mul` is fused into it, and so is TFLite's fused
+  activation.
+- Tensors are read where they lie. Where an operation needs its values elsewhere, a `move` or `reshape` is put in
+  front of it, whatever the operation.
+- *Saved* is what the backward pass reads again: *bits* is a clamp mask of one bit per output, *inputs* and *output*
+  are those int8 tensors themselves. Operations that save *selected channels* have weights that are trained.
+- C files are in `runtime_c/src/`; the functions that call them with the model's tables are in `train.c`.
+
+"""
+NOTHING = """
+## What leaves nothing behind
+
+| why | TFLite | ONNX | PyTorch |
+| --- | --- | --- | --- |
 """
 
 
@@ -62,32 +98,74 @@ def sites(op: OpDef) -> list[Site]:
     return found
 
 
-def row(op: OpDef) -> tuple[str, ...]:
-    """(operation, forward, backward, saved, trained)."""
+def kernels(op: OpDef) -> tuple[str, str, str, str]:
+    """(forward, backward, saved, C file)."""
     if op.kernel is None:
-        return op.name, "folded into a layer", "", "", ""
+        return "none: folded into a layer", "", "", ""
     forward = f"`{op.kernel.run}`" + (f" with `{op.kernel.table}`" if op.kernel.table else "")
     saved = ["bits"] if op.fuses else []
     if op.channel_axes is not None:
-        return op.name, forward, "`mdy_back_layer`", "bits, selected channels", "yes"
+        return forward, "`mdy_back_layer`", "bits, selected channels", source(op.kernel)
     if op.backward is None:
-        return op.name, forward, "none: at the network's end only", "", ""
+        return forward, "none: at the network's end only", "", source(op.kernel)
     passes = [op.backward(example) for example in sites(op)]
     saved += sorted({p.reads for p in passes if p.reads})
-    return op.name, forward, ", ".join(sorted({f"`{p.function}`" for p in passes})), ", ".join(saved), ""
+    return forward, ", ".join(sorted({f"`{p.function}`" for p in passes})), ", ".join(saved), source(op.kernel)
+
+
+def source(kernel: Kernel) -> str:
+    """The file that computes it: one of its own, or where its function is."""
+    sources = ROOT / "runtime_c" / "src"
+    own = sources / "ops" / f"{Path(kernel.header).stem}.c"
+    found = own if own.exists() else next(f for f in sources.glob("*.c") if f"void {kernel.run}(" in f.read_text())
+    return f"`{found.relative_to(sources)}`"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in one cell."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def cells(made: str) -> Iterator[str]:
+    """The operations of each format that become it."""
+    for title, rows in FORMATS.items():
+        names = listed(name for name, row in rows if made in row.makes)
+        spelled = title == "PyTorch" and made in torch.RECOGNISED.makes
+        yield ", ".join(filter(None, (names, "*spelled out*" if spelled else "")))
+
+
+def vanishing() -> Iterator[tuple[str, ...]]:
+    """What leaves nothing behind."""
+    for reason, text in GONE.items():
+        names = {title: listed(name for name, row in rows if row.gone == reason) for title, rows in FORMATS.items()}
+        if reason == "constant":
+            names["ONNX"] = listed(dict.fromkeys((*FOLDED, "DequantizeLinear")))
+            names["PyTorch"] += ", and all others that read nothing but constants"
+        yield text, *names.values()
 
 
 def table() -> str:
     """The whole file."""
-    lines = ["| operation | forward | backward | saved | trained |", "| --- | --- | --- | --- | --- |"]
-    lines += ["| " + " | ".join(row(op)) + " |" for op in OPS.values()]
-    lines += ["", "Functions of `activation`: " + ", ".join(KINDS) + "."]
-    lines += ["", "## What is read", "", "What is not in these lists is refused by name."]
-    for title, module in FORMATS.items():
-        handlers = import_module(f"medyate.frontends.{module}").HANDLERS
-        names = ", ".join(f"`{name}`" for name in sorted(handlers))
-        lines += ["", f"**{title}**, {len(handlers)}: {names}."]
-    return HEADER + "\n".join(lines) + "\n"
+    rows = [("operation", *FORMATS, "forward", "backward", "saved", "C file"), ("---",) * 8]
+    for op in OPS.values():
+        own = kernels(op)
+        if op.name == "activation":
+            rows += [(f"activation: {kind}", *cells(kind), *own) for kind in KINDS]
+        else:
+            rows.append((op.name, *cells(op.name), *own))
+    spelling = sorted({name.split(".")[1].rstrip("_") for name in pointwise.POINTWISE})
+    return (
+        HEADER
+        + "".join(map(line, rows))
+        + f"\nA function may be spelled out with {listed(spelling)}.\n"
+        + NOTHING
+        + "".join(map(line, vanishing()))
+    )
+
+
+def line(row: tuple[str, ...]) -> str:
+    """One row of a table."""
+    return "| " + " | ".join(row) + " |\n"
 
 
 def main() -> None:

@@ -36,8 +36,7 @@ from medyate.data import SCALINGS, Scaling
 from medyate.frontends import load
 from medyate.ir import Graph, QGraph, Weights
 from medyate.passes.pipeline import simplify
-from medyate.plan.exponents import integer_tensors
-from medyate.quantize.apply import input_quant, quantize, run_integers
+from medyate.quantize.apply import input_quant, integer_tensors, quantize, run_integers
 from medyate.quantize.calibrate import Calibration, answers
 from medyate.real import Network, channels_first, channels_last
 

@@ -20,19 +20,23 @@ from medyate.build.project import write_project
 from medyate.data import Dataset, Scaling, epoch_order, scaling
 from medyate.frontends import load
 from medyate.ir import Imported, QGraph, Quant, Weights
-from medyate.oracle import oracle_for
+from medyate.oracle import ORACLES, oracle_for
 from medyate.passes.pipeline import simplify
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan, inference_plan
-from medyate.quantize.apply import input_quant, quantize
+from medyate.quantize.apply import input_quant, quantize, reference
 from medyate.run.train import connect_image
 from medyate.stages import CALIBRATION, Progress
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of the imported graph from the oracle, relative to the largest output."""
 STEP_TOLERANCE = 2
-"""Output steps by which onnxruntime may differ: it requantises in float."""
+"""Output steps by which a runtime that requantises in float may differ."""
 AGREEMENT = 0.99
+CLOSE_SHARE = 0.99
+"""Outputs of a checkpoint within the tolerance. Its networks are deep and their steps coarse: one value that two
+programs round apart in an early layer is a few steps in some outputs, so that no bound holds for every one."""
+CHECKPOINT_AGREEMENT = 0.97
 FLOAT_AGREEMENT = 0.9
 
 
@@ -51,6 +55,8 @@ class Report:
     largest_difference_steps: float
     exact_share: float
     """Outputs on which device and oracle agree to the step."""
+    close_share: float
+    """Outputs on which they agree within STEP_TOLERANCE steps."""
     predictions_agree: float
     accuracy_oracle: float | None
     accuracy_device: float | None
@@ -171,10 +177,13 @@ def compare(
     agree = float((steps.argmax(1) == device.argmax(1)).mean())
     import_error = real_error(imported, samples.real, answers) if imported.qgraph is None else None
     wrong = int((reference(qgraph, weights, samples.stored) != device).sum())
+    close = float((apart <= STEP_TOLERANCE).mean())
     if import_error is not None:
         match = import_error <= FLOAT_TOLERANCE and (samples.labels is None or agree >= FLOAT_AGREEMENT)
     elif path.suffix == ".onnx":
         match = float(apart.max()) <= STEP_TOLERANCE and agree >= AGREEMENT
+    elif ORACLES[path.suffix] == "checkpoint":
+        match = close >= CLOSE_SHARE and (samples.labels is None or agree >= CHECKPOINT_AGREEMENT)
     else:
         match = float(apart.max()) == 0
     return Report(
@@ -186,6 +195,7 @@ def compare(
         import_error=import_error,
         largest_difference_steps=float(apart.max()),
         exact_share=exact,
+        close_share=close,
         predictions_agree=agree,
         accuracy_oracle=_accuracy(steps, samples.labels),
         accuracy_device=_accuracy(device, samples.labels),
@@ -213,20 +223,3 @@ def real_error(imported: Imported, samples: NDArray[np.float32], answers: NDArra
     with torch.no_grad():
         found = channels_last(network(channels_first(samples))).numpy()
     return float(np.abs(found - answers).max() / max(float(np.abs(answers).max()), 1e-12))
-
-
-def reference(qgraph: QGraph, weights: Weights, samples: NDArray[np.int8]) -> NDArray[np.int8]:
-    """The device's integers in PyTorch, (n, k)."""
-    import torch
-
-    from medyate.plan.exponents import integer_tensors
-    from medyate.quantize.apply import run_integers
-    from medyate.real import channels_last
-
-    tensors = integer_tensors(weights)
-    outputs = []
-    for sample in samples:  # one at a time: a batch of a large network takes gigabytes in float64
-        x = torch.from_numpy(sample.transpose(2, 0, 1)[None].astype(np.float64))
-        outputs.append(channels_last(run_integers(qgraph, tensors, x))[0].numpy())
-    stacked: NDArray[np.int8] = np.array(outputs).astype(np.int8)
-    return stacked

@@ -189,12 +189,13 @@ def export(
     to: Annotated[Path, typer.Option("-o", "--out", help="FILE.tflite or FILE.onnx.")],
     flash: Annotated[Path | None, typer.Option(help="Bank image; default: OUT/flash.bin.")] = None,
     log: Annotated[Path | None, typer.Option(help="Run log; default: OUT/run.json.")] = None,
+    on: Annotated[str | None, typer.Option(help="Ask a live target: host, qemu or serial:PORT.")] = None,
     json_: Json = False,
 ) -> None:
-    """The trained network as an int8 model file, from the newest generation in flash."""
+    """The trained network as an int8 model file, from the newest generation in flash or of a live target."""
     from medyate.export.command import export_trained
 
-    content = export_trained(out, to, flash or out / "flash.bin", log or out / "run.json")
+    content = export_trained(out, to, flash or out / "flash.bin", log or out / "run.json", on)
 
     def human() -> None:
         console.print(

@@ -30,7 +30,7 @@ from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
-from medyate.quantize.apply import input_quant, quantize
+from medyate.quantize.apply import input_quant, quantize, reference
 from medyate.rank.collect import collect
 from medyate.rank.lara import Ranking, rank
 
@@ -109,7 +109,9 @@ def make_ranking(
     return rank(normal.graph, dataset.name, collected.norms), collected.head_weight
 
 
-def make_head(normal: Normalised, dataset: Dataset, meaning: Scaling, choice: str) -> Head:
+def make_head(
+    normal: Normalised, quantised: tuple[QGraph, Weights], dataset: Dataset, meaning: Scaling, choice: str
+) -> Head:
     """A head of zeros, or the pretrained last layer. Raises DataError when its outputs do not fit."""
     if choice == "keep" and len(normal.head_bias) != dataset.outputs:
         raise DataError(
@@ -118,23 +120,22 @@ def make_head(normal: Normalised, dataset: Dataset, meaning: Scaling, choice: st
         )
     loss = classes_loss(dataset.outputs)
     if dataset.regression:
-        loss = squared_loss(dataset.outputs, _largest_error(normal, dataset, meaning, choice))
+        loss = squared_loss(dataset.outputs, _largest_error(normal, quantised, dataset, meaning, choice))
     return new_head(loss) if choice == "new" else kept_head(normal.head_weight, normal.head_bias, loss)
 
 
-def _largest_error(normal: Normalised, dataset: Dataset, meaning: Scaling, choice: str) -> float:
-    """Of the head at the start, over the calibration samples."""
-    import torch
-
-    from medyate.real import Network, channels_first, channels_last
-
+def _largest_error(
+    normal: Normalised, quantised: tuple[QGraph, Weights], dataset: Dataset, meaning: Scaling, choice: str
+) -> float:
+    """Of the head at the start, over the calibration samples; its features are those of the integers."""
     order = epoch_order(0, 0, len(dataset.x_train))[:CALIBRATION]
     targets = dataset.y_train[order]
     if choice == "new":
         return float(np.abs(targets).max())
-    with torch.no_grad():
-        features = Network(normal.graph, normal.weights)(channels_first(meaning.real(dataset.x_train[order])))
-    outputs = channels_last(features).numpy() @ normal.head_weight.T + normal.head_bias
+    qgraph, integers = quantised
+    steps = reference(qgraph, integers, meaning.int8(dataset.x_train[order], input_quant(qgraph)))
+    quant = qgraph.quant[qgraph.graph.output]
+    outputs = (steps.astype(np.float64) - quant.zero) * quant.scale @ normal.head_weight.T + normal.head_bias
     return float(np.abs(outputs - targets).max())
 
 
@@ -148,14 +149,16 @@ def plan_model(
     ranking, trained = make_ranking(normal, dataset, meaning, options, progress)
     samples = meaning.int8(dataset.x_train, input_quant(qgraph))
     order = epoch_order(1, 0, len(samples))
-    calibration = (samples[order], dataset.y_train[order], trained)
-    head = make_head(normal, dataset, meaning, options.head)
+    kept = options.head == "keep"
+    at_start = (normal.head_weight, normal.head_bias) if kept else (trained, np.zeros(len(trained), np.float32))
+    calibration = (samples[order], dataset.y_train[order], at_start)
+    head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
     progress("plan", 0, 1)
     plan = make_plan(qgraph, integers, ranking, head, options.limits, calibration)
     if out is not None:
         _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
-        kept = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
-        _write(out, "02_normalised", to_json(normal.graph), kept)
+        whole = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
+        _write(out, "02_normalised", to_json(normal.graph), whole)
         quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
         _write(
             out, "03_quantised", to_json(qgraph.graph, {"quant": quants, "rounds_once": qgraph.rounds_once}), integers

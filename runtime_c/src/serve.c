@@ -196,6 +196,10 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *at = (const uint8_t *)mdy_output(m);
         *bytes = mdy_tensor_bytes(&model->output);
         return MDY_OK;
+    case 7: /* as it lies in flash: the state in RAM has moved on */
+        *at = m->weights == NULL ? NULL : m->weights - m->saved_bytes - MDY_STORE_HEADER_BYTES;
+        *bytes = m->weights == NULL ? 0 : MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
+        return MDY_OK;
     default:
         return MDY_ARGUMENT;
     }

@@ -326,8 +326,36 @@ void mdy_back_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_gradient_t *dy
 
 void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y)
 {
-    mdy_softmax_forward(p, (const int8_t *)m->planned + x->offset, (int8_t *)m->planned + y->offset,
-                        mdy_tensor_bytes(x));
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    const uint32_t row = (uint32_t)x->shape.w * x->shape.c;
+    for (uint16_t iy = 0; iy < x->shape.h && mdy_go_on(m); iy++) {
+        for (uint32_t i = 0; i < row; i += x->shape.c) {
+            mdy_softmax_forward(p, mdy_row(&x_view, iy) + i, mdy_row(&y_view, iy) + i, x->shape.c);
+        }
+    }
+}
+
+void mdy_back_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *y,
+                      const mdy_gradient_t *dx, const mdy_joins_t *joins)
+{
+    if (stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t y_view = mdy_view(m, y);
+    const uint32_t channels = dy->shape.c;
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot] + MDY_SOFTMAX_SHIFT);
+    for (uint16_t iy = 0; iy < dx->shape.h && mdy_go_on(m); iy++) {
+        for (uint16_t ix = 0; ix < dx->shape.w; ix++) {
+            const uint32_t first = ix * channels;
+            mdy_softmax_gather(mdy_grad_row(&dy_view, iy) + first, mdy_row(&y_view, iy) + first, channels,
+                               mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, iy, ix);
+        }
+    }
+    mdy_sink_close(&sink);
 }
 
 /* One input's gradient of a product: pixel by pixel, or one sum over all pixels for each channel. */

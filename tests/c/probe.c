@@ -45,10 +45,13 @@ int probe_init(uint32_t seed, int rate_mult, int rate_exponent)
     return (int)mdy_init(&probe_net, &mdy_model, arena, sizeof arena, &config);
 }
 
-int probe_step(const int8_t *sample, int label, uint32_t *loss)
+int probe_step(const int8_t *sample, int label, const int32_t *target, uint32_t *loss)
 {
     mdy_result_t result = {0, 0};
     memcpy(mdy_input(&probe_net), sample, MDY_MODEL_INPUT_BYTES);
+    if (target != NULL) {
+        memcpy(mdy_target(&probe_net), target, MDY_MODEL_CLASSES * sizeof *target);
+    }
     const int status = (int)mdy_train_step(&probe_net, (uint16_t)label, &result);
     *loss = result.loss;
     return status;

@@ -11,13 +11,13 @@ import pytest
 
 from conftest import Cli
 from medyate import artefact, data, frontends
-from medyate.check import reference, run_device
+from medyate.check import run_device
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.ir import QGraph
 from medyate.oracle import oracle_for
 from medyate.plan.budget import Limits
 from medyate.plan.plan import inference_plan
-from medyate.quantize.apply import input_quant
+from medyate.quantize.apply import input_quant, reference
 from medyate.run.generation import newest
 from medyate.run.session import Training
 from medyate.run.train import Compiled, connect, int8_samples

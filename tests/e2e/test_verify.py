@@ -6,15 +6,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import Cli
 from import_study import SUBJECTS, Subject, study
+from medyate import check
 from shared_files import ROOT, shared
 
 QUANTISED = tuple(s for s in SUBJECTS if "int8" in s.model)
+CHECKPOINTS = tuple(s for s in SUBJECTS if s.model.endswith(".pkl"))
 LARGE = "mobilenet_v2_1.0_224"
 SAMPLES = 200
 LARGE_SAMPLES = 10
@@ -43,6 +46,29 @@ def test_integers_of_a_tflite_file_are_those_of_the_reference_kernels(subject: S
 def test_cores_compute_the_same_integers(subject: Subject, target: str) -> None:
     report = study(subject, root(subject), target, 2 if target == "qemu-m55" else 10)
     assert report.match
+
+
+@pytest.mark.parametrize("target", ["host", "qemu-m7"])
+@pytest.mark.parametrize("subject", CHECKPOINTS, ids=lambda s: s.model.partition(".")[0])
+def test_a_checkpoint_is_compared_with_the_simulation_that_defines_it(subject: Subject, target: str) -> None:
+    report = study(subject, root(subject), target, 20 if target == "host" else 2)
+    assert report.match
+    assert report.reference_differences == 0
+    assert report.predictions_agree >= 0.95
+    assert report.close_share >= 0.99
+
+
+def test_integers_that_round_otherwise_do_not_match_the_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TFLite's two roundings are 8 to 12 predictions of 100 away."""
+    subject = CHECKPOINTS[0]
+    folder = root(subject)
+    imported = check.load(folder / "models" / subject.model)
+    assert imported.qgraph is not None
+    twice = replace(imported, qgraph=replace(imported.qgraph, rounds_once=False))
+    monkeypatch.setattr(check, "load", lambda _: twice)
+    report = study(subject, folder, "host", 20)
+    assert report.reference_differences == 0
+    assert not report.match
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,8 @@ from medyate.ops.conv2d import Conv2d
 from medyate.ops.mul import Mul
 from medyate.ops.opdef import Attrs, Case, OpDef
 from medyate.plan.budget import Limits
-from medyate.plan.exponents import integer_tensors
 from medyate.plan.plan import Head, Plan, classes_loss, inference_plan, make_plan
-from medyate.quantize.apply import quantize, run_integers
+from medyate.quantize.apply import integer_tensors, quantize, run_integers
 from medyate.rank.collect import GradientNorms
 from medyate.rank.lara import channel_costs, rank
 from medyate.verify import verify
@@ -76,7 +75,8 @@ def plan_for(qgraph: QGraph, integers: Weights, head: Head, samples: np.ndarray,
     norms = {name: GradientNorms(1.0, 1.0) for name in channel_costs(qgraph.graph)}
     ranking = rank(qgraph.graph, "case", norms)
     assert head.weight is not None
-    trained = head.weight.astype(np.float32) / 4096
+    assert head.bias is not None
+    trained = (head.weight / np.float32(4096), head.bias / np.float32(65536))
     limits = Limits(1 << 20, alpha=1.0, grad_bits=bits)
     return make_plan(qgraph, integers, ranking, head, limits, (samples, labels, trained))
 

@@ -13,6 +13,7 @@ from medyate.data import check_pixels
 from medyate.emit.filters import c_comment, c_ident, c_string, unique_idents
 from medyate.errors import BudgetError, DataError, UnsupportedOpError
 from medyate.frontends.builder import GraphBuilder
+from medyate.ops.average_pool import AveragePool
 from medyate.passes.pipeline import normalise
 from medyate.plan.budget import Limits, choose
 from medyate.plan.plan import classes_loss
@@ -54,20 +55,17 @@ def test_samples_that_are_no_pixels_are_refused_unless_raw(samples: np.ndarray) 
     check_pixels(np.array([0, 255], np.uint8), "unit")
 
 
-def test_a_softmax_inside_the_network_is_refused_by_name() -> None:
-    b = builder()
-    b.average_pool("pool", "x", "p", (0, 0), (0, 0))
-    b.linear("fc1", "p", "h", ones(5, 3), None)
-    b.softmax("inner", "h", "s")
-    b.linear("fc2", "s", "y", ones(2, 5), None)
-    with pytest.raises(UnsupportedOpError, match=r"inner.*softmax"):
-        normalise(b.finish("y"))
-
-
 @pytest.mark.parametrize(("stride", "bias"), [((0, 1), None), ((1, 1), np.ones(3, np.float32))])
 def test_a_convolution_that_cannot_be_is_refused_by_name(stride: tuple[int, int], bias: np.ndarray | None) -> None:
     with pytest.raises(UnsupportedOpError, match="conv1"):
         builder().convolution("conv1", "x", "y", ones(2, 1, 1, 3), bias, stride)
+
+
+def test_a_lone_window_of_a_pool_overlaps_none() -> None:
+    b = builder()
+    b.average_pool("pool", "x", "p", (4, 3), (2, 1))
+    b.linear("fc", "p", "y", ones(2, 6), None)
+    assert b.finish("y").graph.nodes[0].attrs == AveragePool((4, 3), (4, 1))
 
 
 def test_where_alpha_and_not_memory_is_the_limit_the_remedy_says_so() -> None:
@@ -81,5 +79,6 @@ def test_where_alpha_and_not_memory_is_the_limit_the_remedy_says_so() -> None:
     )
     ranking = rank(qgraph.graph, "t", {n: GradientNorms(1.0, 1.0) for n in channel_costs(qgraph.graph)})
     with pytest.raises(BudgetError, match="Raise --alpha to"):
-        choose(qgraph, weights, ranking, classes_loss(2), Limits(1 << 20, alpha=0.01))
-    choose(qgraph, weights, ranking, classes_loss(2), Limits(1 << 20, alpha=0.5))
+        choose(qgraph, weights, ranking, classes_loss(2), Limits(1 << 20, min_elements=100, alpha=0.01))
+    least, _ = choose(qgraph, weights, ranking, classes_loss(2), Limits(1 << 20, alpha=0.01))
+    assert least.b_mem_bytes == ranking.scores[0].cost.record_bytes, "one channel, however small its share"

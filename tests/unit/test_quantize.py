@@ -19,8 +19,7 @@ from medyate.frontends import load
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import simplify
-from medyate.plan.exponents import integer_tensors
-from medyate.quantize.apply import dequantize, input_quant, quantize, run_integers
+from medyate.quantize.apply import dequantize, input_quant, integer_tensors, quantize, run_integers
 from medyate.quantize.bias_correction import on_steps
 from medyate.quantize.calibrate import (
     METHODS,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,26 @@ from medyate.frontends import torch as frontend
 from medyate.ir import Imported
 from medyate.passes.pipeline import normalise
 from medyate.real import Network
+from torch_cases import (
+    FUNCTIONS,
+    IMAGE,
+    MAPS,
+    SERIES,
+    SERIES_BODIES,
+    SPELLED,
+    VECTOR,
+    VECTOR_BODIES,
+    Body,
+    Program,
+    exported,
+)
 
 TOLERANCE = 1e-4
-GENERATOR = torch.Generator().manual_seed(7)
-IMAGE = torch.randn(1, 4, 8, 8, generator=GENERATOR)
-SERIES = torch.randn(1, 4, 12, generator=GENERATOR)
-VECTOR = torch.randn(1, 16, generator=GENERATOR)
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-class Body(nn.Module):
-    """A function or module behind a layer that makes its input no graph input."""
-
-    def __init__(self, body: Callable[[torch.Tensor], torch.Tensor], rank: int) -> None:
-        super().__init__()
-        self.first = (nn.Linear(16, 16), nn.Conv1d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1))[rank - 2]
-        self.body = body
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.body(self.first(x))
 
 
 class Function(nn.Module):
@@ -69,18 +66,15 @@ def assert_close(got: torch.Tensor, want: torch.Tensor) -> None:
     assert error <= TOLERANCE * largest
 
 
-def both_forms(module: nn.Module, x: torch.Tensor) -> list[Imported]:
-    program = torch.export.export(module.eval(), (x,))
-    return [
-        frontend._run(frontend.Importer(form, "test", frontend.SUPPORTED))
-        for form in (program, program.run_decompositions())
-    ]
+def read_in(form: Program) -> Imported:
+    return frontend._run(frontend.Importer(form, "test", frontend.SUPPORTED))
 
 
-def check(module: nn.Module, x: torch.Tensor, *, channels_last: bool = False) -> list[Imported]:
-    """Imports both forms; each gives the module's outputs. The graphs are returned."""
-    want = module.eval()(x).detach()
-    found = both_forms(module, x)
+def assert_outputs(
+    module: nn.Module, forms: Iterable[Program], x: torch.Tensor, *, channels_last: bool = False
+) -> list[Imported]:
+    """Each form gives the module's outputs. The graphs are returned."""
+    want, found = module(x).detach(), [read_in(form) for form in forms]
     for imported in found:
         given = in_the_ir(imported, x, channels_last=channels_last)
         got = Network(imported.graph, imported.weights)(given).detach()
@@ -88,11 +82,14 @@ def check(module: nn.Module, x: torch.Tensor, *, channels_last: bool = False) ->
     return found
 
 
+def check(module: nn.Module, x: torch.Tensor, *, channels_last: bool = False) -> list[Imported]:
+    """A module as exported and decomposed."""
+    program = torch.export.export(module.eval(), (x,))
+    return assert_outputs(module, (program, program.run_decompositions()), x, channels_last=channels_last)
+
+
 def check_body(body: Any, x: torch.Tensor = IMAGE) -> list[Imported]:
-    module = Body(body, x.ndim)
-    for parameter in module.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
-    return check(module, x)
+    return assert_outputs(*exported(body, x), x)
 
 
 def kinds(imported: Imported) -> list[str]:
@@ -128,23 +125,6 @@ def test_a_saved_program_with_a_symbolic_batch_is_taken(name: str, tmp_path: Pat
 
 # --- operations one by one ---
 
-FUNCTIONS = {
-    "relu": functional.relu,
-    "relu6": functional.relu6,
-    "leaky_relu": lambda x: functional.leaky_relu(x, 0.3),
-    "hardswish": functional.hardswish,
-    "hardsigmoid": functional.hardsigmoid,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "silu": functional.silu,
-    "gelu": functional.gelu,
-    "elu": functional.elu,
-    "hardtanh": functional.hardtanh,
-    "clamp_min": lambda x: x.clamp_min(-0.5),
-    "maximum": lambda x: torch.maximum(x, torch.tensor(0.25)),
-    "minimum": lambda x: torch.minimum(torch.ones(1), x),
-}
-
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("x", [VECTOR, IMAGE], ids=["vector", "map"])
@@ -152,25 +132,7 @@ def test_a_function_of_one_value_is_taken(name: str, x: torch.Tensor) -> None:
     check_body(FUNCTIONS[name], x)
 
 
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        (lambda x: x * functional.relu6(x + 3) / 6, "hard_swish"),
-        (lambda x: x * (functional.relu6(x + 3) / 6), "hard_swish"),
-        (lambda x: x * functional.hardtanh(x * (1 / 6) + 0.5, 0.0, 1.0), "hard_swish"),
-        (functional.hardswish, "hard_swish"),
-        (lambda x: functional.relu6(x.add(3.0)) / 6, "hard_sigmoid"),
-        (functional.hardsigmoid, "hard_sigmoid"),
-        (lambda x: x * torch.sigmoid(x), "silu"),
-        (lambda x: x / (1 + torch.exp(-x)), "silu"),
-        (functional.silu, "silu"),
-        (lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), "gelu"),
-        (lambda x: torch.where(x > 0, x, 0.1 * x), "leaky_relu"),
-        (nn.PReLU(init=0.3), "leaky_relu"),
-        (lambda x: torch.where(x > 0, x, 0.0), "clip"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("body", "kind"), SPELLED, ids=str)
 def test_a_function_is_recognised_however_it_is_spelled(body: Any, kind: str) -> None:
     for imported in check_body(body):
         assert kinds(imported) == ["conv2d", kind]
@@ -179,104 +141,6 @@ def test_a_function_is_recognised_however_it_is_spelled(body: Any, kind: str) ->
 def test_a_function_is_not_recognised_across_a_gate() -> None:
     for imported in check_body(lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True))):
         assert kinds(imported) == ["conv2d", "average_pool", "sigmoid", "mul"]
-
-
-MAPS: dict[str, Any] = {
-    "grouped": nn.Conv2d(4, 8, 3, groups=2),
-    "multiplier": nn.Conv2d(4, 8, 3, groups=4),
-    "same": nn.Conv2d(4, 4, (4, 2), padding="same", dilation=(1, 2)),
-    "row": nn.Conv2d(4, 4, (1, 5), padding=(0, 2)),
-    "max": nn.MaxPool2d(2),
-    "max, padded": nn.MaxPool2d(3, 2, 1),
-    "max, rounded up": nn.MaxPool2d(3, 2, ceil_mode=True),
-    "average": nn.AvgPool2d(3, 1),
-    "average, padding counted": nn.AvgPool2d(3, 2, 1),
-    "average, padding not counted": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
-    "average, rounded up": nn.AvgPool2d(3, 2, ceil_mode=True),
-    "average, not square": nn.AvgPool2d((2, 4), (1, 2)),
-    "adaptive": nn.AdaptiveAvgPool2d(2),
-    "adaptive, one side": nn.AdaptiveAvgPool2d((None, 1)),
-    "adaptive max": nn.AdaptiveMaxPool2d((1, 2)),
-    "mean of one axis": lambda x: x.mean(3, keepdim=True),
-    "mean of rows": lambda x: x.mean(2),
-    "mean of channels": lambda x: x.mean(1, keepdim=True),
-    "mean of everything": lambda x: x.mean((2, 3)).mean(1, keepdim=True),
-    "largest": lambda x: x.amax((2, 3), keepdim=True),
-    "largest of a row": lambda x: x.max(3)[0],
-    "sum with itself": lambda x: x + x,
-    "scaled sum": lambda x: torch.add(x, x.relu(), alpha=2),
-    "difference": lambda x: x - x.relu(),
-    "number minus": lambda x: 1 - x,
-    "negative": lambda x: -x,
-    "numbers": lambda x: (x * 2 + 1.5) / 4 - 0.25,
-    "constants": lambda x: (x - torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1)) * torch.arange(1.0, 5).view(1, 4, 1, 1),
-    "constant of a row": lambda x: x + torch.arange(8.0),
-    "square": lambda x: x * x,
-    "gate": lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
-    "gate first": lambda x: torch.sigmoid(x.amax((2, 3), keepdim=True)) * x,
-    "join": lambda x: torch.cat((x, x.relu(), x[:, :1]), 1),
-    "join of rows": lambda x: torch.cat((x, x.relu()), 2),
-    "join of columns": lambda x: torch.cat((x, x.relu()), -1),
-    "padding": nn.ZeroPad2d((1, 2, 0, 3)),
-    "padding of channels": lambda x: functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 1)),
-    "crop": lambda x: functional.pad(x, (-1, 0, 0, -2)),
-    "slice": lambda x: x[:, 1:3, 1:, ::3],
-    "one channel": lambda x: x[:, 2:3] * 2,
-    "one row": lambda x: x[:, :, 3],
-    "split": lambda x: torch.cat(x.split([1, 3], 1)[::-1], 1),
-    "chunk": lambda x: x.chunk(2, 2)[0] + x.chunk(2, 2)[1],
-    "nearest": lambda x: functional.interpolate(x, scale_factor=2),
-    "nearest by size": lambda x: functional.interpolate(x, size=(16, 24)),
-    "nearest, exact": lambda x: functional.interpolate(x, scale_factor=(2, 3), mode="nearest-exact"),
-    "transpose": lambda x: x.transpose(2, 3),
-    "permute": lambda x: x.permute(0, 3, 1, 2) * 2,
-    "regrouped": lambda x: x.view(1, 2, 2, 64).transpose(1, 2).reshape(1, 4, 64),
-    "shuffle": nn.ChannelShuffle(2),
-    "flatten and back": lambda x: x.flatten(1).view(1, 8, 4, 8).relu(),
-    "cast": lambda x: x.float().type_as(x).contiguous(),
-    "map as a sequence": lambda x: x.flatten(2).transpose(1, 2),
-    "stack": lambda x: torch.stack((x.mean((2, 3)), x.amax((2, 3))), 2),
-    "in place": lambda x: x.mul_(2).add_(1).relu_(),
-    "softmax": lambda x: x.mean((2, 3)).softmax(1),
-    "linear over the channels": lambda x: functional.linear(x.permute(0, 2, 3, 1), torch.ones(3, 4)).permute(
-        0, 3, 1, 2
-    ),
-    "batch dropped": lambda x: x.mean((2, 3)).squeeze(),
-}
-SERIES_BODIES: dict[str, Any] = {
-    "conv": nn.Conv1d(4, 6, 5, 2, 2),
-    "grouped": nn.Conv1d(4, 4, 3, padding="same", groups=4),
-    "norm": nn.BatchNorm1d(4),
-    "max": nn.MaxPool1d(3, 2, 1),
-    "average": nn.AvgPool1d(3, 1, 1),
-    "adaptive": nn.AdaptiveAvgPool1d(4),
-    "adaptive max": nn.AdaptiveMaxPool1d(1),
-    "nearest": lambda x: functional.interpolate(x, scale_factor=3),
-    "gate": lambda x: x * torch.sigmoid(x.mean(2, keepdim=True)),
-    "join": lambda x: torch.cat((x, x * 2), 1),
-    "join in time": lambda x: torch.cat((x, x * 2), 2),
-    "padding": nn.ConstantPad1d((2, 1), 0.0),
-    "last of the series": lambda x: x[:, :, -1],
-    "largest": lambda x: x.max(dim=2).values,
-    "linear at every position": nn.Linear(12, 5),
-    "linear over sensors": lambda x: functional.linear(x.transpose(1, 2), torch.ones(3, 4)).relu().mean(1),
-    "as an image": lambda x: functional.max_pool2d(x.unsqueeze(1), 2).flatten(1),
-    "as a row": lambda x: functional.conv2d(x.unsqueeze(2), torch.ones(2, 4, 1, 3)).squeeze(2),
-    "flattened": lambda x: functional.linear(x.flatten(1), torch.arange(96.0).view(2, 48)),
-}
-VECTOR_BODIES: dict[str, Any] = {
-    "norm": nn.BatchNorm1d(16),
-    "no bias": nn.Linear(16, 4, bias=False),
-    "matmul": lambda x: x @ torch.arange(48.0).view(16, 3),
-    "constants": lambda x: x * torch.arange(16.0) + 1,
-    "join": lambda x: torch.cat((x, x.relu()), 1),
-    "gate": lambda x: x * torch.sigmoid(x),
-    "part": lambda x: x[:, 3:9],
-    "padding": lambda x: functional.pad(x, (1, 2)),
-    "as a map": lambda x: functional.conv2d(x.view(1, 4, 2, 2), torch.ones(3, 4, 2, 2)).flatten(1),
-    "as a series": lambda x: functional.conv1d(x.unflatten(1, (2, 8)), torch.ones(3, 2, 3)).flatten(1),
-    "softmax": lambda x: x.softmax(-1),
-}
 
 
 @pytest.mark.parametrize("name", MAPS)

@@ -211,6 +211,7 @@ class Context:
             ("classes", str(head.classes)),
             ("loss", "MDY_SQUARED_ERROR" if head.loss.squared else "MDY_CROSS_ENTROPY"),
             ("error_shift", str(head.loss.error_shift)),
+            ("sum_shift", str(head.loss.sum_shift)),
             ("x_zero", str(quant.zero)),
             ("mult", str(mult)),
             ("exponent", str(exponent)),

@@ -10,24 +10,21 @@ from typing import Any
 from medyate import artefact
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
-from medyate.run.generation import newest
-from medyate.run.train import Compiled
+from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, read_bank
+from medyate.run.train import Compiled, connect
 
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
 """Module of this package by suffix."""
+ASK_AGAIN = "Try again; if that does not help, train again."
 
 
-def export_trained(folder: Path, to: Path, flash: Path, log: Path) -> dict[str, Any]:
-    """Writes the file; returns what went into it."""
+def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | None = None) -> dict[str, Any]:
+    """Writes the file; returns what went into it. `on` names a target to be asked, see `connect`."""
     if to.suffix not in WRITERS:
         raise DataError(f"'{to}' is none of {', '.join(WRITERS)}.", "Name the file after its format.")
     compiled = Compiled.read(folder)
     qgraph, weights, facts = read_compiled(compiled)
-    try:
-        image = flash.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"'{flash}' cannot be read: {error.strerror}.", "Run `medyate run` first.") from error
-    generation = newest(facts, image)
+    generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash)
     logits = logit_range(artefact.read_json(log))
     network = trained_network(compiled, qgraph, weights, generation, logits)
     artefact.check_writable(to)
@@ -39,3 +36,25 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path) -> dict[str, 
         "epochs": generation.epochs,
         "classes": len(generation.head_bias),
     }
+
+
+def read_flash(flash: Path) -> bytes:
+    """A bank image. Raises ArtefactError."""
+    try:
+        return flash.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"'{flash}' cannot be read: {error.strerror}.", "Run `medyate run` first.") from error
+
+
+def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:
+    """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged."""
+    if not on.startswith("serial:"):
+        read_flash(flash)  # without it the emulated target would start with an empty one
+    with connect(compiled, on, flash, count=False) as session:
+        bank = session.newest_bank()
+    if not bank:
+        raise ArtefactError("the target's flash holds no usable generation.", TRAIN_FIRST)
+    generation = read_bank(facts, bank)
+    if generation is None:
+        raise ArtefactError("the target's flash and the checksum of its newest generation do not fit.", ASK_AGAIN)
+    return generation

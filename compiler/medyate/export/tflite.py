@@ -39,7 +39,6 @@ from medyate.quantize.tflite_kernels import (
     RESULTS,
     affine_multipliers,
     bounds_in_binary32,
-    mean_differences,
     product_differences,
     same_pairs,
     table_differences,
@@ -387,12 +386,10 @@ def _average_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
 
 
 def _mean(w: _Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
-    whole = a.kernel == w.graph.shapes[node.inputs[0]][:2] and not any(a.pads)
-    if not whole or w.kind != "int8":
-        raise w.refuse(node, "its average changes the scale, which only MEAN of a whole int8 map does")
-    apart = mean_differences(facts, a.kernel[0] * a.kernel[1])
-    if apart:
-        raise w.refuse(node, f"MEAN rounds {apart} sums of the map otherwise")
+    if a.kernel != w.graph.shapes[node.inputs[0]][:2] or any(a.pads):
+        raise w.refuse(node, "its average changes the scale, which only MEAN of a whole map does")
+    if not same_pairs(facts, np.array([facts.inputs[0].scale / facts.output.scale])):
+        raise w.refuse(node, "its multiplier is not that which TFLite works out of the scales")
     axes = w.numbers(f"{node.output}/axes", [1, 2])
     options = Options("ReducerOptions", {"KeepDims": True})
     w.emit("MEAN", (w.given(node.inputs[0]), axes), w.tensor(node.output, node.output), options)
@@ -546,9 +543,10 @@ def _reshape(w: _Writer, node: Node, _: Integers | None) -> None:
 def _softmax(w: _Writer, node: Node, _: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Softmax)
-    source = w.given(node.inputs[0], 2)
+    rank = 2 if w.graph.shapes[node.output][:2] == (1, 1) else 4
+    source = w.given(node.inputs[0], rank)
     w.emit(
-        "SOFTMAX", (source,), w.tensor(node.output, node.output, rank=2), Options("SoftmaxOptions", {"Beta": a.beta})
+        "SOFTMAX", (source,), w.tensor(node.output, node.output, rank=rank), Options("SoftmaxOptions", {"Beta": a.beta})
     )
 
 
@@ -586,7 +584,10 @@ def _check_scales(what: str, scales: Any) -> None:
 def write(qgraph: QGraph, weights: Weights, path: Path) -> None:
     """Writes a quantised network. Raises ExportError for what TFLite computes otherwise."""
     if qgraph.rounds_once:
-        raise ExportError("the network rounds a product once, TFLite's reference kernels twice.", ONNX_INSTEAD)
+        raise ExportError(
+            "the network rounds a product once, TFLite's reference kernels twice.",
+            "Compile it with --rounding twice, or write it to an .onnx file.",
+        )
     for name, quant in qgraph.quants:
         _check_scales(f"tensor '{name}'", quant.scale)
     write_bytes(path, _Writer(qgraph.graph, weights, qgraph).run())

@@ -9,7 +9,8 @@ window covers it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,15 @@ from medyate.verify import verify
 EXTENT_MAX = 65535
 """Heights, widths and channels are 16 bits wide on the device."""
 
+LAYOUT = frozenset({"move", "reshape"})
+"""What is put in front of any operation that needs its values elsewhere."""
+
 Array = NDArray[np.float32]
+
+
+def made(op: str, attrs: Attrs) -> str:
+    """What the tables of the frontends call an operation of the IR: activations go by their function."""
+    return attrs.kind if isinstance(attrs, Function) else op
 
 
 def triple(values: Iterable[int]) -> Triple:
@@ -62,6 +71,17 @@ class GraphBuilder:
         self.notes: list[str] = []
         self.rounds_once = False  # see QGraph
         self._alias: dict[str, str] = {}
+        self._declared: frozenset[str] | None = None
+
+    @contextmanager
+    def reading(self, makes: frozenset[str]) -> Iterator[None]:
+        """While it lasts, only these are taken: what the format's table says that an operation becomes."""
+        before = self._declared
+        self._declared = makes if before is None or makes is LAYOUT else makes & before
+        try:
+            yield
+        finally:
+            self._declared = before
 
     def refuse(self, node: str, op: str, why: str) -> UnsupportedOpError:
         """The error for a node that cannot be imported."""
@@ -106,6 +126,8 @@ class GraphBuilder:
         taken = {existing.name for existing in self._nodes}
         while unique in taken:
             unique += "_"
+        if self._declared is not None and made(op, attrs) not in self._declared:
+            raise self.refuse(unique, made(op, attrs), "the table of its format does not say that it becomes one")
         try:
             shape = OPS[op].shape(attrs, tuple(self._shapes[name] for name in names))
         except GraphError as error:
@@ -205,7 +227,8 @@ class GraphBuilder:
         if max(height, width) > KERNEL_MAX:  # no window is as large: a vector has one pixel
             if channels_first:
                 raise self.refuse(node, "linear", f"an input of {height} x {width} pixels")
-            self.reshape(f"{node}/flat", source, f"{output}/flat", (1, 1, weight.shape[1]))
+            with self.reading(LAYOUT):
+                self.reshape(f"{node}/flat", source, f"{output}/flat", (1, 1, weight.shape[1]))
             source, spatial = f"{output}/flat", weight[:, None, None]
         self.convolution(node, source, output, spatial, bias, activation=activation, arrays=arrays)
 
@@ -282,10 +305,18 @@ class GraphBuilder:
         pads: Pads = (0, 0, 0, 0),
         arrays: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """Average pooling; padding does not count; a window of (0, 0) is the whole map."""
+        """Average pooling; padding does not count; a window of (0, 0) is the whole map.
+
+        A lone window's stride is its size: files give it any, and one below would seem to overlap.
+        """
         height, width, _ = self.shape(source)
         if kernel == (0, 0):
             kernel = stride = (height, width)
+        if not any(pads):
+            tall, wide = (
+                max(s, k) if n < k + s else s for n, k, s in zip((height, width), kernel, stride, strict=True)
+            )
+            stride = tall, wide
         if kernel == (1, 1) and stride == (1, 1):
             self.alias(output, source)
             return

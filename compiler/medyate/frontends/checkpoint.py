@@ -163,6 +163,7 @@ class _Importer:
         first = self.record("first_conv", content["first_conv"])
         extent, channels = self.whole("first_conv", first, "in_shape"), self.whole("first_conv", first, "in_channel")
         self.builder = GraphBuilder(path.stem, "input", (extent, extent, channels), SUPPORTED)
+        self.builder.rounds_once = True  # as the simulation that defines these networks, see medyate.oracle
         self.builder.quantise("input", INPUT)
         self.tensor = "input"
 

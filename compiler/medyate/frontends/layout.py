@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from medyate.frontends.builder import GraphBuilder
+from medyate.frontends.builder import LAYOUT, GraphBuilder
 from medyate.ir import Shape
 from medyate.ops.reshape import Reshape
 
@@ -179,11 +179,12 @@ class Layouts:
         if key not in self._moved:
             name = f"{node}/{len(self._moved)}"
             tensor = view.tensor
-            if axes != (0, 1, 2):
-                tensor = self._reshape(f"{name}/from", tensor, source)
-                self.builder.transpose(f"{name}/turned", tensor, f"{name}/turned", axes)
-                tensor = f"{name}/turned"
-            self._moved[key] = self._reshape(f"{name}/as", tensor, shape)
+            with self.builder.reading(LAYOUT):
+                if axes != (0, 1, 2):
+                    tensor = self._reshape(f"{name}/from", tensor, source)
+                    self.builder.transpose(f"{name}/turned", tensor, f"{name}/turned", axes)
+                    tensor = f"{name}/turned"
+                self._moved[key] = self._reshape(f"{name}/as", tensor, shape)
         return self._moved[key]
 
     def _turn(self, view: View, order: Factors, shape: Shape) -> tuple[Shape, tuple[int, int, int]] | None:

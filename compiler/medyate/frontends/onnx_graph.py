@@ -3,7 +3,9 @@
 
 ONNX tensors are channel-first and may be reshaped at will; the IR's are (height, width, channels). A View
 says which tensor of the IR holds the values and in which order they run, so that flattening, reshaping
-and transposing cost nothing until an operation needs the values elsewhere.
+and transposing cost nothing until an operation needs the values elsewhere. layout.View does that for PyTorch
+the other way round: its axes are tied to factors of the IR's tensor, so that any permutation is free and a
+reshape across factors is not; here sizes are tied to nothing, so that any reshape is free.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 
 from medyate.errors import MedyateError, ModelError
-from medyate.frontends.builder import GraphBuilder, triple
+from medyate.frontends.builder import LAYOUT, GraphBuilder, triple
 from medyate.ir import Imported, Quant, Shape
 from medyate.ops.move import Triple
 from medyate.ops.reshape import Reshape
@@ -327,7 +329,8 @@ class Importer:
             return view.tensor
         key = (view.tensor, view.order, shape, order)
         if key not in self._laid:
-            self._laid[key] = self._lay(view, own, shape, order)
+            with self.builder.reading(LAYOUT):
+                self._laid[key] = self._lay(view, own, shape, order)
         return self._laid[key]
 
     def _lay(self, view: View, own: Shape, shape: Shape, order: Triple) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from medyate.errors import MedyateError, ModelError, ToolchainError
 from medyate.frontends.builder import GraphBuilder, triple
+from medyate.frontends.table import Row, row
 from medyate.ir import Activation, Imported, Quant, Shape
 from medyate.ops._spatial import Pads, Pair
 from medyate.quantize.apply import clamped_bias
@@ -38,6 +39,10 @@ TYPES: Mapping[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.INT64: ("int64", np.int64),
 }
 UINT8_SHIFT = 128
+REAL_WEIGHTS = (
+    "int8 weights beside real activations count as real numbers, here and where TFLite's runtime is asked; "
+    "by itself it would round the activations to int8 as it runs"
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,10 @@ class _Importer:
                 f"'{path}' has {ends[0]} inputs and {ends[1]} outputs.", "Export a network with one of each."
             )
         self.tensors: dict[int, _Tensor] = {}
+        self.readers: dict[int, list[_Operator]] = {}
+        """Operators by the number of the tensor that they read."""
+        self.edges: dict[int, Pads] = {}
+        """Pads of the maps, by number, around which lies what no maximum sees; the builder has them without."""
         source, self.output = self.tensor(self.graph.Inputs(0)), self.tensor(self.graph.Outputs(0))
         self.builder = GraphBuilder(path.stem, source.name, _extent(path, source.shape), SUPPORTED)
         self.note_quant(source)
@@ -140,7 +149,11 @@ class _Importer:
         return found
 
     def run(self) -> Imported:
-        for operator in self.operators():
+        operators = self.operators()
+        for operator in operators:
+            for index in {tensor.index for tensor in operator.inputs if tensor is not None}:
+                self.readers.setdefault(index, []).append(operator)
+        for operator in operators:
             handler = HANDLERS.get(operator.kind)
             if handler is None:
                 raise self.builder.refuse(operator.name, operator.kind, "there is no such operation here")
@@ -167,6 +180,11 @@ class _Importer:
         if tensor is None:
             self.refuse(operator, f"its input {position} is missing")
         return tensor
+
+    def keeps_scale(self, operator: _Operator) -> None:
+        """Raises the error for an operator that moves values to another scale."""
+        if self.given(operator, 0).quant() != operator.output.quant():
+            self.refuse(operator, "its output has another scale than its input")
 
     def options(self, operator: _Operator, kind: type[Any]) -> Any:
         """The operator's option table."""
@@ -226,6 +244,8 @@ def _weights(i: _Importer, op: _Operator, axis: int) -> tuple[NDArray[Any], dict
     if i.given(op, 0).kind == "float32":
         shape = [-1 if k == axis else 1 for k in range(weight.ndim)]
         zeros = np.broadcast_to(tensor.zeros, tensor.scales.shape)
+        if REAL_WEIGHTS not in i.builder.notes:
+            i.builder.notes.append(REAL_WEIGHTS)
         real = (weight.astype(np.float64) - zeros.reshape(shape)) * tensor.scales.reshape(shape)
         return real.astype(np.float32), {}
     zero = int(tensor.zeros[0])
@@ -381,9 +401,9 @@ def _pool(i: _Importer, op: _Operator) -> None:
     if i.activation(op, o.FusedActivationFunction()) is not None:
         i.refuse(op, "a fused activation")
     source, output = i.given(op, 0), op.output
-    if source.quant() != output.quant():
-        i.refuse(op, "its output has another scale than its input")
+    i.keeps_scale(op)
     if op.kind == "MAX_POOL_2D":
+        pads = i.edges.get(source.index, pads)
         i.builder.max_pool(op.name, source.name, output.name, kernel, stride, pads)
         return
     arrays = {"origin": np.array(-UINT8_SHIFT)} if source.kind == "uint8" else None
@@ -391,10 +411,16 @@ def _pool(i: _Importer, op: _Operator) -> None:
 
 
 def _mean(i: _Importer, op: _Operator) -> None:
+    """MEAN multiplies by a quotient of scales even where it is 1; the array keeps it apart from AVERAGE_POOL_2D."""
     axes = sorted(int(axis) % 4 for axis in i.constant(op, 1).reshape(-1))
     if len(i.given(op, 0).shape) != 4 or axes != [1, 2]:
         i.refuse(op, f"a mean over the axes {axes}; only height and width at once are taken")
-    i.builder.average_pool(op.name, i.given(op, 0).name, op.output.name, (0, 0), (0, 0))
+    source, x, y = i.given(op, 0).name, i.given(op, 0).quant(), op.output.quant()
+    if i.builder.shape(source)[:2] == (1, 1) and x != y:
+        i.builder.function(op.name, "identity", source, op.output.name)
+        return
+    arrays = None if x is None or y is None else {"multiplier": np.array([x.scale / y.scale])}
+    i.builder.average_pool(op.name, source, op.output.name, (0, 0), (0, 0), arrays=arrays)
 
 
 def _same(i: _Importer, op: _Operator) -> None:
@@ -423,9 +449,37 @@ def _image(i: _Importer, op: _Operator) -> str:
 
 def _pad(i: _Importer, op: _Operator) -> None:
     source, pads = _image(i, op), i.constant(op, 1).reshape(-1, 2)
-    if pads.shape != (4, 2) or pads[0].any() or pads.min() < 0 or len(op.inputs) > 2:
-        i.refuse(op, "it adds samples, or another value than zero")
+    if pads.shape != (4, 2) or pads[0].any() or pads.min() < 0:
+        i.refuse(op, f"pads of {pads.tolist()}; nothing can be added to samples")
+    i.keeps_scale(op)
+    if op.kind == "PADV2" and not _adds_zeros(i, op):
+        _edge(i, op, pads)
+        return
     i.builder.pad(op.name, source, op.output.name, triple(pads[1:, 0]), triple(pads[1:, 1]))
+
+
+def _adds_zeros(i: _Importer, op: _Operator) -> bool:
+    """Whether PADV2 adds what stands for zero."""
+    value = i.constant(op, 2)
+    if value.size != 1:
+        i.refuse(op, f"a value of {value.shape}")
+    zeros = i.given(op, 0).zeros
+    return bool(value.item() == (int(zeros[0]) if len(zeros) else 0))
+
+
+def _edge(i: _Importer, op: _Operator, pads: NDArray[Any]) -> None:
+    """PADV2 with the least value, in front of max pools only: they pad by themselves."""
+    value, readers = i.constant(op, 2), i.readers.get(op.output.index, [])
+    least = np.finfo(value.dtype).min if value.dtype.kind == "f" else np.iinfo(value.dtype).min
+    pools = all(
+        reader.kind == "MAX_POOL_2D" and i.options(reader, tflite.Pool2DOptions).Padding() == tflite.Padding.VALID
+        for reader in readers
+    )
+    in_front = readers and pools and op.output.index != i.output.index
+    if not value.item() <= least or not in_front or pads[3].any():
+        i.refuse(op, f"it adds {value.item():g}; zeros are taken, and the least value in front of unpadded max pools")
+    i.edges[op.output.index] = (int(pads[1, 0]), int(pads[2, 0]), int(pads[1, 1]), int(pads[2, 1]))
+    i.builder.alias(op.output.name, i.given(op, 0).name)
 
 
 def _slice(i: _Importer, op: _Operator) -> None:
@@ -439,8 +493,8 @@ def _strided_slice(i: _Importer, op: _Operator) -> None:
     o = i.options(op, tflite.StridedSliceOptions)
     source = _image(i, op)
     begin, end, step = (i.constant(op, k).reshape(-1) for k in (1, 2, 3))
-    if o.EllipsisMask() or o.NewAxisMask() or o.ShrinkAxisMask() or len(begin) != 4 or min(step) < 1:
-        i.refuse(op, "masks or steps that change the rank or turn around")
+    if o.EllipsisMask() or o.NewAxisMask() or o.ShrinkAxisMask() or o.Offset() or len(begin) != 4 or 0 in step:
+        i.refuse(op, "ends that count from the beginnings, a step of 0, or masks that change the rank")
     parts = []
     for axis, size in enumerate(i.builder.shape(source), 1):
         first = None if o.BeginMask() >> axis & 1 else int(begin[axis])
@@ -537,36 +591,37 @@ ACTIVATIONS: Mapping[int, Activation] = {
     tflite.ActivationFunctionType.RELU_N1_TO_1: (-1.0, 1.0),
     tflite.ActivationFunctionType.RELU6: (0.0, 6.0),
 }
-HANDLERS: Mapping[str, Callable[[_Importer, _Operator], None]] = {
-    "CONV_2D": _conv,
-    "DEPTHWISE_CONV_2D": _depthwise,
-    "FULLY_CONNECTED": _linear,
-    "ADD": _add,
-    "MUL": _mul,
-    "AVERAGE_POOL_2D": _pool,
-    "MAX_POOL_2D": _pool,
-    "MEAN": _mean,
-    "CONCATENATION": _concat,
-    "RESHAPE": _same,
-    "SQUEEZE": _same,
-    "EXPAND_DIMS": _same,
-    "PAD": _pad,
-    "SLICE": _slice,
-    "STRIDED_SLICE": _strided_slice,
-    "TRANSPOSE": _transpose,
-    "RESIZE_NEAREST_NEIGHBOR": _resize,
-    "MAXIMUM": _limit("MAXIMUM"),
-    "MINIMUM": _limit("MINIMUM"),
-    "RELU": _clamp(0.0, math.inf),
-    "RELU6": _clamp(0.0, 6.0),
-    "RELU_N1_TO_1": _clamp(-1.0, 1.0),
-    "LEAKY_RELU": _leaky,
-    "HARD_SWISH": _function("hard_swish"),
-    "LOGISTIC": _function("sigmoid"),
-    "TANH": _function("tanh"),
-    "QUANTIZE": _quantize,
-    "DEQUANTIZE": _dequantize,
-    "SOFTMAX": _softmax,
+HANDLERS: Mapping[str, Row[_Importer, [_Operator]]] = {
+    "CONV_2D": row(_conv, "conv2d", "depthwise"),
+    "DEPTHWISE_CONV_2D": row(_depthwise, "depthwise", "conv2d"),
+    "FULLY_CONNECTED": row(_linear, "conv2d"),
+    "ADD": row(_add, "add"),
+    "MUL": row(_mul, "mul"),
+    "AVERAGE_POOL_2D": row(_pool, "average_pool"),
+    "MAX_POOL_2D": row(_pool, "max_pool"),
+    "MEAN": row(_mean, "average_pool", "identity"),
+    "CONCATENATION": row(_concat, "concat"),
+    "RESHAPE": row(_same, "reshape", gone="reading"),
+    "SQUEEZE": row(_same, "reshape", gone="reading"),
+    "EXPAND_DIMS": row(_same, "reshape", gone="reading"),
+    "PAD": row(_pad, "move"),
+    "PADV2": row(_pad, "move"),
+    "SLICE": row(_slice, "move"),
+    "STRIDED_SLICE": row(_strided_slice, "move"),
+    "TRANSPOSE": row(_transpose, "move"),
+    "RESIZE_NEAREST_NEIGHBOR": row(_resize, "move"),
+    "MAXIMUM": row(_limit("MAXIMUM"), "clip"),
+    "MINIMUM": row(_limit("MINIMUM"), "clip"),
+    "RELU": row(_clamp(0.0, math.inf), "clip"),
+    "RELU6": row(_clamp(0.0, 6.0), "clip"),
+    "RELU_N1_TO_1": row(_clamp(-1.0, 1.0), "clip"),
+    "LEAKY_RELU": row(_leaky, "leaky_relu"),
+    "HARD_SWISH": row(_function("hard_swish"), "hard_swish"),
+    "LOGISTIC": row(_function("sigmoid"), "sigmoid"),
+    "TANH": row(_function("tanh"), "tanh"),
+    "QUANTIZE": row(_quantize, "identity", gone="scale"),
+    "DEQUANTIZE": row(_dequantize, gone="scale"),
+    "SOFTMAX": row(_softmax, "softmax"),
 }
 SUPPORTED = tuple(HANDLERS)
 

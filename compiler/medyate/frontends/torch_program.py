@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,6 +146,13 @@ class Importer:
             raise self.refuse(node, f"it makes {view.shape}, but was traced with {traced_shape(node)}")
         self.views[node.name] = view
 
+    def put_first(self, node: Node, view: View) -> None:
+        """Notes a node's only result, or the first of several."""
+        if is_tensor(node):
+            self.put(node, view)
+        else:
+            self.views[f"{node.name}/0"] = view
+
     def image(self, node: Node, value: Any, places: Places | None = None) -> Image:
         """A tensor with its axes as (height, width, channels): as it lies, or under `places`."""
         view = value if isinstance(value, View) else self.view(node, value)
@@ -193,6 +200,9 @@ class Importer:
         if image is None:
             raise self.builder.refuse(self.output, "output", f"a tensor of {view.shape}, in this order of its axes")
         return self.builder.finish(image.tensor)
+
+
+Handler = Callable[[Importer, Node, Arguments], None]
 
 
 def operation(node: Node) -> str:

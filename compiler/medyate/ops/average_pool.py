@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Average pooling; what padding adds does not count. The global pool's window is the whole map."""
+"""Average pooling; what padding adds does not count. The global pool's window is the whole map.
+
+A pool between different scales rounds as TFLite's MEAN, one within a scale as its AVERAGE_POOL_2D; an array
+'multiplier', s_x / s_y, says that it is the former. MEAN brings one along where the scales are equal too.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from medyate.ir import Shape, elements
 from medyate.ops._pool import PoolAttrs, overlap, pool_fields, pool_shape
 from medyate.ops._spatial import pad_nchw
 from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
-from medyate.quantize.scheme import Integers, fixed_point
+from medyate.quantize.scheme import Integers, mean_pair
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,20 @@ class AveragePool(PoolAttrs):
     """The mean over every window."""
 
 
+def _area(a: AveragePool) -> int:
+    return a.kernel[0] * a.kernel[1]
+
+
 def _macs(a: AveragePool, inputs: tuple[Shape, ...]) -> int:
-    return elements(pool_shape(a, inputs)) * a.kernel[0] * a.kernel[1]
+    return elements(pool_shape(a, inputs)) * _area(a)
 
 
 def _sums(a: AveragePool, x: Any) -> tuple[Any, Any]:
     """(sum of every window, how many pixels it has)."""
     import torch
 
-    area = a.kernel[0] * a.kernel[1]
     ones = torch.ones_like(x[:1, :1])
-    pooled = [torch.nn.functional.avg_pool2d(pad_nchw(t, a.pads), a.kernel, a.stride) * area for t in (x, ones)]
+    pooled = [torch.nn.functional.avg_pool2d(pad_nchw(t, a.pads), a.kernel, a.stride) * _area(a) for t in (x, ones)]
     return pooled[0], pooled[1].round()
 
 
@@ -43,21 +50,19 @@ def _real(a: AveragePool, xs: tuple[Any, ...], _: Arrays) -> Any:
 
 def _integer(a: AveragePool, xs: tuple[Any, ...], _: Arrays, facts: Integers) -> Any:
     if "multiplier" in facts.arrays:
-        return facts.requantize(_sums(a, xs[0] - facts.inputs[0].zero)[0], masked=False)
+        return facts.scaled_mean(_sums(a, xs[0] - facts.inputs[0].zero)[0], _area(a))
     origin = int(facts.arrays.get("origin", 0))
     return facts.mean(*_sums(a, xs[0] - origin), origin)
 
 
 def _constants(site: Site) -> Mapping[str, Any]:
     x, y = site.facts.inputs[0], site.facts.output
-    if x == y:  # TFLite's form: the mean of the stored values
-        return {}
-    return {"multiplier": np.array([x.scale / (site.attrs.kernel[0] * site.attrs.kernel[1] * y.scale)])}
+    return {} if x == y else {"multiplier": np.array([x.scale / y.scale])}
 
 
 def _fields(site: Site) -> tuple[Field, ...]:
     a, facts = site.attrs, site.facts
-    mult, shift = fixed_point(facts.multipliers[0]) if "multiplier" in facts.arrays else (0, 0)
+    mult, shift = mean_pair(facts.multipliers[0], _area(a)) if "multiplier" in facts.arrays else (0, 0)
     return (
         *pool_fields(a),
         ("mult", str(mult)),
@@ -72,9 +77,9 @@ def _fields(site: Site) -> tuple[Field, ...]:
 def _backward(site: Site) -> Backward:
     a, facts = site.attrs, site.facts
     ratio = facts.inputs[0].scale / facts.output.scale
-    if any(a.pads) or any(s < k and n > 1 for s, k, n in zip(a.stride, a.kernel, site.output[:2], strict=True)):
+    if any(a.pads) or any(s < k for s, k in zip(a.stride, a.kernel, strict=True)):
         return Backward("mdy_back_pool_sum", "sink", "", (ratio,))
-    return Backward("mdy_back_pool", "copy", "", (ratio / (a.kernel[0] * a.kernel[1]),))
+    return Backward("mdy_back_pool", "copy", "", (ratio / _area(a),))
 
 
 AVERAGE_POOL = OpDef(
@@ -102,6 +107,7 @@ AVERAGE_POOL = OpDef(
     backward=_backward,
     cases=(
         Case(AveragePool((4, 4), (4, 4)), ((4, 4, 6),)),
+        Case(AveragePool((3, 5), (3, 5)), ((3, 5, 6),)),
         Case(AveragePool((2, 2), (2, 2)), ((6, 5, 4),)),
         Case(AveragePool((3, 3), (2, 2), (1, 1, 1, 1)), ((7, 6, 3),)),
         Case(AveragePool((3, 2), (1, 1)), ((5, 5, 4),)),

@@ -78,13 +78,13 @@ class Backward:
     'sink'      32-bit sums become a new gradient with an exponent of its own; joins are taken along
     """
     reads: str
-    """Tensors of the forward pass that are read again: '' or 'inputs'."""
+    """Tensors of the forward pass that are read again: '', 'inputs' or 'output'."""
     factors: tuple[float, ...]
     """Per input: dL/dq_x = factor * (what the function computes from dL/dq_y)."""
 
     def tensors(self, node: Node) -> tuple[str, ...]:
         """The tensors of a node that are read again."""
-        return node.inputs if self.reads else ()
+        return {"": (), "inputs": node.inputs, "output": (node.output,)}[self.reads]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Softmax over a vector, at the network's very end: inference prints it, training replaces it by the head."""
+"""Softmax over the channels. At the network's very end training replaces it by the head, which has its own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from medyate.errors import GraphError
 from medyate.ir import Quant, Shape, elements
-from medyate.ops.opdef import Arrays, Attrs, Case, Field, Kernel, OpDef, Site, Values
+from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site, Values
 from medyate.quantize import tflite_kernels
 from medyate.quantize.scheme import Integers
 
 OUTPUT = Quant(1 / 256, -128)
+CHANNELS_MAX = 4095
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Softmax(Attrs):
 
 
 def _shape(_: Softmax, inputs: tuple[Shape, ...]) -> Shape:
-    if inputs[0][:2] != (1, 1):
-        raise GraphError(f"a softmax over a map of {inputs[0]}.", "It runs over a vector, at the network's end.")
+    if inputs[0][2] > CHANNELS_MAX:
+        raise GraphError(f"a softmax over {inputs[0][2]:,} channels.", f"Its sum has room for {CHANNELS_MAX:,}.")
     return inputs[0]
 
 
@@ -40,16 +41,26 @@ def _constants(site: Site) -> Mapping[str, Any]:
     return {"table": tflite_kernels.softmax_table(site.facts.inputs[0].scale, site.attrs.beta)}
 
 
-def _integer(_: Softmax, xs: tuple[Any, ...], __: Arrays, facts: Integers) -> Any:
+def _integer(a: Softmax, xs: tuple[Any, ...], __: Arrays, facts: Integers) -> Any:
     import torch
 
-    x = xs[0].detach().numpy().astype(np.int64)
-    shares = tflite_kernels.softmax(facts.arrays["table"], x.reshape(len(x), -1))
-    return torch.from_numpy(shares.reshape(x.shape).astype(np.float64))
+    rows = xs[0].movedim(1, -1)
+    x = rows.detach().numpy().astype(np.int64)
+    found = tflite_kernels.softmax(facts.arrays["table"], x.reshape(-1, x.shape[-1]))
+    exact = torch.from_numpy(found.reshape(x.shape).astype(np.float64))
+    shares = (exact - OUTPUT.zero) * OUTPUT.scale
+    logits = rows * (a.beta * facts.inputs[0].scale)
+    smooth = shares * (logits - (shares * logits).sum(-1, keepdim=True)) / OUTPUT.scale
+    return (exact + (smooth - smooth.detach())).movedim(-1, 1)
 
 
 def _fields(site: Site) -> tuple[Field, ...]:
     return (("table", Values("int32_t", site.facts.arrays["table"], "exp(-beta s_x i), 31 bits")),)
+
+
+def _backward(site: Site) -> Backward:
+    """The kernel's products are 256 times too large for shares, and dL/dq_y is 256 times too small."""
+    return Backward("mdy_back_softmax", "sink", "output", (site.attrs.beta * site.facts.inputs[0].scale / 256,))
 
 
 SOFTMAX = OpDef(
@@ -74,6 +85,6 @@ SOFTMAX = OpDef(
         table=None,
         fields=_fields,
     ),
-    backward=None,
-    cases=(Case(Softmax(), ((1, 1, 5),)),),
+    backward=_backward,
+    cases=(Case(Softmax(), ((1, 1, 5),)), Case(Softmax(0.5), ((4, 3, 6),))),
 )

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 
 from medyate.errors import ModelError
 
-ORACLES = {".onnx": "onnx", ".pt2": "torch", ".tflite": "tflite"}
-"""Module of this package by suffix; a checkpoint of integers has no runtime of its own."""
+ORACLES = {
+    ".onnx": "onnx",
+    ".pt2": "torch",
+    ".tflite": "tflite",
+    ".pkl": "checkpoint",
+    ".th": "checkpoint",
+    ".pth": "checkpoint",
+}
+"""Module of this package by suffix."""
 
 Oracle = Callable[[Path, NDArray[Any]], NDArray[Any]]
 """(model, samples (n, H, W, C)) to outputs (n, k).

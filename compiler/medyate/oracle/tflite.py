@@ -23,8 +23,17 @@ from medyate.errors import ToolchainError
 
 CHILD = Path(__file__).with_name("tflite_child.py")
 VARIABLE = "MEDYATE_TFLITE_PYTHON"
-DIMENSION_FIELD = 16
-"""Offset of QuantizationParameters.quantized_dimension in its vtable (TFLite schema, version 3)."""
+TYPE_FIELD, DATA_FIELD, DIMENSION_FIELD = 6, 4, 16
+"""Offsets of Tensor.type, Buffer.data and QuantizationParameters.quantized_dimension in the vtables of their
+tables (TFLite schema, version 3)."""
+ALIGNMENT = 16
+OUTPUT_AXIS = {
+    tflite.BuiltinOperator.CONV_2D: 0,
+    tflite.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
+    tflite.BuiltinOperator.FULLY_CONNECTED: 0,
+}
+"""Operators with weights, and the axis of these along which scales run."""
+INTEGERS = {tflite.TensorType.INT8: np.int8, tflite.TensorType.UINT8: np.uint8}
 
 
 def interpreter() -> str:
@@ -63,12 +72,19 @@ def run(path: Path, samples: NDArray[Any]) -> NDArray[Any]:
 
 
 def patched(data: bytes) -> bytes:
-    """The file with a quantised dimension of 0 for tensors of one axis, where runtimes reject another one.
+    """The file as the runtime is given it: with no other numbers, and nothing that it rejects or rounds as it runs."""
+    content = bytearray(data)
+    model = tflite.Model.GetRootAs(data, 0)
+    _clear_dimensions(content, model.Subgraphs(0))
+    _expand_weights(content, model)
+    return bytes(content)
+
+
+def _clear_dimensions(content: bytearray, graph: Any) -> None:
+    """A quantised dimension of 0 for tensors of one axis, where runtimes reject another one.
 
     Files of an old converter say 3 for the biases of depthwise convolutions; no number depends on it.
     """
-    content = bytearray(data)
-    graph = tflite.Model.GetRootAs(data, 0).Subgraphs(0)
     for index in range(graph.TensorsLength()):
         tensor = graph.Tensors(index)
         quantization = tensor.Quantization()
@@ -77,4 +93,38 @@ def patched(data: bytes) -> bytes:
         table = quantization._tab  # the generated reader has no way to the field's place
         place = table.Pos + table.Offset(DIMENSION_FIELD)
         content[place : place + 4] = bytes(4)
-    return bytes(content)
+
+
+def _expand_weights(content: bytearray, model: Any) -> None:
+    """Integer weights beside real activations as float32, at the file's end.
+
+    With the integers the runtime would round the activations of such a layer to int8, each sample by its own scale.
+    """
+    graph = model.Subgraphs(0)
+    for position in range(graph.OperatorsLength()):
+        operator = graph.Operators(position)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        axis = OUTPUT_AXIS.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+        if axis is None or graph.Tensors(operator.Inputs(0)).Type() != tflite.TensorType.FLOAT32:
+            continue
+        tensor = graph.Tensors(operator.Inputs(1))
+        buffer = model.Buffers(tensor.Buffer())
+        if tensor.Type() not in INTEGERS or not buffer.DataLength():
+            continue
+        values = _real(tensor, buffer.DataAsNumpy(), axis).tobytes()
+        content += bytes(-(len(content) + 4) % ALIGNMENT)
+        place = buffer._tab.Pos + buffer._tab.Offset(DATA_FIELD)
+        content[place : place + 4] = (len(content) - place).to_bytes(4, "little")
+        content += len(values).to_bytes(4, "little") + values
+        content[tensor._tab.Pos + tensor._tab.Offset(TYPE_FIELD)] = tflite.TensorType.FLOAT32
+
+
+def _real(tensor: Any, stored: NDArray[Any], axis: int) -> NDArray[np.float32]:
+    """What integer weights stand for."""
+    sizes = tensor.ShapeAsNumpy()
+    along = [-1 if k == axis else 1 for k in range(len(sizes))]
+    quantization = tensor.Quantization()
+    scales = quantization.ScaleAsNumpy().astype(np.float64).reshape(along)
+    zeros = quantization.ZeroPointAsNumpy().reshape(along) if quantization.ZeroPointLength() else 0
+    real: NDArray[np.float32] = (scales * (stored.view(INTEGERS[tensor.Type()]).reshape(sizes) - zeros)).astype("<f4")
+    return real

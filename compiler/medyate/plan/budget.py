@@ -3,7 +3,8 @@
 
 B_mem(K) is what the total leaves after static data, stack, planned and state regions of that K;
 M_K is the size of the top K layers. A budget of at most alpha * M_K obeys the papers' rule for K, so
-B_mem(K) = min(left(K), alpha * M_K), and K is the smallest one with the largest B_mem.
+B_mem(K) = min(left(K), alpha * M_K), and K is the smallest one with the largest B_mem. A budget holds at
+least one channel of every candidate layer: in a network of few wide channels a share of them is none.
 Source: MeDyate, arXiv 2510.20979, eq. 10; the circle is resolved in DESIGN.md, section 5.
 """
 
@@ -89,7 +90,8 @@ def measure(qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], loss
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     deepest = min(names, key=lambda name: plan.orders[name])
-    b_mem = min(left, int(limits.alpha * m_bytes) // 4 * 4)
+    largest = max(score.cost.record_bytes for score in scores)
+    b_mem = min(left, max(int(limits.alpha * m_bytes) // 4 * 4, largest))
     return Row(len(scores), planned, state, left, b_mem, b_mem * m_elements // m_bytes, m_bytes, m_elements, deepest)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """First values of the predicted exponents: how large each gradient is relative to the loss gradient.
 
-The quantised network runs in PyTorch with the head of the preliminary fine-tuning; the slot of a
-gradient starts at the median over the samples of 16 log2(max |stored| / max |softmax - onehot|).
+The quantised network runs in PyTorch with the head that training starts from, or where that is all zeros, with
+the one of the preliminary fine-tuning. The slot of a gradient starts at the median over the samples of
+16 log2(max |stored| / max |softmax - onehot|).
 """
 
 from __future__ import annotations
@@ -15,17 +16,10 @@ from numpy.typing import NDArray
 
 from medyate.ir import QGraph, Weights
 from medyate.plan.schedule import Gradient, Loss
-from medyate.quantize.apply import run_integers
+from medyate.quantize.apply import integer_tensors, run_integers
 
 START = -160
 """Ten octaves below the loss gradient: for a gradient that no sample reached."""
-
-
-def integer_tensors(weights: Weights) -> dict[str, Any]:
-    """The integer arrays as float64 tensors."""
-    import torch
-
-    return {name: torch.from_numpy(np.array(array, np.float64)) for name, array in weights.items()}
 
 
 def tensor_gradients(
@@ -33,10 +27,12 @@ def tensor_gradients(
     weights: Weights,
     samples: NDArray[np.int8],
     labels: NDArray[Any],
-    head: NDArray[np.float32],
+    head: tuple[NDArray[np.float32], NDArray[np.float32]],
     loss: Loss,
 ) -> tuple[dict[str, Any], Any]:
     """dL/dq of every tensor, one row per sample, and the stored loss gradients (n, outputs) in units of 2^15.
+
+    `head`: weight (outputs, features) and bias (outputs,).
 
     The loss is summed over the samples, so that each row is its own sample's gradient.
     """
@@ -55,7 +51,8 @@ def tensor_gradients(
     features = run_integers(qgraph, integer_tensors(weights), x, observe)
     quant = qgraph.quant[qgraph.graph.output]
     real = (channels_last(features) - quant.zero) * quant.scale
-    logits = real @ torch.from_numpy(head.astype(np.float64)).T
+    weight, bias = (torch.from_numpy(array.astype(np.float64)) for array in head)
+    logits = real @ weight.T + bias
     logits.retain_grad()
     targets = torch.from_numpy(labels)
     if loss.squared:

@@ -197,9 +197,9 @@ def make_plan(
     ranking: Ranking,
     head: Head,
     limits: Limits,
-    calibration: tuple[NDArray[np.int8], NDArray[Any], NDArray[np.float32]],
+    calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]],
 ) -> Plan:
-    """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, trained head.
+    """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, (weight, bias) of a head.
 
     Raises BudgetError when the memory does not suffice.
     """

@@ -45,6 +45,14 @@ class Loss:
         """dL/dlogit of a stored 1."""
         return float(2.0 ** (self.error_shift - 16) / self.outputs) if self.squared else 2.0**-15
 
+    @property
+    def sum_shift(self) -> int:
+        """Bits that sums over the outputs of weight * stored gradient give up to fit 32.
+
+        A cross-entropy's gradients add up to 2 at most; errors of vectors may all be large at once.
+        """
+        return max(1, math.ceil(math.log2(self.outputs))) if self.squared else 1
+
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
@@ -317,11 +325,11 @@ class _Builder:
 def head_factor(qgraph: QGraph, loss: Loss) -> tuple[float, int]:
     """(static factor, 2-exponent) of the features' gradient as the head's pass leaves it.
 
-    dL/dq = sum over o of w_q d_q * s_x * s_w * unit, and the pass halves the sums to fit 32 bits.
+    dL/dq = sum over o of w_q d_q * s_x * s_w * unit, and the pass shifts the sums by `sum_shift`.
     """
     scale = qgraph.quant[qgraph.graph.output].scale
     factor, exponent = math.frexp(scale * loss.unit)
-    return factor, exponent - HEAD_WEIGHT_BITS + 1
+    return factor, exponent - HEAD_WEIGHT_BITS + loss.sum_shift
 
 
 def inference_schedule(qgraph: QGraph, weights: Weights) -> Schedule:

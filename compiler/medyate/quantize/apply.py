@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import GraphError
-from medyate.ir import Graph, Node, QGraph, Quant, Weights
+from medyate.ir import Graph, Node, QGraph, Quant, Weights, elements
 from medyate.ops import OPS
 from medyate.ops.opdef import Site
 from medyate.quantize.bias_correction import corrected_biases
@@ -30,6 +30,9 @@ from medyate.quantize.scheme import (
 ROLES = ("weight", "bias", "scale", "zero", "origin", "multiplier", "table", "slope")
 """Every array that a quantised node can have; `constants` of its operation make the last three."""
 DEFAULT = Calibration()
+
+REFERENCE_VALUES = 1 << 20
+"""Of one tensor at a time in the reference: a batch of a large network takes gigabytes in float64."""
 
 
 def quantize(
@@ -201,3 +204,25 @@ def run_integers(qgraph: QGraph, arrays: dict[str, Any], x: Any, observe: Any = 
             value = observe(node.output, value)
         values[node.output] = value
     return values[qgraph.graph.output]
+
+
+def integer_tensors(weights: Weights) -> dict[str, Any]:
+    """The integer arrays as float64 tensors."""
+    import torch
+
+    return {name: torch.from_numpy(np.array(array, np.float64)) for name, array in weights.items()}
+
+
+def reference(qgraph: QGraph, weights: Weights, samples: NDArray[np.int8]) -> NDArray[np.int8]:
+    """The device's integers in PyTorch, (n, k), for samples (n, H, W, C)."""
+    import torch
+
+    from medyate.real import channels_last
+
+    tensors = integer_tensors(weights)
+    batch = max(1, REFERENCE_VALUES // max(elements(shape) for _, shape in qgraph.graph.tensors))
+    x = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float64))
+    with torch.no_grad():
+        outputs = [channels_last(run_integers(qgraph, tensors, part)).numpy() for part in torch.split(x, batch)]
+    stacked: NDArray[np.int8] = np.concatenate(outputs).astype(np.int8)
+    return stacked

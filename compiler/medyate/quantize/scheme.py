@@ -55,6 +55,16 @@ def fixed_point(multiplier: float) -> tuple[int, int]:
     return mult, exponent
 
 
+def mean_pair(multiplier: float, count: int) -> tuple[int, int]:
+    """(mult, shift) that bring a sum of `count` values to `multiplier` times their mean, as TFLite's MEAN has them.
+
+    mult is cut off to whole numbers and may lie below 2^30.
+    """
+    mult, shift = fixed_point(multiplier)
+    up = min(count.bit_length() - 1, 31 + shift)
+    return (mult << up) // count, shift - up
+
+
 def mantissa15(value: float) -> tuple[int, int]:
     """(m, e) with value ~ m * 2^e and m in [2^14, 2^15); (0, 0) for zero."""
     if value == 0.0:
@@ -121,7 +131,7 @@ class Integers:
 
     @property
     def multipliers(self) -> tuple[float, ...]:
-        """Real multipliers of the requantisation: one per output channel of a layer, or one."""
+        """Real multipliers of the requantisation: one per output channel of a layer, or one, of a pool's mean too."""
         return tuple(float(value) for value in self.arrays.get("multiplier", ()))
 
     @property
@@ -129,15 +139,24 @@ class Integers:
         """Zero point of the weights."""
         return int(self.arrays.get("zero", 0))
 
-    def requantize(self, acc: Any, *, masked: bool = True) -> Any:
-        """Output steps of int32 accumulators (N, C, H, W); its gradient is mask * multiplier.
-
-        A pool is not masked: its output saturates only where its calibration was exceeded.
-        """
+    def requantize(self, acc: Any) -> Any:
+        """Output steps of int32 accumulators (N, C, H, W); its gradient is mask * multiplier."""
         mult, shift = pair_tensors(self.multipliers, acc.device)
         real = _column(self.multipliers, acc)
         value = self.rescale(acc.detach().round().long(), mult, shift) + self.output.zero
-        return _through(value, acc * real, self.bounds, masked=masked)
+        return _through(value, acc * real, self.bounds, masked=True)
+
+    def scaled_mean(self, sums: Any, count: int) -> Any:
+        """Output steps of sums of `count` inputs minus their zero point.
+
+        A pool is not masked: its output saturates only where its calibration was exceeded.
+        """
+        import torch
+
+        real = self.multipliers[0]
+        mult, shift = (torch.tensor(part, device=sums.device) for part in mean_pair(real, count))
+        value = self.rescale(sums.detach().round().long(), mult, shift) + self.output.zero
+        return _through(value, sums * (real / count), self.bounds, masked=False)
 
     def mean(self, sums: Any, counts: Any, origin: int) -> Any:
         """The average of stored values minus `origin`: halves away from zero, or to the even number."""

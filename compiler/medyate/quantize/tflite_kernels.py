@@ -85,17 +85,6 @@ def product_differences(facts: Integers) -> int:
     return int((np.clip(ours, *facts.bounds) != np.clip(theirs, *facts.bounds)).sum())
 
 
-def mean_differences(facts: Integers, count: int) -> int:
-    """Sums of `count` inputs that MEAN brings to another step: it shortens the multiplier by whole bits."""
-    x, y = facts.inputs[0], facts.output
-    mult, shift = fixed_point(x.scale / y.scale)
-    up = min(count.bit_length() - 1, 32, 31 + shift)
-    sums = np.arange(count * (QMIN - x.zero), count * (QMAX - x.zero) + 1)
-    theirs = _requantized(sums, (mult << up) // count, shift - up)
-    ours = requantized(sums, facts.multipliers[0])
-    return int((np.clip(ours + y.zero, QMIN, QMAX) != np.clip(theirs + y.zero, QMIN, QMAX)).sum())
-
-
 def table(function: Function, x: Quant, y: Quant) -> NDArray[np.int8] | None:
     """TFLite's output of every input from -128; None: it has no such operator."""
     if function.kind not in TABLES or RESULTS.get(function.kind, y) != y:

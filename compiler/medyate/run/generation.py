@@ -20,6 +20,7 @@ from medyate.ledger import StateFacts, align
 MAGIC = 0x4259444D
 FORMAT = 1
 WORDS = 16
+TRAIN_FIRST = "Run `medyate run` to the end of an epoch first."
 
 
 @dataclass(frozen=True)
@@ -81,26 +82,35 @@ def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) 
     return Generation(number, epochs, head.astype(np.int16), bias.astype(np.int32), layers)
 
 
+def read_bank(facts: Facts, bank: bytes) -> Generation | None:
+    """The generation that begins a bank's bytes, or None without a whole one. Raises ArtefactError for a stranger's."""
+    if len(bank) < HEADER_BYTES:
+        return None
+    header = struct.unpack(f"<{WORDS}I", bank[:HEADER_BYTES])
+    if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(bank[: HEADER_BYTES - 4]):
+        return None
+    saved = facts.state.saved_bytes
+    if header[3] != facts.digest or header[4] != saved + facts.weight_bytes:
+        raise ArtefactError("the flash holds another model's generations.", TRAIN_FIRST)
+    payload = bank[HEADER_BYTES : HEADER_BYTES + header[4]]
+    if zlib.crc32(payload) != header[5]:
+        return None
+    return parse(facts, header[2], header[6], payload[:saved], payload[saved:])
+
+
 def newest(facts: Facts, flash: bytes) -> Generation:
     """The newest usable generation of a bank image. Raises ArtefactError when there is none."""
     found: list[Generation] = []
-    strangers = 0
+    stranger: ArtefactError | None = None
     for bank in range(2):
-        image = flash[bank * facts.bank_bytes : (bank + 1) * facts.bank_bytes]
-        if len(image) < HEADER_BYTES:
+        try:
+            generation = read_bank(facts, flash[bank * facts.bank_bytes : (bank + 1) * facts.bank_bytes])
+        except ArtefactError as error:
+            stranger = error
             continue
-        header = struct.unpack(f"<{WORDS}I", image[:HEADER_BYTES])
-        if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(image[: HEADER_BYTES - 4]):
-            continue
-        payload = image[HEADER_BYTES : HEADER_BYTES + header[4]]
-        if header[3] != facts.digest or header[4] != facts.state.saved_bytes + facts.weight_bytes:
-            strangers += 1
-        elif zlib.crc32(payload) == header[5]:
-            saved = facts.state.saved_bytes
-            found.append(parse(facts, header[2], header[6], payload[:saved], payload[saved:]))
+        found += [] if generation is None else [generation]
     if not found:
-        whose = "another model's generations" if strangers else "no usable generation"
-        raise ArtefactError(f"the flash holds {whose}.", "Run `medyate run` to the end of an epoch first.")
+        raise stranger or ArtefactError("the flash holds no usable generation.", TRAIN_FIRST)
     first = found[0]
     for other in found[1:]:  # numbers wrap around
         first = other if (other.number - first.number) % 2**32 < 2**31 else first

@@ -18,7 +18,7 @@ from medyate.quantize.scheme import mantissa15
 from medyate.run.link import DATA_BYTES, Link
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
-LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT = range(7)
+LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
 NO_LABEL = 0xFFFF
 TARGET_WORDS = DATA_BYTES // 4
 
@@ -207,6 +207,11 @@ class Session:
     def output(self) -> NDArray[np.int8]:
         """What the last operation made of the last sample."""
         return np.frombuffer(self.read(OUTPUT), np.int8)
+
+    def newest_bank(self) -> bytes:
+        """Loads the newest generation of the flash; its header and payload, or nothing when there is none."""
+        self.begin(Training(rate=0.001, epochs=1, epoch_samples=1, fresh=False))
+        return self.read(BANK)
 
     def norms(self) -> NDArray[np.uint32]:
         """N of every candidate channel."""

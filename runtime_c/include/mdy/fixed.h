@@ -49,7 +49,7 @@ static inline int32_t mdy_divide_pot(int32_t x, int n)
 /**
  * acc * mult * 2^(shift - 31) with the two roundings of TFLite's reference kernels: the product's
  * high half with halves towards +infinity, then the right shift with halves away from zero.
- * mult in [2^30, 2^31) or 0, -31 <= shift <= 30; a left shift saturates.
+ * 0 <= mult < 2^31, -31 <= shift <= 30; a left shift saturates.
  * With MDY_ROUND_ONCE: the exact product, rounded once, halves up.
  */
 static inline int32_t mdy_requantize(int32_t acc, int32_t mult, int shift)

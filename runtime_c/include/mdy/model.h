@@ -90,7 +90,7 @@ typedef struct {
 /** Average over windows; see ops/pool.h for its two forms. */
 typedef struct {
     mdy_extent_t extent;
-    int32_t mult; /* s_x / (count * s_y), or 0: x and y share their scale */
+    int32_t mult; /* s_x / (count * s_y), or 0: means of stored values */
     int8_t shift;
     uint8_t overlap_bits; /* log2 of how many windows read one pixel, rounded up */
     int16_t x_zero, y_zero;
@@ -112,6 +112,13 @@ typedef struct {
     const int16_t *slope; /* its derivative relative to the steepest, in 2^-14 */
     uint16_t order;
 } mdy_activation_t;
+
+/** Shares of the channels: ops/softmax.h. */
+typedef struct {
+    const int32_t *table; /* exp(-beta * s_x * i) of 31 bits for i = 0 .. 255; 0 where it does not count */
+    uint32_t scratch;     /* backward: C int32 */
+    uint16_t order;
+} mdy_softmax_t;
 
 /** Where values go: ops/move.h. Triples are by output axis. */
 typedef struct {
@@ -154,10 +161,11 @@ typedef struct {
     uint16_t classes;        /* outputs; 2 or more, 1 or more of a squared error */
     uint8_t loss;            /* MDY_CROSS_ENTROPY or MDY_SQUARED_ERROR */
     uint8_t error_shift;
+    uint8_t sum_shift;       /* bits that sums of weight * dlogit over the outputs give up to fit int32 */
     int16_t x_zero;
     uint16_t mult;           /* logit in Q16 = sum * mult * 2^exponent */
     int16_t exponent;
-    int16_t grad_exponent;   /* 2-exponent of half the sums of weight * dlogit; halves fit int32 */
+    int16_t grad_exponent;   /* 2-exponent of the shifted sums of weight * dlogit */
     uint16_t rate_mult;      /* weight step = lr * dlogit * (x - x_zero) * rate_mult * 2^rate_exponent */
     int16_t rate_exponent;
     uint16_t bias_mult;      /* bias step = lr * dlogit * bias_mult * 2^bias_exponent */

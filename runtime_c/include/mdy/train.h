@@ -75,6 +75,8 @@ void mdy_back_pool_sum(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, 
                        const mdy_joins_t *joins);
 void mdy_back_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,
                        const mdy_gradient_t *dx, const mdy_joins_t *joins);
+void mdy_back_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *y,
+                      const mdy_gradient_t *dx, const mdy_joins_t *joins);
 void mdy_back_enlarged(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
                        const mdy_joins_t *joins);
 

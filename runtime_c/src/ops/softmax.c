@@ -46,3 +46,15 @@ void mdy_softmax_forward(const mdy_softmax_t *p, const int8_t *x, int8_t *y, uin
         y[i] = mdy_clamp8((shift > 31 ? 0 : mdy_divide_pot(share, shift)) - 128, -128, 127);
     }
 }
+
+void mdy_softmax_gather(const mdy_grad_t *dy, const int8_t *y, uint32_t n, int32_t *acc)
+{
+    int32_t dot = 0; /* the shares add up to 256, give or take their roundings */
+    for (uint32_t i = 0; i < n; i++) {
+        dot += (y[i] + 128) * dy[i];
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const int64_t exact = (int64_t)(y[i] + 128) * ((int64_t)dy[i] * 256 - dot);
+        acc[i] += (int32_t)mdy_round_shift(exact, MDY_SOFTMAX_SHIFT);
+    }
+}

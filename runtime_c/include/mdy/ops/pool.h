@@ -13,7 +13,7 @@
  *
  * Shapes   x (H, W, C)   y (OH, OW, C)
  * Memory   no scratch
- * Source   the second form: TFLite's reference AVERAGE_POOL_2D; origin is -128 for files of its uint8 scheme
+ * Source   TFLite's reference MEAN and AVERAGE_POOL_2D; origin is -128 for files of its uint8 scheme
  */
 void mdy_pool_forward(const mdy_pool_t *p, mdy_shape_t x_shape, const mdy_view_t *x, mdy_shape_t y_shape,
                       const mdy_view_t *y, mdy_band_t rows);

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Softmax of an int8 vector, as TFLite's reference kernel and TFLite Micro compute it. */
+/** Softmax over the channels of int8 values, as TFLite's reference kernel and TFLite Micro compute it. */
 #ifndef MDY_OPS_SOFTMAX_H
 #define MDY_OPS_SOFTMAX_H
 
-#include "mdy/types.h"
-
-/** Softmax over one vector. */
-typedef struct {
-    const int32_t *table; /* exp(-beta * s_x * i) of 31 bits for i = 0 .. 255; 0 where it does not count */
-    uint16_t order;       /* position in the network, from the input */
-} mdy_softmax_t;
+#include "mdy/model.h"
 
 /**
+ * One pixel.
+ *
  * y[i] = clamp(256 * e[i] / sum over j of e[j] - 128) with e[i] = table[max over j of x[j] - x[i]]
  *
  * Shapes   x (n)   y (n)   1 <= n <= 4095
@@ -23,5 +19,15 @@ typedef struct {
  * Source   TFLite's reference_ops::Softmax; gemmlowp's one_over_one_plus_x_for_x_in_0_1
  */
 void mdy_softmax_forward(const mdy_softmax_t *p, const int8_t *x, int8_t *y, uint32_t n);
+
+/**
+ * Adds one pixel's gradient to acc (n int32): p[i] (256 dy[i] - sum over j of p[j] dy[j]) with the shares
+ * p = y + 128 that the forward pass left, without the 2^-MDY_SOFTMAX_SHIFT of its last bits.
+ * Units    dL/dq_x = acc * 2^MDY_SOFTMAX_SHIFT * beta * s_x / 256
+ */
+void mdy_softmax_gather(const mdy_grad_t *dy, const int8_t *y, uint32_t n, int32_t *acc);
+
+/** 16-bit gradients give up some bits, so that the products fit 32. */
+#define MDY_SOFTMAX_SHIFT (MDY_GRAD_BITS - 8)
 
 #endif

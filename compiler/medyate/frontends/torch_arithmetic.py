@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ATen operations that compute element by element: functions of one value, sums, products."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from medyate.frontends.layout import View
+from medyate.frontends.torch_program import Arguments, Handler, Importer, Node, operation
+
+# --- functions of one value ---
+
+
+def apply(i: Importer, node: Node, source: Any, kind: str, low: float = 0.0, high: float = 0.0) -> None:
+    """A function of one value of the IR."""
+    view = i.view(node, source)
+    if kind == "clip":
+        i.builder.clip(node.name, view.tensor, node.name, low, high)
+    else:
+        i.builder.function(node.name, kind, view.tensor, node.name, low, high)
+    i.put(node, View(node.name, view.sizes, view.axes))
+
+
+def relu(i: Importer, node: Node, a: Arguments) -> None:
+    """Relu and relu6."""
+    apply(i, node, a["self"], "clip", 0.0, 6.0 if "relu6" in operation(node) else math.inf)
+
+
+def clamp(i: Importer, node: Node, a: Arguments) -> None:
+    """A clamp between two numbers, either of which may be left out."""
+    low, high = (a.get(f"{end}_val", a.get(end)) for end in ("min", "max"))
+    bounds = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    apply(i, node, a["self"], "clip", *bounds)
+
+
+def bound(i: Importer, node: Node, a: Arguments) -> None:
+    """The smaller or larger of a value and one number."""
+    source, limit = (a["other"], a["self"]) if i.is_constant(a["self"]) else (a["self"], a["other"])
+    numbers = i.numbers(node, limit) if i.is_constant(limit) else np.zeros(0)
+    if numbers.size != 1:
+        raise i.refuse(node, "only the bound by one number is taken")
+    upper = "minimum" in operation(node)
+    apply(i, node, source, "clip", -math.inf if upper else numbers.item(), numbers.item() if upper else math.inf)
+
+
+def leaky(i: Importer, node: Node, a: Arguments) -> None:
+    """A slope below zero."""
+    apply(i, node, a["self"], "leaky_relu", float(a["negative_slope"]))
+
+
+def prelu(i: Importer, node: Node, a: Arguments) -> None:
+    """A learned slope below zero, one for all channels."""
+    slope = i.constant(node, a["weight"])
+    if slope.size != 1:
+        raise i.refuse(node, "a slope for every channel")
+    apply(i, node, a["self"], "leaky_relu", slope.item())
+
+
+def function(kind: str, **fixed: Any) -> Handler:
+    """The handler of a function without parameters, or whose parameters must be these."""
+
+    def handler(i: Importer, node: Node, a: Arguments) -> None:
+        for name, value in fixed.items():
+            if a[name] != value:
+                raise i.refuse(node, f"its {name} is {a[name]}; only {value} is taken")
+        apply(i, node, a["self"], kind)
+
+    return handler
+
+
+# --- sums and products ---
+
+
+def _scaled(i: Importer, node: Node, view: View, scale: Any, shift: Any, output: str) -> View:
+    """View * scale + shift with constants: numbers, or one for each position of an axis."""
+    scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
+    rank = len(view.axes)
+    for array in (scale, shift):
+        if array.size > 1 and array.ndim > rank:
+            raise i.refuse(node, f"a constant of {array.shape} beside a tensor of {view.shape}")
+    arrays = [np.broadcast_to(array, [1] * (rank - array.ndim) + [*array.shape]) for array in (scale, shift)]
+    axes = sorted({axis for array in arrays for axis in range(rank) if array.size > 1 and array.shape[axis] > 1})
+    if len(axes) > 1 or any(array.shape[axis] not in (1, view.shape[axis]) for array in arrays for axis in axes):
+        raise i.refuse(node, "a constant that is neither one number nor one for each channel")
+    if axes:
+        view = i.with_channels(node, view, axes[0])
+    channels = i.builder.shape(view.tensor)[2]
+    gamma, beta = (np.broadcast_to(array.reshape(-1), (channels,)) for array in arrays)
+    statistics = tuple(np.asarray(array) for array in (gamma, beta, np.zeros(channels), np.ones(channels)))
+    i.builder.batch_norm(output, view.tensor, output, (statistics[0], statistics[1], statistics[2], statistics[3]), 0.0)
+    return View(output, view.sizes, view.axes)
+
+
+def add(i: Importer, node: Node, a: Arguments) -> None:
+    """A sum or difference: self + alpha * other."""
+    factor = -1.0 if "sub" in operation(node) else 1.0
+    first, second = a["self"], a["other"]
+    if "rsub" in operation(node):
+        first, second = second, first
+    factor *= float(a["alpha"])
+    if i.is_constant(second):
+        i.put(node, _scaled(i, node, i.view(node, first), 1.0, factor * i.numbers(node, second), node.name))
+        return
+    other = i.view(node, second)
+    if i.is_constant(first):
+        i.put(node, _scaled(i, node, other, factor, i.numbers(node, first), node.name))
+        return
+    view = i.view(node, first)
+    if view.shape != other.shape:
+        raise i.refuse(node, f"the sides have different shapes, {view.shape} and {other.shape}")
+    if factor != 1.0:
+        other = _scaled(i, node, other, factor, 0.0, f"{node.name}/scaled")
+    view, other = _side_by_side(i, node, view, other)
+    i.builder.add(node.name, view.tensor, other.tensor, node.name)
+    i.put(node, View(node.name, view.sizes, view.axes))
+
+
+def _side_by_side(i: Importer, node: Node, view: View, other: View) -> tuple[View, View]:
+    """Two tensors of one shape with their values in one order."""
+    found = i.layouts.beside(node.name, view, other)
+    if found is not None:
+        return view, found
+    found = i.layouts.beside(node.name, other, view)
+    if found is None:
+        raise i.refuse(node, "its sides lie in orders that do not meet")
+    return found, other
+
+
+def mul(i: Importer, node: Node, a: Arguments) -> None:
+    """A product, with a constant or of two tensors, one of which may hold a factor for each channel."""
+    first, second = a["self"], a["other"]
+    if i.is_constant(first):
+        first, second = second, first
+    if i.is_constant(second):
+        i.put(node, _scaled(i, node, i.view(node, first), i.numbers(node, second), 0.0, node.name))
+        return
+    views = [i.views[side.name] if side.name in i.expanded else i.view(node, side) for side in (first, second)]
+    views.sort(key=lambda view: -math.prod(view.shape))
+    view, factor = views
+    if view.shape == factor.shape:
+        view, factor = _side_by_side(i, node, view, factor)
+        i.builder.mul(node.name, view.tensor, factor.tensor, node.name)
+        i.put(node, View(node.name, view.sizes, view.axes))
+        return
+    missing = len(view.axes) - len(factor.axes)
+    filled = [missing + axis for axis, factors in enumerate(factor.axes) if factors]
+    if missing < 0 or len(filled) != 1 or view.shape[filled[0]] != factor.shape[filled[0] - missing]:
+        raise i.refuse(node, f"a product of {view.shape} and {factor.shape}; one factor for each channel is taken")
+    image = i.channels(node, view, filled[0])
+    column = i.image(node, factor, (None, None, filled[0] - missing))
+    i.builder.mul(node.name, image.tensor, column.tensor, node.name)
+    i.put(node, i.made(node, image))
+
+
+def div(i: Importer, node: Node, a: Arguments) -> None:
+    """A quotient by a constant."""
+    if not i.is_constant(a["other"]) or a.get("rounding_mode") is not None:
+        raise i.refuse(node, "only the division by a constant is taken, without rounding")
+    with np.errstate(divide="ignore"):  # verify() names the node that divides by zero
+        scale = 1.0 / i.numbers(node, a["other"])
+    i.put(node, _scaled(i, node, i.view(node, a["self"]), scale, 0.0, node.name))
+
+
+def neg(i: Importer, node: Node, a: Arguments) -> None:
+    """The negative value."""
+    i.put(node, _scaled(i, node, i.view(node, a["self"]), -1.0, 0.0, node.name))
