@@ -9,6 +9,9 @@
 /* Below this a tensor's gradient counts as vanished: 100 octaves under the loss gradient. */
 #define SLOT_MIN (-1600)
 
+/* Steps of 2^29 and more round away too much to be carried in the room that sums leave: half a step, 2^28. */
+#define CARRY_BITS_MAX 30
+
 void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const mdy_joins_t *joins,
                    uint32_t scratch, int acc_exponent)
 {
@@ -17,15 +20,17 @@ void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const m
     sink->view = mdy_grad_view(m, dx);
     sink->acc = (int32_t *)(void *)(m->planned + scratch);
     sink->joins = joins;
+    /* In front of the epoch's deepest layer the forward pass keeps no masks, and nothing reads this gradient. */
+    sink->mask = dx->mask == MDY_NONE || dx->order < m->deepest ? NULL : m->planned + dx->mask;
     sink->acc_exponent = acc_exponent;
     sink->max = 0;
+    memset(sink->acc, 0, dx->shape.c * sizeof *sink->acc);
     const int32_t log2_max = m->slot_r[dx->slot] + m->reference;
     m->slot_e[dx->slot] = (int16_t)(((log2_max + 15) >> 4) - (MDY_GRAD_BITS - 1));
 }
 
 int32_t *mdy_sink_begin(mdy_sink_t *sink)
 {
-    memset(sink->acc, 0, sink->dx->shape.c * sizeof *sink->acc);
     return sink->acc;
 }
 
@@ -57,8 +62,17 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
     const uint32_t channels = sink->dx->shape.c;
     const int shift = sink->acc_exponent - sink->m->slot_e[sink->dx->slot];
     mdy_grad_t *out = mdy_grad_row(&sink->view, y) + (uint32_t)x * channels;
+    /* What rounding takes from a pixel goes to the next one, so that sums along a row stay right. */
+    const int carries = shift < 0 && shift > -CARRY_BITS_MAX && x + 1 < sink->dx->shape.w;
+    const uint32_t first = ((uint32_t)y * sink->dx->shape.w + (uint32_t)x) * channels;
     for (uint32_t c = 0; c < channels; c++) {
+        const uint32_t i = first + c;
         const int32_t acc = sink->acc[c];
+        sink->acc[c] = 0;
+        if (sink->mask != NULL && (sink->mask[i / 8] >> (i % 8) & 1u) == 0) {
+            out[c] = 0; /* does not count for the exponent either */
+            continue;
+        }
         const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
         if (magnitude > sink->max) {
             sink->max = magnitude;
@@ -67,6 +81,8 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
         if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
             value = value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX;
             sink->m->saturations++;
+        } else if (carries) {
+            sink->acc[c] = (int32_t)((uint32_t)acc - ((uint32_t)value << -shift));
         }
         out[c] = (mdy_grad_t)value;
     }

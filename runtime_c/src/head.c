@@ -145,7 +145,7 @@ void mdy_head_backward(mdy_t *m)
             for (uint32_t o = 0; o < p->classes; o++) {
                 sum += (int64_t)w[o * p->features] * dlogits[o];
             }
-            acc[c] = (int32_t)mdy_round_shift(sum, p->sum_shift);
+            acc[c] += (int32_t)mdy_round_shift(sum, p->sum_shift);
         }
         const uint32_t pixel = k / channels;
         mdy_sink_end(&sink, (int32_t)(pixel / p->dx.shape.w), (int32_t)(pixel % p->dx.shape.w));

@@ -73,8 +73,12 @@ static void keep_mask(const mdy_t *m, uint32_t mask, const mdy_tensor_t *y, int3
     }
 }
 
+/* Once for each gradient: here, or where it was stored. */
 static void apply_mask(const mdy_t *m, uint32_t mask, const mdy_gradient_t *dy)
 {
+    if (mask == MDY_NONE || dy->mask != MDY_NONE) {
+        return;
+    }
     const uint32_t n = (uint32_t)dy->shape.h * dy->shape.w * dy->shape.c;
     mdy_grad_t *values = (mdy_grad_t *)(void *)(m->planned + dy->offset);
     const uint8_t *bits = m->planned + mask;
@@ -145,9 +149,7 @@ void mdy_back_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy
     const int8_t *weights = mdy_layer_weights(m, layer);
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
     const int exponent = m->slot_e[dy->slot];
-    if (layer->mask != MDY_NONE) {
-        apply_mask(m, layer->mask, dy);
-    }
+    apply_mask(m, layer->mask, dy);
     if (dx != NULL && layer->order > m->deepest) {
         mdy_sink_t sink;
         mdy_sink_open(&sink, m, dx, joins, layer->scratch_back, exponent + layer->p->grad_exponent);
@@ -201,9 +203,7 @@ void mdy_back_add(mdy_t *m, const mdy_add_t *p, const mdy_gradient_t *dy, const 
     if (stops_at(m, p->order)) {
         return;
     }
-    if (p->mask != MDY_NONE) {
-        apply_mask(m, p->mask, dy);
-    }
+    apply_mask(m, p->mask, dy);
     copy_gradient(m, dy, da);
     copy_gradient(m, dy, db);
 }
@@ -393,9 +393,7 @@ void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const 
     if (stops_at(m, p->order)) {
         return;
     }
-    if (p->mask != MDY_NONE) {
-        apply_mask(m, p->mask, dy);
-    }
+    apply_mask(m, p->mask, dy);
     if (da != NULL) {
         back_factor(m, p, dy, da, b, p->b_zero, a_joins);
     }

@@ -111,11 +111,17 @@ class Context:
             ident = f"{base}{number}"
             number += 1
         self._gradient_names[gradient.name] = ident
-        text = (
-            f"{{{self.offset(gradient.storage):>8}, {_shape(self.graph.shapes[gradient.tensor])}, {gradient.slot:>3}}}"
-        )
+        text = self._gradient_entry(gradient)
         comment = f"times {gradient.factor:.6g}, {self._life(gradient.storage)}"
         self.gradients.append(Line(ident, text, comment))
+
+    def _gradient_entry(self, gradient: Gradient) -> str:
+        shape, producer = self.graph.shapes[gradient.tensor], self.graph.producer[gradient.tensor]
+        order = self.plan.schedule.orders[producer.name]
+        return (
+            f"{{{self.offset(gradient.storage)}, {_shape(shape)}, {gradient.slot}, {order}, "
+            f"{self.offset(gradient.mask)}}}"
+        )
 
     def gradient(self, gradient: Gradient | None) -> str:
         """Address of a gradient's table entry."""
@@ -199,10 +205,7 @@ class Context:
             bias = self._array("int32_t", "head_b", head.bias, "pretrained classifier")
         fields = (
             ("x", f"{{{self.offset(features)}, {_shape(self.graph.shapes[features])}}}"),
-            (
-                "dx",
-                f"{{{self.offset(gradient.storage)}, {_shape(self.graph.shapes[features])}, {gradient.slot}}}",
-            ),
+            ("dx", self._gradient_entry(gradient)),
             ("logits", self.offset("logits")),
             ("dlogits", self.offset("dlogits")),
             ("target", self.offset("target")),

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.ir import QGraph, Weights
+from medyate.ops import OPS
 from medyate.plan.schedule import Gradient, Loss
-from medyate.quantize.apply import integer_tensors, run_integers
+from medyate.quantize.apply import integer_tensors, integers, run_integers
 
 START = -160
 """Ten octaves below the loss gradient: for a gradient that no sample reached."""
@@ -29,8 +30,8 @@ def tensor_gradients(
     labels: NDArray[Any],
     head: tuple[NDArray[np.float32], NDArray[np.float32]],
     loss: Loss,
-) -> tuple[dict[str, Any], Any]:
-    """dL/dq of every tensor, one row per sample, and the stored loss gradients (n, outputs) in units of 2^15.
+) -> tuple[dict[str, tuple[Any, Any]], Any]:
+    """dL/dq of every tensor, whole and without what its clamp mask drops, one row per sample, and the stored loss gradients (n, outputs) in units of 2^15.
 
     `head`: weight (outputs, features) and bias (outputs,).
 
@@ -62,19 +63,25 @@ def tensor_gradients(
     total.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     errors = logits.grad / (loss.unit * 2**15)
-    return {name: value.grad for name, value in kept.items()}, errors
+    pairs = {name: (value.grad, value.grad) for name, value in kept.items()}
+    for index, node in enumerate(qgraph.graph):
+        if OPS[node.op].fuses:
+            value, (low, high) = kept[node.output], integers(qgraph, weights, index).bounds
+            pairs[node.output] = value.grad, value.grad * ((value > low) & (value < high))
+    return pairs, errors
 
 
 def starting_exponents(
-    gradients: Mapping[str, Any], errors: Any, stored: tuple[Gradient, ...], slots: int
+    gradients: Mapping[str, tuple[Any, Any]], errors: Any, stored: tuple[Gradient, ...], slots: int
 ) -> tuple[int, ...]:
     """One start per slot; `stored` are the gradients that open a slot."""
     reference = errors.abs().amax(1).clamp(min=1e-9)
     start = [START] * slots
     for gradient in stored:
-        grad = gradients.get(gradient.tensor)
-        if grad is None:
+        if gradient.tensor not in gradients:
             continue
+        whole, masked = gradients[gradient.tensor]
+        grad = masked if gradient.mask else whole
         ratio = grad.abs().flatten(1).amax(1) / gradient.factor / reference
         ratio = ratio[ratio > 0]
         if len(ratio):

@@ -27,6 +27,8 @@ from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, mantissa15
 NORM_BITS = 18
 """Norms are counted in units of 2^-18."""
 
+CARRY_MAX = 2**28
+"""What rounding a stored gradient may leave to the next pixel's sum."""
 PIXELS_MAX = (2**31 - 1) // (127 * 255)
 """Output pixels over which int8 gradients times int8 inputs can be summed in 32 bits."""
 
@@ -73,10 +75,10 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
 
 
 def _accumulator_limit(qgraph: QGraph, node: Node, weight_zero: int) -> int:
-    """Largest |g_acc| such that no int32 sum of g_acc times weight and delta can overflow."""
+    """Largest |g_acc| such that no int32 sum of g_acc times weight and delta, and a carry, can overflow."""
     kernel = node.attrs.kernel  # type: ignore[attr-defined]
     terms = kernel[0] * kernel[1] * outputs_per_input(qgraph, node)
-    return int(min(2**15 - 1, (2**31 - 1) // (terms * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX))))
+    return int(min(2**15 - 1, (2**31 - 1 - CARRY_MAX) // (terms * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX))))
 
 
 def _int8(exponent: int, node: Node) -> int:

@@ -64,6 +64,8 @@ class Gradient:
     factor: float
     storage: str
     """Name of the planned value that holds it; an alias shares another gradient's."""
+    mask: str
+    """Name of the clamp mask that was applied as it was stored, of the tensor's producer; '' if none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +141,18 @@ class _Builder:
         while name in self.names:
             name += "_"
         self.names.add(name)
-        if slot is None:
+        mask = ""
+        if slot is None:  # values of more bits are rounded: those that the mask drops must not set the scale
             slot = self.slots
             self.slots += 1
+            producer = self.graph.producer.get(tensor)
+            if producer is not None and self.has_mask(producer):
+                mask = f"{producer.name}/mask"
+                self.use(mask)
         if storage is None:
             storage = name
             self.make(storage, ledger.gradient_bytes(self.graph.shapes[tensor], self.grad_bits), "gradient")
-        return Gradient(name, tensor, slot, factor, storage)
+        return Gradient(name, tensor, slot, factor, storage, mask)
 
     def values(self) -> tuple[Value, ...]:
         return tuple(
@@ -200,7 +207,7 @@ class _Builder:
 
     def back_node(self, node: Node, dy: Gradient) -> None:
         self.use(dy.storage)
-        if self.has_mask(node):
+        if self.has_mask(node) and not dy.mask:
             self.use(f"{node.name}/mask")
         if OPS[node.op].channel_axes is not None:
             self.back_layer(node, dy)

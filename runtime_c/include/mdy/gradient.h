@@ -11,6 +11,7 @@ struct mdy_sink {
     mdy_view_t view;
     int32_t *acc;          /* scratch: dx->shape.c accumulators, then the layer's g_acc of one pixel */
     const mdy_joins_t *joins; /* may be NULL */
+    const uint8_t *mask;   /* one bit for each element; NULL: all count */
     int acc_exponent;      /* the accumulators carry 2^acc_exponent */
     uint32_t max;          /* largest magnitude seen, in accumulator units */
 };

@@ -28,6 +28,8 @@ typedef struct {
     uint32_t offset;
     mdy_shape_t shape;
     uint16_t slot;
+    uint16_t order; /* position of the node whose output it is the gradient of */
+    uint32_t mask;  /* that node's clamp mask, already applied; MDY_NONE: none, or yet to be applied */
 } mdy_gradient_t;
 
 /** A second gradient of the same tensor: it counts g * mult * 2^exponent. */

@@ -65,7 +65,7 @@ static inline int8_t *mdy_record_map(const mdy_selected_t *selected, uint8_t *re
 /** Where input gradients go, pixel by pixel: joins, requantisation and maxima live behind it. */
 typedef struct mdy_sink mdy_sink_t;
 
-/** The accumulators of the next pixel, in.c of them, zeroed. */
+/** The in.c accumulators of the next pixel to add to; they hold what rounding left of the pixel before. */
 int32_t *mdy_sink_begin(mdy_sink_t *sink);
 
 /** Scratch of out.c values next to the accumulators, for one output pixel's g_acc. */
