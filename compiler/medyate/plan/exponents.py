@@ -31,11 +31,10 @@ def tensor_gradients(
     head: tuple[NDArray[np.float32], NDArray[np.float32]],
     loss: Loss,
 ) -> tuple[dict[str, tuple[Any, Any]], Any]:
-    """dL/dq of every tensor, whole and without what its clamp mask drops, one row per sample, and the stored loss gradients (n, outputs) in units of 2^15.
+    """dL/dq of every tensor, whole and without what its clamp mask drops, and the stored loss gradients.
 
-    `head`: weight (outputs, features) and bias (outputs,).
-
-    The loss is summed over the samples, so that each row is its own sample's gradient.
+    One row per sample: the loss is summed over the samples, so that each row is its own sample's gradient. The
+    loss gradients (n, outputs) are in units of 2^15. `head`: weight (outputs, features) and bias (outputs,).
     """
     import torch
 
