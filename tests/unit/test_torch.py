@@ -251,7 +251,7 @@ def test_a_branch_that_the_output_does_not_need_may_hold_anything() -> None:
         ),
         (lambda x: x.relu() @ x.transpose(2, 3), "aten.matmul.default"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_what_has_no_kernel_is_refused_by_name(body: Any, op: str) -> None:
     with pytest.raises(UnsupportedOpError) as refusal:
