@@ -37,6 +37,11 @@ from torch_cases import (
 TOLERANCE = 1e-4
 
 
+def name_of(value: Any) -> str:
+    """A test's name that every process gives alike: the text of a function holds its address."""
+    return str(getattr(value, "__name__", value))
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
@@ -132,7 +137,7 @@ def test_a_function_of_one_value_is_taken(name: str, x: torch.Tensor) -> None:
     check_body(FUNCTIONS[name], x)
 
 
-@pytest.mark.parametrize(("body", "kind"), SPELLED, ids=str)
+@pytest.mark.parametrize(("body", "kind"), SPELLED, ids=name_of)
 def test_a_function_is_recognised_however_it_is_spelled(body: Any, kind: str) -> None:
     for imported in check_body(body):
         assert kinds(imported) == ["conv2d", kind]
@@ -251,7 +256,7 @@ def test_a_branch_that_the_output_does_not_need_may_hold_anything() -> None:
         ),
         (lambda x: x.relu() @ x.transpose(2, 3), "aten.matmul.default"),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ids=name_of,
 )
 def test_what_has_no_kernel_is_refused_by_name(body: Any, op: str) -> None:
     with pytest.raises(UnsupportedOpError) as refusal:
