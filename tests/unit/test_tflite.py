@@ -75,6 +75,37 @@ def test_a_mean_rounds_as_the_reference_kernel(
     bit_exact(path, samples, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "axes", "keep"), [((1, 10, 64), (1,), False), ((1, 10, 64), (-2,), True), ((1, 9, 1, 64), (1,), False)]
+)
+def test_a_mean_over_a_series_is_one_over_its_map(
+    sizes: tuple[int, ...], axes: tuple[int, ...], keep: bool, tmp_path: Path
+) -> None:
+    file = FlatFile()
+    x = file.tensor("x", sizes, "int8", Steps((SCALE,), (-9,)))
+    over = file.constant("axes", np.array(axes, np.int32))
+    left = tuple(1 if axis - len(sizes) in axes or axis in axes else size for axis, size in enumerate(sizes))
+    kept = left if keep else tuple(s for a, s in enumerate(sizes) if a not in axes and a - len(sizes) not in axes)
+    y = file.tensor("y", kept, "int8", Steps((float(np.float32(SCALE / 1.37)),), (-9,)))
+    file.operator("MEAN", 2, (x, over), y, Options("ReducerOptions", {"KeepDims": keep}))
+    path = tmp_path / "mean.tflite"
+    path.write_bytes(file.finish("mean", x, y))
+    imported = bit_exact(path, noise(sizes[1], 1, 64), tmp_path)
+    assert [node.op for node in imported.graph] == ["average_pool"]
+
+
+def test_a_mean_over_channels_is_refused_by_name(tmp_path: Path) -> None:
+    file = FlatFile()
+    x = file.tensor("x", (1, 4, 4, 8), "float32", None)
+    axes = file.constant("axes", np.array([3], np.int32))
+    y = file.tensor("y", (1, 4, 4), "float32", None)
+    file.operator("MEAN", 2, (x, axes), y, Options("ReducerOptions", {"KeepDims": False}))
+    path = tmp_path / "mean.tflite"
+    path.write_bytes(file.finish("mean", x, y))
+    with pytest.raises(UnsupportedOpError, match=r"MEAN.*axes \[3\]"):
+        load(path)
+
+
 # --- PADV2 and STRIDED_SLICE ---
 
 

@@ -412,9 +412,11 @@ def _pool(i: _Importer, op: _Operator) -> None:
 
 def _mean(i: _Importer, op: _Operator) -> None:
     """MEAN multiplies by a quotient of scales even where it is 1; the array keeps it apart from AVERAGE_POOL_2D."""
-    axes = sorted(int(axis) % 4 for axis in i.constant(op, 1).reshape(-1))
-    if len(i.given(op, 0).shape) != 4 or axes != [1, 2]:
-        i.refuse(op, f"a mean over the axes {axes}; only height and width at once are taken")
+    sizes = i.given(op, 0).shape
+    axes = {int(axis) % max(1, len(sizes)) for axis in i.constant(op, 1).reshape(-1)}
+    spatial = set(range(1, len(sizes) - 1))
+    if not axes or not axes <= spatial or any(sizes[axis] != 1 for axis in spatial - axes):
+        i.refuse(op, f"a mean over the axes {sorted(axes)} of {sizes}; only a whole map's is taken")
     source, x, y = i.given(op, 0).name, i.given(op, 0).quant(), op.output.quant()
     if i.builder.shape(source)[:2] == (1, 1) and x != y:
         i.builder.function(op.name, "identity", source, op.output.name)
