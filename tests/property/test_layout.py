@@ -10,7 +10,7 @@ import pytest
 
 from medyate.ledger import ChannelCost
 from medyate.plan.budget import worst_selection
-from medyate.plan.layout import Layout, Value, lay_out, lower_bound
+from medyate.plan.layout import Layout, Value, _place, lay_out, lower_bound
 from medyate.rank.lara import LayerScore
 from medyate.sample.policy import draw_selection
 
@@ -52,6 +52,17 @@ def test_values_that_live_together_share_no_byte() -> None:
         assert layout.lower_bound_bytes == max(live) <= layout.peak_bytes
         reused += layout.peak_bytes < sum(v.bytes for v in values)
     assert reused > 500, "the cases never let memory be used again"
+
+
+def test_no_order_of_few_values_gives_a_smaller_peak() -> None:
+    random = np.random.default_rng(4)
+    searched = 0
+    for _ in range(400):
+        values = random_values(random)[:5]
+        peak = lay_out(values).peak_bytes
+        assert peak == min(_place(order)[1] for order in itertools.permutations(values))
+        searched += peak > lower_bound(values)
+    assert searched > 20, "the lower bound was always met: nothing was searched"
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

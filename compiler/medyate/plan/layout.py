@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lifetimes to offsets: no two values that live at the same step share a byte.
 
-Values are placed one after the other at the lowest offset that is free over their whole lifetime.
-The best of several orders is taken; the lower bound is the largest sum of bytes alive at one step.
+Values are placed one after the other at the lowest offset that is free over their whole lifetime. The best of
+several orders is taken; where it misses the lower bound, the largest sum of bytes alive at one step, a search
+over all orders follows, which ends after a fixed number of tries: the result is the same everywhere.
 """
 
 from __future__ import annotations
@@ -45,11 +46,59 @@ ORDERS: tuple[Order, ...] = (
 )
 
 
+TRIES = 1000
+"""Placements that the search may make; it is exact where it ends before, on a dozen values or so."""
+
+
 def lay_out(values: Sequence[Value]) -> Layout:
-    """The layout with the smallest peak among the orders."""
+    """The layout with the smallest peak that was found."""
     attempts = [_place(sorted(values, key=order)) for order in ORDERS]
     offsets, peak = min(attempts, key=lambda attempt: attempt[1])
-    return Layout(offsets, peak, lower_bound(values))
+    least = lower_bound(values)
+    if peak > least:
+        search = _Search(tuple(v for v in values if v.bytes > 0), offsets, peak, least)
+        search.extend([], frozenset(), 0)
+        offsets, peak = {**offsets, **search.offsets}, search.peak
+    return Layout(offsets, peak, least)
+
+
+@dataclass
+class _Search:
+    """Depth first over the orders in which offsets ascend: every layout that cannot be pushed down has such a one."""
+
+    values: tuple[Value, ...]
+    offsets: dict[str, int]
+    peak: int
+    least: int
+    tries: int = 0
+
+    def extend(self, placed: list[tuple[int, Value]], names: frozenset[str], peak: int) -> None:
+        """Tries every value next, the lowest and largest first."""
+        if len(placed) == len(self.values):
+            self.offsets, self.peak = {value.name: offset for offset, value in placed}, peak
+            return
+        last = placed[-1][0] if placed else 0
+        options = []
+        for value in self.values:
+            if value.name in names:
+                continue
+            self.tries += 1
+            below = (start + other.bytes for start, other in placed if _meet(value, other))
+            offset = align(max(below, default=0), value.align)
+            if offset + value.bytes >= self.peak:  # it only gets higher from here on
+                return
+            if offset >= last:
+                options.append((offset, -value.bytes, value))
+        for offset, _, value in sorted(options, key=lambda option: option[:2]):
+            if self.tries > TRIES or self.peak == self.least:
+                return
+            placed.append((offset, value))
+            self.extend(placed, names | {value.name}, max(peak, offset + value.bytes))
+            placed.pop()
+
+
+def _meet(a: Value, b: Value) -> bool:
+    return a.first <= b.last and b.first <= a.last
 
 
 def lower_bound(values: Sequence[Value]) -> int:
@@ -75,7 +124,7 @@ def _place(values: Sequence[Value]) -> tuple[dict[str, int], int]:
             continue
         offset = 0
         for start, end, other in placed:  # ascending by start
-            if other.first > value.last or other.last < value.first:
+            if not _meet(value, other):
                 continue
             if start - offset >= value.bytes:
                 break
