@@ -34,7 +34,7 @@ test: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 # Three seeds of the real network, half an hour on two cores; docs/RESULTS.md says where both come from.
 MODEL ?= ../shared/models/derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx

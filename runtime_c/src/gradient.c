@@ -61,31 +61,35 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
     }
     const uint32_t channels = sink->dx->shape.c;
     const int shift = sink->acc_exponent - sink->m->slot_e[sink->dx->slot];
-    mdy_grad_t *out = mdy_grad_row(&sink->view, y) + (uint32_t)x * channels;
+    const int narrow = shift < 0 && shift > -CARRY_BITS_MAX; /* 32 bits do, and a carry has room */
     /* What rounding takes from a pixel goes to the next one, so that sums along a row stay right. */
-    const int carries = shift < 0 && shift > -CARRY_BITS_MAX && x + 1 < sink->dx->shape.w;
+    const int carries = narrow && x + 1 < sink->dx->shape.w;
     const uint32_t first = ((uint32_t)y * sink->dx->shape.w + (uint32_t)x) * channels;
+    /* Copies, because a store of int8 may be to anything: the compiler would read them again for each value. */
+    int32_t *accs = sink->acc;
+    const uint8_t *mask = sink->mask;
+    uint32_t max = sink->max;
+    mdy_grad_t *out = mdy_grad_row(&sink->view, y) + (uint32_t)x * channels;
     for (uint32_t c = 0; c < channels; c++) {
         const uint32_t i = first + c;
-        const int32_t acc = sink->acc[c];
-        sink->acc[c] = 0;
-        if (sink->mask != NULL && (sink->mask[i / 8] >> (i % 8) & 1u) == 0) {
+        const int32_t acc = accs[c];
+        accs[c] = 0;
+        if (mask != NULL && (mask[i / 8] >> (i % 8) & 1u) == 0) {
             out[c] = 0; /* does not count for the exponent either */
             continue;
         }
         const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
-        if (magnitude > sink->max) {
-            sink->max = magnitude;
-        }
-        int32_t value = mdy_scale2(acc, shift);
+        max = magnitude > max ? magnitude : max;
+        int32_t value = narrow ? (acc >> -shift) + ((acc >> (-shift - 1)) & 1) : mdy_scale2(acc, shift);
         if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
             value = value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX;
             sink->m->saturations++;
         } else if (carries) {
-            sink->acc[c] = (int32_t)((uint32_t)acc - ((uint32_t)value << -shift));
+            accs[c] = (int32_t)((uint32_t)acc - ((uint32_t)value << -shift));
         }
         out[c] = (mdy_grad_t)value;
     }
+    sink->max = max;
 }
 
 void mdy_sink_close(const mdy_sink_t *sink)

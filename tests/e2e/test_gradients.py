@@ -21,7 +21,7 @@ from shared_files import ROOT, field_digits, shared
 from training_study import TASKS, Task, importable
 
 BATCH = 16
-LARGE = {"mobilenet_v2_1.0_224": 1, "resnet56": 2, "224_imagenet_bn": 4, "mcunet": 4, ".pkl": 4, "resnet20": 4}
+LARGE = {"mobilenet_v2_1.0_224": 1, "resnet56": 2, "224_imagenet_bn": 4, "mcunet-5fps_imagenet": 4, "resnet20": 4}
 """Batches of networks whose steps take long, or that are another file of one that has all 16."""
 BOUNDS = ((16, 40, 0.999), (8, 40, 0.98), (8, 1, 0.95))
 """(bits, passes for the exponents to settle, cosine): exact exponents, then predicted ones."""
