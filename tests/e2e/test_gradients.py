@@ -23,8 +23,8 @@ from training_study import TASKS, Task, importable
 
 BATCH = 16
 SETTLED = ("digitnet", "tflite", "mbv2-w0.35_imagenet")
-SHORT = {"mobilenet_v2_1.0_224": 2}
-"""Batch of a network whose steps take long."""
+SHORT = {"mobilenet_v2_1.0_224": 2, "224_imagenet_bn": 4}
+"""Batches of networks whose steps take long."""
 FEWER = 0.02
 """What 8 bits may lose in such a batch: the rounding of two samples averages out less than that of 16."""
 LONG = os.environ.get("MEDYATE_LONG") == "1"
