@@ -106,8 +106,7 @@ def kernels(op: OpDef) -> tuple[str, str, str, str]:
     saved = ["bits"] if op.fuses else []
     if op.channel_axes is not None:
         return forward, "`mdy_back_layer`", "bits, selected channels", source(op.kernel)
-    if op.backward is None:
-        return forward, "none: at the network's end only", "", source(op.kernel)
+    assert op.backward is not None
     passes = [op.backward(example) for example in sites(op)]
     saved += sorted({p.reads for p in passes if p.reads})
     return forward, ", ".join(sorted({f"`{p.function}`" for p in passes})), ", ".join(saved), source(op.kernel)

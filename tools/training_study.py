@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from import_study import Source, arrays
+from import_study import Source, arrays, dequantised
 from medyate import data
 from medyate.data import AUTO, Dataset
 from medyate.plan.budget import Limits
@@ -52,14 +52,8 @@ class Task:
             data.epoch_order(0, 0, len(x))[:count]
             for x, count in ((found.x_train, self.limit), (found.x_test, self.tests))
         )
-        return Dataset(
-            found.name,
-            found.classes,
-            found.x_train[train],
-            found.y_train[train],
-            found.x_test[test],
-            found.y_test[test],
-        )
+        parts = {f"{role}_{part}": chosen for part, chosen in (("train", train), ("test", test)) for role in "xy"}
+        return replace(found, **{name: getattr(found, name)[chosen] for name, chosen in parts.items()})
 
 
 def images(name: str, size: int) -> Source:
@@ -113,13 +107,6 @@ def sine(_: Path) -> Dataset:
     return Dataset("sine", (), x[~test], y[~test], x[test], y[test])
 
 
-def mfcc(shared: Path) -> Dataset:
-    """Key words as the real numbers that their integers stand for."""
-    words = arrays("kws01")(shared)
-    parts = ((x.astype(np.float32) - 83) * np.float32(0.58470291) for x in (words.x_train, words.x_test))
-    return replace(words, x_train=next(parts), x_test=next(parts))
-
-
 FLOWERS, PETS, SPEECH = images("flowers17", 128), images("dogcat", 96), spoken(640, -60.0, 10.0)
 TASKS = (
     Task("ic_resnet8_cifar10_int8.tflite", arrays("cifar10")),
@@ -128,7 +115,7 @@ TASKS = (
     Task("resnet20-12fca82f.th", arrays("cifar10"), "signed"),
     Task("resnet56-4bfd9763.th", arrays("cifar10"), "signed", limit=40, tests=40),
     Task("kws_dscnn_int8.tflite", arrays("kws01")),
-    Task("kws_dscnn_float.tflite", mfcc, "raw"),
+    Task("kws_dscnn_float.tflite", dequantised("kws01", 0.58470291, 83), "raw"),
     Task("vww_mobilenetv1_025_96_int8.tflite", PETS, limit=1119, rate=0.006),
     Task("vww_mobilenetv1_025_96_float.tflite", PETS, "unit", limit=1119, rate=0.006),
     Task("vww_mobilenetv1_025_96_float.onnx", PETS, "unit", limit=1119, rate=0.006),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +82,7 @@ def agrees(given: Subject, folder: Path) -> None:
     normal, qgraph, integers, dataset, meaning = prepare(frontends.load(given.model), given.dataset, given.pixels)
     order = epoch_order(1, 0, len(dataset.x_train))
     some = order[:RANKED]
-    ranked = Dataset(
-        dataset.name, dataset.classes, dataset.x_train[some], dataset.y_train[some], dataset.x_test, dataset.y_test
-    )
+    ranked = replace(dataset, x_train=dataset.x_train[some], y_train=dataset.y_train[some])
     ranking, trained = make_ranking(normal, ranked, meaning, options, silent)
     if given.head == "new":  # one that starts at zero lets no gradient through
         head = kept_head(trained, np.zeros(dataset.outputs, np.float32), classes_loss(dataset.outputs))
