@@ -334,7 +334,8 @@ def compile(
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
-        str, typer.Option(help="once (as onnxruntime), twice (as TFLite) or auto (as the model's format).")
+        str,
+        typer.Option(help="Of sums: once (onnxruntime), twice (TFLite), auto (as the file). Tables stay as imported."),
     ] = "auto",
     seed: Seed = 0,
     split: Split = 0.25,
