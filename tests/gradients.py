@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medyate.ir import QGraph, Weights
 from medyate.plan.plan import Head, Plan
-from medyate.plan.schedule import HEAD_WEIGHT_BITS
+from medyate.plan.steps import HEAD_WEIGHT_BITS
 from medyate.quantize.apply import integer_tensors, integers, run_integers
 from medyate.real import channels_last
 from probe import Probe
@@ -59,7 +59,7 @@ def device_gradient(plan: Plan, probe: Probe, index: int) -> NDArray[np.float64]
     candidate = plan.candidates[index]
     graph = plan.qgraph.graph
     position = [node.name for node in graph].index(candidate.layer)
-    dy = next(s.dy for s in plan.schedule.back if s.node == candidate.layer and s.kind == "layer")
+    dy = next(s.dy for s in plan.schedule.plan.back if s.node == candidate.layer and s.kind == "layer")
     assert dy is not None
     multipliers = np.array(integers(plan.qgraph, plan.weights, position).multipliers) * dy.factor
     gradient = probe.weight_gradient(index)

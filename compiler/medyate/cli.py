@@ -28,6 +28,7 @@ from medyate.build.project import BOARDS
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
 from medyate.plan.budget import ALPHA, Limits
+from medyate.plan.stream import SCHEDULES
 from medyate.stages import Options
 
 app = typer.Typer(
@@ -51,6 +52,9 @@ RankingFile = Annotated[Path | None, typer.Option("--ranking", help="Reuse a ran
 HeadChoice = Annotated[str, typer.Option("--head", help="new: starts at zero; keep: the pretrained classifier.")]
 MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' elements.")]
 Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
+RowSchedule = Annotated[
+    str, typer.Option("--schedule", help=f"Rings of rows for whole tensors: {', '.join(SCHEDULES)}.")
+]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
@@ -71,14 +75,15 @@ def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
     return value
 
 
-def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int) -> Limits:
+def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int, schedule: str) -> Limits:
     if grad_bits not in (8, 16):
         raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
     if not 0.0 < alpha <= 1.0:
         raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
     if min_elements < 0:
         raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
-    return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits)
+    _choice(schedule, SCHEDULES, "--schedule")
+    return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits, schedule)
 
 
 class Bar:
@@ -300,6 +305,7 @@ def plan(
     head: HeadChoice = "new",
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
+    schedule: RowSchedule = "auto",
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -309,7 +315,7 @@ def plan(
 
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
-    limits = _limits(ram, min_elements, alpha, grad_bits)
+    limits = _limits(ram, min_elements, alpha, grad_bits, schedule)
     options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
     dataset = data.load(data_, split)
     with Bar() as bar:
@@ -331,6 +337,7 @@ def compile(
     head: HeadChoice = "new",
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
+    schedule: RowSchedule = "auto",
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
@@ -349,7 +356,7 @@ def compile(
     _choice(head, ("new", "keep"), "--head")
     _choice(builder, ("platformio", "make"), "--builder")
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
-    limits = _limits(ram, min_elements, alpha, grad_bits)
+    limits = _limits(ram, min_elements, alpha, grad_bits, schedule)
     board = None if board_ram is None else parse_size(board_ram)
     if board == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")

@@ -57,8 +57,8 @@ def gradient_bytes(shape: Shape, grad_bits: int) -> int:
 
 
 def mask_bytes(shape: Shape) -> int:
-    """A clamp mask: one bit per element."""
-    return -(-elements(shape) // 8)
+    """A clamp mask: one bit per element, every row begins at a byte."""
+    return shape[0] * -(-shape[1] * shape[2] // 8)
 
 
 def correction_bytes(out_shape: Shape) -> int:
@@ -66,10 +66,19 @@ def correction_bytes(out_shape: Shape) -> int:
     return 4 * out_shape[1] * out_shape[2]
 
 
-def backward_bytes(in_shape: Shape, out_shape: Shape, grad_bits: int, *, candidate: bool) -> int:
-    """Scratch of a layer's backward: int32 per input channel and int16 per output; or the sums if trained."""
-    sums = (8 if grad_bits == 16 else 4) * out_shape[2] if candidate else 0
-    return max(4 * in_shape[2] + 2 * out_shape[2], sums)
+def input_scratch_bytes(in_shape: Shape, out_shape: Shape) -> int:
+    """Scratch of a layer's input gradient: int32 per input channel and int16 per output."""
+    return 4 * in_shape[2] + 2 * out_shape[2]
+
+
+def tap_bytes(out_shape: Shape, grad_bits: int) -> int:
+    """Scratch of a layer's update: one sum per output channel."""
+    return sum_bytes(grad_bits) * out_shape[2]
+
+
+def sum_bytes(grad_bits: int) -> int:
+    """A weight gradient, summed over pixels."""
+    return 8 if grad_bits == 16 else 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@
 #define CARRY_BITS_MAX 30
 
 void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const mdy_joins_t *joins,
-                   uint32_t scratch, int acc_exponent)
+                   uint32_t scratch, int acc_exponent, uint16_t row)
 {
     sink->m = m;
     sink->dx = dx;
@@ -21,12 +21,15 @@ void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const m
     sink->acc = (int32_t *)(void *)(m->planned + scratch);
     sink->joins = joins;
     /* In front of the epoch's deepest layer the forward pass keeps no masks, and nothing reads this gradient. */
-    sink->mask = dx->mask == MDY_NONE || dx->order < m->deepest ? NULL : m->planned + dx->mask;
+    sink->masked = dx->mask.offset != MDY_NONE && dx->order >= m->deepest;
     sink->acc_exponent = acc_exponent;
     sink->max = 0;
     memset(sink->acc, 0, dx->shape.c * sizeof *sink->acc);
-    const int32_t log2_max = m->slot_r[dx->slot] + m->reference;
-    m->slot_e[dx->slot] = (int16_t)(((log2_max + 15) >> 4) - (MDY_GRAD_BITS - 1));
+    if (row == 0) {
+        const int32_t r = m->slot_r[dx->slot];
+        m->slot_e[dx->slot] = (int16_t)(((r + m->reference + 15) >> 4) - (MDY_GRAD_BITS - 1));
+        m->slot_r[dx->slot] = (int16_t)(r - 2 < SLOT_MIN ? SLOT_MIN : r - 2);
+    }
 }
 
 int32_t *mdy_sink_begin(mdy_sink_t *sink)
@@ -64,10 +67,10 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
     const int narrow = shift < 0 && shift > -CARRY_BITS_MAX; /* 32 bits do, and a carry has room */
     /* What rounding takes from a pixel goes to the next one, so that sums along a row stay right. */
     const int carries = narrow && x + 1 < sink->dx->shape.w;
-    const uint32_t first = ((uint32_t)y * sink->dx->shape.w + (uint32_t)x) * channels;
+    const uint32_t first = (uint32_t)x * channels;
     /* Copies, because a store of int8 may be to anything: the compiler would read them again for each value. */
     int32_t *accs = sink->acc;
-    const uint8_t *mask = sink->mask;
+    const uint8_t *mask = sink->masked ? mdy_mask_row(sink->m, &sink->dx->mask, sink->dx->shape, y) : NULL;
     uint32_t max = sink->max;
     mdy_grad_t *out = mdy_grad_row(&sink->view, y) + (uint32_t)x * channels;
     for (uint32_t c = 0; c < channels; c++) {
@@ -94,11 +97,9 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
 
 void mdy_sink_close(const mdy_sink_t *sink)
 {
-    int16_t *r = &sink->m->slot_r[sink->dx->slot];
-    int32_t next = *r - 2;
     if (sink->max > 0) {
+        int16_t *r = &sink->m->slot_r[sink->dx->slot];
         const int32_t seen = mdy_log2_16(sink->max) + 1 + 16 * sink->acc_exponent - sink->m->reference;
-        next = seen > next ? seen : next;
+        *r = (int16_t)(seen > INT16_MAX ? INT16_MAX : seen > *r ? seen : *r);
     }
-    *r = (int16_t)(next < SLOT_MIN ? SLOT_MIN : next > INT16_MAX ? INT16_MAX : next);
 }

@@ -136,7 +136,7 @@ void mdy_head_backward(mdy_t *m)
     const int16_t *dlogits = dlogits_of(m);
     const uint32_t channels = p->dx.shape.c;
     mdy_sink_t sink;
-    mdy_sink_open(&sink, m, &p->dx, NULL, p->scratch, p->grad_exponent);
+    mdy_sink_open(&sink, m, &p->dx, NULL, p->scratch, p->grad_exponent, 0);
     for (uint32_t k = 0; k < p->features; k += channels) {
         int32_t *acc = mdy_sink_begin(&sink);
         for (uint32_t c = 0; c < channels; c++) {

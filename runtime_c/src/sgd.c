@@ -22,11 +22,6 @@ void mdy_sgd_schedule(mdy_t *m)
     m->rate_exponent = s->rate_exponent;
 }
 
-mdy_wacc_t *mdy_update_scratch(mdy_update_t *update)
-{
-    return update->scratch;
-}
-
 /* A sum over pixels as 32 bits; the 16-bit build gives up 8 bits of it, see reduced_exponent. */
 static int32_t reduce(mdy_wacc_t sum)
 {

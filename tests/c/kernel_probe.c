@@ -35,12 +35,15 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
     memcpy(pixel, sink->acc, sink->channels * sizeof *pixel);
 }
 
-mdy_wacc_t *mdy_update_scratch(mdy_update_t *update)
+mdy_wacc_t *mdy_update_begin(mdy_update_t *update, uint32_t slot, uint32_t tap)
 {
+    (void)slot;
+    (void)tap;
+    memset(update->sums, 0, sizeof update->sums);
     return update->sums;
 }
 
-void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
 {
     for (uint32_t o = 0; o < update->outputs; o++) {
         update->out[(slot * update->taps + tap) * update->outputs + o] = sums[o];

@@ -14,11 +14,6 @@ void mdy_sgd_schedule(mdy_t *m)
     m->rate_exponent = 0;
 }
 
-mdy_wacc_t *mdy_update_scratch(mdy_update_t *update)
-{
-    return update->scratch;
-}
-
 void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;

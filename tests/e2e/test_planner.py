@@ -12,9 +12,10 @@ import pytest
 from medyate import frontends
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import normalise, simplify
-from medyate.plan.layout import Value, lay_out
+from medyate.plan.layout import lay_out
 from medyate.plan.plan import classes_loss
-from medyate.plan.schedule import inference_schedule, schedule
+from medyate.plan.schedule import make_schedule
+from medyate.plan.steps import Pass, inference_pass, training_pass
 from medyate.quantize.apply import quantize
 from medyate.rank.lara import channel_costs
 from shared_files import shared
@@ -33,20 +34,20 @@ def integers(imported: Imported) -> tuple[QGraph, Weights]:
     return quantize(imported.graph, imported.weights, noise)
 
 
-def near(values: tuple[Value, ...]) -> None:
+def near(steps: Pass, schedule: str) -> None:
     start = time.monotonic()
-    layout = lay_out(values)
+    layout = lay_out(make_schedule(steps, schedule).values)
     assert layout.peak_bytes <= RATIO * layout.lower_bound_bytes
     assert time.monotonic() - start < SECONDS
 
 
+@pytest.mark.parametrize("schedule", ["auto", "layer"])
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.model.replace(".", "-"))
-def test_plans_are_near_the_lower_bound(task: Task, tmp_path: Path) -> None:
+def test_plans_are_near_the_lower_bound(task: Task, schedule: str, tmp_path: Path) -> None:
     imported = frontends.load(importable(shared(f"models/{task.model}"), tmp_path))
-    near(inference_schedule(*integers(simplify(imported))).values)
+    near(inference_pass(*integers(simplify(imported))), schedule)
     normal = normalise(imported)
     quantised = normal.quantised or integers(Imported(normal.graph, normal.weights, None, ()))
     layers = [node.name for node in normal.graph if node.name in channel_costs(normal.graph)]
     for depth in sorted({1, len(layers) // 2, len(layers)} - {0}):
-        names = frozenset(layers[-depth:])
-        near(schedule(*quantised, names, classes_loss(10), 8).values)
+        near(training_pass(*quantised, dict.fromkeys(layers[-depth:], 4), classes_loss(10), 8), schedule)

@@ -10,7 +10,7 @@ import pytest
 
 from medyate.ledger import ChannelCost
 from medyate.plan.budget import worst_selection
-from medyate.plan.layout import Layout, Value, _place, lay_out, lower_bound
+from medyate.plan.layout import Layout, Value, _bodies, _place, lay_out, lower_bound
 from medyate.rank.lara import LayerScore
 from medyate.sample.policy import draw_selection
 
@@ -43,7 +43,7 @@ def test_values_that_live_together_share_no_byte() -> None:
     reused = 0
     for _ in range(2500):
         values = random_values(random)
-        layout = lay_out(values)
+        layout = lay_out(values, tries=100)
         owners_by_step(values, layout)
         ends = [layout.offsets[v.name] + v.bytes for v in values if v.bytes]
         assert layout.peak_bytes == max(ends, default=0)
@@ -60,7 +60,7 @@ def test_no_order_of_few_values_gives_a_smaller_peak() -> None:
     for _ in range(400):
         values = random_values(random)[:5]
         peak = lay_out(values).peak_bytes
-        assert peak == min(_place(order)[1] for order in itertools.permutations(values))
+        assert peak == min(_place(order)[1] for order in itertools.permutations(_bodies(values)))
         searched += peak > lower_bound(values)
     assert searched > 20, "the lower bound was always met: nothing was searched"
 

@@ -17,7 +17,7 @@ from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
 from medyate.plan.parameters import backward_parameters
 from medyate.plan.plan import Head, Plan
-from medyate.plan.schedule import HEAD_WEIGHT_BITS, BackStep, Gradient, head_factor
+from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, head_factor
 from medyate.quantize.apply import site
 from medyate.quantize.scheme import mantissa15
 
@@ -65,22 +65,29 @@ class Context:
         self.tables: list[Table] = []
         self.layers: list[Table] = []
         self.candidate_of = {c.layer: i for i, c in enumerate(plan.candidates)}
-        self.dy_of = {s.node: s.dy for s in plan.schedule.back if s.dy is not None}
+        self.steps = plan.schedule.plan
+        self.dy_of = {s.node: s.dy for s in self.steps.back if s.dy is not None}
         self.value = {v.name: v for v in plan.schedule.values}
         self.tensors = [self._tensor(name, shape) for name, shape in graph.tensors]
         self.gradients: list[Line] = []
         self._gradient_names: dict[str, str] = {}
+        self._asked: set[str] = set()
         for gradient in self._all_gradients():
             self._gradient(gradient)
         for index, node in enumerate(graph):
             self._node(index, node)
-        if plan.head is not None and plan.schedule.head_gradient is not None:
-            self._head(plan.head, plan.schedule.head_gradient)
+        if plan.head is not None and self.steps.head_gradient is not None:
+            self._head(plan.head, self.steps.head_gradient)
         self._model_arrays()
 
     def offset(self, name: str) -> str:
         """Offset of a planned value, or MDY_NONE when this plan has no such value."""
-        return f"{self.plan.layout.offsets[name]}u" if name in self.value else NONE
+        place = self.plan.schedule.places.get(name, name)
+        return f"{self.plan.layout.offsets[place]}u" if place in self.value else NONE
+
+    def mask(self, name: str) -> str:
+        """A mask's place and rows."""
+        return f"{{{self.offset(name)}, {self.plan.schedule.rows(name)}}}" if name in self.value else f"{{{NONE}, 0}}"
 
     def _life(self, name: str) -> str:
         value = self.value[name]
@@ -92,13 +99,13 @@ class Context:
         return "input_y" if producer is None else f"{self.idents[producer.name]}_y"
 
     def _tensor(self, name: str, shape: Shape) -> Line:
-        text = f"{{{self.offset(name):>8}, {_shape(shape)}}}"
+        text = f"{{{self.offset(name):>8}, {_shape(shape)}, {self.plan.schedule.rows(name)}}}"
         return Line(self.tensor(name), text, f"{elements(shape)} B, {self._life(name)}")
 
     def _all_gradients(self) -> list[Gradient]:
-        start = self.plan.schedule.head_gradient
+        start = self.steps.head_gradient
         found: dict[str, Gradient] = {} if start is None else {start.name: start}
-        for step in self.plan.schedule.back:
+        for step in self.steps.back:
             for gradient in (step.dy, *step.dx, *(join for joins in step.joins for join in joins)):
                 if gradient is not None:
                     found[gradient.name] = gradient
@@ -117,15 +124,16 @@ class Context:
 
     def _gradient_entry(self, gradient: Gradient) -> str:
         shape, producer = self.graph.shapes[gradient.tensor], self.graph.producer[gradient.tensor]
-        order = self.plan.schedule.orders[producer.name]
-        return (
-            f"{{{self.offset(gradient.storage)}, {_shape(shape)}, {gradient.slot}, {order}, "
-            f"{self.offset(gradient.mask)}}}"
-        )
+        order, rows = self.steps.orders[producer.name], self.plan.schedule.rows(gradient.storage)
+        place = f"{self.offset(gradient.storage)}, {_shape(shape)}"
+        return f"{{{place}, {gradient.slot}, {order}, {rows}, {self.mask(gradient.mask)}}}"
 
     def gradient(self, gradient: Gradient | None) -> str:
-        """Address of a gradient's table entry."""
-        return "NULL" if gradient is None else f"&{self._gradient_names[gradient.name]}"
+        """Address of a gradient's table entry, which is printed only if something asks."""
+        if gradient is None:
+            return "NULL"
+        self._asked.add(self._gradient_names[gradient.name])
+        return f"&{self._gradient_names[gradient.name]}"
 
     def _array(self, ctype: str, name: str, values: Any, comment: str) -> str:
         flat = [int(v) for v in np.asarray(values).reshape(-1)]
@@ -144,10 +152,10 @@ class Context:
             self._layer(node, op.kernel, here)
             return
         if op.fuses:
-            fields.append(("mask", self.offset(f"{node.name}/mask")))
-        if op.backward is not None and f"{node.name}/back" in self.value:
+            fields.append(("mask", self.mask(f"{node.name}/mask")))
+        if op.backward is not None and f"{node.name}/back" in self.plan.schedule.places:
             fields.append(("scratch", self.offset(f"{node.name}/back")))
-        fields.append(("order", str(self.plan.schedule.orders[node.name])))
+        fields.append(("order", str(self.steps.orders[node.name])))
         self.tables.append(Table(op.kernel.struct, ident, tuple(fields), self._comment(node)))
 
     def _field(self, ident: str, name: str, value: str | Values) -> str:
@@ -168,10 +176,11 @@ class Context:
             ("p", f"&{ident}_p"),
             ("weight", self._array("int8_t", f"{ident}_w", weight, f"{weight.shape}")),
             ("weight_bytes", f"{weight.size}u"),
-            ("mask", self.offset(f"{node.name}/mask")),
+            ("mask", self.mask(f"{node.name}/mask")),
             ("scratch", self.offset(f"{node.name}/row")),
             ("scratch_back", self.offset(f"{node.name}/back")),
-            ("order", str(self.plan.schedule.orders[node.name])),
+            ("scratch_update", self.offset(f"{node.name}/tap")),
+            ("order", str(self.steps.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
         )
         self.layers.append(Table("mdy_layer_t", ident, layer, ""))
@@ -204,7 +213,7 @@ class Context:
             weight = self._array("int16_t", "head_w", head.weight, "pretrained classifier")
             bias = self._array("int32_t", "head_b", head.bias, "pretrained classifier")
         fields = (
-            ("x", f"{{{self.offset(features)}, {_shape(self.graph.shapes[features])}}}"),
+            ("x", self._tensor(features, self.graph.shapes[features]).text),
             ("dx", self._gradient_entry(gradient)),
             ("logits", self.offset("logits")),
             ("dlogits", self.offset("dlogits")),
@@ -235,71 +244,11 @@ class Context:
         self._array("uint8_t", "eligible", packed, "candidate channels that may be drawn")
         self._array("int16_t", "exponents", self.plan.exponents or (0,), "first gradient exponents, 1/16 octaves")
 
-    def forward_calls(self) -> list[str]:
-        """One line per node, then the head."""
-        calls: list[str] = []
-        for node in self.graph:
-            kernel = OPS[node.op].kernel
-            assert kernel is not None
-            output = f"&{self.tensor(node.output)}"
-            tensors = [f"&{self.tensor(name)}" for name in node.inputs]
-            table = f"m, &{self.idents[node.name]}"
-            if kernel.per_input:
-                calls += [f"{kernel.run}({table}, {i}, {tensor}, {output});" for i, tensor in enumerate(tensors)]
-            else:
-                calls.append(f"{kernel.run}({', '.join([table, *tensors, output])});")
-        return calls + (["mdy_run_head(m, &head);"] if self.plan.head else [])
-
-    def back_calls(self) -> list[str]:
-        """The lines of every backward step."""
-        return [line for number, step in enumerate(self.plan.schedule.back) for line in self._back(number, step)]
-
-    def joins(self) -> list[Table]:
-        """The join lists, called after the number of their step and of the input."""
-        tables = []
-        for number, step in enumerate(self.plan.schedule.back):
-            for position, joins in enumerate(step.joins):
-                if joins:
-                    into = step.dx[position]
-                    assert into is not None
-                    parts = tuple((str(i), self._join(gradient, into)) for i, gradient in enumerate(joins))
-                    tables.append(Table("mdy_join_t", f"join_{number}_{position}", parts, step.node))
-        return tables
-
-    def _join(self, gradient: Gradient, into: Gradient) -> str:
-        mult, exponent = mantissa15(gradient.factor / into.factor)
-        return f"{{{self.gradient(gradient)}, {mult}, {exponent}}}"
-
-    def _joins(self, number: int, step: BackStep, position: int) -> str:
-        return f"&joins_{number}_{position}" if step.joins[position] else "NULL"
-
-    def _back(self, number: int, step: BackStep) -> list[str]:
-        if step.kind == "sum":
-            target = step.dx[0]
-            assert target is not None
-            scratch = self.offset(f"{step.node}/sum/{target.tensor}")
-            order = self.plan.schedule.orders[step.node]
-            return [f"mdy_back_sum(m, {order}, {self.gradient(target)}, {self._joins(number, step, 0)}, {scratch});"]
-        node = next(n for n in self.graph if n.name == step.node)
-        table, dx = f"&{self.idents[node.name]}", [self.gradient(gradient) for gradient in step.dx]
-        if step.backward is None:
-            layer = ["m", table, self.gradient(step.dy), dx[0], self._joins(number, step, 0)]
-            return [f"mdy_back_layer({', '.join(layer)});"]
-        read = [f"&{self.tensor(name)}" for name in step.backward.tensors(node)]
-        start = ["m", table, self.gradient(step.dy)]
-        kernel = OPS[node.op].kernel
-        assert kernel is not None
-        if kernel.per_input:
-            lines = [["m", table, str(i), self.gradient(step.dy), target] for i, target in enumerate(dx)]
-        elif step.kind == "sink":
-            lines = [[*start, *read, *dx, *(self._joins(number, step, i) for i in range(len(dx)))]]
-        else:
-            lines = [[*start, *read, *dx]]
-        return [f"{step.backward.function}({', '.join(line)});" for line in lines]
-
     def values(self) -> dict[str, Any]:
         """Everything the templates read."""
-        plan, graph = self.plan, self.graph
+        from medyate.emit.calls import Calls
+
+        plan, graph, calls = self.plan, self.graph, Calls(self)
         quant = plan.qgraph.quant[graph.input]
         headers = sorted({OPS[n.op].kernel.header for n in graph})  # type: ignore[union-attr]
         candidates = [
@@ -328,11 +277,12 @@ class Context:
             "tables": self.tables,
             "layers": self.layers,
             "tensors": self.tensors,
-            "gradients": self.gradients,
+            "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
-            "joins": self.joins(),
-            "forward": self.forward_calls(),
-            "backward": self.back_calls(),
+            "joins": calls.joins,
+            "streams": calls.streams,
+            "forward": calls.forward,
+            "backward": calls.backward,
         }
 
 

@@ -21,7 +21,7 @@ from medyate.graph_json import from_json, quantised_from_json
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.softmax import OUTPUT, Softmax
-from medyate.plan.schedule import HEAD_WEIGHT_BITS
+from medyate.plan.steps import HEAD_WEIGHT_BITS
 from medyate.quantize.apply import add_constants, clamped_bias
 from medyate.quantize.scheme import WEIGHT_MAX, activation_quant
 from medyate.run.generation import Facts, Generation

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from medyate.errors import GraphError
 from medyate.ir import Shape
-from medyate.ops._spatial import Pads, Pair, window_output
-from medyate.ops.opdef import Attrs, Field
+from medyate.ops._spatial import Pads, Pair, window_output, window_rows
+from medyate.ops.opdef import Attrs, Field, Rows
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ def pool_shape(a: PoolAttrs, inputs: tuple[Shape, ...]) -> Shape:
     if min(a.pads) < 0 or any(a.pads[i] >= a.kernel[i % 2] for i in range(4)):
         raise GraphError(f"pads of {a.pads} around windows of {a.kernel}.", "Pads are smaller than the window.")
     return (*window_output(inputs[0], a.kernel, a.stride, (1, 1), a.pads), inputs[0][2])
+
+
+def pool_rows(a: PoolAttrs, inputs: tuple[Shape, ...], _: int) -> Rows:
+    """Input rows that every output row reads."""
+    return window_rows(inputs[0][0], pool_shape(a, inputs)[0], a.kernel[0], a.stride[0], 1, a.pads[0])
 
 
 def overlap(a: PoolAttrs) -> int:

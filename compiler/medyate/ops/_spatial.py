@@ -8,7 +8,7 @@ from typing import Any
 
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape
-from medyate.ops.opdef import Arrays, Field, Site, Values
+from medyate.ops.opdef import Arrays, Field, Rows, Site, Values
 from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, Integers, fixed_point
 
 Pair = tuple[int, int]
@@ -32,6 +32,28 @@ def window_output(extent: Shape, kernel: Pair, stride: Pair, dilation: Pair, pad
             "Check the input size that the model was exported with.",
         )
     return height, width
+
+
+def window_rows(height: int, count: int, kernel: int, stride: int, dilation: int, pad: int) -> Rows:
+    """Input rows that each of `count` output rows reads; a row that no window covers belongs to the next one."""
+    ends = [0]
+    for row in range(count):
+        ends.append(min(height, max(ends[-1], row * stride - pad + (kernel - 1) * dilation + 1)))
+    ends[-1] = height
+    return tuple((max(0, min(row * stride - pad, ends[row])), ends[row + 1]) for row in range(count))
+
+
+def convolution_rows(a: Any, inputs: tuple[Shape, ...], _: int) -> Rows:
+    """Of a convolution."""
+    height = inputs[0][0]
+    count = window_output(inputs[0], a.kernel, a.stride, a.dilation, a.pads)[0]
+    return window_rows(height, count, a.kernel[0], a.stride[0], a.dilation[0], a.pads[0])
+
+
+def same_rows(_: Any, inputs: tuple[Shape, ...], index: int) -> Rows:
+    """Row by row; an input of one row is read by all."""
+    height, own = inputs[0][0], inputs[index][0]
+    return tuple((0, 1) if own == 1 else (row, row + 1) for row in range(height))
 
 
 def convolution_forms(convolve: Convolve) -> tuple[Callable[..., Any], Callable[..., Any]]:

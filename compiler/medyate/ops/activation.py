@@ -15,6 +15,7 @@ import numpy as np
 
 from medyate.errors import GraphError
 from medyate.ir import Shape, elements
+from medyate.ops._spatial import same_rows
 from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site, Values
 from medyate.quantize import tflite_kernels
 from medyate.quantize.scheme import QMAX, QMIN, Integers
@@ -113,6 +114,8 @@ ACTIVATION = OpDef(
     keeps_scale=lambda _: False,
     fixed_output=lambda a: tflite_kernels.RESULTS.get(a.kind),
     macs=lambda _, inputs: elements(inputs[0]),
+    rows=same_rows,
+    in_place=True,
     channel_cost=None,
     real=_real,
     integer=_integer,

@@ -8,7 +8,7 @@ from typing import Any
 
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape, elements
-from medyate.ops._spatial import activate
+from medyate.ops._spatial import activate, same_rows
 from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site
 from medyate.quantize.scheme import ADD_LEFT_SHIFT, Integers, add_output_multiplier, fixed_point
 
@@ -60,7 +60,7 @@ def _fields(site: Site) -> tuple[Field, ...]:
 
 def _backward(site: Site) -> Backward:
     facts = site.facts
-    return Backward("mdy_back_add", "share", "", tuple(q.scale / facts.output.scale for q in facts.inputs))
+    return Backward("mdy_back_copy", "share", "", tuple(q.scale / facts.output.scale for q in facts.inputs))
 
 
 ADD = OpDef(
@@ -73,6 +73,8 @@ ADD = OpDef(
     keeps_scale=lambda _: False,
     fixed_output=lambda _: None,
     macs=lambda _, inputs: elements(inputs[0]),
+    rows=same_rows,
+    in_place=True,
     channel_cost=None,
     real=_real,
     integer=_integer,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medyate.ir import Shape, elements
-from medyate.ops._pool import PoolAttrs, overlap, pool_fields, pool_shape
+from medyate.ops._pool import PoolAttrs, overlap, pool_fields, pool_rows, pool_shape
 from medyate.ops._spatial import pad_nchw
 from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
 from medyate.quantize.scheme import Integers, mean_pair
@@ -92,6 +92,8 @@ AVERAGE_POOL = OpDef(
     keeps_scale=lambda a: any(a.pads),
     fixed_output=lambda _: None,
     macs=_macs,
+    rows=pool_rows,
+    in_place=False,
     channel_cost=None,
     real=_real,
     integer=_integer,

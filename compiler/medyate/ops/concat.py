@@ -8,7 +8,7 @@ from typing import Any
 
 from medyate.errors import GraphError
 from medyate.ir import Shape
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site, Values
+from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Rows, Site, Values
 from medyate.quantize.scheme import Integers
 
 INPUTS_MAX = 255
@@ -28,6 +28,12 @@ def _shape(a: Concat, inputs: tuple[Shape, ...]) -> Shape:
     size = list(inputs[0])
     size[a.axis] = sum(shape[a.axis] for shape in inputs)
     return size[0], size[1], size[2]
+
+
+def _rows(a: Concat, inputs: tuple[Shape, ...], index: int) -> Rows:
+    height, first = inputs[index][0], sum(shape[0] for shape in inputs[:index]) if a.axis == 0 else 0
+    ends = [min(height, max(0, row + 1 - first)) for row in range(_shape(a, inputs)[0])]
+    return tuple(zip([0, *ends], ends, strict=False))
 
 
 def _real(a: Concat, xs: tuple[Any, ...], _: Arrays) -> Any:
@@ -58,6 +64,8 @@ CONCAT = OpDef(
     keeps_scale=lambda _: True,
     fixed_output=lambda _: None,
     macs=lambda _, __: 0,
+    rows=_rows,
+    in_place=False,
     channel_cost=None,
     real=_real,
     integer=_integer,

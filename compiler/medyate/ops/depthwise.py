@@ -15,6 +15,7 @@ from medyate.ops._spatial import (
     convolution_constants,
     convolution_fields,
     convolution_forms,
+    convolution_rows,
     pad_nchw,
     window_output,
 )
@@ -69,6 +70,8 @@ DEPTHWISE = OpDef(
     keeps_scale=lambda _: False,
     fixed_output=lambda _: None,
     macs=_macs,
+    rows=convolution_rows,
+    in_place=False,
     channel_cost=_channel_cost,
     real=_real,
     integer=_integer,

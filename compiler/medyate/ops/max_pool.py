@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medyate.ir import Shape, elements
-from medyate.ops._pool import PoolAttrs, pool_fields, pool_shape
+from medyate.ops._pool import PoolAttrs, pool_fields, pool_rows, pool_shape
 from medyate.ops._spatial import pad_nchw
 from medyate.ops.opdef import Arrays, Backward, Case, Kernel, OpDef
 from medyate.quantize.scheme import Integers
@@ -43,6 +43,8 @@ MAX_POOL = OpDef(
     keeps_scale=lambda _: True,
     fixed_output=lambda _: None,
     macs=_macs,
+    rows=pool_rows,
+    in_place=False,
     channel_cost=None,
     real=_real,
     integer=_integer,

@@ -11,7 +11,7 @@ from typing import Any
 
 from medyate.errors import GraphError
 from medyate.ir import Shape
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site
+from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Rows, Site
 from medyate.quantize.scheme import Integers
 
 Triple = tuple[int, int, int]
@@ -76,6 +76,14 @@ def _enlarged(shape: Shape, repeat: Triple) -> Shape:
     return shape[0] * repeat[0], shape[1] * repeat[1], shape[2] * repeat[2]
 
 
+def _rows(a: Move, inputs: tuple[Shape, ...], _: int) -> Rows | None:
+    if a.axes[0] != 0 or a.step[0] < 0:
+        return None
+    height = inputs[0][0]
+    ends = [min(height, max(0, a.source(0, row) + 1)) for row in range(a.size[0])]
+    return tuple((max(0, min(end - 1, height)), end) for end in ends)
+
+
 def _real(a: Move, xs: tuple[Any, ...], _: Arrays) -> Any:
     import torch
 
@@ -117,6 +125,8 @@ MOVE = OpDef(
     keeps_scale=lambda _: True,
     fixed_output=lambda _: None,
     macs=lambda _, __: 0,
+    rows=_rows,
+    in_place=False,
     channel_cost=None,
     real=_real,
     integer=_integer,

@@ -11,7 +11,7 @@ import numpy as np
 
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape, elements
-from medyate.ops._spatial import activate
+from medyate.ops._spatial import activate, same_rows
 from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site
 from medyate.quantize.scheme import Integers, fixed_point
 
@@ -75,6 +75,8 @@ MUL = OpDef(
     keeps_scale=lambda _: False,
     fixed_output=lambda _: None,
     macs=lambda _, inputs: elements(inputs[0]),
+    rows=same_rows,
+    in_place=True,
     channel_cost=None,
     real=_real,
     integer=_integer,

@@ -37,6 +37,9 @@ class Values:
     comment: str
 
 
+Rows = tuple[tuple[int, int], ...]
+"""For every output row, the rows [begin, end) of another tensor; both ascend."""
+
 Field = tuple[str, "str | Values"]
 """(member of the C struct, its initialiser)."""
 
@@ -115,6 +118,10 @@ class OpDef:
     """Scale and zero point of its output, where the operation itself decides them."""
     macs: Callable[[Any, tuple[Shape, ...]], int]
     """Multiply-adds of one forward pass."""
+    rows: Callable[[Any, tuple[Shape, ...], int], Rows | None]
+    """Rows of an input, by its number, that every output row reads; None: an output row may need all of them."""
+    in_place: bool
+    """Whether an output value may take the place of the one input value that it is made from."""
     channel_cost: Callable[[Any, tuple[Shape, ...]], ChannelCost] | None
     """Cost of one selected input channel; None: nothing to train."""
     real: Callable[[Any, tuple[Any, ...], Arrays], Any]

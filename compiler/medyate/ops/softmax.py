@@ -11,6 +11,7 @@ import numpy as np
 
 from medyate.errors import GraphError
 from medyate.ir import Quant, Shape, elements
+from medyate.ops._spatial import same_rows
 from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site, Values
 from medyate.quantize import tflite_kernels
 from medyate.quantize.scheme import Integers
@@ -73,6 +74,8 @@ SOFTMAX = OpDef(
     keeps_scale=lambda _: False,
     fixed_output=lambda _: OUTPUT,
     macs=lambda _, inputs: elements(inputs[0]),
+    rows=same_rows,
+    in_place=False,
     channel_cost=None,
     real=_real,
     integer=_integer,

@@ -20,7 +20,9 @@ from medyate import ledger
 from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.plan.layout import lay_out
-from medyate.plan.schedule import Loss, schedule
+from medyate.plan.schedule import Schedule, make_schedule
+from medyate.plan.steps import Loss, training_pass
+from medyate.plan.stream import Planner
 from medyate.rank.lara import LayerScore, Ranking
 
 ALPHA = 0.2
@@ -56,6 +58,8 @@ class Limits:
     min_elements: int = 0
     alpha: float = ALPHA
     grad_bits: int = 8
+    schedule: str = "auto"
+    """One of stream.SCHEDULES."""
 
 
 def choose(
@@ -64,8 +68,9 @@ def choose(
     """The chosen row and the table up to it. Raises BudgetError with the numbers."""
     rows: list[Row] = []
     best = 0
+    planner = Planner()
     for count in range(1, len(ranking.scores) + 1):
-        row = measure(qgraph, weights, ranking.scores[:count], loss, limits)
+        row = measure(qgraph, weights, ranking.scores[:count], loss, limits, planner)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
         if row.left_bytes <= best:  # deeper layers only take memory away from here on
@@ -77,21 +82,36 @@ def choose(
     return chosen, tuple(rows)
 
 
-def measure(qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], loss: Loss, limits: Limits) -> Row:
+def arrange(
+    qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], loss: Loss, limits: Limits, planner: Planner
+) -> Schedule:
+    """The steps for a set of candidate layers, cut into groups."""
+    largest = most_bytes(scores, limits.alpha)
+    slots = {score.layer: min(score.channels, largest // score.cost.record_bytes) for score in scores}
+    return make_schedule(training_pass(qgraph, weights, slots, loss, limits.grad_bits), limits.schedule, planner)
+
+
+def most_bytes(scores: Sequence[LayerScore], alpha: float) -> int:
+    """The largest budget that the rule allows."""
+    share = int(alpha * sum(score.bytes for score in scores)) // 4 * 4
+    return max(share, *(score.cost.record_bytes for score in scores))
+
+
+def measure(
+    qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], loss: Loss, limits: Limits, planner: Planner
+) -> Row:
     """What a set of candidate layers needs, and what it leaves."""
-    names = frozenset(score.layer for score in scores)
-    plan = schedule(qgraph, weights, names, loss, limits.grad_bits)
-    planned = lay_out(plan.values).peak_bytes
+    steps = arrange(qgraph, weights, scores, loss, limits, planner)
+    planned = lay_out(steps.values).peak_bytes
     features = ledger.tensor_bytes(qgraph.graph.shapes[qgraph.graph.output])
     channels = sum(score.channels for score in scores)
-    state = ledger.StateFacts(loss.outputs, features, channels, plan.slots, len(scores)).bytes
+    state = ledger.StateFacts(loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
     fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
     left = (limits.ram_bytes - fixed) // 8 * 8
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
-    deepest = min(names, key=lambda name: plan.orders[name])
-    largest = max(score.cost.record_bytes for score in scores)
-    b_mem = min(left, max(int(limits.alpha * m_bytes) // 4 * 4, largest))
+    deepest = min((score.layer for score in scores), key=lambda name: steps.plan.orders[name])
+    b_mem = min(left, most_bytes(scores, limits.alpha))
     return Row(len(scores), planned, state, left, b_mem, b_mem * m_elements // m_bytes, m_bytes, m_elements, deepest)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medyate.ir import QGraph, Weights
 from medyate.ops import OPS
-from medyate.plan.schedule import Gradient, Loss
+from medyate.plan.steps import Gradient, Loss
 from medyate.quantize.apply import integer_tensors, integers, run_integers
 
 START = -160

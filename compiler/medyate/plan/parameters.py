@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops import OPS
-from medyate.plan.schedule import Gradient
+from medyate.plan.steps import Gradient
 from medyate.quantize.apply import dead_channels, integers
 from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, mantissa15
 

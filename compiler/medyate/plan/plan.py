@@ -19,11 +19,13 @@ from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
-from medyate.plan.budget import Limits, Row, choose, worst_selection
+from medyate.plan.budget import Limits, Row, arrange, choose, worst_selection
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, lay_out
 from medyate.plan.parameters import eligible_channels
-from medyate.plan.schedule import HEAD_WEIGHT_BITS, Gradient, Loss, Schedule, inference_schedule, schedule
+from medyate.plan.schedule import Schedule, make_schedule
+from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, inference_pass
+from medyate.plan.stream import Planner
 from medyate.rank.lara import Ranking
 
 CALIBRATION_SAMPLES = 32
@@ -83,7 +85,7 @@ class Plan:
             return ledger.StateFacts(0, 0, 0, 0, 0)
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
-        return ledger.StateFacts(self.head.classes, features, channels, self.schedule.slots, len(self.candidates))
+        return ledger.StateFacts(self.head.classes, features, channels, self.schedule.plan.slots, len(self.candidates))
 
     @property
     def arena_bytes(self) -> int:
@@ -117,7 +119,13 @@ class Plan:
             "alpha": self.limits.alpha,
             "gradient_bits": self.limits.grad_bits,
             "rounds_once": self.qgraph.rounds_once,
-            "gradient_slots": self.schedule.slots,
+            "schedule": self.limits.schedule,
+            "streams": [
+                {"steps": [f"{s.kind} {s.node}" for s in (*g.stages, *g.after)], "rows": dict(g.rings)}
+                for g in self.schedule.groups
+                if g.order
+            ],
+            "gradient_slots": self.schedule.plan.slots,
             "stack_reserved_bytes": self.limits.stack_bytes,
             "static_reserved_bytes": ledger.STATIC_BYTES,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,
@@ -168,7 +176,7 @@ class Plan:
         }
 
 
-def slot_openers(plan: Schedule) -> tuple[Gradient, ...]:
+def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
     """The gradients whose pass predicts an exponent: the head's, the layers' and the sums'."""
     opened = [plan.head_gradient]
     for step in plan.back:
@@ -179,7 +187,7 @@ def slot_openers(plan: Schedule) -> tuple[Gradient, ...]:
 
 def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
     """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
-    steps = inference_schedule(qgraph, weights)
+    steps = make_schedule(inference_pass(qgraph, weights), limits.schedule)
     layout = lay_out(steps.values)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
     needed = plan.arena_bytes + ledger.STATIC_BYTES + limits.stack_bytes
@@ -205,8 +213,7 @@ def make_plan(
     """
     row, table = choose(qgraph, weights, ranking, head.loss, limits)
     scores = ranking.scores[: row.layers]
-    names = frozenset(s.layer for s in scores)
-    steps = schedule(qgraph, weights, names, head.loss, limits.grad_bits)
+    steps = arrange(qgraph, weights, scores, head.loss, limits, Planner())
     layout = lay_out(steps.values)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
@@ -214,7 +221,7 @@ def make_plan(
     samples, labels, trained = calibration
     first = samples[:CALIBRATION_SAMPLES], labels[:CALIBRATION_SAMPLES]
     gradients, errors = tensor_gradients(qgraph, weights, *first, trained, head.loss)
-    exponents = starting_exponents(gradients, errors, slot_openers(steps), steps.slots)
+    exponents = starting_exponents(gradients, errors, slot_openers(steps.plan), steps.plan.slots)
     candidates = _candidates(qgraph, weights, [(s.layer, s.channels, s.cost) for s in ordered], worst)
     return Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
 

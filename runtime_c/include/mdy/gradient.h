@@ -11,16 +11,19 @@ struct mdy_sink {
     mdy_view_t view;
     int32_t *acc;          /* scratch: dx->shape.c accumulators, then the layer's g_acc of one pixel */
     const mdy_joins_t *joins; /* may be NULL */
-    const uint8_t *mask;   /* one bit for each element; NULL: all count */
+    int masked;
     int acc_exponent;      /* the accumulators carry 2^acc_exponent */
     uint32_t max;          /* largest magnitude seen, in accumulator units */
 };
 
-/** Predicts dx's exponent from its slot and this step's reference. scratch: offset, planned region. */
+/**
+ * Opens dx for rows from `row` on. The first row predicts dx's exponent from its slot and this step's
+ * reference, and lowers the prediction by 2/16. scratch: offset, planned region.
+ */
 void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const mdy_joins_t *joins,
-                   uint32_t scratch, int acc_exponent);
+                   uint32_t scratch, int acc_exponent, uint16_t row);
 
-/** Corrects the slot's prediction: r = max(what was seen, r - 2/16). */
+/** Raises the slot's prediction to what was seen. */
 void mdy_sink_close(const mdy_sink_t *sink);
 
 #endif

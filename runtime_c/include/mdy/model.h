@@ -9,7 +9,7 @@
 #include "mdy/types.h"
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 2
+#define MDY_ABI 3
 
 #define MDY_NONE UINT32_MAX       /* no such offset */
 #define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
@@ -21,15 +21,23 @@ typedef struct mdy mdy_t;
 typedef struct {
     uint32_t offset; /* bytes from the start of the planned region */
     mdy_shape_t shape;
+    uint16_t rows;   /* that memory holds: all, or those of a ring */
 } mdy_tensor_t;
+
+/** A clamp mask in the planned region: one bit per element, every row begins at a byte. */
+typedef struct {
+    uint32_t offset; /* MDY_NONE: not kept */
+    uint16_t rows;   /* that memory holds */
+} mdy_mask_t;
 
 /** A gradient in the planned region: mdy_grad_t elements that share the 2-exponent of their slot. */
 typedef struct {
     uint32_t offset;
     mdy_shape_t shape;
     uint16_t slot;
-    uint16_t order; /* position of the node whose output it is the gradient of */
-    uint32_t mask;  /* that node's clamp mask, already applied; MDY_NONE: none, or yet to be applied */
+    uint16_t order;  /* position of the node whose output it is the gradient of */
+    uint16_t rows;   /* that memory holds: all, or those of a ring */
+    mdy_mask_t mask; /* that node's clamp mask, applied as the gradient is stored; or none */
 } mdy_gradient_t;
 
 /** A second gradient of the same tensor: it counts g * mult * 2^exponent. */
@@ -51,9 +59,10 @@ typedef struct {
     const mdy_conv_t *p;
     const int8_t *weight; /* factory weights, in the operation's packed layout */
     uint32_t weight_bytes;
-    uint32_t mask;      /* clamp mask in the planned region, one bit per output element; MDY_NONE: not kept */
+    mdy_mask_t mask;
     uint32_t scratch;   /* forward: OW * OC int32 of a candidate; planned region, or MDY_NONE */
-    uint32_t scratch_back; /* backward: C int32 and OC int16, or OC sums */
+    uint32_t scratch_back;   /* backward: C int32 and OC int16 */
+    uint32_t scratch_update; /* OC sums of a candidate whose dy is there as a whole */
     uint16_t order;     /* position in the network, from the input */
     uint16_t candidate; /* index into the candidates, or MDY_FROZEN */
 } mdy_layer_t;
@@ -74,7 +83,7 @@ typedef struct {
     int8_t a_shift, b_shift, y_shift;
     int16_t a_zero, b_zero, y_zero;
     int16_t act_min, act_max;
-    uint32_t mask; /* as in mdy_layer_t */
+    mdy_mask_t mask;
     uint16_t order;
 } mdy_add_t;
 
@@ -84,7 +93,7 @@ typedef struct {
     int8_t shift;
     int16_t a_zero, b_zero, y_zero;
     int16_t act_min, act_max;
-    uint32_t mask;    /* as in mdy_layer_t */
+    mdy_mask_t mask;
     uint32_t scratch; /* backward: C int32 */
     uint16_t order;
 } mdy_mul_t;

@@ -6,9 +6,12 @@
 #include "mdy/model.h"
 #include "mdy/ops/softmax.h"
 
-/** The whole-tensor views of a planned tensor and gradient. */
+/** The views of a planned tensor and gradient: all of their rows, or a ring. */
 mdy_view_t mdy_view(const mdy_t *m, const mdy_tensor_t *t);
 mdy_view_t mdy_grad_view(const mdy_t *m, const mdy_gradient_t *g);
+
+/** Row `row` of the clamp mask of a tensor of that shape. */
+uint8_t *mdy_mask_row(const mdy_t *m, const mdy_mask_t *mask, mdy_shape_t shape, int32_t row);
 
 /** The weights that a layer reads now: the active bank's, or the factory's. */
 const int8_t *mdy_layer_weights(const mdy_t *m, const mdy_layer_t *layer);
@@ -19,36 +22,60 @@ mdy_selected_t mdy_layer_selected(const mdy_t *m, const mdy_layer_t *layer);
 /** Calls the yield hook; 0 when the step was aborted. */
 int mdy_go_on(mdy_t *m);
 
+/** Most stages of a stream. */
+#define MDY_STAGES_MAX 48
+
+/** Runs one row of one stage of a stream. */
+typedef void mdy_stages_t(mdy_t *m, uint32_t stage, mdy_band_t row);
+
 /**
- * Forward of one weighted layer: gathers the selected channels of x, computes y row by row with the
- * deltas' correction, keeps the clamp mask. Gathering and masks happen in training steps only.
+ * Several operations at once, row by row: `order` says whose next row comes, so that a tensor between two of
+ * them is a ring that holds a few rows. The compiler made the order and knows how many rows each ring needs.
  */
-void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y);
+void mdy_stream(mdy_t *m, mdy_stages_t *stages, const uint8_t *order, uint32_t count);
+
+/**
+ * Forward of output rows of one operation. A weighted layer gathers the selected channels of the rows of x
+ * that pass, computes y with the deltas' correction, and keeps the clamp mask; gathering and masks happen in
+ * training steps only.
+ */
+void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
 void mdy_run_add(mdy_t *m, const mdy_add_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
-                 const mdy_tensor_t *y);
+                 const mdy_tensor_t *y, mdy_band_t rows);
 void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
-                 const mdy_tensor_t *y);
-void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
-void mdy_run_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
-void mdy_run_activation(mdy_t *m, const mdy_activation_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
-void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+                 const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_activation(mdy_t *m, const mdy_activation_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
 void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x,
-                    const mdy_tensor_t *y);
-void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
-void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y);
+                    const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
 void mdy_run_head(mdy_t *m, const mdy_head_t *p);
 
 /**
- * Backward of one weighted layer: masks dy in place, computes dx (NULL: not wanted) with the joined
- * gradients (NULL: none), then updates the selected channels. Layers below the epoch's deepest
- * selected one do nothing.
+ * The following do nothing for nodes below the epoch's deepest selected layer. dy has been masked before: as it
+ * was stored, or by mdy_back_mask, in place.
  */
-void mdy_back_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy,
-                    const mdy_gradient_t *dx, const mdy_joins_t *joins);
+void mdy_back_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_gradient_t *dy, mdy_band_t rows);
 
-/** Masks dy in place; where da or db is another buffer, copies dy there. Scales are static factors. */
-void mdy_back_add(mdy_t *m, const mdy_add_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *da,
-                  const mdy_gradient_t *db);
+/** Copies rows of dy; the exponent is the same, scales are static factors. */
+void mdy_back_copy(mdy_t *m, uint16_t order, const mdy_gradient_t *dy, const mdy_gradient_t *dx, mdy_band_t rows);
+
+/** Rows of a layer's dx from dy and the joined gradients (NULL: none). */
+void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                    const mdy_joins_t *joins, mdy_band_t rows);
+
+/** Adds what rows of dy contribute to the weight gradients at `sums`: an offset in the planned region. */
+void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums,
+                      mdy_band_t rows);
+
+/**
+ * Updates the selected channels, after the last read of their weights: from the sums of mdy_back_weights, or
+ * from the whole of dy where `sums` is MDY_NONE.
+ */
+void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums);
 
 /** Spreads dy over its windows; the division is part of dx's static factor. */
 void mdy_back_pool(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx);

@@ -51,6 +51,9 @@ typedef struct {
     uint16_t begin, end;
 } mdy_band_t;
 
+/** All rows, however many there are. */
+#define MDY_ALL ((mdy_band_t){0, UINT16_MAX})
+
 static inline int8_t *mdy_row(const mdy_view_t *view, int32_t row)
 {
     return (int8_t *)(view->base + ((uint32_t)row % view->rows) * view->row_bytes);

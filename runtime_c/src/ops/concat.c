@@ -19,9 +19,13 @@ static place_t place(const mdy_concat_t *p, uint32_t index, mdy_shape_t y_shape,
 }
 
 void mdy_concat_forward(const mdy_concat_t *p, uint32_t index, mdy_shape_t x_shape, const mdy_view_t *x,
-                        mdy_shape_t y_shape, const mdy_view_t *y)
+                        mdy_shape_t y_shape, const mdy_view_t *y, mdy_band_t rows)
 {
+    const int32_t above = p->axis == 0 ? p->first[index] : 0;
     for (int32_t iy = 0; iy < x_shape.h; iy++) {
+        if (iy + above < rows.begin || iy + above >= rows.end) {
+            continue;
+        }
         for (int32_t ix = 0; ix < x_shape.w; ix++) {
             const place_t to = place(p, index, y_shape, iy, ix);
             memcpy(mdy_row(y, to.row) + to.value, mdy_row(x, iy) + ix * x_shape.c, x_shape.c);

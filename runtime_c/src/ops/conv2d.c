@@ -2,8 +2,6 @@
 /* Dense convolution: portable reference of all directions. */
 #include "mdy/ops/conv2d.h"
 
-#include <string.h>
-
 #include "mdy/fixed.h"
 
 static int32_t dot(const mdy_conv_t *p, const int8_t *w, const int8_t *x, int32_t n)
@@ -121,14 +119,14 @@ void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, 
                                 mdy_band_t rows, mdy_update_t *update)
 {
     const uint32_t outputs = p->group_out;
-    mdy_wacc_t *sums = mdy_update_scratch(update);
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
         const int8_t *map = mdy_record_map(sel, record);
         const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
         for (int32_t ky = 0; ky < p->kernel_h; ky++) {
             for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-                memset(sums, 0, outputs * sizeof *sums);
+                const uint32_t tap = (uint32_t)(ky * p->kernel_w + kx);
+                mdy_wacc_t *sums = mdy_update_begin(update, slot, tap);
                 for (int32_t oy = rows.begin; oy < rows.end; oy++) {
                     const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
                     if (iy < 0 || iy >= p->in.h) {
@@ -150,7 +148,7 @@ void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, 
                         }
                     }
                 }
-                mdy_update_tap(update, slot, (uint32_t)(ky * p->kernel_w + kx), sums);
+                mdy_update_end(update, slot, tap, sums);
             }
         }
     }

@@ -2,8 +2,6 @@
 /* Depthwise convolution: portable reference of all directions. */
 #include "mdy/ops/depthwise.h"
 
-#include <string.h>
-
 #include "mdy/fixed.h"
 
 void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
@@ -110,7 +108,6 @@ static mdy_wacc_t correlate(const mdy_conv_t *p, const mdy_view_t *dy, mdy_band_
 void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
                                    mdy_band_t rows, mdy_update_t *update)
 {
-    mdy_wacc_t *sums = mdy_update_scratch(update);
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
         const int8_t *map = mdy_record_map(sel, record);
@@ -118,8 +115,10 @@ void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *se
             for (int32_t kx = 0; kx < p->kernel_w; kx++) {
                 const tap_offset_t offset = {ky * p->dilation_h - p->pad_top,
                                              kx * p->dilation_w - p->pad_left};
-                sums[0] = correlate(p, dy, rows, map, mdy_record_channel(record), offset);
-                mdy_update_tap(update, slot, (uint32_t)(ky * p->kernel_w + kx), sums);
+                const uint32_t tap = (uint32_t)(ky * p->kernel_w + kx);
+                mdy_wacc_t *sums = mdy_update_begin(update, slot, tap);
+                sums[0] += correlate(p, dy, rows, map, mdy_record_channel(record), offset);
+                mdy_update_end(update, slot, tap, sums);
             }
         }
     }

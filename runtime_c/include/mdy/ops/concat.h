@@ -5,9 +5,9 @@
 
 #include "mdy/model.h"
 
-/** Writes input number `index` into its place in y; x (H, W, C) is equal to y off the axis. */
+/** Writes those values of input number `index` that lie in `rows` of y; x (H, W, C) is equal to y off the axis. */
 void mdy_concat_forward(const mdy_concat_t *p, uint32_t index, mdy_shape_t x_shape, const mdy_view_t *x,
-                        mdy_shape_t y_shape, const mdy_view_t *y);
+                        mdy_shape_t y_shape, const mdy_view_t *y, mdy_band_t rows);
 
 /** Takes the gradient of input number `index` out of dy; exponent and factor stay. */
 void mdy_concat_backward(const mdy_concat_t *p, uint32_t index, mdy_shape_t y_shape, const mdy_view_t *dy,

@@ -77,11 +77,11 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x);
 /** What takes the weight gradients, one window tap of one selected channel at a time. */
 typedef struct mdy_update mdy_update_t;
 
-/** Scratch of out.c sums for the kernel. */
-mdy_wacc_t *mdy_update_scratch(mdy_update_t *update);
+/** The group_out sums of one tap to add to; what earlier rows left there, if they came one by one. */
+mdy_wacc_t *mdy_update_begin(mdy_update_t *update, uint32_t slot, uint32_t tap);
 
-/** Applies the sums of one tap, group_out of them. Source: SGD, DESIGN.md section 3. */
-void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums);
+/** Ends the additions to the sums of mdy_update_begin: applies them, unless more rows are to come. */
+void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums);
 
 /** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
 typedef struct {

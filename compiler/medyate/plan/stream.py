@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth-first execution: groups of steps that run row by row, so that what lies between them is a ring of rows.
+
+`walk` plays a group once: the last stage asks for its next row, every stage for the rows that this one reads.
+It notes in which order rows are made, how many rows of each value are alive at most, and how far the output may
+reach into the input that dies meanwhile. The runtime follows that order from a table. `cuts` chooses the
+groups: of all ways to cut the steps into contiguous groups, those with the smallest peaks of live bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+
+from medyate.ledger import align
+from medyate.plan.steps import Pass, Step, Use
+
+STAGES_MAX = 48
+"""MDY_STAGES_MAX of the runtime."""
+
+SCHEDULES = ("auto", "layer", "stream")
+"""auto: rings only where they lower the peak; layer: whole tensors; stream: wherever they save bytes."""
+
+
+SLACK = (1.0, 1.03, 1.06, 1.1, 1.15, 1.2, 1.3, 1.5)
+"""Peaks that are tried, relative to the smallest."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How a group runs row by row."""
+
+    order: bytes
+    """Whose next row."""
+    rings: Mapping[str, int]
+    """Rows alive at most of every value that the group makes."""
+    lags: Mapping[tuple[str, str], int]
+    """(made value, value of earlier): bytes that the first must begin before the second to reuse its rows."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A value that takes the place of one that dies while it is made."""
+
+    made: str
+    old: str
+    lag: int
+    """Bytes by which it begins earlier."""
+    saved: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Steps that run together."""
+
+    stages: tuple[Step, ...]
+    order: bytes
+    """Empty: one step, all at once."""
+    after: tuple[Step, ...]
+    """Updates of weights that the stages read."""
+    rings: Mapping[str, int]
+    """Rows held of the values that no other group touches."""
+    bytes: int
+    """Alive while it runs."""
+    overlap: Overlap | None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All of them."""
+        return (*self.stages, *self.after)
+
+    @cached_property
+    def summed(self) -> frozenset[str]:
+        """Layers whose weight gradients are summed row by row."""
+        return frozenset(step.node for step in self.stages if step.kind == "weights")
+
+    def within(self, limit: int) -> Group:
+        """Without the overlap, where there is room enough for both."""
+        if self.overlap is None or self.bytes + self.overlap.saved > limit:
+            return self
+        return replace(self, overlap=None, bytes=self.bytes + self.overlap.saved)
+
+    def takes(self, step: Step, use: Use) -> bool:
+        """Whether a step of the group needs a value: an update has scratch, or the sums of its rows."""
+        by_rows = step.kind in ("weights", "update") and step.node in self.summed
+        return use.mode not in ("work", "sums") or (use.mode == "sums") == by_rows
+
+
+@dataclass
+class _Stage:
+    """A step while it is walked."""
+
+    step: Step
+    needs: list[tuple[tuple[tuple[int, int], ...], int]]
+    """Rows of values, and the stage that makes them."""
+    clears: list[int]
+    """Stages that must have read a row before this one changes it."""
+
+
+def walk(steps: Sequence[Step], pace: Mapping[str, int]) -> Walk:
+    """Plays the steps; `pace`: bytes of one row of every value."""
+    stages = _stages(steps)
+    done = [0] * len(stages)
+    users: dict[str, list[tuple[int, Use]]] = {}
+    for number, stage in enumerate(stages):
+        for use in stage.step.uses:
+            if use.rows is not None:
+                users.setdefault(use.value, []).append((number, use))
+    made = {use.value: number for value in users for number, use in users[value] if use.mode == "write"}
+    early = [value for value in users if value not in made]
+    rings = dict.fromkeys(made, 1)
+    lags = {(value, old): 0 for value in made for old in early}
+    order = bytearray()
+
+    def oldest(value: str, running: int) -> int | None:
+        """First row that is read again; a stage that works in place is through with its own row."""
+        rows = []
+        for number, use in users[value]:
+            assert use.rows is not None
+            if use.mode == "write" or done[number] >= stages[number].step.rows:
+                continue
+            begin = use.rows[done[number]][0]
+            rows.append(begin + (number == running))
+        return min(rows, default=None)
+
+    turn = _next(stages, done)
+    while turn is not None:
+        for use in stages[turn].step.uses:
+            if use.mode != "write" or use.rows is None:
+                continue
+            row = done[turn]
+            needed = oldest(use.value, -1)
+            rings[use.value] = max(rings[use.value], 1 if needed is None else row + 1 - needed)
+            for old in early:
+                in_place = turn if _in_place(stages[turn].step, old, pace[use.value] == pace[old]) else -1
+                first = oldest(old, in_place)
+                if first is not None:
+                    lag = (row + 1) * pace[use.value] - first * pace[old]
+                    lags[use.value, old] = max(lags[use.value, old], lag)
+        order.append(turn)
+        done[turn] += 1
+        turn = _next(stages, done)
+    return Walk(bytes(order), rings, lags)
+
+
+def _stages(steps: Sequence[Step]) -> list[_Stage]:
+    stages = []
+    maker: dict[str, int] = {}
+    readers: dict[str, list[int]] = {}
+    for number, step in enumerate(steps):
+        stage = _Stage(step, [], [])
+        for use in step.uses:
+            if use.rows is None:
+                continue
+            if use.mode != "write" and use.value in maker:
+                stage.needs.append((use.rows, maker[use.value]))
+            if use.mode == "change":
+                stage.clears += readers.get(use.value, [])
+        for use in step.uses:
+            if use.mode in ("write", "change"):
+                maker[use.value] = number
+            elif use.mode == "read":
+                readers.setdefault(use.value, []).append(number)
+        stages.append(stage)
+    return stages
+
+
+def _next(stages: Sequence[_Stage], done: Sequence[int]) -> int | None:
+    """The stage whose next row comes: updates as soon as they can, else what the last one lacks."""
+    left = [number for number, stage in enumerate(stages) if done[number] < stage.step.rows]
+    if not left:
+        return None
+    for number in left:
+        if stages[number].step.kind == "weights" and _lacking(stages, done, number) is None:
+            return number
+    number = max((n for n in left if stages[n].step.kind != "weights"), default=left[-1])
+    while (lacking := _lacking(stages, done, number)) is not None:
+        number = lacking
+    return number
+
+
+def _lacking(stages: Sequence[_Stage], done: Sequence[int], number: int) -> int | None:
+    """A stage that has to go on before this one can make its next row."""
+    row = done[number]
+    for rows, maker in stages[number].needs:
+        begin, end = rows[row]
+        if begin < end and done[maker] < end:
+            return maker
+    for reader in stages[number].clears:
+        step = stages[reader].step
+        if done[reader] < step.rows:
+            changed = next(use for use in stages[number].step.uses if use.mode == "change")
+            read = next(use for use in step.uses if use.value == changed.value)
+            assert read.rows is not None
+            if read.rows[done[reader]][0] <= row:
+                return reader
+    return None
+
+
+def _in_place(step: Step, old: str, same_pace: bool) -> bool:
+    """Whether the step reads a row of `old` value by value, each before it writes the one in its place."""
+    reads = [use for use in step.uses if use.value == old and use.mode == "read"]
+    return bool(reads) and same_pace and step.in_place
+
+
+class Planner:
+    """Chooses groups for one network; what it learns about one set of candidates serves the next."""
+
+    def __init__(self) -> None:
+        self._walks: dict[tuple[object, ...], Walk] = {}
+
+    def cuts(self, plan: Pass, schedule: str) -> list[tuple[Group, ...]]:
+        """Ways to cut a pass, those with the smallest peak of live bytes first."""
+        return _Cut(self, plan, schedule).cuts()
+
+    def walk(self, steps: Sequence[Step], plan: Pass) -> Walk:
+        """Remembered: the same steps come back with every set of candidates, which changes scratch and masks."""
+        again = {use.value for step in steps if step.kind == "again" for use in step.uses}
+
+        def counts(use: Use) -> bool:
+            return use.rows is not None and (use.value in again or not is_mask(use))
+
+        steps = [replace(step, uses=tuple(filter(counts, step.uses))) for step in steps]
+        key = tuple(step.key for step in steps)
+        found = self._walks.get(key)
+        if found is None:
+            pace = {use.value: plan.stores[use.value].row_bytes for step in steps for use in step.uses}
+            found = self._walks[key] = walk(steps, pace)
+        return found
+
+
+class _Cut:
+    """One pass being cut into groups."""
+
+    def __init__(self, planner: Planner, plan: Pass, schedule: str) -> None:
+        self.planner, self.plan, self.schedule = planner, plan, schedule
+        count = len(plan.steps)
+        self.first: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        self.by_rows = dict.fromkeys(plan.stores, True)
+        for number, step in enumerate(plan.steps):
+            for use in step.uses:
+                if use.mode in ("work", "sums"):
+                    continue
+                self.first.setdefault(use.value, number)
+                self.last[use.value] = number
+                self.by_rows[use.value] &= use.rows is not None
+        self.first |= dict.fromkeys(plan.given, 0)
+        self.last |= dict.fromkeys(plan.kept, count - 1)
+        born, died = [0] * (count + 1), [0] * (count + 1)
+        for name, number in self.first.items():
+            born[number + 1] += plan.stores[name].bytes
+            died[self.last[name] + 1] += plan.stores[name].bytes
+        self.born, self.died = list(accumulate(born)), list(accumulate(died))
+        self.found: dict[tuple[int, int], Group] = {}
+
+    def group(self, begin: int, end: int) -> Group:
+        """Steps begin .. end - 1 as one group."""
+        if (begin, end) not in self.found:
+            self.found[begin, end] = self._group(begin, end)
+        return self.found[begin, end]
+
+    def _group(self, begin: int, end: int) -> Group:
+        plan, stores = self.plan, self.plan.stores
+        steps = plan.steps[begin:end]
+        alone = len(steps) == 1
+        inner = {
+            use.value
+            for step in steps
+            for use in step.uses
+            if not alone
+            and use.mode not in ("work", "sums")
+            and self.first[use.value] >= begin
+            and self.last[use.value] < end
+            and self.by_rows[use.value]
+            and use.value not in plan.given | plan.kept
+        }
+        stages, after, summed = [], [], 0
+        work = 0
+        for step in steps:
+            if step.kind == "update" and not alone:
+                after.append(step)
+                if step.uses[0].value in inner:
+                    stages.append(Step("weights", step.node, step.rows, step.uses, step.back))
+                    summed += sum(align(stores[u.value].bytes, 4) for u in step.uses if u.mode == "sums")
+                    continue
+            else:
+                stages.append(step)
+            work = max([work, *(stores[u.value].bytes for u in step.uses if u.mode == "work")])
+        walked = None if steps[0].rows == 0 else self.planner.walk(stages, plan)
+        rings = {} if walked is None else {name: min(walked.rings[name], stores[name].rows) for name in inner}
+        alive = self.born[end] - self.died[begin] + work + summed
+        alive -= sum((stores[name].rows - held) * stores[name].row_bytes for name, held in rings.items())
+        overlap = self._overlap(begin, end, walked)
+        alive -= 0 if overlap is None else overlap.saved
+        order = walked.order if walked is not None and not alone else b""
+        return Group(tuple(stages), order, tuple(after), rings, alive, overlap)
+
+    def _overlap(self, begin: int, end: int, walked: Walk | None) -> Overlap | None:
+        """The pair of a value born here and one that dies here that shares most bytes."""
+        best = None
+        steps, stores = self.plan.steps[begin:end], self.plan.stores
+        updated = {step.uses[0].value for step in steps if step.kind == "update"}
+        for (made, old), lag in (all_at_once(steps[0]) if walked is None else walked.lags).items():
+            dies = self.first[old] <= begin <= self.last[old] < end and old not in updated
+            if not dies or self.first[made] < begin or self.last[made] < end:
+                continue
+            bytes_ = (stores[made].bytes, stores[old].bytes)
+            found = Overlap(made, old, align(lag, 4), sum(bytes_) - max(align(lag, 4) + bytes_[1], bytes_[0]))
+            if self.schedule == "layer" and lag > 0:
+                continue
+            if found.saved > (0 if best is None else best.saved):
+                best = found
+        return best
+
+    def cuts(self) -> list[tuple[Group, ...]]:
+        """For several limits from the smallest possible peak upwards: the cut that streams and overlaps least.
+
+        Values that take each other's place can be laid out less freely: the smallest sum of live bytes is not
+        always the smallest layout.
+        """
+        count = len(self.plan.steps)
+        spans = [span for span in self._spans() if self.schedule != "layer" or span[1] == span[0] + 1]
+        peak = [0] + [1 << 40] * count
+        for begin, end in spans:
+            peak[end] = min(peak[end], max(peak[begin], self.group(begin, end).bytes))
+        found = [self._cut(spans, int(peak[count] * slack)) for slack in SLACK]
+        return [cut for number, cut in enumerate(found) if cut not in found[:number]]
+
+    def _cut(self, spans: Sequence[tuple[int, int]], limit: int) -> tuple[Group, ...]:
+        count = len(self.plan.steps)
+        score, before = [0] + [1 << 60] * count, [0] * (count + 1)
+        for begin, end in spans:
+            group = self.group(begin, end).within(limit)
+            if group.bytes > limit:
+                continue
+            lag = 0 if group.overlap is None else group.overlap.lag
+            cost = lag * count + (end - begin) * (group.bytes if self.schedule == "stream" else end > begin + 1)
+            if score[begin] + cost < score[end]:
+                score[end], before[end] = score[begin] + cost, begin
+        cut, end = [], count
+        while end > 0:
+            cut.append(self.group(before[end], end).within(limit))
+            end = before[end]
+        return tuple(reversed(cut))
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """What may be a group, by its end: every step alone, and what lies between two narrow places."""
+        steps = self.plan.steps
+        across = [self.across(place) for place in range(len(steps) + 1)]
+        narrow = [
+            place
+            for place in range(len(steps) + 1)
+            if across[place] <= min(across[max(0, place - 1)], across[min(len(steps), place + 1)])
+        ]
+        spans = [(number, number + 1) for number in range(len(steps))]
+        for begin in narrow:
+            for end in range(begin + 1, min(begin + STAGES_MAX, len(steps)) + 1):
+                if steps[end - 1].rows == 0:
+                    break
+                if end > begin + 1 and end in narrow:
+                    spans.append((begin, end))
+        return sorted(spans, key=lambda span: (span[1], span[0]))
+
+    def across(self, place: int) -> int:
+        """Bytes of tensors and gradients that are needed on both sides of a place between two steps."""
+        return sum(
+            store.bytes
+            for name, store in self.plan.stores.items()
+            if store.kind in ("activation", "gradient") and name in self.first
+            if self.first[name] < place <= self.last[name]
+        )
+
+
+def is_mask(use: Use) -> bool:
+    """Whether a value is a clamp mask."""
+    return use.value.endswith("/mask")
+
+
+def all_at_once(step: Step) -> dict[tuple[str, str], int]:
+    """As Walk.lags, for a step whose rows cannot be made one by one."""
+    if not step.in_place:
+        return {}
+    made = [use.value for use in step.uses if use.mode == "write"]
+    return {(new, use.value): 0 for new in made for use in step.uses if use.mode == "read"}
