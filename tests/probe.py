@@ -93,6 +93,16 @@ class Probe:
         self.infer(sample)
         return self.tensor(self.plan.qgraph.graph.output)
 
+    def digests(self) -> tuple[int, ...]:
+        """Of losses, selections, state and deltas."""
+        out = np.zeros(4, np.uint32)
+        self.lib.probe_digests(out.ctypes.data_as(ctypes.c_void_p))
+        return tuple(int(word) for word in out)
+
+    def end_epoch(self) -> None:
+        """Commits, and draws the next selection."""
+        assert self.lib.probe_end_epoch() == 0
+
     def exponents(self) -> NDArray[np.int16]:
         """Predicted exponents of all slots, 1/16 octaves."""
         out = np.zeros(max(1, self.plan.state.slots), np.int16)

@@ -27,7 +27,8 @@ from medyate.build.compile import APT
 from medyate.build.project import BOARDS
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
-from medyate.plan.budget import ALPHA, Limits
+from medyate.plan.budget import ALPHA, SAMPLE, Limits
+from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.stages import Options
 
@@ -52,12 +53,13 @@ RankingFile = Annotated[Path | None, typer.Option("--ranking", help="Reuse a ran
 HeadChoice = Annotated[str, typer.Option("--head", help="new: starts at zero; keep: the pretrained classifier.")]
 MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' elements.")]
 Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
-RowSchedule = Annotated[
-    str, typer.Option("--schedule", help=f"Rings of rows for whole tensors: {', '.join(SCHEDULES)}.")
-]
+RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
+Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
+Sample = Annotated[str, typer.Option(help=f"How a sample comes: {', '.join(SAMPLE)}.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
+SAVING = ("--schedule", "--recompute", "--sample")
 UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
 
 
@@ -75,15 +77,16 @@ def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
     return value
 
 
-def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int, schedule: str) -> Limits:
+def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int, saving: tuple[str, str, str]) -> Limits:
     if grad_bits not in (8, 16):
         raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
     if not 0.0 < alpha <= 1.0:
         raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
     if min_elements < 0:
         raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
-    _choice(schedule, SCHEDULES, "--schedule")
-    return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits, schedule)
+    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE), SAVING, strict=True):
+        _choice(value, allowed, option)
+    return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits, *saving)
 
 
 class Bar:
@@ -306,6 +309,8 @@ def plan(
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
     schedule: RowSchedule = "auto",
+    recompute: Recompute = "none",
+    sample: Sample = "auto",
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -315,7 +320,7 @@ def plan(
 
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
-    limits = _limits(ram, min_elements, alpha, grad_bits, schedule)
+    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample))
     options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
     dataset = data.load(data_, split)
     with Bar() as bar:
@@ -338,6 +343,8 @@ def compile(
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
     schedule: RowSchedule = "auto",
+    recompute: Recompute = "none",
+    sample: Sample = "auto",
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
@@ -356,7 +363,7 @@ def compile(
     _choice(head, ("new", "keep"), "--head")
     _choice(builder, ("platformio", "make"), "--builder")
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
-    limits = _limits(ram, min_elements, alpha, grad_bits, schedule)
+    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample))
     board = None if board_ram is None else parse_size(board_ram)
     if board == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")

@@ -112,6 +112,34 @@ static void gather(const mdy_selected_t *selected, const mdy_conv_t *p, const md
     }
 }
 
+static void flip(int8_t *row, uint32_t width, uint32_t channels)
+{
+    for (uint32_t x = 0; x < width / 2; x++) {
+        for (uint32_t c = 0; c < channels; c++) {
+            int8_t *left = row + x * channels + c;
+            int8_t *right = row + (width - 1 - x) * channels + c;
+            const int8_t swap = *left;
+            *left = *right;
+            *right = swap;
+        }
+    }
+}
+
+void mdy_load(mdy_t *m, const mdy_tensor_t *x, mdy_band_t rows)
+{
+    const mdy_view_t view = mdy_view(m, x);
+    for (uint16_t row = rows.begin; row < rows.end && row < x->shape.h && mdy_go_on(m); row++) {
+        int8_t *values = mdy_row(&view, row);
+        if (x->rows < x->shape.h && m->load(m->load_context, row, values) != 0) {
+            m->aborted = 1;
+            return;
+        }
+        if (m->flipped) {
+            flip(values, x->shape.w, x->shape.c);
+        }
+    }
+}
+
 void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y,
                    mdy_band_t rows)
 {
@@ -126,7 +154,7 @@ void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, co
         const mdy_band_t row = {oy, (uint16_t)(oy + 1)};
         if (acc_init != NULL) {
             layer->op->correct(p, &selected, &x_view, oy, acc_init);
-            if (m->training) {
+            if (m->training == MDY_FORWARD) {
                 gather(&selected, p, &x_view, oy);
             }
         }

@@ -83,7 +83,7 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
         arena_bytes < (size_t)planned + epoch + model->state_bytes) {
         return MDY_ARENA;
     }
-    if (!schedule_valid(&config->schedule)) {
+    if (!schedule_valid(&config->schedule) || (mdy_by_rows(model) && config->load == NULL)) {
         return MDY_ARGUMENT;
     }
     memset(m, 0, sizeof *m);
@@ -97,6 +97,8 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
     m->flip = config->flip;
     m->yield = config->yield;
     m->yield_context = config->yield_context;
+    m->load = config->load;
+    m->load_context = config->load_context;
     if (lay_out_state(m) != model->state_bytes) {
         return MDY_ARENA;
     }
@@ -120,7 +122,7 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
 
 int8_t *mdy_input(mdy_t *m)
 {
-    return (int8_t *)m->planned + m->model->input.offset;
+    return mdy_by_rows(m->model) ? NULL : (int8_t *)m->planned + m->model->input.offset;
 }
 
 const int8_t *mdy_output(const mdy_t *m)
@@ -128,29 +130,11 @@ const int8_t *mdy_output(const mdy_t *m)
     return (const int8_t *)m->planned + m->model->output.offset;
 }
 
-static void flip_input(mdy_t *m)
-{
-    const mdy_view_t view = mdy_view(m, &m->model->input);
-    const uint32_t channels = m->model->input.shape.c;
-    const uint32_t width = m->model->input.shape.w;
-    for (int32_t y = 0; y < m->model->input.shape.h; y++) {
-        int8_t *row = mdy_row(&view, y);
-        for (uint32_t x = 0; x < width / 2; x++) {
-            for (uint32_t c = 0; c < channels; c++) {
-                int8_t *left = row + x * channels + c;
-                int8_t *right = row + (width - 1 - x) * channels + c;
-                const int8_t swap = *left;
-                *left = *right;
-                *right = swap;
-            }
-        }
-    }
-}
-
 mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result)
 {
     m->aborted = 0;
     m->training = 0;
+    m->flipped = 0;
     m->model->forward(m);
     if (m->aborted) {
         return MDY_ABORTED;
@@ -186,10 +170,11 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
         return MDY_ARGUMENT;
     }
     m->aborted = 0;
-    m->training = 1;
+    m->training = MDY_FORWARD;
     mdy_sgd_schedule(m);
-    if (m->flip && (mdy_rng(mdy_rng_key(m->seed, MDY_RNG_FLIP, m->steps, 0), 0) & 1u) != 0) {
-        flip_input(m);
+    m->flipped = m->flip && (mdy_rng(mdy_rng_key(m->seed, MDY_RNG_FLIP, m->steps, 0), 0) & 1u) != 0;
+    if (m->flipped && !mdy_by_rows(m->model)) {
+        mdy_load(m, &m->model->input, MDY_ALL);
     }
     m->model->forward(m);
     if (!m->aborted) {
@@ -202,6 +187,7 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
                 mdy_head_backward(m);
             }
             mdy_head_update(m);
+            m->training = MDY_BACKWARD;
             m->model->backward(m);
         }
         m->steps++;

@@ -85,8 +85,11 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     put(s, n, MDY_GRAD_BITS);
     put(s, n, mdy_port_flash.bytes);
     put(s, n, model->head == NULL ? 0 : model->head->loss);
+    put(s, n, (uint32_t)mdy_by_rows(model));
     return MDY_OK;
 }
+
+static int load_row(void *context, uint16_t row, int8_t *values);
 
 static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
 {
@@ -105,6 +108,8 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     config.head_only = flags & 1u;
     config.flip = flags >> 1 & 1u;
     config.fresh = flags >> 2 & 1u;
+    config.load = load_row;
+    config.load_context = s;
     s->ready = 0;
     s->input_bytes = 0;
     mdy_port_stack_paint(s->pattern);
@@ -119,6 +124,9 @@ static mdy_status_t data(mdy_server_t *s, reader_t *r)
 {
     const uint32_t offset = get(r, 4);
     s->input_bytes = offset == 0 ? 0 : s->input_bytes; /* the first piece starts the sample anew */
+    if (mdy_by_rows(s->model)) {
+        return MDY_STATE; /* outside of a step */
+    }
     if (r->bad || offset != s->input_bytes || r->left > mdy_tensor_bytes(&s->model->input) - s->input_bytes) {
         return MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
     }
@@ -143,18 +151,107 @@ static mdy_status_t target(mdy_server_t *s, reader_t *r)
     return MDY_OK;
 }
 
+/* The reply of a request is complete: n bytes. */
+static mdy_status_t answer(mdy_server_t *s, mdy_status_t status, uint32_t n)
+{
+    s->link.reply[3] = (uint8_t)(-(int)status);
+    s->answered = n;
+    return mdy_link_send(&s->link, n);
+}
+
+/* Waits for a request that is new; one that was answered already is answered again. Its reply is begun. */
+static mdy_status_t next_request(mdy_server_t *s, reader_t *r)
+{
+    for (;;) {
+        uint32_t received = 0;
+        mdy_status_t status = mdy_link_receive(&s->link, &received);
+        const uint8_t *body = s->link.body;
+        if (status == MDY_OK && received < HEAD) {
+            continue;
+        }
+        if (status == MDY_OK && s->answered != 0 && body[1] == s->sequence && body[2] == s->link.reply[2]) {
+            status = mdy_link_send(&s->link, s->answered);
+            if (status == MDY_OK) {
+                continue;
+            }
+        }
+        if (status != MDY_OK) {
+            return status;
+        }
+        s->link.reply[0] = MDY_PROTOCOL;
+        s->link.reply[1] = body[1];
+        s->link.reply[2] = body[2];
+        s->sequence = body[1];
+        s->answered = 0;
+        const reader_t reader = {body + HEAD, received - HEAD, body[0] != MDY_PROTOCOL};
+        *r = reader;
+        return MDY_OK;
+    }
+}
+
+/* The next piece of a sample, in the middle of its step; every piece but the last one is answered at once. */
+static int next_piece(mdy_server_t *s)
+{
+    reader_t reader;
+    if (next_request(s, &reader) != MDY_OK) {
+        return 0;
+    }
+    const uint32_t left = mdy_tensor_bytes(&s->model->input) - s->input_bytes;
+    const uint32_t offset = get(&reader, 4);
+    if (s->link.reply[2] != C_DATA || reader.bad || offset != s->input_bytes || reader.left > left) {
+        (void)answer(s, MDY_STATE, HEAD);
+        return 0;
+    }
+    s->piece = reader.at;
+    s->piece_bytes = reader.left;
+    s->input_bytes += reader.left;
+    s->unanswered = reader.left == left;
+    return s->unanswered || answer(s, MDY_OK, HEAD) == MDY_OK;
+}
+
+static int load_row(void *context, uint16_t row, int8_t *values)
+{
+    mdy_server_t *s = context;
+    uint32_t left = (uint32_t)s->model->input.shape.w * s->model->input.shape.c;
+    const uint32_t start = mdy_port_ticks();
+    (void)row; /* pieces come in order */
+    while (left > 0) {
+        if (s->piece_bytes == 0 && !next_piece(s)) {
+            return 1;
+        }
+        const uint32_t part = s->piece_bytes < left ? s->piece_bytes : left;
+        memcpy(values, s->piece, part);
+        values += part;
+        s->piece += part;
+        s->piece_bytes -= part;
+        left -= part;
+    }
+    s->waited += mdy_port_ticks() - start;
+    return 0;
+}
+
 static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
 {
     mdy_result_t result = {0, 0};
     const uint16_t label = (uint16_t)get(r, 2);
-    if (r->bad || s->input_bytes != mdy_tensor_bytes(&s->model->input)) {
+    const int by_rows = mdy_by_rows(s->model);
+    if (r->bad || (!by_rows && s->input_bytes != mdy_tensor_bytes(&s->model->input))) {
         return MDY_STATE;
     }
+    if (by_rows && train && label >= mdy_classes(s->model)) {
+        return MDY_ARGUMENT; /* before the host sends the sample */
+    }
     s->input_bytes = 0; /* the step uses the sample up */
+    s->piece_bytes = 0;
+    s->waited = 0;
+    if (by_rows && answer(s, MDY_OK, HEAD) != MDY_OK) {
+        return MDY_LINK;
+    }
+    s->unanswered = !by_rows;
     const uint32_t start = mdy_port_ticks();
     const mdy_status_t status =
         train ? mdy_train_step(&s->net, label, &result) : mdy_infer(&s->net, label, &result);
-    const uint32_t ticks = mdy_port_ticks() - start;
+    const uint32_t ticks = mdy_port_ticks() - start - s->waited;
     put(s, n, result.loss);
     put(s, n, result.prediction);
     put(s, n, ticks);
@@ -338,29 +435,20 @@ static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, ui
 mdy_status_t mdy_serve(mdy_server_t *s)
 {
     for (;;) {
-        uint32_t received = 0;
-        mdy_status_t status = mdy_link_receive(&s->link, &received);
+        reader_t reader;
+        uint32_t n = HEAD;
+        mdy_status_t status = next_request(s, &reader);
         if (status != MDY_OK) {
             return status;
         }
-        const uint8_t *body = s->link.body;
-        if (received < HEAD) {
-            continue;
-        }
-        if (s->answered == 0 || body[1] != s->sequence || body[2] != s->link.reply[2]) {
-            reader_t reader = {body + HEAD, received - HEAD, 0};
-            uint32_t n = HEAD;
-            status = body[0] == MDY_PROTOCOL ? carry_out(s, body[2], &reader, &n) : MDY_FRAME;
-            s->link.reply[0] = MDY_PROTOCOL;
-            s->link.reply[1] = body[1];
-            s->link.reply[2] = body[2];
-            s->link.reply[3] = (uint8_t)(-(int)status);
-            s->answered = n;
-            s->sequence = body[1];
-        }
-        status = mdy_link_send(&s->link, s->answered);
-        if (status != MDY_OK || (s->link.reply[2] == C_EXIT && s->link.reply[3] == 0)) {
-            return status;
+        s->unanswered = 1;
+        const uint32_t command = s->link.reply[2];
+        status = reader.bad ? MDY_FRAME : carry_out(s, command, &reader, &n);
+        if (s->unanswered) {
+            const mdy_status_t sent = answer(s, status, n);
+            if (sent != MDY_OK || (command == C_EXIT && status == MDY_OK)) {
+                return sent;
+            }
         }
     }
 }

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "mdy/mdy.h"
+#include "mdy/crc.h"
 #include "mdy/port.h"
+#include "mdy/train.h"
 #include "mdy_model.h"
 
 static _Alignas(8) uint8_t arena[MDY_MODEL_ARENA_BYTES];
@@ -35,12 +37,31 @@ const uint8_t *mdy_port_flash_map(void)
     return flash;
 }
 
+static const int8_t *rows; /* of the sample at hand */
+
+static int load(void *context, uint16_t row, int8_t *values)
+{
+    (void)context;
+    const uint32_t bytes = (uint32_t)mdy_model.input.shape.w * mdy_model.input.shape.c;
+    memcpy(values, rows + row * bytes, bytes);
+    return 0;
+}
+
+static void give(const int8_t *sample)
+{
+    rows = sample;
+    if (mdy_input(&probe_net) != NULL) {
+        memcpy(mdy_input(&probe_net), sample, MDY_MODEL_INPUT_BYTES);
+    }
+}
+
 int probe_init(uint32_t seed, int rate_mult, int rate_exponent)
 {
     const mdy_config_t config = {
         .seed = seed,
         .schedule = {.rate_mult = (uint32_t)rate_mult, .rate_exponent = rate_exponent},
         .fresh = 1,
+        .load = load,
     };
     return (int)mdy_init(&probe_net, &mdy_model, arena, sizeof arena, &config);
 }
@@ -48,7 +69,7 @@ int probe_init(uint32_t seed, int rate_mult, int rate_exponent)
 int probe_step(const int8_t *sample, int label, const int32_t *target, uint32_t *loss)
 {
     mdy_result_t result = {0, 0};
-    memcpy(mdy_input(&probe_net), sample, MDY_MODEL_INPUT_BYTES);
+    give(sample);
     if (target != NULL) {
         memcpy(mdy_target(&probe_net), target, MDY_MODEL_CLASSES * sizeof *target);
     }
@@ -60,7 +81,7 @@ int probe_step(const int8_t *sample, int label, const int32_t *target, uint32_t 
 int probe_infer(const int8_t *sample, int32_t *logits)
 {
     mdy_result_t result = {0, 0};
-    memcpy(mdy_input(&probe_net), sample, MDY_MODEL_INPUT_BYTES);
+    give(sample);
     const int status = (int)mdy_infer(&probe_net, 0xffff, &result);
     if (probe_net.model->head != NULL) {
         memcpy(logits, mdy_logits(&probe_net), MDY_MODEL_CLASSES * sizeof *logits);
@@ -72,6 +93,22 @@ int probe_infer(const int8_t *sample, int32_t *logits)
 const uint8_t *probe_planned(void)
 {
     return probe_net.planned;
+}
+
+/* What training did and what it holds: losses, selections, deltas, state. */
+void probe_digests(uint32_t out[4])
+{
+    const mdy_t *m = &probe_net;
+    out[0] = m->loss_crc;
+    out[1] = m->selection_crc;
+    out[2] = mdy_crc32(0, m->state, m->saved_bytes);
+    out[3] = 0;
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_selected_t selected = mdy_layer_selected(m, m->model->candidates[i].layer);
+        for (uint32_t slot = 0; slot < selected.count; slot++) { /* squares, channel, delta; maps are not compared */
+            out[3] = mdy_crc32(out[3], mdy_record(&selected, slot), MDY_RECORD_HEAD + selected.delta_bytes);
+        }
+    }
 }
 
 int probe_end_epoch(void)

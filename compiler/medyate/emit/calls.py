@@ -67,8 +67,12 @@ class Calls:
     def _lines(self, step: Step, rows: str) -> list[str]:
         if step.kind == "head":
             return ["mdy_run_head(m, &head);"]
+        if step.kind == "load":
+            return [f"mdy_load(m, &{self.context.tensor(self.context.graph.input)}, {rows});"]
         if step.kind == "run":
             return self._run(step, rows)
+        if step.kind == "again":
+            return [f"if (mdy_again(m, {self._behind(step)})) {{", *self._again(step, rows), "}"]
         back = self.steps.back[step.back]
         gradient, order = self.context.gradient, str(self.steps.orders[step.node])
         table, dy, dx = f"&{self.context.idents[step.node]}", gradient(back.dy), gradient(back.dx[step.part])
@@ -76,7 +80,7 @@ class Calls:
         scratch = next((self.context.offset(use.value) for use in step.uses if use.mode == "work"), "")
         match step.kind:
             case "mask":
-                call, arguments = "mask", [order, f"{table}.mask", dy, rows]
+                call, arguments = "mask", [order, f"&{self.context.mask_owner(step.node)}.mask", dy, rows]
             case "copy":
                 call, arguments = "copy", [order, dy, dx, rows]
             case "input":
@@ -91,13 +95,22 @@ class Calls:
                 return self._through(step, back)
         return [f"mdy_back_{call}(m, {', '.join(arguments)});"]
 
-    def _run(self, step: Step, rows: str) -> list[str]:
+    def _behind(self, step: Step) -> int:
+        """Order of the last node that its rerun serves."""
+        run = [s.node for s in self.steps.steps if s.kind == "again" and s.part == step.part]
+        return max(self.steps.orders[name] for name in run)
+
+    def _again(self, step: Step, rows: str) -> list[str]:
+        return [f"    {line}" for line in self._run(step, rows, self.context.again(step.node, step.part))]
+
+    def _run(self, step: Step, rows: str, table: str = "") -> list[str]:
         node = self.nodes[step.node]
         kernel = OPS[node.op].kernel
         assert kernel is not None
-        output = f"&{self.context.tensor(node.output)}"
-        tensors = [f"&{self.context.tensor(name)}" for name in node.inputs]
-        table = f"m, &{self.context.idents[node.name]}"
+        read = [use.value for use in step.uses if use.mode == "read"]
+        output, *_ = [f"&{self.context.tensor(use.value)}" for use in step.uses if use.mode == "write"]
+        tensors = [f"&{self.context.tensor(name)}" for name in read]
+        table = f"m, &{table or self.context.idents[node.name]}"
         if kernel.per_input:
             return [f"{kernel.run}({table}, {i}, {tensor}, {output}, {rows});" for i, tensor in enumerate(tensors)]
         return [f"{kernel.run}({', '.join([table, *tensors, output, rows])});"]

@@ -17,7 +17,8 @@ from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
 from medyate.plan.parameters import backward_parameters
 from medyate.plan.plan import Head, Plan
-from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, head_factor
+from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, head_factor
+from medyate.plan.stream import is_mask
 from medyate.quantize.apply import site
 from medyate.quantize.scheme import mantissa15
 
@@ -68,7 +69,11 @@ class Context:
         self.steps = plan.schedule.plan
         self.dy_of = {s.node: s.dy for s in self.steps.back if s.dy is not None}
         self.value = {v.name: v for v in plan.schedule.values}
-        self.tensors = [self._tensor(name, shape) for name, shape in graph.tensors]
+        self.reruns: dict[str, list[Step]] = {}
+        for step in self.steps.steps:
+            if step.kind == "again":
+                self.reruns.setdefault(step.node, []).append(step)
+        self.tensors = [self._tensor(name, shape) for name, shape in self._all_tensors()]
         self.gradients: list[Line] = []
         self._gradient_names: dict[str, str] = {}
         self._asked: set[str] = set()
@@ -89,14 +94,34 @@ class Context:
         """A mask's place and rows."""
         return f"{{{self.offset(name)}, {self.plan.schedule.rows(name)}}}" if name in self.value else f"{{{NONE}, 0}}"
 
+    def again(self, node: str, rerun: int) -> str:
+        """Identifier of a node's table for a rerun: other scratch, perhaps the mask."""
+        return f"{self.idents[node]}_again{rerun}"
+
+    def mask_owner(self, node: str) -> str:
+        """Identifier of the table that holds a node's clamp mask."""
+        remade = [step.part for step in self.reruns.get(node, []) if any(is_mask(use) for use in step.uses)]
+        return self.again(node, remade[0]) if remade else self.idents[node]
+
+    def _all_tensors(self) -> list[tuple[str, Shape]]:
+        again = {
+            use.value: self.graph.shapes[use.value.partition("/again ")[0]]
+            for steps in self.reruns.values()
+            for step in steps
+            for use in step.uses
+            if use.mode == "write" and not is_mask(use)
+        }
+        return [*self.graph.tensors, *again.items()]
+
     def _life(self, name: str) -> str:
         value = self.value[name]
         return f"live {value.first}..{value.last}"
 
     def tensor(self, name: str) -> str:
-        """Identifier of a tensor's table entry."""
-        producer = self.graph.producer.get(name)
-        return "input_y" if producer is None else f"{self.idents[producer.name]}_y"
+        """Identifier of a tensor's table entry; of one that is made again, with the number of the rerun."""
+        original, _, rerun = name.partition("/again ")
+        producer = self.graph.producer.get(original)
+        return "input_y" if producer is None else f"{self.idents[producer.name]}{rerun and '_again' + rerun}_y"
 
     def _tensor(self, name: str, shape: Shape) -> Line:
         text = f"{{{self.offset(name):>8}, {_shape(shape)}, {self.plan.schedule.rows(name)}}}"
@@ -152,11 +177,29 @@ class Context:
             self._layer(node, op.kernel, here)
             return
         if op.fuses:
-            fields.append(("mask", self.mask(f"{node.name}/mask")))
+            fields.append(("mask", self._own_mask(node)))
         if op.backward is not None and f"{node.name}/back" in self.plan.schedule.places:
             fields.append(("scratch", self.offset(f"{node.name}/back")))
         fields.append(("order", str(self.steps.orders[node.name])))
-        self.tables.append(Table(op.kernel.struct, ident, tuple(fields), self._comment(node)))
+        self._with_reruns(node, Table(op.kernel.struct, ident, tuple(fields), self._comment(node)), self.tables)
+
+    def _own_mask(self, node: Node) -> str:
+        return self.mask(f"{node.name}/mask" if self.mask_owner(node.name) == self.idents[node.name] else "")
+
+    def _with_reruns(self, node: Node, table: Table, tables: list[Table]) -> None:
+        """The table, and one more for each time that the node runs again."""
+        tables.append(table)
+        for step in self.reruns.get(node.name, []):
+            masks = [use.value for use in step.uses if is_mask(use)]
+            work = [use.value for use in step.uses if use.mode == "work"]
+            changed = {
+                "mask": self.mask(masks[0] if masks else ""),
+                "scratch": self.offset(work[0] if work else ""),
+                "scratch_back": NONE,
+                "scratch_update": NONE,
+            }
+            fields = tuple((name, changed.get(name, text)) for name, text in table.fields)
+            tables.append(Table(table.ctype, self.again(node.name, step.part), fields, ""))
 
     def _field(self, ident: str, name: str, value: str | Values) -> str:
         if isinstance(value, Values):
@@ -176,14 +219,14 @@ class Context:
             ("p", f"&{ident}_p"),
             ("weight", self._array("int8_t", f"{ident}_w", weight, f"{weight.shape}")),
             ("weight_bytes", f"{weight.size}u"),
-            ("mask", self.mask(f"{node.name}/mask")),
+            ("mask", self._own_mask(node)),
             ("scratch", self.offset(f"{node.name}/row")),
             ("scratch_back", self.offset(f"{node.name}/back")),
             ("scratch_update", self.offset(f"{node.name}/tap")),
             ("order", str(self.steps.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
         )
-        self.layers.append(Table("mdy_layer_t", ident, layer, ""))
+        self._with_reruns(node, Table("mdy_layer_t", ident, layer, ""), self.layers)
 
     def _backward(self, index: int, node: Node, dy: Gradient) -> list[tuple[str, str]]:
         ident = self.idents[node.name]

@@ -77,7 +77,7 @@ def unique_idents(names: Iterable[str]) -> dict[str, str]:
     used: set[str] = set(RESERVED)
     for name in names:
         base = c_ident(name)
-        if base.endswith(SUFFIXES) or base.startswith(("mdy", "join", "stream")):
+        if base.endswith(SUFFIXES) or re.search(r"_again\d+$", base) or base.startswith(("mdy", "join", "stream")):
             base += "_n"
         ident = base
         number = 2

@@ -19,7 +19,8 @@ import numpy as np
 from medyate import ledger
 from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
-from medyate.plan.layout import lay_out
+from medyate.plan.layout import TRIES, lay_out
+from medyate.plan.recompute import Blocks, Choice
 from medyate.plan.schedule import Schedule, make_schedule
 from medyate.plan.steps import Loss, training_pass
 from medyate.plan.stream import Planner
@@ -27,6 +28,23 @@ from medyate.rank.lara import LayerScore, Ranking
 
 ALPHA = 0.2
 """The papers' alpha_opt."""
+
+
+SAMPLE = ("auto", "whole", "rows")
+"""whole: the sample lies in memory; rows: it comes row by row; auto: by rows where memory asks for it."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """What is done to save memory beyond streams."""
+
+    by_rows: bool
+    """The sample comes row by row."""
+    repeats: Choice
+    """Blocks that run again on the way back."""
+
+
+NOTHING = Choice((), 0)
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,8 @@ class Row:
     m_bytes: int
     m_elements: int
     deepest: str
+    way: Way
+    """How memory was saved."""
 
     @property
     def alpha(self) -> float:
@@ -60,35 +80,94 @@ class Limits:
     grad_bits: int = 8
     schedule: str = "auto"
     """One of stream.SCHEDULES."""
+    recompute: str = "none"
+    """One of recompute.RECOMPUTE."""
+    sample: str = "auto"
+    """One of SAMPLE: whether the sample has a place of its own or comes by rows."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is planned: the parts that no choice changes."""
+
+    qgraph: QGraph
+    weights: Weights
+    loss: Loss
+    planner: Planner
 
 
 def choose(
     qgraph: QGraph, weights: Weights, ranking: Ranking, loss: Loss, limits: Limits
 ) -> tuple[Row, tuple[Row, ...]]:
-    """The chosen row and the table up to it. Raises BudgetError with the numbers."""
+    """The chosen row and the table up to it. Raises BudgetError with the numbers.
+
+    A whole sample and kept masks come first; where that does not reach the wanted budget, the sample comes by rows,
+    and then masks are made again, with as few repeated multiply-adds as do.
+    """
+    network = Network(qgraph, weights, loss, Planner())
+    tables = []
+    for by_rows in (False, True):
+        if limits.sample in ("auto", "rows" if by_rows else "whole"):
+            tables.append(_table(network, ranking, limits, Way(by_rows, NOTHING)))
+            chosen = _best(network, ranking, tables[-1], limits)
+            if _enough(chosen, ranking, limits):
+                return chosen, tables[-1]
+    if limits.recompute == "auto":
+        repeated = _repeating(network, ranking, limits, tables[-1])
+        if repeated is not None:
+            return repeated, (*tables[-1], repeated)
+    cheapest = min(score.cost.record_bytes for score in ranking.scores[: chosen.layers])
+    raise BudgetError(_too_small(tables[-1], limits), _remedy(chosen, limits, cheapest))
+
+
+def _enough(row: Row, ranking: Ranking, limits: Limits) -> bool:
+    cheapest = min(score.cost.record_bytes for score in ranking.scores[: row.layers])
+    return row.b_mem_bytes >= cheapest and row.b_mem_elements >= limits.min_elements
+
+
+def _table(network: Network, ranking: Ranking, limits: Limits, way: Way) -> tuple[Row, ...]:
     rows: list[Row] = []
     best = 0
-    planner = Planner()
     for count in range(1, len(ranking.scores) + 1):
-        row = measure(qgraph, weights, ranking.scores[:count], loss, limits, planner)
+        row = measure(network, ranking.scores[:count], limits, way, tries=0)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
         if row.left_bytes <= best:  # deeper layers only take memory away from here on
             break
+    return tuple(rows)
+
+
+def _best(network: Network, ranking: Ranking, rows: Sequence[Row], limits: Limits) -> Row:
+    """The smallest K with the largest budget, laid out with care."""
     chosen = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
-    cheapest = min(score.cost.record_bytes for score in ranking.scores[: chosen.layers])
-    if chosen.b_mem_bytes < cheapest or chosen.b_mem_elements < limits.min_elements:
-        raise BudgetError(_too_small(rows, limits), _remedy(chosen, limits, cheapest))
-    return chosen, tuple(rows)
+    return measure(network, ranking.scores[: chosen.layers], limits, chosen.way)
 
 
-def arrange(
-    qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], loss: Loss, limits: Limits, planner: Planner
-) -> Schedule:
+def _repeating(network: Network, ranking: Ranking, limits: Limits, rows: Sequence[Row]) -> Row | None:
+    """The first K whose rule allows the wanted budget, with the fewest repetitions that reach it."""
+    by_rows = rows[0].way.by_rows
+    for count in range(1, len(ranking.scores) + 1):
+        scores = ranking.scores[:count]
+        if limits.alpha * sum(score.elements for score in scores) < limits.min_elements:
+            continue
+        choices = Blocks(network.qgraph.graph, [score.layer for score in scores]).choices()
+        for choice in choices:
+            row = measure(network, scores, limits, Way(by_rows, choice))
+            if _enough(row, ranking, limits):
+                return row
+        return None  # deeper layers take more memory still
+    return None
+
+
+def arrange(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way) -> Schedule:
     """The steps for a set of candidate layers, cut into groups."""
     largest = most_bytes(scores, limits.alpha)
     slots = {score.layer: min(score.channels, largest // score.cost.record_bytes) for score in scores}
-    return make_schedule(training_pass(qgraph, weights, slots, loss, limits.grad_bits), limits.schedule, planner)
+    reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
+    steps = training_pass(
+        network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns, by_rows=way.by_rows
+    )
+    return make_schedule(steps, limits.schedule, network.planner)
 
 
 def most_bytes(scores: Sequence[LayerScore], alpha: float) -> int:
@@ -97,22 +176,22 @@ def most_bytes(scores: Sequence[LayerScore], alpha: float) -> int:
     return max(share, *(score.cost.record_bytes for score in scores))
 
 
-def measure(
-    qgraph: QGraph, weights: Weights, scores: Sequence[LayerScore], loss: Loss, limits: Limits, planner: Planner
-) -> Row:
+def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, tries: int = TRIES) -> Row:
     """What a set of candidate layers needs, and what it leaves."""
-    steps = arrange(qgraph, weights, scores, loss, limits, planner)
-    planned = lay_out(steps.values).peak_bytes
-    features = ledger.tensor_bytes(qgraph.graph.shapes[qgraph.graph.output])
+    steps = arrange(network, scores, limits, way)
+    planned = lay_out(steps.values, tries).peak_bytes
+    graph = network.qgraph.graph
+    features = ledger.tensor_bytes(graph.shapes[graph.output])
     channels = sum(score.channels for score in scores)
-    state = ledger.StateFacts(loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
+    state = ledger.StateFacts(network.loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
     fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
     left = (limits.ram_bytes - fixed) // 8 * 8
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     deepest = min((score.layer for score in scores), key=lambda name: steps.plan.orders[name])
     b_mem = min(left, most_bytes(scores, limits.alpha))
-    return Row(len(scores), planned, state, left, b_mem, b_mem * m_elements // m_bytes, m_bytes, m_elements, deepest)
+    elements = b_mem * m_elements // m_bytes
+    return Row(len(scores), planned, state, left, b_mem, elements, m_bytes, m_elements, deepest, way)
 
 
 def worst_selection(scores: Sequence[LayerScore], budget: int) -> tuple[tuple[int, ...], int]:

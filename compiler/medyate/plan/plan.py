@@ -19,7 +19,7 @@ from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
-from medyate.plan.budget import Limits, Row, arrange, choose, worst_selection
+from medyate.plan.budget import Limits, Network, Row, arrange, choose, worst_selection
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, lay_out
 from medyate.plan.parameters import eligible_channels
@@ -120,6 +120,8 @@ class Plan:
             "gradient_bits": self.limits.grad_bits,
             "rounds_once": self.qgraph.rounds_once,
             "schedule": self.limits.schedule,
+            "sample": "rows" if self.row and self.row.way.by_rows else "whole",
+            "repeated_macs": self.row.way.repeats.macs if self.row else 0,
             "streams": [
                 {"steps": [f"{s.kind} {s.node}" for s in (*g.stages, *g.after)], "rows": dict(g.rings)}
                 for g in self.schedule.groups
@@ -212,8 +214,22 @@ def make_plan(
     Raises BudgetError when the memory does not suffice.
     """
     row, table = choose(qgraph, weights, ranking, head.loss, limits)
+    return complete_plan(qgraph, weights, ranking, head, limits, calibration, (row, table))
+
+
+def complete_plan(
+    qgraph: QGraph,
+    weights: Weights,
+    ranking: Ranking,
+    head: Head,
+    limits: Limits,
+    calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]],
+    chosen: tuple[Row, tuple[Row, ...]],
+) -> Plan:
+    """The plan for a chosen row of its table."""
+    row, table = chosen
     scores = ranking.scores[: row.layers]
-    steps = arrange(qgraph, weights, scores, head.loss, limits, Planner())
+    steps = arrange(Network(qgraph, weights, head.loss, Planner()), scores, limits, row.way)
     layout = lay_out(steps.values)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 
 from medyate import ledger
 from medyate.errors import GraphError
@@ -118,6 +119,7 @@ class Step:
 
     kind: str
     """
+    'load'     the sample, where it comes row by row
     'run'      forward of a node; 'again' on the way back
     'head'     logits, loss, its gradient
     'mask'     a clamp mask applied in place
@@ -135,7 +137,7 @@ class Step:
     back: int = -1
     """Which BackStep it belongs to."""
     part: int = 0
-    """Which of its inputs."""
+    """Which of its inputs; of a step that runs again, the number of the rerun."""
     in_place: bool = False
     """Whether a value may take the place of the one that it is made from."""
 
@@ -189,12 +191,25 @@ def covering(rows: Rows, count: int) -> Rows:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Nodes whose rows are made once more on the way back, so that their clamp masks need not be kept."""
+
+    number: int
+    nodes: tuple[str, ...]
+    """In running order; all that they read is theirs or one tensor that is kept."""
+    masks: frozenset[str]
+    """Those whose masks come from here."""
+
+
 @dataclass
 class _Builder:
     qgraph: QGraph
     weights: Weights
     candidates: Mapping[str, int]
     grad_bits: int
+    reruns: Mapping[str, Rerun] = field(default_factory=dict)
+    by_rows: bool = False
     stores: dict[str, Store] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     back: list[BackStep] = field(default_factory=list)
@@ -208,6 +223,8 @@ class _Builder:
         self.orders = {node.name: i for i, node in enumerate(self.graph)}
         depths = [self.orders[name] for name in self.candidates]
         self.deepest = min(depths) if depths else len(self.orders)
+        self.remade = frozenset(name for rerun in self.reruns.values() for name in rerun.masks)
+        self.rerun: set[int] = set()
 
     def make(self, name: str, row_bytes: int, rows: int, kind: str) -> None:
         if name in self.stores:
@@ -231,6 +248,9 @@ class _Builder:
 
     def forward(self) -> None:
         self.tensor(self.graph.input)
+        if self.by_rows:
+            source = self.rows(self.graph.input, "write")
+            self.steps.append(Step("load", "", self.stores[source.value].rows, (source,)))
         for node in self.graph:
             self.tensor(node.output)
             height = self.graph.shapes[node.output][0]
@@ -239,7 +259,7 @@ class _Builder:
             uses.append(self.rows(node.output, "write"))
             if node.name in self.candidates:
                 uses.append(self.work(f"{node.name}/row", ledger.correction_bytes(self.graph.shapes[node.output])))
-            if self.has_mask(node):
+            if self.has_mask(node) and node.name not in self.remade:
                 uses.append(self.mask(node))
             in_place = OPS[node.op].in_place
             self.steps.append(Step("run", node.name, 0 if whole else height, tuple(uses), in_place=in_place))
@@ -302,7 +322,28 @@ class _Builder:
         producer = self.graph.producer.get(tensor)
         return producer is not None and self.orders[producer.name] >= self.deepest
 
+    def again(self, rerun: Rerun) -> None:
+        """The forward steps that the way back repeats."""
+        self.rerun.add(rerun.number)
+        made: dict[str, str] = {}
+        for node in (n for n in self.graph if n.name in rerun.nodes):
+            height = self.graph.shapes[node.output][0]
+            uses = [Use(made.get(name, name), "read", self.read_rows(node, i)) for i, name in enumerate(node.inputs)]
+            made[node.output] = f"{node.output}/again {rerun.number}"
+            first = self.stores[node.output]
+            self.make(made[node.output], first.row_bytes, first.rows, "activation")
+            uses.append(self.rows(made[node.output], "write"))
+            if node.name in self.candidates:
+                scratch = ledger.correction_bytes(self.graph.shapes[node.output])
+                uses.append(self.work(f"{node.name}/row/again {rerun.number}", scratch))
+            if node.name in rerun.masks and self.has_mask(node):
+                uses.append(self.mask(node))
+            self.steps.append(Step("again", node.name, height, tuple(uses), part=rerun.number))
+
     def back_node(self, node: Node, dy: Gradient) -> None:
+        rerun = self.reruns.get(node.name)
+        if rerun is not None and rerun.number not in self.rerun:
+            self.again(rerun)
         if self.has_mask(node) and not dy.mask:
             uses = (self.rows(dy.storage, "change"), self.rows(f"{node.name}/mask", "read"))
             self.steps.append(Step("mask", node.name, self.stores[dy.storage].rows, uses, len(self.back)))
@@ -463,7 +504,7 @@ class _Builder:
             self.back.append(BackStep(node.name, "sum", None, (dx,), (tuple(gradients),), None))
 
     def result(self, start: Gradient | None) -> Pass:
-        given = {self.graph.input, "target"} & self.stores.keys()
+        given = {"target"} & self.stores.keys() | (set() if self.by_rows else {self.graph.input})
         kept = {"logits"} if start is not None else {self.graph.output}
         return Pass(
             tuple(self.steps),
@@ -487,16 +528,28 @@ def head_factor(qgraph: QGraph, loss: Loss) -> tuple[float, int]:
     return factor, exponent - HEAD_WEIGHT_BITS + loss.sum_shift
 
 
-def inference_pass(qgraph: QGraph, weights: Weights) -> Pass:
+def inference_pass(qgraph: QGraph, weights: Weights, *, by_rows: bool = False) -> Pass:
     """The forward steps alone; the output stays for the host to read."""
-    builder = _Builder(qgraph, weights, {}, 8)
+    builder = _Builder(qgraph, weights, {}, 8, by_rows=by_rows)
     builder.forward()
     return builder.result(None)
 
 
-def training_pass(qgraph: QGraph, weights: Weights, candidates: Mapping[str, int], loss: Loss, grad_bits: int) -> Pass:
-    """The steps for a set of candidate layers."""
-    builder = _Builder(qgraph, weights, candidates, grad_bits)
+def training_pass(
+    qgraph: QGraph,
+    weights: Weights,
+    candidates: Mapping[str, int],
+    loss: Loss,
+    grad_bits: int,
+    reruns: Mapping[str, Rerun] = MappingProxyType({}),
+    *,
+    by_rows: bool = False,
+) -> Pass:
+    """The steps for a set of candidate layers (name to most records).
+
+    `reruns`: by node of the way back. `by_rows`: the sample comes row by row, else it is there as a whole.
+    """
+    builder = _Builder(qgraph, weights, candidates, grad_bits, reruns, by_rows)
     builder.forward()
     start = builder.head(loss)
     builder.backward(start)

@@ -38,6 +38,8 @@ class Hello:
     flash_bytes: int
     loss: int
     """0: cross-entropy, 1: squared error."""
+    by_rows: int
+    """1: there is no place for a whole sample; its pieces follow the request that uses them."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Session:
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.hello = Hello(*struct.unpack("<10I", link.request(HELLO)))
+        self.hello = Hello(*struct.unpack("<11I", link.request(HELLO)))
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
@@ -151,17 +153,27 @@ class Session:
         """Starts from the factory weights; nothing is trained."""
         self.begin(Training(rate=0.001, epochs=1, epoch_samples=1))
 
-    def _send(self, sample: NDArray[np.int8]) -> None:
+    def _use(self, command: int, sample: NDArray[np.int8], label: Any) -> Result:
+        """Sends a sample and the request that uses it; by rows, the request goes ahead of the pieces."""
+        pieces = self._pieces(sample)
+        if not self.hello.by_rows:
+            self.link.send_all(DATA, pieces)
+            return self._result(self.link.request(command, self._label(label)))
+        self.link.request(command, self._label(label))
+        for piece in pieces[:-1]:
+            self.link.request(DATA, piece)
+        return self._result(self.link.request(DATA, pieces[-1]))
+
+    def _pieces(self, sample: NDArray[np.int8]) -> list[bytes]:
         data = sample.tobytes()
         if len(data) != self.hello.input_bytes:
             raise LinkError(
                 f"a sample of {len(data)} B was given to a model that takes {self.hello.input_bytes} B.",
                 "Use the data that the model was compiled for.",
             )
-        pieces = [
+        return [
             struct.pack("<I", offset) + data[offset : offset + DATA_BYTES] for offset in range(0, len(data), DATA_BYTES)
         ]
-        self.link.send_all(DATA, pieces)
 
     def _result(self, reply: bytes) -> Result:
         loss, prediction, ticks, saturations = struct.unpack("<4I", reply)
@@ -179,13 +191,11 @@ class Session:
 
     def train(self, sample: NDArray[np.int8], label: Any) -> Result:
         """One training step on a label, or on a vector of targets."""
-        self._send(sample)
-        return self._result(self.link.request(TRAIN, self._label(label)))
+        return self._use(TRAIN, sample, label)
 
     def infer(self, sample: NDArray[np.int8], label: Any = NO_LABEL) -> Result:
         """One inference; the loss is that of the label or of the targets."""
-        self._send(sample)
-        return self._result(self.link.request(INFER, self._label(label)))
+        return self._use(INFER, sample, label)
 
     def commit(self) -> Position:
         """Ends the epoch."""

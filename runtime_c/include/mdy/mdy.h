@@ -25,6 +25,12 @@ typedef struct {
     uint8_t fresh;          /* 1: start from the factory weights and leave the banks unread */
     int (*yield)(void *context); /* may be NULL; called between bands of rows, nonzero aborts the step */
     void *yield_context;
+    /**
+     * Gives row `row` of the sample, W * C values, where the plan has no place for all of it (mdy_input is NULL):
+     * called in the middle of a step, in ascending order, once for each row; nonzero aborts the step.
+     */
+    int (*load)(void *context, uint16_t row, int8_t *values);
+    void *load_context;
 } mdy_config_t;
 
 /** What one sample gave. */
@@ -37,13 +43,13 @@ typedef struct {
  * Lays out the arena and loads the newest valid generation, or the factory state when there is none.
  *
  * Memory   arena: planned, epoch and state regions, each rounded up to 8 bytes; aligned to 8
- * Errors   MDY_ARENA (too small, misaligned), MDY_ARGUMENT (schedule), MDY_MODEL (the banks hold
+ * Errors   MDY_ARENA (too small, misaligned), MDY_ARGUMENT (schedule, no load hook), MDY_MODEL (the banks hold
  *          generations of another network or plan only), MDY_FLASH (the banks do not fit)
  */
 mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
                       const mdy_config_t *config);
 
-/** Where the next sample goes: H * W * C int8 values. It is used up by each step or inference. */
+/** Where the next sample goes: H * W * C int8 values, used up by each step or inference; NULL: it comes by rows. */
 int8_t *mdy_input(mdy_t *m);
 
 /**

@@ -210,6 +210,12 @@ static inline uint32_t mdy_classes(const mdy_model_t *model)
     return model->head == NULL ? 0 : model->head->classes;
 }
 
+/** Whether the sample comes row by row: there is no place for the whole of it. */
+static inline int mdy_by_rows(const mdy_model_t *model)
+{
+    return model->input.rows < model->input.shape.h;
+}
+
 static inline uint32_t mdy_tensor_bytes(const mdy_tensor_t *t)
 {
     return (uint32_t)t->shape.h * t->shape.w * t->shape.c;
@@ -223,6 +229,9 @@ typedef struct {
     uint32_t warmup_steps;  /* linear rise from zero */
     uint32_t total_steps;   /* length of the training; a constant rate needs none */
 } mdy_schedule_t;
+
+/** Where a training step is. */
+enum { MDY_FORWARD = 1, MDY_BACKWARD = 2 };
 
 /** Everything that runs; the application owns one, the runtime fills it. */
 struct mdy {
@@ -250,7 +259,8 @@ struct mdy {
     int32_t reference;   /* log2 of this step's largest loss gradient, in 1/16 */
     uint32_t saturations; /* gradient values clipped since init */
     uint16_t deepest;    /* order of the deepest layer with a selected channel; MDY_FROZEN: none */
-    uint8_t training;    /* 1 inside a training step */
+    uint8_t training;    /* MDY_FORWARD or MDY_BACKWARD inside a training step, else 0 */
+    uint8_t flipped;     /* this step's sample is mirrored */
     uint8_t head_only;   /* no channel is selected, whatever the bitmap says */
     uint8_t flip;        /* random horizontal flips of training samples */
     uint8_t bank;        /* the bank that the next commit leaves alone */
@@ -258,6 +268,8 @@ struct mdy {
     uint32_t loss_crc, selection_crc; /* running digests of what the training did */
     int (*yield)(void *context); /* called between bands of rows; nonzero aborts the step */
     void *yield_context;
+    int (*load)(void *context, uint16_t row, int8_t *values); /* see mdy_config_t */
+    void *load_context;
 };
 
 #endif

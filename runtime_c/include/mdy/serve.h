@@ -6,7 +6,7 @@
 #include "mdy/link.h"
 #include "mdy/mdy.h"
 
-#define MDY_PROTOCOL 3
+#define MDY_PROTOCOL 4
 
 /** A served model: the arena is the caller's, the rest is filled here. */
 typedef struct {
@@ -16,6 +16,10 @@ typedef struct {
     mdy_t net;
     mdy_link_t link;
     uint32_t input_bytes;  /* bytes of the sample that have arrived */
+    const uint8_t *piece;  /* of a sample that comes by rows: what the step has not taken yet */
+    uint32_t piece_bytes;
+    uint32_t waited;       /* ticks spent on the link in the middle of a step */
+    uint8_t unanswered;    /* the last piece's reply waits for the end of the step */
     uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
     uint8_t sequence;      /* of that reply */
     uint8_t ready;         /* mdy_init succeeded */

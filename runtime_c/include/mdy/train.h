@@ -34,6 +34,15 @@ typedef void mdy_stages_t(mdy_t *m, uint32_t stage, mdy_band_t row);
  */
 void mdy_stream(mdy_t *m, mdy_stages_t *stages, const uint8_t *order, uint32_t count);
 
+/** Rows of a sample that is not there as a whole, from the load hook; an input that is there stays. */
+void mdy_load(mdy_t *m, const mdy_tensor_t *x, mdy_band_t rows);
+
+/** Whether the way back needs rows made again for nodes up to `order`. */
+static inline int mdy_again(const mdy_t *m, uint16_t order)
+{
+    return m->deepest != MDY_FROZEN && order >= m->deepest && !m->aborted;
+}
+
 /**
  * Forward of output rows of one operation. A weighted layer gathers the selected channels of the rows of x
  * that pass, computes y with the deltas' correction, and keeps the clamp mask; gathering and masks happen in
