@@ -62,7 +62,8 @@ that is in no list of this page.
   front of it, whatever the operation.
 - *Saved* is what the backward pass reads again: *bits* is a clamp mask of one bit per output, *inputs* and *output*
   are those int8 tensors themselves. Operations that save *selected channels* have weights that are trained.
-- C files are in `runtime_c/src/`; the functions that call them with the model's tables are in `train.c`.
+- C files are in `runtime_c/src/`; the functions that call them with the model's tables are in `forward.c` and
+  `backward.c`.
 
 """
 NOTHING = """
@@ -105,7 +106,7 @@ def kernels(op: OpDef) -> tuple[str, str, str, str]:
     forward = f"`{op.kernel.run}`" + (f" with `{op.kernel.table}`" if op.kernel.table else "")
     saved = ["bits"] if op.fuses else []
     if op.channel_axes is not None:
-        return forward, "`mdy_back_layer`", "bits, selected channels", source(op.kernel)
+        return forward, "`mdy_back_input`, `mdy_back_update`", "bits, selected channels", source(op.kernel)
     assert op.backward is not None
     passes = [op.backward(example) for example in sites(op)]
     saved += sorted({p.reads for p in passes if p.reads})

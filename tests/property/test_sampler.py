@@ -15,7 +15,16 @@ from scipy import stats
 import clibrary
 from medyate.sample.policy import draw_selection, observe
 
-RUNTIME = ("src/sampler.c", "src/fixed.c", "src/train.c", "src/gradient.c", "src/sgd.c", "src/head.c", "src/ops/*.c")
+RUNTIME = (
+    "src/sampler.c",
+    "src/fixed.c",
+    "src/forward.c",
+    "src/backward.c",
+    "src/gradient.c",
+    "src/sgd.c",
+    "src/head.c",
+    "src/ops/*.c",
+)
 DRAWS = 24_000
 SMALLEST_P = 1e-3
 
