@@ -18,7 +18,8 @@ import numpy as np
 
 from medyate import ledger
 from medyate.errors import BudgetError
-from medyate.ir import QGraph, Weights
+from medyate.ir import Graph, QGraph, Weights
+from medyate.ops import OPS
 from medyate.plan.layout import TRIES, lay_out
 from medyate.plan.recompute import Blocks, Choice
 from medyate.plan.schedule import Schedule, make_schedule
@@ -164,10 +165,17 @@ def arrange(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     largest = most_bytes(scores, limits.alpha)
     slots = {score.layer: min(score.channels, largest // score.cost.record_bytes) for score in scores}
     reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
-    steps = training_pass(
-        network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns, by_rows=way.by_rows
-    )
-    return make_schedule(steps, limits.schedule, network.planner)
+    given = (network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns)
+    by_rows = way.by_rows and can_come_by_rows(network.qgraph.graph)
+    return make_schedule(training_pass(*given, by_rows=by_rows), limits.schedule, network.planner)
+
+
+def can_come_by_rows(graph: Graph) -> bool:
+    """Whether the first operation needs fewer rows of the sample than there are, and nothing else reads it."""
+    readers = graph.consumers[graph.input]
+    rows = OPS[readers[0].op].rows(readers[0].attrs, graph.input_shapes(readers[0]), 0)
+    single = len(readers) == 1 and readers[0] == graph.nodes[0]
+    return single and rows is not None and max(end - begin for begin, end in rows) < graph.shapes[graph.input][0]
 
 
 def most_bytes(scores: Sequence[LayerScore], alpha: float) -> int:

@@ -120,7 +120,7 @@ class Plan:
             "gradient_bits": self.limits.grad_bits,
             "rounds_once": self.qgraph.rounds_once,
             "schedule": self.limits.schedule,
-            "sample": "rows" if self.row and self.row.way.by_rows else "whole",
+            "sample": "rows" if self.qgraph.graph.input in self.schedule.rings else "whole",
             "repeated_macs": self.row.way.repeats.macs if self.row else 0,
             "streams": [
                 {"steps": [f"{s.kind} {s.node}" for s in (*g.stages, *g.after)], "rows": dict(g.rings)}

@@ -322,7 +322,9 @@ class _Cut:
         always the smallest layout.
         """
         count = len(self.plan.steps)
-        spans = [span for span in self._spans() if self.schedule != "layer" or span[1] == span[0] + 1]
+        spans = self._spans()
+        if self.schedule == "layer":
+            spans = [(b, e) for b, e in spans if e == b + 1 or (self.plan.steps[b].kind == "load" and e == b + 2)]
         peak = [0] + [1 << 40] * count
         for begin, end in spans:
             peak[end] = min(peak[end], max(peak[begin], self.group(begin, end).bytes))
@@ -355,8 +357,11 @@ class _Cut:
             for place in range(len(steps) + 1)
             if across[place] <= min(across[max(0, place - 1)], across[min(len(steps), place + 1)])
         ]
-        spans = [(number, number + 1) for number in range(len(steps))]
+        # A sample by rows is worth it only as a ring: its step does not stand alone.
+        spans = [(number, number + 1) for number, step in enumerate(steps) if step.kind != "load"]
         for begin in narrow:
+            if steps[begin : begin + 2] and steps[begin].kind == "load":
+                spans.append((begin, begin + 2))
             for end in range(begin + 1, min(begin + STAGES_MAX, len(steps)) + 1):
                 if steps[end - 1].rows == 0:
                     break
