@@ -54,7 +54,7 @@ class Subject:
         network = Network(self.qgraph, self.weights, self.head.loss, Planner())
         choices = Blocks(self.qgraph.graph, [s.layer for s in self.ranking.scores]).choices()
         way = Way(by_rows, choices[-1] if again else NOTHING)
-        row = measure(network, self.ranking.scores, limits, way, tries=0)
+        row = measure(network, self.ranking.scores, limits, way, careful=False)
         rest = (self.head, limits, self.calibration, (row, (row,)))
         return complete_plan(self.qgraph, self.weights, self.ranking, *rest)
 

@@ -10,7 +10,7 @@ import pytest
 
 from medyate.ledger import ChannelCost
 from medyate.plan.budget import worst_selection
-from medyate.plan.layout import Layout, Value, _bodies, _place, lay_out, lower_bound
+from medyate.plan.layout import Layout, Value, _bodies, _Placer, lay_out, lower_bound
 from medyate.rank.lara import LayerScore
 from medyate.sample.policy import draw_selection
 
@@ -60,7 +60,9 @@ def test_no_order_of_few_values_gives_a_smaller_peak() -> None:
     for _ in range(400):
         values = random_values(random)[:5]
         peak = lay_out(values).peak_bytes
-        assert peak == min(_place(order)[1] for order in itertools.permutations(_bodies(values)))
+        placer = _Placer(_bodies(values))
+        orders = itertools.permutations(range(len(placer.bodies)))
+        assert peak == min(placer.peak(placer.place(order, (), 0)) for order in orders)
         searched += peak > lower_bound(values)
     assert searched > 20, "the lower bound was always met: nothing was searched"
 

@@ -127,10 +127,14 @@ def _enough(row: Row, ranking: Ranking, limits: Limits) -> bool:
 
 
 def _table(network: Network, ranking: Ranking, limits: Limits, way: Way) -> tuple[Row, ...]:
+    """Every K up to where memory ends; all layers alone where memory does not end before."""
+    everything = measure(network, ranking.scores, limits, way, careful=False)
+    if everything.left_bytes >= most_bytes(ranking.scores, limits.alpha):
+        return (everything,)
     rows: list[Row] = []
     best = 0
     for count in range(1, len(ranking.scores) + 1):
-        row = measure(network, ranking.scores[:count], limits, way, tries=0)
+        row = measure(network, ranking.scores[:count], limits, way, careful=False)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
         if row.left_bytes <= best:  # deeper layers only take memory away from here on
@@ -160,14 +164,16 @@ def _repeating(network: Network, ranking: Ranking, limits: Limits, rows: Sequenc
     return None
 
 
-def arrange(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way) -> Schedule:
+def arrange(
+    network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True
+) -> Schedule:
     """The steps for a set of candidate layers, cut into groups."""
     largest = most_bytes(scores, limits.alpha)
     slots = {score.layer: min(score.channels, largest // score.cost.record_bytes) for score in scores}
     reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
     given = (network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns)
     by_rows = way.by_rows and can_come_by_rows(network.qgraph.graph)
-    return make_schedule(training_pass(*given, by_rows=by_rows), limits.schedule, network.planner)
+    return make_schedule(training_pass(*given, by_rows=by_rows), limits.schedule, network.planner, careful=careful)
 
 
 def can_come_by_rows(graph: Graph) -> bool:
@@ -184,10 +190,10 @@ def most_bytes(scores: Sequence[LayerScore], alpha: float) -> int:
     return max(share, *(score.cost.record_bytes for score in scores))
 
 
-def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, tries: int = TRIES) -> Row:
-    """What a set of candidate layers needs, and what it leaves."""
-    steps = arrange(network, scores, limits, way)
-    planned = lay_out(steps.values, tries).peak_bytes
+def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True) -> Row:
+    """What a set of candidate layers needs, and what it leaves; without care, somewhat less."""
+    steps = arrange(network, scores, limits, way, careful=careful)
+    planned = lay_out(steps.values, TRIES if careful else 0).peak_bytes
     graph = network.qgraph.graph
     features = ledger.tensor_bytes(graph.shapes[graph.output])
     channels = sum(score.channels for score in scores)

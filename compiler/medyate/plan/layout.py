@@ -2,8 +2,9 @@
 """Lifetimes to offsets: no two values that live at the same step share a byte.
 
 Values are placed one after the other at the lowest offset that is free over their whole lifetime. The best of
-several orders is taken; where it misses the lower bound, the largest sum of bytes alive at one step, a search
-over all orders follows, which ends after a fixed number of tries: the result is the same everywhere.
+several orders is taken; where it misses the lower bound, the largest sum of bytes alive at one step, few values are
+searched in all orders, and many by changing the best one. Both end after a fixed number of tries: the result is the
+same everywhere.
 """
 
 from __future__ import annotations
@@ -80,23 +81,29 @@ TRIES = 1000
 climb changes the order as often, or less where there are many values."""
 
 
+FEW = 32
+"""Values among which the search looks; with more of them it would end before it found anything."""
+
+
 def lay_out(values: Sequence[Value], tries: int = TRIES) -> Layout:
     """The layout with the smallest peak that was found."""
-    bodies = _bodies(values)
-    attempts = [_place(sorted(bodies, key=order)) for order in ORDERS]
-    offsets, peak = min(attempts, key=lambda attempt: attempt[1])
+    placer = _Placer(_bodies(values))
+    bodies, numbers = placer.bodies, range(len(placer.bodies))
+    orders = [sorted(numbers, key=lambda n: order(bodies[n])) for order in ORDERS]
+    attempts = [placer.place(order, (), 0) for order in orders]
+    bases = min(attempts, key=placer.peak)
     least = lower_bound(values)
-    if peak > least and tries > 0:
-        search = _Search(tuple(body for body in bodies if body.bytes > 0), offsets, peak, least, tries)
+    if placer.peak(bases) > least and tries > 0 and len(bodies) <= FEW:
+        search = _Search(tuple(bodies), bases, placer.peak(bases), least, tries)
         search.extend([], 0, frozenset(), 0)
-        offsets, peak = {**offsets, **search.offsets}, search.peak
-    if peak > least and tries > 0:
-        climb = _Climb(bodies)
-        numbers = sorted(range(len(climb.bodies)), key=lambda n: offsets[climb.bodies[n].parts[0][1].name])
-        climbed, height = climb.climb(numbers, least, tries * 250 // max(250, len(numbers)))
-        if height < peak:
-            offsets, peak = {**offsets, **climbed}, height
-    return Layout(offsets, peak, least)
+        bases = search.bases
+    if placer.peak(bases) > least and tries > 0:
+        order = sorted(numbers, key=lambda n: bases[n])
+        climbed = placer.climb(order, least, tries * 250 // max(250, len(bodies)))
+        bases = min(bases, climbed, key=placer.peak)
+    offsets = {value.name: 0 for value in values}
+    offsets |= {v.name: bases[n] + offset for n, body in enumerate(bodies) for offset, v in body.parts}
+    return Layout(offsets, placer.peak(bases), least)
 
 
 def _bodies(values: Sequence[Value]) -> list[_Body]:
@@ -121,16 +128,16 @@ class _Search:
     """Depth first over the orders in which offsets ascend: every layout that cannot be pushed down has such a one."""
 
     bodies: tuple[_Body, ...]
-    offsets: dict[str, int]
+    bases: list[int]
     peak: int
     least: int
     most: int
     tries: int = 0
 
-    def extend(self, placed: list[tuple[int, Value]], last: int, done: frozenset[int], peak: int) -> None:
-        """Tries every body next, the lowest and largest first."""
+    def extend(self, placed: list[tuple[int, int]], last: int, done: frozenset[int], peak: int) -> None:
+        """Tries every body next, the lowest and largest first. `placed`: numbers and bases."""
         if len(done) == len(self.bodies):
-            self.offsets, self.peak = {value.name: offset for offset, value in placed}, peak
+            self.bases, self.peak = [base for _, base in sorted(placed)], peak
             return
         options = []
         for number, body in enumerate(self.bodies):
@@ -138,13 +145,13 @@ class _Search:
                 continue
             self.tries += 1
             above = (
-                start + other.bytes - offset
-                for offset, value in body.parts
-                for start, other in placed
+                base + offset + other.bytes - own
+                for own, value in body.parts
+                for placed_number, base in placed
+                for offset, other in self.bodies[placed_number].parts
                 if _meet(value, other)
             )
-            base = align(max(above, default=0), body.align) if placed else 0
-            base = max(base, 0)
+            base = max(0, align(max(above, default=0), body.align))
             if base + body.bytes >= self.peak:  # it only gets higher from here on
                 return
             if base >= last:
@@ -152,10 +159,9 @@ class _Search:
         for base, _, number in sorted(options):
             if self.tries > self.most or self.peak == self.least:
                 return
-            body = self.bodies[number]
-            placed.extend((base + offset, value) for offset, value in body.parts)
-            self.extend(placed, base, done | {number}, max(peak, base + body.bytes))
-            del placed[-len(body.parts) :]
+            placed.append((number, base))
+            self.extend(placed, base, done | {number}, max(peak, base + self.bodies[number].bytes))
+            placed.pop()
 
 
 def _meet(a: Value, b: Value) -> bool:
@@ -181,21 +187,24 @@ def lower_bound(values: Sequence[Value]) -> int:
     return largest
 
 
-class _Climb:
-    """Changes the order in which bodies are placed, as long as the layout does not grow.
-
-    A body that ends at the peak changes its turn with one that it meets; the random choices come from a fixed seed.
-    """
+class _Placer:
+    """Bodies one after the other, each at the lowest base that is free; and the order changed to lower the peak."""
 
     def __init__(self, bodies: Sequence[_Body]) -> None:
         self.bodies = [body for body in bodies if body.bytes > 0]
         self.meets: list[list[tuple[int, int, int]]] = [[] for _ in self.bodies]
-        """Per body: (another, what its base minus one's own is strictly between)."""
+        """Per body: (another, what one's own base minus the other's is strictly between)."""
+        spans = [(body.first, body.last) for body in self.bodies]
         for one, body in enumerate(self.bodies):
-            for two, other in enumerate(self.bodies):
-                pairs = [(a, b) for a in body.parts for b in other.parts if one != two and _meet(a[1], b[1])]
-                for (mine, value), (theirs, known) in pairs:
-                    self.meets[one].append((two, theirs - mine - value.bytes, theirs - mine + known.bytes))
+            first, last = spans[one]
+            for two in range(one + 1, len(self.bodies)):
+                if spans[two][0] > last or spans[two][1] < first:
+                    continue
+                for mine, value in body.parts:
+                    for theirs, other in self.bodies[two].parts:
+                        if _meet(value, other):
+                            self.meets[one].append((two, theirs - mine - value.bytes, theirs - mine + other.bytes))
+                            self.meets[two].append((one, mine - theirs - other.bytes, mine - theirs + value.bytes))
 
     def place(self, order: Sequence[int], known: Sequence[int], start: int) -> list[int]:
         """Base of every body; `known`: those of the first `start` in order."""
@@ -216,21 +225,22 @@ class _Climb:
             bases[number] = base
         return bases
 
-    def climb(self, order: Sequence[int], least: int, turns: int) -> tuple[dict[str, int], int]:
-        """(offsets, peak) after so many turns, or at the lower bound."""
+    def climb(self, order: Sequence[int], least: int, turns: int) -> list[int]:
+        """Bases after so many turns, or at the lower bound.
+
+        A body that ends at the peak changes its turn with one that it meets, or one step further away; what does
+        not make the layout larger stays. The random choices come from a fixed seed.
+        """
         chance = random.Random(0)
         best, bases = list(order), self.place(order, (), 0)
         peak = self.peak(bases)
         for _ in range(turns):
-            if peak <= least:
-                break
             tops = [n for n, body in enumerate(self.bodies) if bases[n] + body.bytes == peak]
-            one = chance.choice(tops)
-            near = [other for other, _, _ in self.meets[one]]
+            near = [other for other, _, _ in self.meets[chance.choice(tops)]] if peak > least else []
             if not near:
                 break
-            two = chance.choice(near)
-            if chance.random() < 0.5:  # one step further away
+            one, two = chance.choice(tops), chance.choice(near)
+            if chance.random() < 0.5:
                 two = chance.choice([other for other, _, _ in self.meets[two]])
             tried = list(best)
             a, b = tried.index(one), tried.index(two)
@@ -238,33 +248,8 @@ class _Climb:
             found = self.place(tried, bases, min(a, b))
             if self.peak(found) <= peak:
                 best, bases, peak = tried, found, self.peak(found)
-        offsets = {v.name: bases[n] + o for n, body in enumerate(self.bodies) for o, v in body.parts}
-        return offsets, peak
+        return bases
 
     def peak(self, bases: Sequence[int]) -> int:
         """Highest end."""
         return max((base + body.bytes for base, body in zip(bases, self.bodies, strict=True)), default=0)
-
-
-def _place(bodies: Sequence[_Body]) -> tuple[dict[str, int], int]:
-    placed: list[tuple[int, int, Value]] = []
-    offsets: dict[str, int] = {}
-    peak = 0
-    for body in bodies:
-        taken = sorted(
-            (start - offset - value.bytes, end - offset)
-            for offset, value in body.parts
-            for start, end, other in placed
-            if value.bytes > 0 and _meet(value, other)
-        )
-        base = 0
-        for below, above in taken:  # bases strictly between the two are taken
-            if below >= base:
-                break
-            base = max(base, align(above, body.align))
-        for offset, value in body.parts:
-            offsets[value.name] = base + offset if value.bytes else 0
-            if value.bytes:
-                placed.append((base + offset, base + offset + value.bytes, value))
-                peak = max(peak, base + offset + value.bytes)
-    return offsets, peak

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from medyate.plan.layout import Value, lay_out
 from medyate.plan.steps import Pass
-from medyate.plan.stream import Group, Planner
+from medyate.plan.stream import SLACK, Group, Planner
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,13 @@ class Schedule:
         return tuple(found)
 
 
-def make_schedule(plan: Pass, schedule: str, planner: Planner | None = None) -> Schedule:
-    """The cut of a pass with the smallest layout; a planner that is kept remembers what it walked."""
-    found = [Schedule(plan, groups) for groups in (planner or Planner()).cuts(plan, schedule)]
+def make_schedule(plan: Pass, schedule: str, planner: Planner | None = None, *, careful: bool = True) -> Schedule:
+    """The cut of a pass with the smallest layout; a planner that is kept remembers what it walked.
+
+    Without care the first cut is taken, whose sum of live bytes is the smallest.
+    """
+    found = [
+        Schedule(plan, groups)
+        for groups in (planner or Planner()).cuts(plan, schedule, SLACK if careful else SLACK[:1])
+    ]
     return min(found, key=lambda cut: lay_out(cut.values, tries=0).peak_bytes)

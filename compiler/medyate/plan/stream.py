@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from medyate.ledger import align
+from medyate.ops.opdef import Rows
 from medyate.plan.steps import Pass, Step, Use
 
 STAGES_MAX = 48
@@ -24,7 +25,10 @@ SCHEDULES = ("auto", "layer", "stream")
 """auto: rings only where they lower the peak; layer: whole tensors; stream: wherever they save bytes."""
 
 
-SLACK = (1.0, 1.03, 1.06, 1.1, 1.15, 1.2, 1.3, 1.5)
+ENDS_MAX = 8
+"""Groups that are tried from one narrow place on; longer ones hold more rings for less."""
+
+SLACK = (1.0, 1.04, 1.1, 1.2, 1.4)
 """Peaks that are tried, relative to the smallest."""
 
 
@@ -93,62 +97,107 @@ class _Stage:
     """A step while it is walked."""
 
     step: Step
-    needs: list[tuple[tuple[tuple[int, int], ...], int]]
+    needs: list[tuple[Rows, int]]
     """Rows of values, and the stage that makes them."""
-    clears: list[int]
-    """Stages that must have read a row before this one changes it."""
+    clears: list[tuple[int, Rows]]
+    """Stages that must have read a row before this one changes it, and the rows they read."""
 
 
 def walk(steps: Sequence[Step], pace: Mapping[str, int]) -> Walk:
     """Plays the steps; `pace`: bytes of one row of every value."""
-    stages = _stages(steps)
-    done = [0] * len(stages)
-    users: dict[str, list[tuple[int, Use]]] = {}
-    for number, stage in enumerate(stages):
-        for use in stage.step.uses:
-            if use.rows is not None:
-                users.setdefault(use.value, []).append((number, use))
-    made = {use.value: number for value in users for number, use in users[value] if use.mode == "write"}
-    early = [value for value in users if value not in made]
-    rings = dict.fromkeys(made, 1)
-    lags = {(value, old): 0 for value in made for old in early}
-    order = bytearray()
+    return _Play(steps, pace).walk()
 
-    def oldest(value: str, running: int) -> int | None:
-        """First row that is read again; a stage that works in place is through with its own row."""
-        rows = []
-        for number, use in users[value]:
-            assert use.rows is not None
-            if use.mode == "write" or done[number] >= stages[number].step.rows:
-                continue
-            begin = use.rows[done[number]][0]
-            rows.append(begin + (number == running))
-        return min(rows, default=None)
 
-    turn = _next(stages, done)
-    while turn is not None:
-        for use in stages[turn].step.uses:
-            if use.mode != "write" or use.rows is None:
-                continue
-            row = done[turn]
-            needed = oldest(use.value, -1)
-            rings[use.value] = max(rings[use.value], 1 if needed is None else row + 1 - needed)
-            for old in early:
-                in_place = turn if _in_place(stages[turn].step, old, pace[use.value] == pace[old]) else -1
-                first = oldest(old, in_place)
+class _Play:
+    """A group while it is played."""
+
+    def __init__(self, steps: Sequence[Step], pace: Mapping[str, int]) -> None:
+        self.pace = pace
+        self.stages = _stages(steps)
+        self.done = [0] * len(steps)
+        self.order = bytearray()
+        self.readers: dict[str, list[tuple[int, Rows]]] = {}
+        """Who reads or changes a value, and which of its rows."""
+        self.writes: list[list[str]] = [[] for _ in steps]
+        for number, step in enumerate(steps):
+            for use in step.uses:
+                if use.rows is not None and use.mode == "write":
+                    self.writes[number].append(use.value)
+                elif use.rows is not None:
+                    self.readers.setdefault(use.value, []).append((number, use.rows))
+        made = {value for values in self.writes for value in values}
+        self.early = [value for value in self.readers if value not in made]
+        self.rings = dict.fromkeys(made, 1)
+        self.lags = {(value, old): 0 for value in made for old in self.early}
+        self.eager: list[list[int]] = [[] for _ in steps]
+        """Updates that take the rows of a stage as soon as they come."""
+        for number, stage in enumerate(self.stages):
+            if stage.step.kind == "weights":
+                for _, maker in stage.needs:
+                    self.eager[maker].append(number)
+
+    def walk(self) -> Walk:
+        """The last stage asks for its next row, and each stage for what it lacks; then those that are not done."""
+        others = [n for n, stage in enumerate(self.stages) if stage.step.kind != "weights"]
+        rest = [n for n, stage in enumerate(self.stages) if stage.step.kind == "weights"]
+        for target in (*reversed(others), *rest):
+            asked = [target]
+            while self.done[target] < self.stages[target].step.rows:
+                lacking = self._lacking(asked[-1])
+                if lacking is not None:
+                    asked.append(lacking)
+                    continue
+                self._run(asked.pop())
+                if not asked:
+                    asked = [target]
+        return Walk(bytes(self.order), self.rings, self.lags)
+
+    def _run(self, number: int) -> None:
+        row = self.done[number]
+        for value in self.writes[number]:
+            needed = self._oldest(value, -1)
+            self.rings[value] = max(self.rings[value], 1 if needed is None else row + 1 - needed)
+            for old in self.early:
+                in_place = number if _in_place(self.stages[number].step, old, self.pace, value) else -1
+                first = self._oldest(old, in_place)
                 if first is not None:
-                    lag = (row + 1) * pace[use.value] - first * pace[old]
-                    lags[use.value, old] = max(lags[use.value, old], lag)
-        order.append(turn)
-        done[turn] += 1
-        turn = _next(stages, done)
-    return Walk(bytes(order), rings, lags)
+                    lag = (row + 1) * self.pace[value] - first * self.pace[old]
+                    self.lags[value, old] = max(self.lags[value, old], lag)
+        self.order.append(number)
+        self.done[number] += 1
+        for update in self.eager[number]:
+            while self.done[update] < self.stages[update].step.rows and self._lacking(update) is None:
+                self._run(update)
+
+    def _oldest(self, value: str, running: int) -> int | None:
+        """First row that is read again; a stage that works in place is through with its own row."""
+        first = None
+        for number, rows in self.readers.get(value, ()):
+            done = self.done[number]
+            if done < len(rows):
+                begin = rows[done][0] + (number == running)
+                if first is None or begin < first:
+                    first = begin
+        return first
+
+    def _lacking(self, number: int) -> int | None:
+        """A stage that has to go on before this one can make its next row."""
+        stage, row = self.stages[number], self.done[number]
+        for rows, maker in stage.needs:
+            begin, end = rows[row]
+            if begin < end and self.done[maker] < end:
+                return maker
+        for reader, rows in stage.clears:
+            done = self.done[reader]
+            if done < len(rows) and rows[done][0] <= row:
+                return reader
+        return None
 
 
 def _stages(steps: Sequence[Step]) -> list[_Stage]:
     stages = []
     maker: dict[str, int] = {}
-    readers: dict[str, list[int]] = {}
+    readers: dict[str, list[tuple[int, Rows]]] = {}
     for number, step in enumerate(steps):
         stage = _Stage(step, [], [])
         for use in step.uses:
@@ -161,48 +210,16 @@ def _stages(steps: Sequence[Step]) -> list[_Stage]:
         for use in step.uses:
             if use.mode in ("write", "change"):
                 maker[use.value] = number
-            elif use.mode == "read":
-                readers.setdefault(use.value, []).append(number)
+            elif use.mode == "read" and use.rows is not None:
+                readers.setdefault(use.value, []).append((number, use.rows))
         stages.append(stage)
     return stages
 
 
-def _next(stages: Sequence[_Stage], done: Sequence[int]) -> int | None:
-    """The stage whose next row comes: updates as soon as they can, else what the last one lacks."""
-    left = [number for number, stage in enumerate(stages) if done[number] < stage.step.rows]
-    if not left:
-        return None
-    for number in left:
-        if stages[number].step.kind == "weights" and _lacking(stages, done, number) is None:
-            return number
-    number = max((n for n in left if stages[n].step.kind != "weights"), default=left[-1])
-    while (lacking := _lacking(stages, done, number)) is not None:
-        number = lacking
-    return number
-
-
-def _lacking(stages: Sequence[_Stage], done: Sequence[int], number: int) -> int | None:
-    """A stage that has to go on before this one can make its next row."""
-    row = done[number]
-    for rows, maker in stages[number].needs:
-        begin, end = rows[row]
-        if begin < end and done[maker] < end:
-            return maker
-    for reader in stages[number].clears:
-        step = stages[reader].step
-        if done[reader] < step.rows:
-            changed = next(use for use in stages[number].step.uses if use.mode == "change")
-            read = next(use for use in step.uses if use.value == changed.value)
-            assert read.rows is not None
-            if read.rows[done[reader]][0] <= row:
-                return reader
-    return None
-
-
-def _in_place(step: Step, old: str, same_pace: bool) -> bool:
+def _in_place(step: Step, old: str, pace: Mapping[str, int], made: str) -> bool:
     """Whether the step reads a row of `old` value by value, each before it writes the one in its place."""
-    reads = [use for use in step.uses if use.value == old and use.mode == "read"]
-    return bool(reads) and same_pace and step.in_place
+    reads = step.in_place and pace[made] == pace[old]
+    return reads and any(use.value == old and use.mode == "read" for use in step.uses)
 
 
 class Planner:
@@ -211,9 +228,9 @@ class Planner:
     def __init__(self) -> None:
         self._walks: dict[tuple[object, ...], Walk] = {}
 
-    def cuts(self, plan: Pass, schedule: str) -> list[tuple[Group, ...]]:
+    def cuts(self, plan: Pass, schedule: str, slack: Sequence[float]) -> list[tuple[Group, ...]]:
         """Ways to cut a pass, those with the smallest peak of live bytes first."""
-        return _Cut(self, plan, schedule).cuts()
+        return _Cut(self, plan, schedule).cuts(slack)
 
     def walk(self, steps: Sequence[Step], plan: Pass) -> Walk:
         """Remembered: the same steps come back with every set of candidates, which changes scratch and masks."""
@@ -315,7 +332,7 @@ class _Cut:
                 best = found
         return best
 
-    def cuts(self) -> list[tuple[Group, ...]]:
+    def cuts(self, slack: Sequence[float]) -> list[tuple[Group, ...]]:
         """For several limits from the smallest possible peak upwards: the cut that streams and overlaps least.
 
         Values that take each other's place can be laid out less freely: the smallest sum of live bytes is not
@@ -328,7 +345,7 @@ class _Cut:
         peak = [0] + [1 << 40] * count
         for begin, end in spans:
             peak[end] = min(peak[end], max(peak[begin], self.group(begin, end).bytes))
-        found = [self._cut(spans, int(peak[count] * slack)) for slack in SLACK]
+        found = [self._cut(spans, int(peak[count] * share)) for share in slack]
         return [cut for number, cut in enumerate(found) if cut not in found[:number]]
 
     def _cut(self, spans: Sequence[tuple[int, int]], limit: int) -> tuple[Group, ...]:
@@ -351,32 +368,36 @@ class _Cut:
     def _spans(self) -> list[tuple[int, int]]:
         """What may be a group, by its end: every step alone, and what lies between two narrow places."""
         steps = self.plan.steps
-        across = [self.across(place) for place in range(len(steps) + 1)]
+        across = self._across()
         narrow = [
             place
             for place in range(len(steps) + 1)
             if across[place] <= min(across[max(0, place - 1)], across[min(len(steps), place + 1)])
         ]
+        places = frozenset(narrow)
         # A sample by rows is worth it only as a ring: its step does not stand alone.
         spans = [(number, number + 1) for number, step in enumerate(steps) if step.kind != "load"]
         for begin in narrow:
             if steps[begin : begin + 2] and steps[begin].kind == "load":
                 spans.append((begin, begin + 2))
+            ends = 0
             for end in range(begin + 1, min(begin + STAGES_MAX, len(steps)) + 1):
-                if steps[end - 1].rows == 0:
+                if steps[end - 1].rows == 0 or ends == ENDS_MAX:
                     break
-                if end > begin + 1 and end in narrow:
+                if end > begin + 1 and end in places:
                     spans.append((begin, end))
+                    ends += 1
         return sorted(spans, key=lambda span: (span[1], span[0]))
 
-    def across(self, place: int) -> int:
-        """Bytes of tensors and gradients that are needed on both sides of a place between two steps."""
-        return sum(
-            store.bytes
-            for name, store in self.plan.stores.items()
-            if store.kind in ("activation", "gradient") and name in self.first
-            if self.first[name] < place <= self.last[name]
-        )
+    def _across(self) -> list[int]:
+        """For every place between two steps, bytes of tensors and gradients that are needed on both sides."""
+        changes = [0] * (len(self.plan.steps) + 2)
+        for name, first in self.first.items():
+            store = self.plan.stores[name]
+            if store.kind in ("activation", "gradient"):
+                changes[first + 1] += store.bytes
+                changes[self.last[name] + 1] -= store.bytes
+        return list(accumulate(changes))[: len(self.plan.steps) + 1]
 
 
 def is_mask(use: Use) -> bool:
