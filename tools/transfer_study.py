@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--ram", default="320KiB")
     parser.add_argument("--min-elements", default="0")
+    parser.add_argument("--schedule", default="auto")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rate", type=float, default=0.0015)
     parser.add_argument("--seeds", type=int, default=3)
@@ -106,6 +107,8 @@ def main() -> None:
         options.ram,
         "--min-elements",
         options.min_elements,
+        "--schedule",
+        options.schedule,
         "-o",
         str(options.out),
     )

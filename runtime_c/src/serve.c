@@ -163,8 +163,9 @@ static mdy_status_t answer(mdy_server_t *s, mdy_status_t status, uint32_t n)
 static mdy_status_t next_request(mdy_server_t *s, reader_t *r)
 {
     for (;;) {
-        uint32_t received = 0;
-        mdy_status_t status = mdy_link_receive(&s->link, &received);
+        uint32_t received = s->kept;
+        s->kept = 0;
+        mdy_status_t status = received > 0 ? MDY_OK : mdy_link_receive(&s->link, &received);
         const uint8_t *body = s->link.body;
         if (status == MDY_OK && received < HEAD) {
             continue;
@@ -189,24 +190,33 @@ static mdy_status_t next_request(mdy_server_t *s, reader_t *r)
     }
 }
 
-/* The next piece of a sample, in the middle of its step; every piece but the last one is answered at once. */
+/*
+ * The next piece of a sample, in the middle of its step. The request before it is answered now: nothing is on the
+ * line while rows are computed. Another request ends the step, and is carried out after it.
+ */
 static int next_piece(mdy_server_t *s)
 {
     reader_t reader;
-    if (next_request(s, &reader) != MDY_OK) {
+    const mdy_status_t sent = answer(s, MDY_OK, HEAD);
+    s->unanswered = 0;
+    if (sent != MDY_OK || next_request(s, &reader) != MDY_OK) {
+        return 0;
+    }
+    if (s->link.reply[2] != C_DATA) {
+        s->kept = reader.left + HEAD;
         return 0;
     }
     const uint32_t left = mdy_tensor_bytes(&s->model->input) - s->input_bytes;
     const uint32_t offset = get(&reader, 4);
-    if (s->link.reply[2] != C_DATA || reader.bad || offset != s->input_bytes || reader.left > left) {
+    if (reader.bad || offset != s->input_bytes || reader.left > left) {
         (void)answer(s, MDY_STATE, HEAD);
         return 0;
     }
     s->piece = reader.at;
     s->piece_bytes = reader.left;
     s->input_bytes += reader.left;
-    s->unanswered = reader.left == left;
-    return s->unanswered || answer(s, MDY_OK, HEAD) == MDY_OK;
+    s->unanswered = 1;
+    return 1;
 }
 
 static int load_row(void *context, uint16_t row, int8_t *values)
@@ -244,10 +254,6 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
     s->input_bytes = 0; /* the step uses the sample up */
     s->piece_bytes = 0;
     s->waited = 0;
-    if (by_rows && answer(s, MDY_OK, HEAD) != MDY_OK) {
-        return MDY_LINK;
-    }
-    s->unanswered = !by_rows;
     const uint32_t start = mdy_port_ticks();
     const mdy_status_t status =
         train ? mdy_train_step(&s->net, label, &result) : mdy_infer(&s->net, label, &result);

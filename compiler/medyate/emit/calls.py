@@ -108,7 +108,7 @@ class Calls:
         kernel = OPS[node.op].kernel
         assert kernel is not None
         read = [use.value for use in step.uses if use.mode == "read"]
-        output, *_ = [f"&{self.context.tensor(use.value)}" for use in step.uses if use.mode == "write"]
+        output = f"&{self.context.tensor(next(use.value for use in step.uses if use.mode == 'write'))}"
         tensors = [f"&{self.context.tensor(name)}" for name in read]
         table = f"m, &{table or self.context.idents[node.name]}"
         if kernel.per_input:

@@ -17,8 +17,7 @@ from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
 from medyate.plan.parameters import backward_parameters
 from medyate.plan.plan import Head, Plan
-from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, head_factor
-from medyate.plan.stream import is_mask
+from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
 from medyate.quantize.apply import site
 from medyate.quantize.scheme import mantissa15
 
@@ -98,9 +97,12 @@ class Context:
         """Identifier of a node's table for a rerun: other scratch, perhaps the mask."""
         return f"{self.idents[node]}_again{rerun}"
 
+    def _is_mask(self, use: Use) -> bool:
+        return self.steps.stores[use.value].kind == "mask"
+
     def mask_owner(self, node: str) -> str:
         """Identifier of the table that holds a node's clamp mask."""
-        remade = [step.part for step in self.reruns.get(node, []) if any(is_mask(use) for use in step.uses)]
+        remade = [step.part for step in self.reruns.get(node, []) if any(self._is_mask(use) for use in step.uses)]
         return self.again(node, remade[0]) if remade else self.idents[node]
 
     def _all_tensors(self) -> list[tuple[str, Shape]]:
@@ -109,7 +111,7 @@ class Context:
             for steps in self.reruns.values()
             for step in steps
             for use in step.uses
-            if use.mode == "write" and not is_mask(use)
+            if use.mode == "write" and not self._is_mask(use)
         }
         return [*self.graph.tensors, *again.items()]
 
@@ -125,7 +127,7 @@ class Context:
 
     def _tensor(self, name: str, shape: Shape) -> Line:
         text = f"{{{self.offset(name):>8}, {_shape(shape)}, {self.plan.schedule.rows(name)}}}"
-        return Line(self.tensor(name), text, f"{elements(shape)} B, {self._life(name)}")
+        return Line(self.tensor(name), text, f"{self.value[name].bytes} B, {self._life(name)}")
 
     def _all_gradients(self) -> list[Gradient]:
         start = self.steps.head_gradient
@@ -190,7 +192,7 @@ class Context:
         """The table, and one more for each time that the node runs again."""
         tables.append(table)
         for step in self.reruns.get(node.name, []):
-            masks = [use.value for use in step.uses if is_mask(use)]
+            masks = [use.value for use in step.uses if self._is_mask(use)]
             work = [use.value for use in step.uses if use.mode == "work"]
             changed = {
                 "mask": self.mask(masks[0] if masks else ""),

@@ -46,7 +46,20 @@ KEYWORDS = frozenset(
         "while",
     ]
 )
-RESERVED = ("head", "head_w", "head_b", "candidates", "eligible", "exponents", "forward", "backward", "input", "m")
+RESERVED = (
+    "head",
+    "head_w",
+    "head_b",
+    "candidates",
+    "eligible",
+    "exponents",
+    "forward",
+    "backward",
+    "input",
+    "m",
+    "stage",
+    "row",
+)
 """Names that the templates use."""
 SUFFIXES = (
     *("_w", "_p", "_y", "_dy", "_n", "_bias", "_mult", "_shift", "_table", "_slope", "_first"),

@@ -47,6 +47,9 @@ class Way:
 
 NOTHING = Choice((), 0)
 
+MISSES = 4
+"""Numbers of layers that are tried with repetitions; more layers seldom take less memory."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -106,19 +109,28 @@ def choose(
     and then masks are made again, with as few repeated multiply-adds as do.
     """
     network = Network(qgraph, weights, loss, Planner())
-    tables = []
-    for by_rows in (False, True):
-        if limits.sample in ("auto", "rows" if by_rows else "whole"):
-            tables.append(_table(network, ranking, limits, Way(by_rows, NOTHING)))
-            chosen = _best(network, ranking, tables[-1], limits)
-            if _enough(chosen, ranking, limits):
-                return chosen, tables[-1]
+    for by_rows in _samples(qgraph.graph, limits):
+        rows = _table(network, ranking, limits, Way(by_rows, NOTHING))
+        chosen = _best(network, ranking, rows, limits)
+        rows = tuple(chosen if row.layers == chosen.layers else row for row in rows)
+        if _enough(chosen, ranking, limits):
+            return chosen, rows
     if limits.recompute == "auto":
-        repeated = _repeating(network, ranking, limits, tables[-1])
+        repeated = _repeating(network, ranking, limits, rows)
         if repeated is not None:
-            return repeated, (*tables[-1], repeated)
+            return repeated, (*rows, repeated)
     cheapest = min(score.cost.record_bytes for score in ranking.scores[: chosen.layers])
-    raise BudgetError(_too_small(tables[-1], limits), _remedy(chosen, limits, cheapest))
+    raise BudgetError(_too_small(rows, limits), _remedy(chosen, limits, cheapest))
+
+
+def _samples(graph: Graph, limits: Limits) -> list[bool]:
+    """Whether the sample comes by rows, in the order in which that is tried. Raises BudgetError."""
+    possible = can_come_by_rows(graph)
+    if limits.sample == "rows" and not possible:
+        raise BudgetError(
+            f"the first operation of '{graph.name}' needs the whole sample at once.", "Leave out --sample rows."
+        )
+    return {"auto": [False, True] if possible else [False], "whole": [False], "rows": [True]}[limits.sample]
 
 
 def _enough(row: Row, ranking: Ranking, limits: Limits) -> bool:
@@ -150,17 +162,21 @@ def _best(network: Network, ranking: Ranking, rows: Sequence[Row], limits: Limit
 
 def _repeating(network: Network, ranking: Ranking, limits: Limits, rows: Sequence[Row]) -> Row | None:
     """The first K whose rule allows the wanted budget, with the fewest repetitions that reach it."""
-    by_rows = rows[0].way.by_rows
+    by_rows, misses = rows[0].way.by_rows, 0
     for count in range(1, len(ranking.scores) + 1):
         scores = ranking.scores[:count]
-        if limits.alpha * sum(score.elements for score in scores) < limits.min_elements:
+        allowed = most_bytes(scores, limits.alpha) * sum(score.elements for score in scores)
+        if allowed // sum(score.bytes for score in scores) < limits.min_elements:
             continue
         choices = Blocks(network.qgraph.graph, [score.layer for score in scores]).choices()
-        for choice in choices:
+        leanest = measure(network, scores, limits, Way(by_rows, choices[-1]))
+        for choice in choices if _enough(leanest, ranking, limits) else ():
             row = measure(network, scores, limits, Way(by_rows, choice))
             if _enough(row, ranking, limits):
                 return row
-        return None  # deeper layers take more memory still
+        misses += 1
+        if misses == MISSES:
+            break
     return None
 
 
@@ -172,15 +188,16 @@ def arrange(
     slots = {score.layer: min(score.channels, largest // score.cost.record_bytes) for score in scores}
     reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
     given = (network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns)
-    by_rows = way.by_rows and can_come_by_rows(network.qgraph.graph)
+    # What runs again from the first operation on reads the sample again: it has to stay.
+    by_rows = way.by_rows and all(begin > 0 for begin, _ in way.repeats.segments)
     return make_schedule(training_pass(*given, by_rows=by_rows), limits.schedule, network.planner, careful=careful)
 
 
 def can_come_by_rows(graph: Graph) -> bool:
     """Whether the first operation needs fewer rows of the sample than there are, and nothing else reads it."""
-    readers = graph.consumers[graph.input]
-    rows = OPS[readers[0].op].rows(readers[0].attrs, graph.input_shapes(readers[0]), 0)
-    single = len(readers) == 1 and readers[0] == graph.nodes[0]
+    first = graph.nodes[0]
+    rows = OPS[first.op].rows(first.attrs, graph.input_shapes(first), 0)
+    single = graph.consumers[graph.input] == (first,) and first.inputs == (graph.input,)
     return single and rows is not None and max(end - begin for begin, end in rows) < graph.shapes[graph.input][0]
 
 

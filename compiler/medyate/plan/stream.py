@@ -237,7 +237,7 @@ class Planner:
         again = {use.value for step in steps if step.kind == "again" for use in step.uses}
 
         def counts(use: Use) -> bool:
-            return use.rows is not None and (use.value in again or not is_mask(use))
+            return use.rows is not None and (use.value in again or plan.stores[use.value].kind != "mask")
 
         steps = [replace(step, uses=tuple(filter(counts, step.uses))) for step in steps]
         key = tuple(step.key for step in steps)
@@ -398,11 +398,6 @@ class _Cut:
                 changes[first + 1] += store.bytes
                 changes[self.last[name] + 1] -= store.bytes
         return list(accumulate(changes))[: len(self.plan.steps) + 1]
-
-
-def is_mask(use: Use) -> bool:
-    """Whether a value is a clamp mask."""
-    return use.value.endswith("/mask")
 
 
 def all_at_once(step: Step) -> dict[tuple[str, str], int]:

@@ -19,7 +19,8 @@ typedef struct {
     const uint8_t *piece;  /* of a sample that comes by rows: what the step has not taken yet */
     uint32_t piece_bytes;
     uint32_t waited;       /* ticks spent on the link in the middle of a step */
-    uint8_t unanswered;    /* the last piece's reply waits for the end of the step */
+    uint32_t kept;         /* bytes of a request that ended a step and is still to be carried out; 0: none */
+    uint8_t unanswered;    /* the request at hand has no reply yet */
     uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
     uint8_t sequence;      /* of that reply */
     uint8_t ready;         /* mdy_init succeeded */

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How little memory does: inference arenas, and training within small totals by the rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from medyate import frontends
+from medyate.data import epoch_order, load
+from medyate.plan.budget import Limits, choose
+from medyate.plan.plan import classes_loss
+from medyate.stages import Options, make_ranking, prepare, silent
+from memory_study import ARENAS, POINTS, RANKED, Point, arena
+from shared_files import shared
+
+SAMPLES = 96
+
+
+@pytest.mark.parametrize(("model", "limit"), ARENAS.items())
+def test_inference_fits(model: str, limit: int) -> None:
+    assert arena(shared(f"models/{model}")) <= limit
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda p: f"{p.model}-{p.ram}")
+def test_training_fits(point: Point) -> None:
+    """With a short ranking on another task; the study makes a whole one, and runs the result."""
+    dataset = load(str(shared(f"data/{RANKED}")))
+    normal, qgraph, weights, dataset, meaning = prepare(
+        frontends.load(shared(f"models/{point.model}")), dataset, "auto"
+    )
+    some = epoch_order(1, 0, len(dataset.x_train))[:SAMPLES]
+    short = replace(dataset, x_train=dataset.x_train[some], y_train=dataset.y_train[some])
+    ranking, _ = make_ranking(normal, short, meaning, Options("host", Limits(0), rank_epochs=1), silent)
+    limits = Limits(int(point.ram[:-3]) << 10, min_elements=point.elements, recompute=point.recompute)
+    row, _ = choose(qgraph, weights, ranking, classes_loss(17), limits)
+    assert row.b_mem_elements >= point.elements
