@@ -130,3 +130,15 @@ def test_a_piece_that_does_not_follow_ends_the_step(
         with pytest.raises(LinkError, match="out of range"):  # a label too far, before the sample is sent
             session.link.request(TRAIN, struct.pack("<H", 10))
         assert session.train(samples.x[0], int(samples.y[0])).loss == whole.losses[0]
+
+
+def test_rows_are_mirrored_as_a_whole_sample_is(
+    by_rows: Compiled, digitnet_host: Compiled, samples: Samples, whole: Work, tmp_path: Path
+) -> None:
+    losses = []
+    for number, compiled in enumerate((by_rows, digitnet_host)):
+        with host(compiled, tmp_path / f"{number}.bin") as program:
+            session = Session(Link(program, PATIENCE))
+            session.begin(dataclasses.replace(TRAINING, flip=True))
+            losses.append([session.train(samples.x[i], int(samples.y[i])).loss for i in range(STEPS)])
+    assert losses[0] == losses[1] != list(whole.losses[:STEPS])
