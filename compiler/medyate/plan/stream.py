@@ -28,7 +28,7 @@ SCHEDULES = ("auto", "layer", "stream")
 ENDS_MAX = 8
 """Groups that are tried from one narrow place on; longer ones hold more rings for less."""
 
-SLACK = (1.0, 1.04, 1.1, 1.2, 1.4)
+SLACK = (1.0, 1.02, 1.04, 1.06, 1.1, 1.15, 1.2, 1.3, 1.5)
 """Peaks that are tried, relative to the smallest."""
 
 
