@@ -12,7 +12,7 @@ import pytest
 from medyate import frontends
 from medyate.data import Dataset, epoch_order
 from medyate.plan.budget import NOTHING, Limits, Network, Way, measure
-from medyate.plan.plan import Plan, complete_plan
+from medyate.plan.plan import Plan, make_plan
 from medyate.plan.recompute import Blocks
 from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant
@@ -56,7 +56,7 @@ class Subject:
         way = Way(by_rows, choices[-1] if again else NOTHING)
         row = measure(network, self.ranking.scores, limits, way, careful=False)
         rest = (self.head, limits, self.calibration, (row, (row,)))
-        return complete_plan(self.qgraph, self.weights, self.ranking, *rest)
+        return make_plan(self.qgraph, self.weights, self.ranking, *rest)
 
 
 def trained(plan: Plan, given: Subject, folder: Path) -> tuple[int, ...]:

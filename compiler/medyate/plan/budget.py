@@ -171,7 +171,7 @@ def _repeating(network: Network, ranking: Ranking, limits: Limits, rows: Sequenc
         choices = Blocks(network.qgraph.graph, [score.layer for score in scores]).choices()
         leanest = measure(network, scores, limits, Way(by_rows, choices[-1]))
         for choice in choices if _enough(leanest, ranking, limits) else ():
-            row = measure(network, scores, limits, Way(by_rows, choice))
+            row = leanest if choice is choices[-1] else measure(network, scores, limits, Way(by_rows, choice))
             if _enough(row, ranking, limits):
                 return row
         misses += 1

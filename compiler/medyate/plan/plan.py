@@ -123,7 +123,7 @@ class Plan:
             "sample": "rows" if self.qgraph.graph.input in self.schedule.rings else "whole",
             "repeated_macs": self.row.way.repeats.macs if self.row else 0,
             "streams": [
-                {"steps": [f"{s.kind} {s.node}" for s in (*g.stages, *g.after)], "rows": dict(g.rings)}
+                {"steps": [f"{s.kind} {s.node}" for s in g.steps], "rows": dict(g.rings)}
                 for g in self.schedule.groups
                 if g.order
             ],
@@ -208,26 +208,14 @@ def make_plan(
     head: Head,
     limits: Limits,
     calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]],
+    chosen: tuple[Row, tuple[Row, ...]] | None = None,
 ) -> Plan:
     """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, (weight, bias) of a head.
 
+    `chosen`: a row of a table to plan for, instead of the one that the limits ask for.
     Raises BudgetError when the memory does not suffice.
     """
-    row, table = choose(qgraph, weights, ranking, head.loss, limits)
-    return complete_plan(qgraph, weights, ranking, head, limits, calibration, (row, table))
-
-
-def complete_plan(
-    qgraph: QGraph,
-    weights: Weights,
-    ranking: Ranking,
-    head: Head,
-    limits: Limits,
-    calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]],
-    chosen: tuple[Row, tuple[Row, ...]],
-) -> Plan:
-    """The plan for a chosen row of its table."""
-    row, table = chosen
+    row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits)
     scores = ranking.scores[: row.layers]
     steps = arrange(Network(qgraph, weights, head.loss, Planner()), scores, limits, row.way)
     layout = lay_out(steps.values)
