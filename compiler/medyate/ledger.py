@@ -90,6 +90,8 @@ class StateFacts:
     channels: int
     slots: int
     candidates: int
+    norms: int
+    """Channels whose norms are kept: all of them, or none where they never change."""
 
     @property
     def saved_bytes(self) -> int:
@@ -97,7 +99,7 @@ class StateFacts:
         parts = (
             2 * self.classes * self.features,
             4 * self.classes,
-            4 * self.channels,
+            2 * self.norms,
             2 * self.slots,
             -(-self.channels // 8),
         )

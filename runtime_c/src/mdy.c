@@ -31,7 +31,7 @@ static uint32_t lay_out_state(mdy_t *m)
     const uint32_t classes = mdy_classes(model);
     m->head_weight = carve(m, &offset, classes == 0 ? 0 : 2u * classes * model->head->features);
     m->head_bias = carve(m, &offset, 4u * classes);
-    m->norms = carve(m, &offset, 4u * model->channel_count);
+    m->norms = carve(m, &offset, mdy_sampler_norm_bytes(model));
     m->slot_r = carve(m, &offset, 2u * model->slot_count);
     m->selection = carve(m, &offset, (model->channel_count + 7u) / 8u);
     m->saved_bytes = offset;
@@ -52,9 +52,7 @@ static void factory_state(mdy_t *m)
     if (head != NULL && head->bias != NULL) {
         memcpy(m->head_bias, head->bias, 4u * head->classes);
     }
-    for (uint32_t channel = 0; channel < model->channel_count; channel++) {
-        m->norms[channel] = (uint32_t)model->eligible[channel / 8] >> (channel % 8) & 1u;
-    }
+    mdy_sampler_start(m);
     memcpy(m->slot_r, model->exponent_start, 2u * model->slot_count);
     m->weights = NULL;
     mdy_sampler_draw(m, 0);

@@ -7,9 +7,57 @@
 #include "mdy/rng.h"
 #include "mdy/train.h"
 
+#define MANTISSA_BITS 11
+
+uint16_t mdy_norm_pack(uint32_t norm)
+{
+    uint32_t exponent = 0;
+    while (norm >> exponent >> MANTISSA_BITS != 0) {
+        exponent++;
+    }
+    return (uint16_t)(exponent << MANTISSA_BITS | norm >> exponent);
+}
+
+uint32_t mdy_norm_unpack(uint16_t code)
+{
+    return (code & ((1u << MANTISSA_BITS) - 1u)) << (code >> MANTISSA_BITS);
+}
+
+static int bit(const uint8_t *bitmap, uint32_t channel)
+{
+    return bitmap[channel / 8] >> (channel % 8) & 1;
+}
+
+/* N as the model brings it. */
+static uint16_t start_norm(const mdy_model_t *model, uint32_t channel)
+{
+    if (!bit(model->eligible, channel)) {
+        return 0;
+    }
+    return model->norm_start == NULL ? 1 : model->norm_start[channel];
+}
+
+static uint32_t norm_of(const mdy_t *m, uint32_t channel)
+{
+    const int kept = m->model->policy == MDY_PROPORTIONAL;
+    return mdy_norm_unpack(kept ? m->norms[channel] : start_norm(m->model, channel));
+}
+
 static int taken(const mdy_t *m, uint32_t channel)
 {
-    return m->selection[channel / 8] >> (channel % 8) & 1;
+    return bit(m->selection, channel);
+}
+
+uint32_t mdy_sampler_norm_bytes(const mdy_model_t *model)
+{
+    return model->policy == MDY_PROPORTIONAL ? 2u * model->channel_count : 0;
+}
+
+void mdy_sampler_start(mdy_t *m)
+{
+    for (uint32_t channel = 0; channel < mdy_sampler_norm_bytes(m->model) / 2; channel++) {
+        m->norms[channel] = start_norm(m->model, channel);
+    }
 }
 
 /* floor(random * total / 2^64) for a random number of 64 bits. */
@@ -29,7 +77,7 @@ static uint64_t open_total(const mdy_t *m, uint32_t left)
         const mdy_candidate_t *candidate = &m->model->candidates[i];
         for (uint32_t c = 0; candidate->record_bytes <= left && c < candidate->channels; c++) {
             const uint32_t channel = candidate->first_channel + c;
-            total += taken(m, channel) ? 0 : m->norms[channel];
+            total += taken(m, channel) ? 0 : norm_of(m, channel);
         }
     }
     return total;
@@ -45,11 +93,12 @@ static uint32_t take(mdy_t *m, uint32_t left, uint64_t point)
             if (taken(m, channel)) {
                 continue;
             }
-            if (point < m->norms[channel]) {
+            const uint32_t norm = norm_of(m, channel);
+            if (point < norm) {
                 m->selection[channel / 8] |= (uint8_t)(1u << (channel % 8));
                 return candidate->record_bytes;
             }
-            point -= m->norms[channel];
+            point -= norm;
         }
     }
     return 0;
@@ -59,6 +108,10 @@ void mdy_sampler_draw(mdy_t *m, uint32_t epoch)
 {
     const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_SAMPLER, epoch, 0);
     uint32_t left = m->model->epoch_bytes;
+    if (m->model->policy == MDY_FIXED) {
+        memcpy(m->selection, m->model->eligible, (m->model->channel_count + 7u) / 8u);
+        return;
+    }
     memset(m->selection, 0, (m->model->channel_count + 7u) / 8u);
     for (uint32_t draw = 0;; draw++) {
         const uint64_t total = open_total(m, left);
@@ -72,9 +125,9 @@ void mdy_sampler_draw(mdy_t *m, uint32_t epoch)
 }
 
 /* Writes what this epoch saw of its channels into N; returns the largest. */
-static uint32_t write_observed(mdy_t *m)
+static uint16_t write_observed(mdy_t *m)
 {
-    uint32_t largest = 1;
+    uint16_t largest = 1;
     for (uint32_t i = 0; i < m->model->candidate_count; i++) {
         const mdy_candidate_t *candidate = &m->model->candidates[i];
         const mdy_selected_t selected = mdy_layer_selected(m, candidate->layer);
@@ -82,9 +135,9 @@ static uint32_t write_observed(mdy_t *m)
             const uint8_t *record = mdy_record(&selected, slot);
             const uint32_t *words = (const uint32_t *)(const void *)record;
             const uint32_t seen = mdy_isqrt(words[0] | ((uint64_t)words[1] << 32));
-            uint32_t *norm = &m->norms[candidate->first_channel + mdy_record_channel(record)];
+            uint16_t *norm = &m->norms[candidate->first_channel + mdy_record_channel(record)];
             if (*norm != 0) { /* 0 marks a channel that is never drawn; a drawn one must not become it */
-                *norm = seen > 0 ? seen : 1;
+                *norm = mdy_norm_pack(seen > 0 ? seen : 1);
                 largest = *norm > largest ? *norm : largest;
             }
         }
@@ -94,7 +147,10 @@ static uint32_t write_observed(mdy_t *m)
 
 void mdy_sampler_observe(mdy_t *m)
 {
-    const uint32_t largest = write_observed(m);
+    if (m->model->policy != MDY_PROPORTIONAL) {
+        return;
+    }
+    const uint16_t largest = write_observed(m);
     if (m->epochs == 0) {
         for (uint32_t channel = 0; channel < m->model->channel_count; channel++) {
             m->norms[channel] = m->norms[channel] != 0 ? largest : 0;

@@ -5,6 +5,7 @@
 
 #include "mdy/crc.h"
 #include "mdy/port.h"
+#include "mdy/sampler.h"
 #include "mdy/store.h"
 #include "mdy/train.h"
 
@@ -277,7 +278,7 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         return MDY_OK;
     case 1:
         *at = (const uint8_t *)m->norms;
-        *bytes = 4u * model->channel_count;
+        *bytes = mdy_sampler_norm_bytes(model);
         return MDY_OK;
     case 2:
         *at = m->selection;

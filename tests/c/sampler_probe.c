@@ -13,6 +13,9 @@ typedef struct {
     const uint16_t *channels;
     const uint32_t *record_bytes;
     uint32_t budget;
+    uint32_t policy;
+    const uint8_t *eligible;
+    const uint16_t *norm_start;
 } sampler_case_t;
 
 static mdy_layer_t layers[LAYERS_MAX];
@@ -21,7 +24,7 @@ static mdy_model_t model;
 static mdy_t net;
 
 static _Alignas(8) uint8_t epoch_region[EPOCH_MAX];
-static uint32_t norms[CHANNELS_MAX];
+static uint16_t norms[CHANNELS_MAX];
 static uint8_t selection[CHANNELS_MAX / 8];
 static uint32_t first[LAYERS_MAX];
 static uint16_t count[LAYERS_MAX];
@@ -51,6 +54,9 @@ int sampler_probe_set(const sampler_case_t *c)
         .candidate_count = (uint16_t)c->layers,
         .channel_count = (uint16_t)channel,
         .epoch_bytes = c->budget,
+        .policy = (uint8_t)c->policy,
+        .eligible = c->eligible,
+        .norm_start = c->norm_start,
     };
     net.model = &model;
     net.epoch = epoch_region;
@@ -61,9 +67,21 @@ int sampler_probe_set(const sampler_case_t *c)
     return 0;
 }
 
+static void put(const uint32_t *given)
+{
+    for (uint32_t i = 0; i < mdy_sampler_norm_bytes(&model) / 2; i++) {
+        norms[i] = mdy_norm_pack(given[i]);
+    }
+}
+
+uint32_t sampler_probe_kept(uint32_t norm)
+{
+    return mdy_norm_unpack(mdy_norm_pack(norm));
+}
+
 void sampler_probe_draw(const uint32_t *given, uint32_t seed, uint32_t epoch, uint8_t *drawn)
 {
-    memcpy(norms, given, model.channel_count * sizeof *norms);
+    put(given);
     net.seed = seed;
     mdy_sampler_draw(&net, epoch);
     memcpy(drawn, selection, (model.channel_count + 7u) / 8u);
@@ -72,7 +90,7 @@ void sampler_probe_draw(const uint32_t *given, uint32_t seed, uint32_t epoch, ui
 /* One epoch: the records of `drawn` are given their sums of squares (one per candidate channel). */
 void sampler_probe_observe(uint32_t *n, const uint8_t *drawn, const uint64_t *squares, uint32_t epochs)
 {
-    memcpy(norms, n, model.channel_count * sizeof *norms);
+    put(n);
     memcpy(selection, drawn, (model.channel_count + 7u) / 8u);
     net.epochs = epochs;
     mdy_sampler_lay_out(&net);
@@ -84,5 +102,7 @@ void sampler_probe_observe(uint32_t *n, const uint8_t *drawn, const uint64_t *sq
         }
     }
     mdy_sampler_observe(&net);
-    memcpy(n, norms, model.channel_count * sizeof *norms);
+    for (uint32_t i = 0; i < mdy_sampler_norm_bytes(&model) / 2; i++) {
+        n[i] = mdy_norm_unpack(norms[i]);
+    }
 }

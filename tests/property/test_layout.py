@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medyate.ledger import ChannelCost
-from medyate.plan.budget import worst_selection
+from medyate.plan.selecting import fullest
 from medyate.plan.layout import Layout, Value, _bodies, _Placer, lay_out, lower_bound
 from medyate.rank.lara import LayerScore
 from medyate.sample.policy import draw_selection
@@ -101,7 +101,7 @@ def test_the_worst_selection_is_the_fullest_one() -> None:
         scores = random_scores(random, int(random.integers(1, 5)), 5)
         sizes = [score.cost.record_bytes for score in scores]
         budget = int(random.integers(0, 900))
-        counts, best = worst_selection(scores, budget)
+        counts, best = fullest(scores, budget)
         every = itertools.product(*(range(score.channels + 1) for score in scores))
         totals = (sum(n * size for n, size in zip(combination, sizes, strict=True)) for combination in every)
         assert best == max(total for total in totals if total <= budget)
@@ -117,7 +117,7 @@ def test_every_selection_that_can_be_drawn_fits_the_epoch_region() -> None:
         scores = random_scores(random, int(random.integers(1, 6)), 12)
         costs = [score.cost.record_bytes for score in scores for _ in range(score.channels)]
         budget = int(random.integers(0, sum(costs) + 1))
-        _, region = worst_selection(scores, budget)
+        _, region = fullest(scores, budget)
         norms = random.integers(0, 50, len(costs)).tolist()
         for epoch in range(5):
             for limit in (budget, region):

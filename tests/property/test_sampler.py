@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import clibrary
-from medyate.sample.policy import draw_selection, observe
+from medyate.plan.selecting import POLICIES
+from medyate.sample.policy import draw_selection, observe, pack, unpack
 
 RUNTIME = (
     "src/sampler.c",
@@ -35,6 +37,9 @@ class CaseStruct(ctypes.Structure):
         ("channels", ctypes.c_void_p),
         ("record_bytes", ctypes.c_void_p),
         ("budget", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("eligible", ctypes.c_void_p),
+        ("norm_start", ctypes.c_void_p),
     )
 
 
@@ -45,10 +50,22 @@ class Device:
     lib: ctypes.CDLL
     channels: int = 0
 
-    def set(self, channels: NDArray[np.uint16], costs: NDArray[np.uint32], budget: int) -> None:
-        case = CaseStruct(len(channels), channels.ctypes.data, costs.ctypes.data, budget)
-        assert self.lib.sampler_probe_set(ctypes.byref(case)) == 0
+    def set(
+        self,
+        channels: NDArray[np.uint16],
+        costs: NDArray[np.uint32],
+        budget: int,
+        policy: str = "proportional",
+        eligible: NDArray[np.bool_] | None = None,
+        start: Sequence[int] | None = None,
+    ) -> None:
         self.channels = int(channels.sum())
+        everything = np.ones(self.channels, bool) if eligible is None else eligible
+        codes = None if start is None else np.array([pack(n) for n in start], np.uint16)
+        self.kept = (np.packbits(everything, bitorder="little"), codes)  # the probe keeps their addresses
+        addresses = [None if array is None else array.ctypes.data for array in self.kept]
+        given = (len(channels), channels.ctypes.data, costs.ctypes.data, budget, POLICIES.index(policy))
+        assert self.lib.sampler_probe_set(ctypes.byref(CaseStruct(*given, *addresses))) == 0
 
     def draw(self, norms: NDArray[np.uint32], seed: int, epoch: int) -> NDArray[np.bool_]:
         bits = np.zeros((self.channels + 7) // 8, np.uint8)
@@ -96,7 +113,7 @@ class Case:
 
 
 def random_norms(random: np.random.Generator, count: int) -> NDArray[np.uint32]:
-    """Zeros, small ones, log-uniform ones and values next to 2^32, mixed."""
+    """Zeros, small ones, log-uniform ones and values next to 2^32, mixed, as 16 bits keep them."""
     kinds = random.integers(0, 4, count) if random.random() < 0.7 else np.full(count, random.integers(0, 4))
     choices = np.stack(
         [
@@ -106,7 +123,8 @@ def random_norms(random: np.random.Generator, count: int) -> NDArray[np.uint32]:
             random.integers(2**32 - 5, 2**32, count),
         ]
     )
-    return choices[kinds, np.arange(count)].astype(np.uint64).astype(np.uint32)
+    found = choices[kinds, np.arange(count)].astype(np.uint64)
+    return np.array([unpack(pack(int(norm))) for norm in found], np.uint32)
 
 
 def random_case(random: np.random.Generator) -> Case:
@@ -145,7 +163,7 @@ def test_another_seed_or_epoch_draws_another_selection(device: Device) -> None:
 
 @pytest.mark.parametrize(
     "norms",
-    [[1, 2, 3, 4, 5, 10], [1] * 12, [2**32 - 1, 2**31, 2**30, 2**29, 2**28], [5, 0, 3, 0, 2]],
+    [[1, 2, 3, 4, 5, 10], [1] * 12, [2047 * 2**21, 2**31, 2**30, 2**29, 2**28], [5, 0, 3, 0, 2]],
     ids=["small", "equal", "near 2^32", "with zeros"],
 )
 def test_the_first_draw_follows_n(device: Device, norms: list[int]) -> None:
@@ -186,7 +204,7 @@ def selection_probabilities(norms: list[int], costs: list[int], budget: int) -> 
         ([2, 2, 2], [12, 20, 36], [3, 1, 2, 5, 4, 1], 60),
         ([1, 3, 2], [40, 16, 24], [9, 2, 2, 1, 6, 3], 64),
         ([3, 3], [12, 12], [1, 2, 3, 4, 5, 6], 36),
-        ([2, 2], [12, 16], [2**32 - 1, 0, 2**31, 2**30], 28),
+        ([2, 2], [12, 16], [2047 * 2**21, 0, 2**31, 2**30], 28),
     ],
     ids=["three costs", "one dear channel", "equal costs", "huge norms"],
 )
@@ -237,3 +255,39 @@ def test_a_channel_that_saw_no_gradient_stays_drawable(device: Device) -> None:
     drawn = np.array([True, True])
     after = device.observe(np.array([5, 5], np.uint32), drawn, np.zeros(2, np.uint64), epochs=2)
     assert after.tolist() == [1, 1]
+
+
+def test_a_norm_in_16_bits_keeps_its_eleven_leading_bits_and_its_place_in_the_order(device: Device) -> None:
+    random = np.random.default_rng(3)
+    drawn = [int(n) for n in np.exp2(random.uniform(0, 32, 2000)).clip(1, 2**32 - 1)]
+    norms = sorted({0, 1, 2, 2046, 2047, 2048, 2049, 4095, 4096, 2**31, 2**32 - 1, *drawn})
+    codes = [pack(norm) for norm in norms]
+    assert codes == sorted(codes)
+    assert max(codes) < 2**16
+    for norm, code in zip(norms, codes, strict=True):
+        assert unpack(code) == device.lib.sampler_probe_kept(ctypes.c_uint32(norm)) % 2**32
+        assert norm - unpack(code) <= norm >> 10
+        assert pack(unpack(code)) == code
+
+
+def test_a_uniform_policy_draws_by_the_norms_of_the_start_and_observes_nothing(device: Device) -> None:
+    channels, costs = np.array([3, 2], np.uint16), np.array([12, 20], np.uint32)
+    eligible, start = np.array([True, True, False, True, True]), [5, 1, 9, 0, 3000]
+    device.set(channels, costs, 32, "uniform", eligible, start)
+    wanted = [unpack(pack(n)) if may else 0 for n, may in zip(start, eligible, strict=True)]
+    ignored = np.zeros(5, np.uint32)
+    for seed in range(50):
+        drawn = device.draw(ignored, seed, 3)
+        assert tuple(np.flatnonzero(drawn)) == draw_selection(wanted, [12, 12, 12, 20, 20], 32, seed, 3)
+        assert device.observe(ignored, drawn, np.full(5, 1 << 40, np.uint64), epochs=0).tolist() == [0] * 5
+    device.set(channels, costs, 32, "uniform", eligible)
+    counts = sum(device.draw(ignored, seed, 0).astype(int) for seed in range(200))
+    assert counts[2] == 0
+    assert (counts[[0, 1, 3, 4]] > 0).all()
+
+
+def test_a_fixed_policy_selects_every_eligible_channel(device: Device) -> None:
+    eligible = np.array([True, False, True, False, True])
+    device.set(np.array([3, 2], np.uint16), np.array([12, 20], np.uint32), 44, "fixed", eligible)
+    for epoch in range(3):
+        assert device.draw(np.zeros(5, np.uint32), 7, epoch).tolist() == eligible.tolist()

@@ -20,6 +20,7 @@ from medyate.plan.plan import Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
 from medyate.quantize.apply import site
 from medyate.quantize.scheme import mantissa15
+from medyate.sample.policy import pack
 
 NONE = "MDY_NONE"
 
@@ -286,7 +287,11 @@ class Context:
     def _model_arrays(self) -> None:
         bits = [bit for c in self.plan.candidates for bit in c.eligible]
         packed = np.packbits(np.array(bits, bool), bitorder="little") if bits else np.zeros(1, np.uint8)
-        self._array("uint8_t", "eligible", packed, "candidate channels that may be drawn")
+        self._array("uint8_t", "eligible", packed, "candidate channels that may be selected")
+        start = self.plan.limits.selecting.start
+        if start:
+            norms = [n for c in self.plan.candidates for n in start.get(c.layer, (1,) * c.channels)]
+            self._array("uint16_t", "norm_start", [pack(n) for n in norms], "first norms, packed")
         self._array("int16_t", "exponents", self.plan.exponents or (0,), "first gradient exponents, 1/16 octaves")
 
     def values(self) -> dict[str, Any]:
@@ -309,6 +314,8 @@ class Context:
             "record_head": RECORD_HEAD_BYTES,
             "kernel_max": KERNEL_MAX,
             "network": graph.name,
+            "policy": f"MDY_{plan.limits.selecting.policy.upper()}",
+            "norm_start": "norm_start" if plan.limits.selecting.start else "NULL",
             "headers": headers,
             "digest": f"0x{plan.digest:08x}u",
             "plan": plan,

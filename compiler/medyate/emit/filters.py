@@ -52,6 +52,7 @@ RESERVED = (
     "head_b",
     "candidates",
     "eligible",
+    "norm_start",
     "exponents",
     "forward",
     "backward",

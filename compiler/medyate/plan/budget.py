@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from medyate import ledger
 from medyate.errors import BudgetError
@@ -23,6 +21,7 @@ from medyate.ops import OPS
 from medyate.plan.layout import TRIES, lay_out
 from medyate.plan.recompute import Blocks, Choice
 from medyate.plan.schedule import Schedule, make_schedule
+from medyate.plan.selecting import Selecting
 from medyate.plan.steps import Loss, training_pass
 from medyate.plan.stream import Planner
 from medyate.rank.lara import LayerScore, Ranking
@@ -46,6 +45,9 @@ class Way:
 
 
 NOTHING = Choice((), 0)
+
+Scores = Sequence[LayerScore]
+"""Layers among which K is chosen, best first."""
 
 MISSES = 4
 """Numbers of layers that are tried with repetitions; more layers seldom take less memory."""
@@ -88,6 +90,7 @@ class Limits:
     """One of recompute.RECOMPUTE."""
     sample: str = "auto"
     """One of SAMPLE: whether the sample has a place of its own or comes by rows."""
+    selecting: Selecting = field(default_factory=Selecting)
 
 
 @dataclass(frozen=True)
@@ -109,18 +112,19 @@ def choose(
     and then masks are made again, with as few repeated multiply-adds as do.
     """
     network = Network(qgraph, weights, loss, Planner())
+    ranked = limits.selecting.candidates(ranking)
     for by_rows in _samples(qgraph.graph, limits):
-        rows = _table(network, ranking, limits, Way(by_rows, NOTHING))
-        chosen = _best(network, ranking, rows, limits)
+        rows = _table(network, ranked, limits, Way(by_rows, NOTHING))
+        chosen = _best(network, ranked, rows, limits)
         rows = tuple(chosen if row.layers == chosen.layers else row for row in rows)
-        if _enough(chosen, ranking, limits):
+        if _enough(chosen, ranked, limits):
             return chosen, rows
     if limits.recompute == "auto":
-        repeated = _repeating(network, ranking, limits, rows)
+        repeated = _repeating(network, ranked, limits, rows)
         if repeated is not None:
             return repeated, (*rows, repeated)
-    cheapest = min(score.cost.record_bytes for score in ranking.scores[: chosen.layers])
-    raise BudgetError(_too_small(rows, limits), _remedy(chosen, limits, cheapest))
+    least = limits.selecting.least_bytes(ranked[: chosen.layers], limits.alpha)
+    raise BudgetError(_too_small(rows, limits), _remedy(chosen, limits, least))
 
 
 def _samples(graph: Graph, limits: Limits) -> list[bool]:
@@ -133,20 +137,20 @@ def _samples(graph: Graph, limits: Limits) -> list[bool]:
     return {"auto": [False, True] if possible else [False], "whole": [False], "rows": [True]}[limits.sample]
 
 
-def _enough(row: Row, ranking: Ranking, limits: Limits) -> bool:
-    cheapest = min(score.cost.record_bytes for score in ranking.scores[: row.layers])
-    return row.b_mem_bytes >= cheapest and row.b_mem_elements >= limits.min_elements
+def _enough(row: Row, ranked: Scores, limits: Limits) -> bool:
+    least = limits.selecting.least_bytes(ranked[: row.layers], limits.alpha)
+    return row.b_mem_bytes >= least and row.b_mem_elements >= limits.min_elements
 
 
-def _table(network: Network, ranking: Ranking, limits: Limits, way: Way) -> tuple[Row, ...]:
-    """Every K up to where memory ends; all layers alone where memory does not end before."""
-    everything = measure(network, ranking.scores, limits, way, careful=False)
-    if everything.left_bytes >= most_bytes(ranking.scores, limits.alpha):
+def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[Row, ...]:
+    """Every K up to where memory ends; all layers alone where memory does not end before, or they are given."""
+    everything = measure(network, ranked, limits, way, careful=False)
+    if limits.selecting.fixed or everything.left_bytes >= limits.selecting.most_bytes(ranked, limits.alpha):
         return (everything,)
     rows: list[Row] = []
     best = 0
-    for count in range(1, len(ranking.scores) + 1):
-        row = measure(network, ranking.scores[:count], limits, way, careful=False)
+    for count in range(1, len(ranked) + 1):
+        row = measure(network, ranked[:count], limits, way, careful=False)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
         if row.left_bytes <= best:  # deeper layers only take memory away from here on
@@ -154,25 +158,25 @@ def _table(network: Network, ranking: Ranking, limits: Limits, way: Way) -> tupl
     return tuple(rows)
 
 
-def _best(network: Network, ranking: Ranking, rows: Sequence[Row], limits: Limits) -> Row:
+def _best(network: Network, ranked: Scores, rows: Sequence[Row], limits: Limits) -> Row:
     """The smallest K with the largest budget, laid out with care."""
     chosen = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
-    return measure(network, ranking.scores[: chosen.layers], limits, chosen.way)
+    return measure(network, ranked[: chosen.layers], limits, chosen.way)
 
 
-def _repeating(network: Network, ranking: Ranking, limits: Limits, rows: Sequence[Row]) -> Row | None:
+def _repeating(network: Network, ranked: Scores, limits: Limits, rows: Sequence[Row]) -> Row | None:
     """The first K whose rule allows the wanted budget, with the fewest repetitions that reach it."""
     by_rows, misses = rows[0].way.by_rows, 0
-    for count in range(1, len(ranking.scores) + 1):
-        scores = ranking.scores[:count]
-        allowed = most_bytes(scores, limits.alpha) * sum(score.elements for score in scores)
+    for count in range(len(ranked) if limits.selecting.fixed else 1, len(ranked) + 1):
+        scores = ranked[:count]
+        allowed = limits.selecting.most_bytes(scores, limits.alpha) * sum(score.elements for score in scores)
         if allowed // sum(score.bytes for score in scores) < limits.min_elements:
             continue
         choices = Blocks(network.qgraph.graph, [score.layer for score in scores]).choices()
         leanest = measure(network, scores, limits, Way(by_rows, choices[-1]))
-        for choice in choices if _enough(leanest, ranking, limits) else ():
+        for choice in choices if _enough(leanest, ranked, limits) else ():
             row = leanest if choice is choices[-1] else measure(network, scores, limits, Way(by_rows, choice))
-            if _enough(row, ranking, limits):
+            if _enough(row, ranked, limits):
                 return row
         misses += 1
         if misses == MISSES:
@@ -184,8 +188,8 @@ def arrange(
     network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True
 ) -> Schedule:
     """The steps for a set of candidate layers, cut into groups."""
-    largest = most_bytes(scores, limits.alpha)
-    slots = {score.layer: min(score.channels, largest // score.cost.record_bytes) for score in scores}
+    largest = limits.selecting.most_bytes(scores, limits.alpha)
+    slots = {score.layer: limits.selecting.records(score, largest) for score in scores}
     reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
     given = (network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns)
     # What runs again from the first operation on reads the sample again: it has to stay.
@@ -201,12 +205,6 @@ def can_come_by_rows(graph: Graph) -> bool:
     return single and rows is not None and max(end - begin for begin, end in rows) < graph.shapes[graph.input][0]
 
 
-def most_bytes(scores: Sequence[LayerScore], alpha: float) -> int:
-    """The largest budget that the rule allows."""
-    share = int(alpha * sum(score.bytes for score in scores)) // 4 * 4
-    return max(share, *(score.cost.record_bytes for score in scores))
-
-
 def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True) -> Row:
     """What a set of candidate layers needs, and what it leaves; without care, somewhat less."""
     steps = arrange(network, scores, limits, way, careful=careful)
@@ -214,45 +212,17 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     graph = network.qgraph.graph
     features = ledger.tensor_bytes(graph.shapes[graph.output])
     channels = sum(score.channels for score in scores)
-    state = ledger.StateFacts(network.loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
+    state = ledger.StateFacts(
+        network.loss.outputs, features, channels, steps.plan.slots, len(scores), limits.selecting.norms(channels)
+    ).bytes
     fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
     left = (limits.ram_bytes - fixed) // 8 * 8
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     deepest = min((score.layer for score in scores), key=lambda name: steps.plan.orders[name])
-    b_mem = min(left, most_bytes(scores, limits.alpha))
+    b_mem = min(left, limits.selecting.most_bytes(scores, limits.alpha))
     elements = b_mem * m_elements // m_bytes
     return Row(len(scores), planned, state, left, b_mem, elements, m_bytes, m_elements, deepest, way)
-
-
-def worst_selection(scores: Sequence[LayerScore], budget: int) -> tuple[tuple[int, ...], int]:
-    """Channels per layer that fill the budget most, and the bytes they take: the epoch region's size.
-
-    A subset-sum over the record sizes (all multiples of 4), bounded by each layer's channels.
-    """
-    units = max(0, budget // 4)
-    reach = [np.zeros(units + 1, bool)]
-    reach[0][0] = True
-    for score in scores:
-        size = score.cost.record_bytes // 4
-        used = np.full(units + 1, np.iinfo(np.int64).max)
-        used[reach[-1]] = 0
-        for total in range(size, units + 1):
-            before = used[total - size]
-            if used[total] != 0 and before < score.channels:
-                used[total] = before + 1
-        reach.append(used <= score.channels)
-    total = int(np.flatnonzero(reach[-1])[-1])
-    best = 4 * total
-    counts: list[int] = []
-    for index in range(len(scores) - 1, -1, -1):
-        size = scores[index].cost.record_bytes // 4
-        count = 0
-        while not reach[index][total]:
-            total -= size
-            count += 1
-        counts.append(count)
-    return tuple(reversed(counts)), best
 
 
 def _too_small(rows: Sequence[Row], limits: Limits) -> str:

@@ -19,14 +19,15 @@ from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
-from medyate.plan.budget import Limits, Network, Row, arrange, choose, worst_selection
+from medyate.plan.budget import Limits, Network, Row, arrange, choose
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, lay_out
 from medyate.plan.parameters import eligible_channels
 from medyate.plan.schedule import Schedule, make_schedule
+from medyate.plan.selecting import Selecting
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, inference_pass
 from medyate.plan.stream import Planner
-from medyate.rank.lara import Ranking
+from medyate.rank.lara import LayerScore, Ranking
 
 CALIBRATION_SAMPLES = 32
 
@@ -82,10 +83,12 @@ class Plan:
     def state(self) -> ledger.StateFacts:
         """Sizes of the state region."""
         if self.head is None:
-            return ledger.StateFacts(0, 0, 0, 0, 0)
+            return ledger.StateFacts(0, 0, 0, 0, 0, 0)
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
-        return ledger.StateFacts(self.head.classes, features, channels, self.schedule.plan.slots, len(self.candidates))
+        norms = self.limits.selecting.norms(channels)
+        slots = self.schedule.plan.slots
+        return ledger.StateFacts(self.head.classes, features, channels, slots, len(self.candidates), norms)
 
     @property
     def arena_bytes(self) -> int:
@@ -120,6 +123,7 @@ class Plan:
             "gradient_bits": self.limits.grad_bits,
             "rounds_once": self.qgraph.rounds_once,
             "schedule": self.limits.schedule,
+            "selection": self.limits.selecting.policy,
             "sample": "rows" if self.qgraph.graph.input in self.schedule.rings else "whole",
             "repeated_macs": self.row.way.repeats.macs if self.row else 0,
             "streams": [
@@ -216,32 +220,31 @@ def make_plan(
     Raises BudgetError when the memory does not suffice.
     """
     row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits)
-    scores = ranking.scores[: row.layers]
+    scores = limits.selecting.candidates(ranking)[: row.layers]
     steps = arrange(Network(qgraph, weights, head.loss, Planner()), scores, limits, row.way)
     layout = lay_out(steps.values)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
-    worst, epoch_bytes = worst_selection(ordered, row.b_mem_bytes)
+    worst, epoch_bytes = limits.selecting.worst(ordered, row.b_mem_bytes)
     samples, labels, trained = calibration
     first = samples[:CALIBRATION_SAMPLES], labels[:CALIBRATION_SAMPLES]
     gradients, errors = tensor_gradients(qgraph, weights, *first, trained, head.loss)
     exponents = starting_exponents(gradients, errors, slot_openers(steps.plan), steps.plan.slots)
-    candidates = _candidates(qgraph, weights, [(s.layer, s.channels, s.cost) for s in ordered], worst)
+    candidates = _candidates(qgraph, weights, ordered, worst, limits.selecting)
     return Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
 
 
 def _candidates(
-    qgraph: QGraph, weights: Weights, layers: Sequence[tuple[str, int, ChannelCost]], worst: Sequence[int]
+    qgraph: QGraph, weights: Weights, layers: Sequence[LayerScore], worst: Sequence[int], selecting: Selecting
 ) -> tuple[Candidate, ...]:
     found: list[Candidate] = []
     channel = offset = 0
     nodes = {node.name: node for node in qgraph.graph}
-    for (name, channels, cost), count in zip(layers, worst, strict=True):
+    for score, count in zip(layers, worst, strict=True):
+        name, channels = score.layer, score.channels
         weight_bytes = int(np.size(weights[f"{name}.weight"]))
-        eligible = eligible_channels(qgraph, nodes[name], weights, channels)
-        found.append(
-            Candidate(name, channels, cost, channel, offset, weight_bytes, tuple(bool(e) for e in eligible), count)
-        )
+        eligible = selecting.eligible(name, eligible_channels(qgraph, nodes[name], weights, channels).tolist())
+        found.append(Candidate(name, channels, score.cost, channel, offset, weight_bytes, eligible, count))
         channel += channels
         offset += weight_bytes
     return tuple(found)

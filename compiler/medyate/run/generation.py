@@ -16,9 +16,10 @@ from medyate.build.project import HEADER_BYTES, SECTOR_BYTES
 from medyate.errors import ArtefactError
 from medyate.ir import QGraph, Weights, elements
 from medyate.ledger import StateFacts, align
+from medyate.plan.selecting import Selecting
 
 MAGIC = 0x4259444D
-FORMAT = 1
+FORMAT = 2
 WORDS = 16
 TRAIN_FIRST = "Run `medyate run` to the end of an epoch first."
 
@@ -39,7 +40,8 @@ class Facts:
         shapes = {e["layer"]: np.shape(weights[f"{e['layer']}.weight"]) for e in entries}
         features = elements(qgraph.graph.shapes[qgraph.graph.output])
         channels = sum(int(e["channels"]) for e in entries)
-        state = StateFacts(int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries))
+        norms = Selecting(plan["selection"]).norms(channels)
+        state = StateFacts(int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries), norms)
         layers = tuple((e["layer"], int(e["bank_offset"]), shapes[e["layer"]]) for e in entries)
         return Facts(digest, state, layers)
 

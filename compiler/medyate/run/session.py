@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from medyate.errors import LinkError
 from medyate.quantize.scheme import mantissa15
 from medyate.run.link import DATA_BYTES, Link
+from medyate.sample.policy import unpack
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
@@ -224,8 +225,9 @@ class Session:
         return self.read(BANK)
 
     def norms(self) -> NDArray[np.uint32]:
-        """N of every candidate channel."""
-        return np.frombuffer(self.read(NORMS), np.uint32)
+        """N of every candidate channel; empty where they do not change."""
+        codes = np.frombuffer(self.read(NORMS), np.uint16)
+        return np.array([unpack(int(code)) for code in codes], np.uint32)
 
     def selection(self) -> NDArray[np.bool_]:
         """Which candidate channels this epoch trains."""

@@ -14,6 +14,19 @@ import numpy as np
 
 from medyate import rng
 
+MANTISSA_BITS = 11
+
+
+def pack(norm: int) -> int:
+    """A norm in 16 bits: 11 leading bits, rounded down, and an exponent."""
+    exponent = max(0, norm.bit_length() - MANTISSA_BITS)
+    return exponent << MANTISSA_BITS | norm >> exponent
+
+
+def unpack(code: int) -> int:
+    """What a packed norm counts as."""
+    return (code & (1 << MANTISSA_BITS) - 1) << (code >> MANTISSA_BITS)
+
 
 def draw_selection(norms: Sequence[int], costs: Sequence[int], budget: int, seed: int, epoch: int) -> tuple[int, ...]:
     """Indices of the selected channels, ascending.
@@ -41,7 +54,8 @@ def draw_selection(norms: Sequence[int], costs: Sequence[int], budget: int, seed
 
 
 def observe(norms: Sequence[int], seen: dict[int, int], *, first_epoch: bool) -> list[int]:
-    """N after an epoch: what was seen, and after the first epoch the largest for all others."""
+    """N after an epoch: what was seen, as 16 bits keep it, and after the first epoch the largest for all others."""
+    seen = {channel: unpack(pack(norm)) for channel, norm in seen.items()}
     largest = max([1, *seen.values()])
     others = [largest if first_epoch and norm != 0 else norm for norm in norms]
     return [max(1, seen[i]) if i in seen and norm != 0 else norm for i, norm in enumerate(others)]

@@ -9,7 +9,7 @@
 #include "mdy/types.h"
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 3
+#define MDY_ABI 4
 
 #define MDY_NONE UINT32_MAX       /* no such offset */
 #define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
@@ -185,6 +185,13 @@ typedef struct {
     const int32_t *bias;     /* Q16, or NULL: zeros */
 } mdy_head_t;
 
+/** How the selection of the next epoch comes about. */
+enum {
+    MDY_PROPORTIONAL = 0, /* drawn by norms, which every epoch observes anew for the channels that it trains */
+    MDY_UNIFORM = 1,      /* drawn by the norms of the start, which stay */
+    MDY_FIXED = 2         /* all eligible channels, always the same */
+};
+
 /** One compiled network. */
 typedef struct {
     const char *name;
@@ -193,11 +200,13 @@ typedef struct {
     mdy_tensor_t output;    /* of the last operation: the head's features, or what inference gives */
     const mdy_head_t *head; /* NULL: inference only */
     const mdy_candidate_t *candidates;
-    const uint8_t *eligible;        /* bitmap: candidate channels that may be drawn at all */
+    const uint8_t *eligible;        /* bitmap: candidate channels that may be selected at all */
+    const uint16_t *norm_start;     /* packed as in sampler.h, 0: never drawn; NULL: 1 for every eligible channel */
     const int16_t *exponent_start;  /* per slot, log2 relative to the loss gradient, in 1/16 */
     uint16_t candidate_count;
     uint16_t channel_count; /* candidate channels in all */
     uint16_t slot_count;
+    uint8_t policy;         /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
     uint32_t planned_bytes, epoch_bytes, state_bytes;
     uint32_t bank_weight_bytes;
     void (*forward)(mdy_t *m);
@@ -240,7 +249,7 @@ struct mdy {
     /* Views into the state region; up to and including `selection` it is part of a generation. */
     int16_t *head_weight;
     int32_t *head_bias;
-    uint32_t *norms;       /* one per candidate channel; 0: never drawn */
+    uint16_t *norms;       /* one per candidate channel, packed; only where they change: MDY_PROPORTIONAL */
     int16_t *slot_r;       /* predicted log2 of each gradient's maximum, in 1/16 */
     uint8_t *selection;    /* bitmap of candidate channels */
     uint32_t saved_bytes;  /* bytes of the state region that a generation holds */

@@ -11,10 +11,23 @@
 
 #include "mdy/model.h"
 
-/** Draws into m->selection from m->norms. `epoch` counts from 0 and is part of the key. */
+/**
+ * A norm in 16 bits: value = (code & 2047) << (code >> 11), rounded down to the 11 leading bits. Codes are in the
+ * order of their values, 0 and 1 are themselves.
+ */
+uint16_t mdy_norm_pack(uint32_t norm);
+uint32_t mdy_norm_unpack(uint16_t code);
+
+/** Bytes of m->norms for this model. */
+uint32_t mdy_sampler_norm_bytes(const mdy_model_t *model);
+
+/** Factory norms. */
+void mdy_sampler_start(mdy_t *m);
+
+/** Draws into m->selection by the model's policy. `epoch` counts from 0 and is part of the key. */
 void mdy_sampler_draw(mdy_t *m, uint32_t epoch);
 
-/** Writes the epoch's observed norms into N; after the first epoch all others get the largest. */
+/** Writes the epoch's observed norms into N, if the policy asks for it; after the first epoch all others get the largest. */
 void mdy_sampler_observe(mdy_t *m);
 
 /** Lays the epoch region out for m->selection: records zeroed, channels written, depth known. */

@@ -5,7 +5,7 @@
 
 #include "mdy/model.h"
 
-#define MDY_STORE_FORMAT 1
+#define MDY_STORE_FORMAT 2
 #define MDY_STORE_HEADER_BYTES 64u
 
 /** Loads the newest valid generation. Errors: MDY_EMPTY, MDY_MODEL, MDY_FLASH. */
