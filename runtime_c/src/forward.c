@@ -89,6 +89,15 @@ static void keep_mask(const mdy_t *m, const mdy_mask_t *mask, uint16_t order, co
     }
 }
 
+void mdy_run_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_tensor_t *y, int16_t low,
+                  int16_t high, mdy_band_t rows)
+{
+    const range_t range = {low, high};
+    for (uint16_t row = rows.begin; row < rows.end && row < y->shape.h && mdy_go_on(m); row++) {
+        keep_mask(m, mask, order, y, row, range);
+    }
+}
+
 /* One past the last input row that output rows up to `oy` read; all of them at the last one. */
 static int32_t rows_read(const mdy_conv_t *p, int32_t oy)
 {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from medyate.ledger import ChannelCost
-from medyate.plan.selecting import fullest
 from medyate.plan.layout import Layout, Value, _bodies, _Placer, lay_out, lower_bound
+from medyate.plan.selecting import fullest
 from medyate.rank.lara import LayerScore
 from medyate.sample.policy import draw_selection
 

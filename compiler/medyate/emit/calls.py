@@ -65,14 +65,8 @@ class Calls:
         return [f"mdy_stream(m, {name}, {name}_order, {len(group.order)}u);", *after]
 
     def _lines(self, step: Step, rows: str) -> list[str]:
-        if step.kind == "head":
-            return ["mdy_run_head(m, &head);"]
-        if step.kind == "load":
-            return [f"mdy_load(m, &{self.context.tensor(self.context.graph.input)}, {rows});"]
-        if step.kind == "run":
-            return self._run(step, rows)
-        if step.kind == "again":
-            return [f"if (mdy_again(m, {self._behind(step)})) {{", *self._again(step, rows), "}"]
+        if step.back < 0:
+            return self._values(step, rows)
         back = self.steps.back[step.back]
         gradient, order = self.context.gradient, str(self.steps.orders[step.node])
         table, dy, dx = f"&{self.context.idents[step.node]}", gradient(back.dy), gradient(back.dx[step.part])
@@ -80,7 +74,7 @@ class Calls:
         scratch = next((self.context.offset(use.value) for use in step.uses if use.mode == "work"), "")
         match step.kind:
             case "mask":
-                call, arguments = "mask", [order, f"&{self.context.mask_owner(step.node)}.mask", dy, rows]
+                call, arguments = "mask", [order, self._mask(step), dy, rows]
             case "copy":
                 call, arguments = "copy", [order, dy, dx, rows]
             case "input":
@@ -94,6 +88,30 @@ class Calls:
             case _:
                 return self._through(step, back)
         return [f"mdy_back_{call}(m, {', '.join(arguments)});"]
+
+    def _values(self, step: Step, rows: str) -> list[str]:
+        """Lines of the steps that make values, in the forward pass or again on the way back."""
+        match step.kind:
+            case "head":
+                return ["mdy_run_head(m, &head);"]
+            case "load":
+                return [f"mdy_load(m, &{self.context.tensor(self.context.graph.input)}, {rows});"]
+            case "clamp":
+                return [self._clamp(step, rows)]
+            case "again":
+                return [f"if (mdy_again(m, {self._behind(step)})) {{", *self._again(step, rows), "}"]
+            case _:
+                return self._run(step, rows)
+
+    def _mask(self, step: Step) -> str:
+        return f"&(const mdy_mask_t){self.context.mask(f'{step.node}/mask')}"
+
+    def _clamp(self, step: Step, rows: str) -> str:
+        node = self.nodes[step.node]
+        weighted = OPS[node.op].channel_axes is not None
+        table, order = f"{self.context.idents[node.name]}{'_p' if weighted else ''}", self.steps.orders[node.name]
+        limits = f"{table}.act_min, {table}.act_max"
+        return f"mdy_run_mask(m, {order}, {self._mask(step)}, &{self.context.tensor(node.output)}, {limits}, {rows});"
 
     def _behind(self, step: Step) -> int:
         """Order of the last node that its rerun serves."""

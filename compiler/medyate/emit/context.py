@@ -69,6 +69,7 @@ class Context:
         self.steps = plan.schedule.plan
         self.dy_of = {s.node: s.dy for s in self.steps.back if s.dy is not None}
         self.value = {v.name: v for v in plan.schedule.values}
+        self.masked = {s.node for s in self.steps.steps if s.kind == "run" and any(map(self._is_mask, s.uses))}
         self.reruns: dict[str, list[Step]] = {}
         for step in self.steps.steps:
             if step.kind == "again":
@@ -100,11 +101,6 @@ class Context:
 
     def _is_mask(self, use: Use) -> bool:
         return self.steps.stores[use.value].kind == "mask"
-
-    def mask_owner(self, node: str) -> str:
-        """Identifier of the table that holds a node's clamp mask."""
-        remade = [step.part for step in self.reruns.get(node, []) if any(self._is_mask(use) for use in step.uses)]
-        return self.again(node, remade[0]) if remade else self.idents[node]
 
     def _all_tensors(self) -> list[tuple[str, Shape]]:
         again = {
@@ -187,7 +183,8 @@ class Context:
         self._with_reruns(node, Table(op.kernel.struct, ident, tuple(fields), self._comment(node)), self.tables)
 
     def _own_mask(self, node: Node) -> str:
-        return self.mask(f"{node.name}/mask" if self.mask_owner(node.name) == self.idents[node.name] else "")
+        """The mask that the forward pass keeps: none where it is made on the way back."""
+        return self.mask(f"{node.name}/mask" if node.name in self.masked else "")
 
     def _with_reruns(self, node: Node, table: Table, tables: list[Table]) -> None:
         """The table, and one more for each time that the node runs again."""

@@ -121,6 +121,7 @@ class Step:
     """
     'load'     the sample, where it comes row by row
     'run'      forward of a node; 'again' on the way back
+    'clamp'    a clamp mask made from a tensor that is still there
     'head'     logits, loss, its gradient
     'mask'     a clamp mask applied in place
     'copy'     a gradient for a second branch
@@ -200,6 +201,8 @@ class Rerun:
     """In running order; all that they read is theirs or one tensor that is kept."""
     masks: frozenset[str]
     """Those whose masks come from here."""
+    kept: str
+    """The node that made the tensor which is kept, if its mask is made from that before the first of them; or ''."""
 
 
 @dataclass
@@ -223,7 +226,7 @@ class _Builder:
         self.orders = {node.name: i for i, node in enumerate(self.graph)}
         depths = [self.orders[name] for name in self.candidates]
         self.deepest = min(depths) if depths else len(self.orders)
-        self.remade = frozenset(name for rerun in self.reruns.values() for name in rerun.masks)
+        self.remade = frozenset(name for rerun in self.reruns.values() for name in (*rerun.masks, rerun.kept))
         self.rerun: set[int] = set()
 
     def make(self, name: str, row_bytes: int, rows: int, kind: str) -> None:
@@ -326,6 +329,11 @@ class _Builder:
         """The forward steps that the way back repeats."""
         self.rerun.add(rerun.number)
         made: dict[str, str] = {}
+        if rerun.kept:
+            node = self.graph.nodes[self.orders[rerun.kept]]
+            if self.has_mask(node):
+                uses = [self.rows(node.output, "read"), self.mask(node)]
+                self.steps.append(Step("clamp", node.name, self.stores[node.output].rows, tuple(uses)))
         for node in (n for n in self.graph if n.name in rerun.nodes):
             height = self.graph.shapes[node.output][0]
             uses = [Use(made.get(name, name), "read", self.read_rows(node, i)) for i, name in enumerate(node.inputs)]

@@ -234,7 +234,7 @@ class Planner:
 
     def walk(self, steps: Sequence[Step], plan: Pass) -> Walk:
         """Remembered: the same steps come back with every set of candidates, which changes scratch and masks."""
-        again = {use.value for step in steps if step.kind == "again" for use in step.uses}
+        again = {use.value for step in steps if step.kind in ("again", "clamp") for use in step.uses}
 
         def counts(use: Use) -> bool:
             return use.rows is not None and (use.value in again or plan.stores[use.value].kind != "mask")

@@ -63,6 +63,10 @@ void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, co
 void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
 void mdy_run_head(mdy_t *m, const mdy_head_t *p);
 
+/** The clamp mask of rows of a tensor that is still there on the way back; low and high: its activation's range. */
+void mdy_run_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_tensor_t *y, int16_t low,
+                  int16_t high, mdy_band_t rows);
+
 /**
  * The following do nothing for nodes below the epoch's deepest selected layer. dy has been masked before: as it
  * was stored, or by mdy_back_mask, in place.
