@@ -14,6 +14,9 @@ from medyate.ir import Shape, elements
 RECORD_HEAD_BYTES = 10
 """Sum of squared gradients (8) and channel number (2) of one selected channel."""
 
+TILE_PIXELS = 4
+"""Pixels of a row that a layer with deltas computes at once: MDY_TILE of the runtime."""
+
 STATIC_BYTES = 1664
 """Reserved for .data and .bss without the arena: runtime state, link buffers; checked after the build."""
 
@@ -62,8 +65,8 @@ def mask_bytes(shape: Shape) -> int:
 
 
 def correction_bytes(out_shape: Shape) -> int:
-    """acc_init of one output row of a candidate layer: int32."""
-    return 4 * out_shape[1] * out_shape[2]
+    """acc_init of a tile of a candidate layer's output row: int32."""
+    return 4 * min(out_shape[1], TILE_PIXELS) * out_shape[2]
 
 
 def input_scratch_bytes(in_shape: Shape, out_shape: Shape) -> int:

@@ -149,6 +149,19 @@ void mdy_load(mdy_t *m, const mdy_tensor_t *x, mdy_band_t rows)
     }
 }
 
+/* A row with the deltas' correction, a few pixels at a time: acc_init has room for those. */
+static void run_corrected(const mdy_layer_t *layer, const int8_t *weights, const mdy_selected_t *selected,
+                          const mdy_view_t *x, const mdy_view_t *y, mdy_band_t row, int32_t *acc_init)
+{
+    const uint32_t width = layer->p->out.w;
+    for (uint32_t ox = 0; ox < width; ox += MDY_TILE) {
+        const uint32_t end = ox + MDY_TILE < width ? ox + MDY_TILE : width;
+        const mdy_tile_t tile = {row, {(uint16_t)ox, (uint16_t)end}};
+        layer->op->correct(layer->p, selected, x, tile, acc_init);
+        layer->op->forward(layer->p, weights, x, y, tile, acc_init);
+    }
+}
+
 void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y,
                    mdy_band_t rows)
 {
@@ -158,16 +171,17 @@ void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, co
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);
     const range_t range = {p->act_min, p->act_max};
-    int32_t *acc_init = selected.count == 0 ? NULL : (int32_t *)(void *)(m->planned + layer->scratch);
     for (uint16_t oy = rows.begin; oy < rows.end && oy < y->shape.h && mdy_go_on(m); oy++) {
-        const mdy_band_t row = {oy, (uint16_t)(oy + 1)};
-        if (acc_init != NULL) {
-            layer->op->correct(p, &selected, &x_view, oy, acc_init);
+        const mdy_tile_t row = {{oy, (uint16_t)(oy + 1)}, {0, p->out.w}};
+        if (selected.count == 0) {
+            layer->op->forward(p, weights, &x_view, &y_view, row, NULL);
+        } else {
+            int32_t *acc_init = (int32_t *)(void *)(m->planned + layer->scratch);
             if (m->training == MDY_FORWARD) {
                 gather(&selected, p, &x_view, oy);
             }
+            run_corrected(layer, weights, &selected, &x_view, &y_view, row.rows, acc_init);
         }
-        layer->op->forward(p, weights, &x_view, &y_view, row, acc_init);
         keep_mask(m, &layer->mask, layer->order, y, oy, range);
     }
 }

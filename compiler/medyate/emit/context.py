@@ -11,7 +11,7 @@ import numpy as np
 
 from medyate.emit.filters import unique_idents
 from medyate.ir import Node, Shape, elements
-from medyate.ledger import RECORD_HEAD_BYTES
+from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
@@ -309,6 +309,7 @@ class Context:
         ]
         return {
             "record_head": RECORD_HEAD_BYTES,
+            "tile": TILE_PIXELS,
             "kernel_max": KERNEL_MAX,
             "network": graph.name,
             "policy": f"MDY_{plan.limits.selecting.policy.upper()}",

@@ -60,7 +60,7 @@ typedef struct {
     const int8_t *weight; /* factory weights, in the operation's packed layout */
     uint32_t weight_bytes;
     mdy_mask_t mask;
-    uint32_t scratch;   /* forward: OW * OC int32 of a candidate; planned region, or MDY_NONE */
+    uint32_t scratch;   /* forward: MDY_TILE * OC int32 of a candidate; planned region, or MDY_NONE */
     uint32_t scratch_back;   /* backward: C int32 and OC int16 */
     uint32_t scratch_update; /* OC sums of a candidate whose dy is there as a whole */
     uint16_t order;     /* position in the network, from the input */

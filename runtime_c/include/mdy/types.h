@@ -51,6 +51,11 @@ typedef struct {
     uint16_t begin, end;
 } mdy_band_t;
 
+/** Pixels that a kernel is asked to compute. */
+typedef struct {
+    mdy_band_t rows, columns;
+} mdy_tile_t;
+
 /** All rows, however many there are. */
 #define MDY_ALL ((mdy_band_t){0, UINT16_MAX})
 

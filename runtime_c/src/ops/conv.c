@@ -46,32 +46,40 @@ void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_
     }
 }
 
-void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
-                      const mdy_view_t *x, uint16_t oy, int32_t *acc_init)
+/* One pixel's bias and what the deltas add to it; its window begins at (iy0, ix0) of the input. */
+static void correct_pixel(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
+                          const mdy_view_t *x, int32_t iy0, int32_t ix0, int32_t *acc)
 {
-    const int32_t iy0 = oy * p->stride_h - p->pad_top;
     int32_t ky0;
     int32_t ky1;
+    int32_t kx0;
+    int32_t kx1;
     mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
-    for (int32_t ox = 0; ox < p->out.w; ox++) {
-        int32_t *acc = acc_init + ox * p->out.c;
-        memcpy(acc, p->bias, p->out.c * sizeof *acc);
-        const int32_t ix0 = ox * p->stride_w - p->pad_left;
-        int32_t kx0;
-        int32_t kx1;
-        mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
-        for (uint32_t slot = 0; slot < sel->count; slot++) {
-            uint8_t *record = mdy_record(sel, slot);
-            const uint32_t c = mdy_record_channel(record);
-            for (int32_t ky = ky0; ky < ky1; ky++) {
-                const int8_t *x_row = mdy_row(x, iy0 + ky * p->dilation_h);
-                for (int32_t kx = kx0; kx < kx1; kx++) {
-                    const int32_t value = x_row[(ix0 + kx * p->dilation_w) * p->in.c + (int32_t)c] - p->x_zero;
-                    if (value != 0) {
-                        add_tap(p, mdy_record_delta(record), (uint32_t)(ky * p->kernel_w + kx), c, value, acc);
-                    }
+    mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
+    memcpy(acc, p->bias, p->out.c * sizeof *acc);
+    for (uint32_t slot = 0; slot < sel->count; slot++) {
+        uint8_t *record = mdy_record(sel, slot);
+        const uint32_t c = mdy_record_channel(record);
+        for (int32_t ky = ky0; ky < ky1; ky++) {
+            const int8_t *x_row = mdy_row(x, iy0 + ky * p->dilation_h);
+            for (int32_t kx = kx0; kx < kx1; kx++) {
+                const int32_t value = x_row[(ix0 + kx * p->dilation_w) * p->in.c + (int32_t)c] - p->x_zero;
+                if (value != 0) {
+                    add_tap(p, mdy_record_delta(record), (uint32_t)(ky * p->kernel_w + kx), c, value, acc);
                 }
             }
+        }
+    }
+}
+
+void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
+                      const mdy_view_t *x, mdy_tile_t tile, int32_t *acc_init)
+{
+    for (int32_t oy = tile.rows.begin; oy < tile.rows.end; oy++) {
+        for (int32_t ox = tile.columns.begin; ox < tile.columns.end; ox++) {
+            correct_pixel(p, add_tap, sel, x, oy * p->stride_h - p->pad_top, ox * p->stride_w - p->pad_left,
+                          acc_init);
+            acc_init += p->out.c;
         }
     }
 }

@@ -22,15 +22,15 @@ static int32_t dot(const mdy_conv_t *p, const int8_t *w, const int8_t *x, int32_
 }
 
 void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                        mdy_band_t rows, const int32_t *acc_init)
+                        mdy_tile_t tile, const int32_t *acc_init)
 {
     const int32_t in_c = p->in.c;
     const int32_t group_in = p->group_in;
     const int32_t w_row = p->kernel_w * group_in;
     const int8_t *x_rows[MDY_KERNEL_MAX];
 
-    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
-        int8_t *out = mdy_row(y, oy);
+    for (int32_t oy = tile.rows.begin; oy < tile.rows.end; oy++) {
+        int8_t *out = mdy_row(y, oy) + tile.columns.begin * p->out.c;
         const int32_t iy0 = oy * p->stride_h - p->pad_top;
         int32_t ky0;
         int32_t ky1;
@@ -38,7 +38,7 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
         for (int32_t ky = ky0; ky < ky1; ky++) {
             x_rows[ky] = mdy_row(x, iy0 + ky * p->dilation_h);
         }
-        for (int32_t ox = 0; ox < p->out.w; ox++) {
+        for (int32_t ox = tile.columns.begin; ox < tile.columns.end; ox++) {
             const int32_t ix0 = ox * p->stride_w - p->pad_left;
             int32_t kx0;
             int32_t kx1;
@@ -72,10 +72,10 @@ static void correct_tap(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, 
     }
 }
 
-void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
                         int32_t *acc_init)
 {
-    mdy_conv_correct(p, correct_tap, sel, x, oy, acc_init);
+    mdy_conv_correct(p, correct_tap, sel, x, tile, acc_init);
 }
 
 static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,

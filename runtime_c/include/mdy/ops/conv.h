@@ -42,6 +42,9 @@ typedef struct {
 
 #define MDY_RECORD_HEAD 10u /* bytes before the delta */
 
+/** Pixels of a row that a layer with deltas computes at once: there is an acc_init for so many. */
+#define MDY_TILE 4u
+
 static inline uint8_t *mdy_record(const mdy_selected_t *selected, uint32_t slot)
 {
     return selected->records + slot * selected->record_bytes;
@@ -86,8 +89,8 @@ void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy
 /** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
 typedef struct {
     void (*forward)(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                    mdy_band_t rows, const int32_t *acc_init);
-    void (*correct)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+                    mdy_tile_t tile, const int32_t *acc_init);
+    void (*correct)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
                     int32_t *acc_init);
     void (*backward_input)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
                            const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink);
@@ -136,9 +139,9 @@ typedef struct {
 typedef void (*mdy_correct_tap_t)(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c,
                                   int32_t value, int32_t *acc);
 
-/** Sets acc_init of output row oy to the bias plus what the selected channels' deltas add. */
+/** Sets acc_init of some output pixels to the bias plus what the selected channels' deltas add. */
 void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
-                      const mdy_view_t *x, uint16_t oy, int32_t *acc_init);
+                      const mdy_view_t *x, mdy_tile_t tile, int32_t *acc_init);
 
 /** Visits the input pixels of `rows` and, for each, the output pixels whose window covers it. */
 void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy,

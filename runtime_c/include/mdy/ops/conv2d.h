@@ -6,33 +6,33 @@
 #include "mdy/ops/conv.h"
 
 /**
- * Output rows of a convolution.
+ * Output pixels of a convolution.
  *
  *   y[oy][ox][o] = clamp(requantize(a + sum over (ky, kx, c) of (x[iy][ix][c] - x_zero) (w[o][ky][kx][c] - w_zero))
  *                        + y_zero), c over the input channels of o's group
- *   with a = acc_init[oy - rows.begin][ox][o] if given, else bias[o]
+ *   with a = acc_init[oy - rows.begin][ox - columns.begin][o] if given, else bias[o]
  *
- * Shapes   x (H, W, C)   w (OC, KH, KW, group_in)   y (OH, OW, OC)   acc_init (rows, OW, OC)
+ * Shapes   x (H, W, C)   w (OC, KH, KW, group_in)   y (OH, OW, OC)   acc_init (rows, columns, OC)
  * Types    int8 tensors, int32 accumulators
  * Memory   no scratch
  * Aliasing y must not overlap x
  * Errors   none; shapes are proved by the compiler
- * Cost     rows * OW * OC * KH * KW * group_in multiply-adds
+ * Cost     rows * columns * OC * KH * KW * group_in multiply-adds
  * Source   DESIGN.md, section 3; requantisation as in TFLite's reference kernels
  */
 void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                        mdy_band_t rows, const int32_t *acc_init);
+                        mdy_tile_t tile, const int32_t *acc_init);
 
 /**
- * What the deltas of the selected channels add to one output row, on top of the bias.
+ * What the deltas of the selected channels add to output pixels, on top of the bias.
  *
  *   acc_init[ox][o] = bias[o] + sum over (selected c, ky, kx) of delta_c[ky][kx][o] (x[iy][ix][c] - x_zero)
  *
- * Shapes   acc_init (OW, OC)   delta_c (KH, KW, group_out)
- * Cost     OW * group_out * KH * KW * selected multiply-adds
+ * Shapes   acc_init (rows, columns, OC)   delta_c (KH, KW, group_out)
+ * Cost     rows * columns * group_out * KH * KW * selected multiply-adds
  * Source   DESIGN.md, section 4
  */
-void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
                         int32_t *acc_init);
 
 /**

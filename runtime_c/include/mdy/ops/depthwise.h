@@ -6,16 +6,16 @@
 #include "mdy/ops/conv.h"
 
 /**
- * Output rows of a depthwise convolution; promises and units as mdy_conv2d_forward, with o = c.
+ * Output pixels of a depthwise convolution; promises and units as mdy_conv2d_forward, with o = c.
  *
- * Shapes   x (H, W, C)   w (KH, KW, C)   y (OH, OW, C)   acc_init (rows, OW, C)
- * Cost     rows * OW * C * KH * KW multiply-adds
+ * Shapes   x (H, W, C)   w (KH, KW, C)   y (OH, OW, C)   acc_init (rows, columns, C)
+ * Cost     rows * columns * C * KH * KW multiply-adds
  */
 void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                           mdy_band_t rows, const int32_t *acc_init);
+                           mdy_tile_t tile, const int32_t *acc_init);
 
-/** What the deltas (KH, KW) of the selected channels add to one output row, on top of the bias. */
-void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, uint16_t oy,
+/** What the deltas (KH, KW) of the selected channels add to output pixels, on top of the bias. */
+void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
                            int32_t *acc_init);
 
 /** Gradient with respect to the input; `rows` are rows of the input. See mdy_conv2d_backward_input. */
