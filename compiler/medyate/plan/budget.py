@@ -18,11 +18,10 @@ from medyate import ledger
 from medyate.errors import BudgetError
 from medyate.ir import Graph, QGraph, Weights
 from medyate.ops import OPS
-from medyate.plan.layout import TRIES, lay_out
 from medyate.plan.recompute import Blocks, Choice
-from medyate.plan.schedule import Schedule, make_schedule
+from medyate.plan.schedule import least_bytes, make_schedule
 from medyate.plan.selecting import Selecting
-from medyate.plan.steps import Loss, training_pass
+from medyate.plan.steps import Loss, Pass, training_pass
 from medyate.plan.stream import Planner
 from medyate.rank.lara import LayerScore, Ranking
 
@@ -109,16 +108,23 @@ def choose(
     """The chosen row and the table up to it. Raises BudgetError with the numbers.
 
     A whole sample and kept masks come first; where that does not reach the wanted budget, the sample comes by rows,
-    and then masks are made again, with as few repeated multiply-adds as do.
+    and then masks are made again, with as few repeated multiply-adds as do. Where no budget is asked for, the sample
+    comes by rows if it would take more than all that is trained, and leaving it out doubles that.
     """
     network = Network(qgraph, weights, loss, Planner())
     ranked = limits.selecting.candidates(ranking)
+    sample = ledger.tensor_bytes(qgraph.graph.shapes[qgraph.graph.input])
+    found: tuple[Row, tuple[Row, ...]] | None = None
     for by_rows in _samples(qgraph.graph, limits):
         rows = _table(network, ranked, limits, Way(by_rows, NOTHING))
         chosen = _best(network, ranked, rows, limits)
         rows = tuple(chosen if row.layers == chosen.layers else row for row in rows)
-        if _enough(chosen, ranked, limits):
-            return chosen, rows
+        if _enough(chosen, ranked, limits) and (found is None or chosen.b_mem_bytes >= 2 * found[0].b_mem_bytes):
+            found = chosen, rows
+        if found is not None and (limits.min_elements > 0 or found[0].b_mem_bytes >= sample):
+            break
+    if found is not None:
+        return found
     if limits.recompute == "auto":
         repeated = _repeating(network, ranked, limits, rows)
         if repeated is not None:
@@ -159,8 +165,10 @@ def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[
 
 
 def _best(network: Network, ranked: Scores, rows: Sequence[Row], limits: Limits) -> Row:
-    """The smallest K with the largest budget, laid out with care."""
+    """The smallest K with the largest budget; laid out with care, if it may be enough."""
     chosen = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
+    if not _enough(chosen, ranked, limits):
+        return chosen
     return measure(network, ranked[: chosen.layers], limits, chosen.way)
 
 
@@ -172,29 +180,27 @@ def _repeating(network: Network, ranked: Scores, limits: Limits, rows: Sequence[
         allowed = limits.selecting.most_bytes(scores, limits.alpha) * sum(score.elements for score in scores)
         if allowed // sum(score.bytes for score in scores) < limits.min_elements:
             continue
-        choices = Blocks(network.qgraph.graph, [score.layer for score in scores]).choices()
-        leanest = measure(network, scores, limits, Way(by_rows, choices[-1]))
-        for choice in choices if _enough(leanest, ranked, limits) else ():
-            row = leanest if choice is choices[-1] else measure(network, scores, limits, Way(by_rows, choice))
-            if _enough(row, ranked, limits):
-                return row
+        for choice in Blocks(network.qgraph.graph, [score.layer for score in scores]).choices():
+            way = Way(by_rows, choice)
+            if _enough(measure(network, scores, limits, way, careful=False), ranked, limits):
+                row = measure(network, scores, limits, way)
+                if _enough(row, ranked, limits):
+                    return row
         misses += 1
         if misses == MISSES:
             break
     return None
 
 
-def arrange(
-    network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True
-) -> Schedule:
-    """The steps for a set of candidate layers, cut into groups."""
+def arrange(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way) -> Pass:
+    """The steps for a set of candidate layers."""
     largest = limits.selecting.most_bytes(scores, limits.alpha)
     slots = {score.layer: limits.selecting.records(score, largest) for score in scores}
     reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
     given = (network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns)
     # What runs again from the first operation on reads the sample again: it has to stay.
     by_rows = way.by_rows and all(begin > 0 for begin, _ in way.repeats.segments)
-    return make_schedule(training_pass(*given, by_rows=by_rows), limits.schedule, network.planner, careful=careful)
+    return training_pass(*given, by_rows=by_rows)
 
 
 def can_come_by_rows(graph: Graph) -> bool:
@@ -206,22 +212,25 @@ def can_come_by_rows(graph: Graph) -> bool:
 
 
 def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True) -> Row:
-    """What a set of candidate layers needs, and what it leaves; without care, somewhat less."""
-    steps = arrange(network, scores, limits, way, careful=careful)
-    planned = lay_out(steps.values, TRIES if careful else 0).peak_bytes
+    """What a set of candidate layers needs, and what it leaves; without care, the lower bound of the first."""
+    steps = arrange(network, scores, limits, way)
+    if careful:
+        planned = make_schedule(steps, limits.schedule, network.planner)[1].peak_bytes
+    else:
+        planned = least_bytes(steps, limits.schedule, network.planner)
     graph = network.qgraph.graph
     features = ledger.tensor_bytes(graph.shapes[graph.output])
     channels = sum(score.channels for score in scores)
     state = ledger.StateFacts(
-        network.loss.outputs, features, channels, steps.plan.slots, len(scores), limits.selecting.norms(channels)
+        network.loss.outputs, features, channels, steps.slots, len(scores), limits.selecting.norms(channels)
     ).bytes
     fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
     left = (limits.ram_bytes - fixed) // 8 * 8
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
-    deepest = min((score.layer for score in scores), key=lambda name: steps.plan.orders[name])
+    deepest = min((score.layer for score in scores), key=lambda name: steps.orders[name])
     b_mem = min(left, limits.selecting.most_bytes(scores, limits.alpha))
-    elements = b_mem * m_elements // m_bytes
+    elements = limits.selecting.elements(scores, b_mem)
     return Row(len(scores), planned, state, left, b_mem, elements, m_bytes, m_elements, deepest, way)
 
 

@@ -21,7 +21,7 @@ from medyate.ledger import ChannelCost
 from medyate.ops import OPS
 from medyate.plan.budget import Limits, Network, Row, arrange, choose
 from medyate.plan.exponents import starting_exponents, tensor_gradients
-from medyate.plan.layout import Layout, lay_out
+from medyate.plan.layout import Layout
 from medyate.plan.parameters import eligible_channels
 from medyate.plan.schedule import Schedule, make_schedule
 from medyate.plan.selecting import Selecting
@@ -193,8 +193,7 @@ def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
 
 def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
     """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
-    steps = make_schedule(inference_pass(qgraph, weights), limits.schedule)
-    layout = lay_out(steps.values)
+    steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
     needed = plan.arena_bytes + ledger.STATIC_BYTES + limits.stack_bytes
     if needed > limits.ram_bytes:
@@ -221,8 +220,9 @@ def make_plan(
     """
     row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits)
     scores = limits.selecting.candidates(ranking)[: row.layers]
-    steps = arrange(Network(qgraph, weights, head.loss, Planner()), scores, limits, row.way)
-    layout = lay_out(steps.values)
+    planner = Planner()
+    passed = arrange(Network(qgraph, weights, head.loss, planner), scores, limits, row.way)
+    steps, layout = make_schedule(passed, limits.schedule, planner)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
     worst, epoch_bytes = limits.selecting.worst(ordered, row.b_mem_bytes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from medyate.plan.layout import Value, lay_out
+from medyate.plan.layout import Layout, Value, lay_out, lower_bound
 from medyate.plan.steps import Pass
 from medyate.plan.stream import SLACK, Group, Planner
 
@@ -63,13 +63,25 @@ class Schedule:
         return tuple(found)
 
 
-def make_schedule(plan: Pass, schedule: str, planner: Planner | None = None, *, careful: bool = True) -> Schedule:
-    """The cut of a pass with the smallest layout; a planner that is kept remembers what it walked.
+CAREFUL = 3
+"""Cuts that are laid out with care, those with the smallest lower bounds first."""
 
-    Without care the first cut is taken, whose sum of live bytes is the smallest.
-    """
-    found = [
-        Schedule(plan, groups)
-        for groups in (planner or Planner()).cuts(plan, schedule, SLACK if careful else SLACK[:1])
-    ]
-    return min(found, key=lambda cut: lay_out(cut.values, tries=0).peak_bytes)
+
+def make_schedule(plan: Pass, schedule: str, planner: Planner | None = None) -> tuple[Schedule, Layout]:
+    """The cut of a pass with the smallest layout; a planner that is kept remembers what it walked."""
+    cuts = [Schedule(plan, groups) for groups in (planner or Planner()).cuts(plan, schedule, SLACK)]
+    bounds = sorted(((lower_bound(cut.values), number) for number, cut in enumerate(cuts)))
+    best: tuple[Schedule, Layout] | None = None
+    for least, number in bounds[:CAREFUL]:
+        if best is not None and least >= best[1].peak_bytes:
+            break
+        layout = lay_out(cuts[number].values)
+        if best is None or layout.peak_bytes < best[1].peak_bytes:
+            best = cuts[number], layout
+    assert best is not None
+    return best
+
+
+def least_bytes(plan: Pass, schedule: str, planner: Planner) -> int:
+    """What the best cut cannot do without: layouts come close to it."""
+    return lower_bound(Schedule(plan, planner.cuts(plan, schedule, SLACK[:1])[0]).values)

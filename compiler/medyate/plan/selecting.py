@@ -67,6 +67,12 @@ class Selecting:
             return self.most_bytes(scores, alpha)
         return min(score.cost.record_bytes for score in scores)
 
+    def elements(self, scores: Sequence[LayerScore], budget: int) -> int:
+        """A budget in the papers' elements: of the mean channel, or of those that are fixed."""
+        if self.fixed:
+            return sum(len(self.channels[score.layer]) * score.cost.elements for score in scores)
+        return budget * sum(score.elements for score in scores) // sum(score.bytes for score in scores)
+
     def records(self, score: LayerScore, budget: int) -> int:
         """Channels of a layer that one selection may hold."""
         return len(self.channels[score.layer]) if self.fixed else min(score.channels, budget // score.cost.record_bytes)
