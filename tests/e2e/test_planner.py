@@ -22,6 +22,7 @@ from training_study import TASKS, Task, importable
 
 RATIO = 1.05
 SECONDS = 10.0
+"""Of the processor: whatever else the machine does."""
 
 
 def integers(imported: Imported) -> tuple[QGraph, Weights]:
@@ -34,10 +35,10 @@ def integers(imported: Imported) -> tuple[QGraph, Weights]:
 
 
 def near(steps: Pass, schedule: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     _, layout = make_schedule(steps, schedule)
     assert layout.peak_bytes <= RATIO * layout.lower_bound_bytes
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 @pytest.mark.parametrize("schedule", ["auto", "layer"])
