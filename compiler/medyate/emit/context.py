@@ -330,6 +330,7 @@ class Context:
             "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
             "joins": calls.joins,
+            "masks": calls.masks,
             "streams": calls.streams,
             "forward": calls.forward,
             "backward": calls.backward,
