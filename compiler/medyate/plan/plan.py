@@ -31,6 +31,9 @@ from medyate.rank.lara import LayerScore, Ranking
 
 CALIBRATION_SAMPLES = 32
 
+Calibration = tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Samples, labels, and (weight, bias) of a head."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -210,10 +213,10 @@ def make_plan(
     ranking: Ranking,
     head: Head,
     limits: Limits,
-    calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]],
+    calibration: Calibration,
     chosen: tuple[Row, tuple[Row, ...]] | None = None,
 ) -> Plan:
-    """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, (weight, bias) of a head.
+    """Chooses K, lays out memory, calibrates exponents.
 
     `chosen`: a row of a table to plan for, instead of the one that the limits ask for.
     Raises BudgetError when the memory does not suffice.

@@ -84,10 +84,10 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> 
 
 
 @contextmanager
-def connect_image(image: Path, target: str, digest: int, flash: Path) -> Iterator[Session]:
+def connect_image(image: Path, target: str, digest: int, flash: Path, *, count: bool = False) -> Iterator[Session]:
     """A session with an image on the machine that it was built for: this one, or QEMU's."""
     host = target == "host"
-    opened = HostProgram(image, flash) if host else QemuProgram(image, target, flash, count_instructions=False)
+    opened = HostProgram(image, flash) if host else QemuProgram(image, target, flash, count_instructions=count)
     with opened as transport, _greeted(transport, digest) as session:
         yield session
 
