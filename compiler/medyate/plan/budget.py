@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from medyate import ledger
+from medyate.boards import Area
 from medyate.errors import BudgetError
 from medyate.ir import Graph, QGraph, Weights
 from medyate.ops import OPS
+from medyate.plan.areas import Assignment, assign
 from medyate.plan.layout import TRIES, lay_out
 from medyate.plan.recompute import Blocks, Choice
 from medyate.plan.schedule import Schedule, make_schedule
@@ -88,6 +90,17 @@ class Limits:
     """One of recompute.RECOMPUTE."""
     sample: str = "auto"
     """One of SAMPLE: whether the sample has a place of its own or comes by rows."""
+    areas: tuple[Area, ...] = ()
+    """RAM areas of a board; empty: one of `ram_bytes`."""
+
+    @property
+    def spaces(self) -> tuple[Area, ...]:
+        """RAM areas, whoever gave them."""
+        return self.areas or (Area("RAM", 0, self.ram_bytes),)
+
+    def assign(self, planned: int, state: int) -> Assignment:
+        """Where regions of these sizes lie, and what they leave for the epoch region."""
+        return assign(self.spaces, ledger.STATIC_BYTES + self.stack_bytes, planned, state, self.ram_bytes)
 
 
 @dataclass(frozen=True)
@@ -215,8 +228,7 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     features = ledger.tensor_bytes(graph.shapes[graph.output])
     channels = sum(score.channels for score in scores)
     state = ledger.StateFacts(network.loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
-    fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
-    left = (limits.ram_bytes - fixed) // 8 * 8
+    left = limits.assign(planned, state).left_bytes
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     deepest = min((score.layer for score in scores), key=lambda name: steps.plan.orders[name])

@@ -19,6 +19,7 @@ from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
+from medyate.plan.areas import Assignment
 from medyate.plan.budget import Limits, Network, Row, arrange, choose, worst_selection
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, lay_out
@@ -87,6 +88,16 @@ class Plan:
         channels = sum(c.channels for c in self.candidates)
         return ledger.StateFacts(self.head.classes, features, channels, self.schedule.plan.slots, len(self.candidates))
 
+    @cached_property
+    def regions(self) -> dict[str, int]:
+        """Bytes of each region, not rounded."""
+        return {"planned": self.layout.peak_bytes, "epoch": self.epoch_bytes, "state": self.state.bytes}
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """Which RAM area each region lies in."""
+        return self.limits.assign(self.layout.peak_bytes, self.state.bytes)
+
     @property
     def arena_bytes(self) -> int:
         """All three regions, each rounded up."""
@@ -132,6 +143,15 @@ class Plan:
             "static_reserved_bytes": ledger.STATIC_BYTES,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,
             "b_mem_elements": self.row.b_mem_elements if self.row else 0,
+            "areas": [
+                {
+                    "name": area.name,
+                    "address": area.address,
+                    "bytes": area.bytes,
+                    "holds": [part for part, place in self.assignment.area_of.items() if place == area],
+                }
+                for area in self.limits.spaces
+            ],
             "planned_bytes": self.layout.peak_bytes,
             "planned_lower_bound_bytes": self.layout.lower_bound_bytes,
             "epoch_bytes": self.epoch_bytes,

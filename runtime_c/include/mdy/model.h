@@ -9,13 +9,31 @@
 #include "mdy/types.h"
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 3
+#define MDY_ABI 4
 
 #define MDY_NONE UINT32_MAX       /* no such offset */
 #define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
 #define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
 
 typedef struct mdy mdy_t;
+
+/** Puts a variable into a section that a linker script can place; elsewhere it lies where the compiler likes. */
+#ifdef __ELF__
+#define MDY_SECTION(name) __attribute__((section(name)))
+#else
+#define MDY_SECTION(name)
+#endif
+
+/** Memory of one region, aligned to 8; never NULL, not even where it has 0 bytes. */
+typedef struct {
+    uint8_t *at;
+    uint32_t bytes;
+} mdy_region_t;
+
+/** The caller's memory: each region may lie in another RAM area of the board. */
+typedef struct {
+    mdy_region_t planned, epoch, state;
+} mdy_memory_t;
 
 /** An int8 tensor in the planned region. */
 typedef struct {
