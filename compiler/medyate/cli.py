@@ -294,29 +294,15 @@ def rank(
     _print(ranking.to_json(), json_, human)
 
 
-def _plan_summary(content: dict[str, Any]) -> None:
-    table = Table("K", "planned", "state", "left", "B_mem", "M_K", "B/M", "deepest layer")
-    for r in content["table"]:
-        share = f"{r['b_mem_bytes'] / r['m_bytes']:.3f}"
-        cells = [f"{r[k]:,}" for k in ("planned_bytes", "state_bytes", "left_bytes", "b_mem_bytes", "m_bytes")]
-        table.add_row(str(r["k"]), *cells, share, r["deepest"])
-    console.print(table)
-    console.print(
-        f"{content['network']}: {len(content['candidates'])} of {content['total_layers']} layers may be trained, "
-        f"{content['b_mem_bytes']:,} B = {content['b_mem_elements']:,} elements at a time\n"
-        f"arena {content['arena_bytes']:,} B = planned {content['planned_bytes']:,} "
-        f"(lower bound {content['planned_lower_bound_bytes']:,}) + epoch {content['epoch_bytes']:,} "
-        f"+ state {content['state_bytes']:,}; reserved: static {content['static_reserved_bytes']:,}, "
-        f"stack {content['stack_reserved_bytes']:,}; limit {content['ram_limit_bytes']:,} B"
-    )
-
-
 @app.command()
 def plan(
     model: Model,
     data_: Data,
     ram: Ram = None,
     board: BoardName = None,
+    frontier: Annotated[bool, typer.Option("--frontier", help="What every amount of RAM gives, up to --ram.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for plan.json and both pictures.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A picture: FILE.svg or FILE.png.")] = None,
     min_elements: MinElements = 0,
     alpha: Alpha = ALPHA,
     pixels: Pixels = AUTO,
@@ -330,19 +316,24 @@ def plan(
     split: Split = 0.25,
     json_: Json = False,
 ) -> None:
-    """Bytes by region, budget and candidate layers for every K; nothing is built."""
-    from medyate.stages import plan_model
+    """Bytes by region and area, peak, what would lower it, flash; or the frontier. Nothing is built."""
+    from medyate.plan.command import Pictures, plan_frontier, plan_one
+    from medyate.report.plan import print_frontier, print_plan
 
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
     chip = None if board is None else find_board(board)
     limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample))
     options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
+    pictures = Pictures(out, picture)
     dataset = data.load(data_, split)
     with Bar() as bar:
-        made, _ = plan_model(model, dataset, options, None, bar.show)
-    content = made.to_json()
-    _print(content, json_, lambda: _plan_summary(content))
+        if frontier:
+            most = None if ram is None and chip is None else limits.ram_bytes
+            content = plan_frontier(model, dataset, options, most, pictures, bar.show)
+        else:
+            content = plan_one(model, dataset, options, chip, pictures, bar.show)
+    _print(content, json_, lambda: print_frontier(content, console) if frontier else print_plan(content, console))
 
 
 @app.command()
@@ -373,6 +364,9 @@ def compile(
     json_: Json = False,
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
+    from medyate.emit.size import image_bytes
+    from medyate.plan.sectors import reserve
+    from medyate.report.plan import print_banks, print_table
     from medyate.stages import compile_model
 
     _choice(target, TARGETS, "--target")
@@ -402,8 +396,12 @@ def compile(
     dataset = data.load(data_, split)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show)
+    # What was built is larger or smaller than what `plan` estimated.
+    banks = None if chip is None else reserve(chip, made.generation_bytes, image.flash_bytes or image_bytes(made))
     content = {
         **made.to_json(),
+        "board": board,
+        "banks": None if banks is None else banks.to_json(),
         "target": target,
         "image": str(image.path),
         "static_bytes": image.static_bytes,
@@ -411,7 +409,9 @@ def compile(
     }
 
     def human() -> None:
-        _plan_summary(content)
+        print_table(content, console)
+        if content["banks"] is not None:
+            print_banks(content["banks"], content["board"], console)
         console.print(f"built {image.path}" + (f", {image.flash_bytes:,} B of flash" if image.flash_bytes else ""))
 
     _print(content, json_, human)

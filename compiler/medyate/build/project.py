@@ -18,7 +18,6 @@ from medyate.ledger import align
 from medyate.plan.areas import PARTS
 from medyate.plan.plan import Plan
 
-HEADER_BYTES = 64
 SECTOR_BYTES = 4096
 """Sector of the emulated flash."""
 EMULATED_FLASH_MAX = 12 << 20
@@ -33,8 +32,7 @@ def assets() -> Path:
 
 def flash_bytes(plan: Plan) -> int:
     """Both banks, each rounded up to whole sectors."""
-    weights = sum(candidate.weight_bytes for candidate in plan.candidates)
-    bank = align(HEADER_BYTES + plan.state.saved_bytes + weights, SECTOR_BYTES)
+    bank = align(plan.generation_bytes, SECTOR_BYTES)
     if 2 * bank > EMULATED_FLASH_MAX:
         raise BudgetError(
             f"two banks of {bank:,} B do not fit the flash of {EMULATED_FLASH_MAX:,} B.",

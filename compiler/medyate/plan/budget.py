@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -111,17 +111,29 @@ class Network:
     weights: Weights
     loss: Loss
     planner: Planner
+    known: dict[object, Needs] = field(default_factory=dict)
+    """What was laid out already: the amount of memory changes nothing of it."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a set of candidate layers needs, however much memory there is."""
+
+    planned_bytes: int
+    state_bytes: int
+    deepest: str
 
 
 def choose(
-    qgraph: QGraph, weights: Weights, ranking: Ranking, loss: Loss, limits: Limits
+    qgraph: QGraph, weights: Weights, ranking: Ranking, loss: Loss, limits: Limits, network: Network | None = None
 ) -> tuple[Row, tuple[Row, ...]]:
     """The chosen row and the table up to it. Raises BudgetError with the numbers.
 
     A whole sample and kept masks come first; where that does not reach the wanted budget, the sample comes by rows,
-    and then masks are made again, with as few repeated multiply-adds as do.
+    and then masks are made again, with as few repeated multiply-adds as do. A network that is kept remembers what it
+    laid out for other limits.
     """
-    network = Network(qgraph, weights, loss, Planner())
+    network = network or Network(qgraph, weights, loss, Planner())
     for by_rows in _samples(qgraph.graph, limits):
         rows = _table(network, ranking, limits, Way(by_rows, NOTHING))
         chosen = _best(network, ranking, rows, limits)
@@ -222,19 +234,29 @@ def most_bytes(scores: Sequence[LayerScore], alpha: float) -> int:
 
 def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True) -> Row:
     """What a set of candidate layers needs, and what it leaves; without care, somewhat less."""
-    steps = arrange(network, scores, limits, way, careful=careful)
-    planned = lay_out(steps.values, TRIES if careful else 0).peak_bytes
-    graph = network.qgraph.graph
-    features = ledger.tensor_bytes(graph.shapes[graph.output])
-    channels = sum(score.channels for score in scores)
-    state = ledger.StateFacts(network.loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
-    left = limits.assign(planned, state).left_bytes
+    needs = _needs(network, scores, limits, way, careful=careful)
+    left = limits.assign(needs.planned_bytes, needs.state_bytes).left_bytes
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
-    deepest = min((score.layer for score in scores), key=lambda name: steps.plan.orders[name])
     b_mem = min(left, most_bytes(scores, limits.alpha))
     elements = b_mem * m_elements // m_bytes
-    return Row(len(scores), planned, state, left, b_mem, elements, m_bytes, m_elements, deepest, way)
+    taken = (needs.planned_bytes, needs.state_bytes, left, b_mem, elements, m_bytes, m_elements)
+    return Row(len(scores), *taken, needs.deepest, way)
+
+
+def _needs(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool) -> Needs:
+    """Laid out once for each set of layers."""
+    names = tuple(score.layer for score in scores)
+    key = (names, limits.alpha, limits.grad_bits, limits.schedule, way, careful)
+    if key not in network.known:
+        steps = arrange(network, scores, limits, way, careful=careful)
+        planned = lay_out(steps.values, TRIES if careful else 0).peak_bytes
+        graph = network.qgraph.graph
+        features = ledger.tensor_bytes(graph.shapes[graph.output])
+        channels = sum(score.channels for score in scores)
+        state = ledger.StateFacts(network.loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
+        network.known[key] = Needs(planned, state, min(names, key=lambda name: steps.plan.orders[name]))
+    return network.known[key]
 
 
 def worst_selection(scores: Sequence[LayerScore], budget: int) -> tuple[tuple[int, ...], int]:

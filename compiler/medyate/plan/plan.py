@@ -22,10 +22,10 @@ from medyate.ops import OPS
 from medyate.plan.areas import Assignment
 from medyate.plan.budget import Limits, Network, Row, arrange, choose, worst_selection
 from medyate.plan.exponents import starting_exponents, tensor_gradients
-from medyate.plan.layout import Layout, lay_out
+from medyate.plan.layout import Layout, lay_out, live_bytes
 from medyate.plan.parameters import eligible_channels
 from medyate.plan.schedule import Schedule, make_schedule
-from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, inference_pass
+from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, Step, inference_pass
 from medyate.plan.stream import Planner
 from medyate.rank.lara import Ranking
 
@@ -104,9 +104,20 @@ class Plan:
         return ledger.arena_bytes(self.layout.peak_bytes, self.epoch_bytes, self.state.bytes)
 
     @property
+    def static_reserved_bytes(self) -> int:
+        """Static data and stack."""
+        return ledger.STATIC_BYTES + self.limits.stack_bytes
+
+    @property
     def region_bytes(self) -> int:
         """The three regions exactly: what the target's marks are compared with."""
         return self.layout.peak_bytes + self.epoch_bytes + self.state.bytes
+
+    @property
+    def generation_bytes(self) -> int:
+        """What a commit writes: header, saved state, the candidate layers' weights."""
+        weights = sum(candidate.weight_bytes for candidate in self.candidates)
+        return ledger.BANK_HEADER_BYTES + self.state.saved_bytes + weights
 
     @cached_property
     def digest(self) -> int:
@@ -137,6 +148,10 @@ class Plan:
                 {"steps": [f"{s.kind} {s.node}" for s in g.steps], "rows": dict(g.rings)}
                 for g in self.schedule.groups
                 if g.order
+            ],
+            "groups": [
+                {"phase": phase(g.stages[0]), "bytes": live, "steps": [f"{s.kind} {s.node}" for s in g.steps]}
+                for g, live in zip(self.schedule.groups, live_bytes(self.schedule.values), strict=True)
             ],
             "gradient_slots": self.schedule.plan.slots,
             "stack_reserved_bytes": self.limits.stack_bytes,
@@ -198,6 +213,11 @@ class Plan:
         }
 
 
+def phase(step: Step) -> str:
+    """'forward', 'head' or 'backward'."""
+    return {"load": "forward", "run": "forward", "head": "head"}.get(step.kind, "backward")
+
+
 def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
     """The gradients whose pass predicts an exponent: the head's, the layers' and the sums'."""
     opened = [plan.head_gradient]
@@ -229,15 +249,18 @@ def make_plan(
     limits: Limits,
     calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]],
     chosen: tuple[Row, tuple[Row, ...]] | None = None,
+    network: Network | None = None,
 ) -> Plan:
     """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, (weight, bias) of a head.
 
-    `chosen`: a row of a table to plan for, instead of the one that the limits ask for.
+    `chosen`: a row of a table to plan for, instead of the one that the limits ask for. `network`: one that is
+    kept remembers what was laid out before.
     Raises BudgetError when the memory does not suffice.
     """
-    row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits)
+    network = network or Network(qgraph, weights, head.loss, Planner())
+    row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits, network)
     scores = ranking.scores[: row.layers]
-    steps = arrange(Network(qgraph, weights, head.loss, Planner()), scores, limits, row.way)
+    steps = arrange(network, scores, limits, row.way)
     layout = lay_out(steps.values)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
