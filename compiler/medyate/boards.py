@@ -197,9 +197,14 @@ CHIPS = tuple(board.name for board in _ALL if board.flash is not None)
 
 def find(name: str) -> Board:
     """A chip by its name. Raises DataError."""
-    if name not in CHIPS:
+    board = BOARDS.get(name)
+    if board is None:
         raise DataError(f"board '{name}' is unknown.", f"It is one of {', '.join(CHIPS)}; see `medyate boards`.")
-    return BOARDS[name]
+    if board.flash is None:
+        raise DataError(
+            f"'{name}' is a target, whose memory is as large as --ram says.", f"Plan for one of {', '.join(CHIPS)}."
+        )
+    return board
 
 
 def with_limit(board: Board, ram_bytes: int | None) -> int:

@@ -364,10 +364,8 @@ def compile(
     json_: Json = False,
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
-    from medyate.emit.size import image_bytes
-    from medyate.plan.sectors import reserve
     from medyate.report.plan import print_banks, print_table
-    from medyate.stages import compile_model
+    from medyate.stages import banks_beside, compile_model
 
     _choice(target, TARGETS, "--target")
     _choice(pixels, PIXELS, "--pixels")
@@ -392,16 +390,15 @@ def compile(
         seed=seed,
         split=split,
         board_ram_bytes=linked,
+        board=chip,
     )
     dataset = data.load(data_, split)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show)
-    # What was built is larger or smaller than what `plan` estimated.
-    banks = None if chip is None else reserve(chip, made.generation_bytes, image.flash_bytes or image_bytes(made))
     content = {
         **made.to_json(),
         "board": board,
-        "banks": None if banks is None else banks.to_json(),
+        "banks": None if chip is None else banks_beside(made, image, chip).to_json(),
         "target": target,
         "image": str(image.path),
         "static_bytes": image.static_bytes,

@@ -21,15 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import artefact, frontends
+from medyate.boards import Board
 from medyate.build.compile import Image, build
 from medyate.build.project import write_project
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
+from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, DataError
 from medyate.graph_json import to_json
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.plan.budget import Limits, Network
 from medyate.plan.plan import Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
+from medyate.plan.sectors import Reservation, reserve
 from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant, quantize, reference
 from medyate.rank.collect import collect
@@ -63,6 +66,8 @@ class Options:
     """Share for testing of data without a split of its own; kept, so that `run` splits alike."""
     board_ram_bytes: int | None = None
     """RAM in the linker script; None: the limit."""
+    board: Board | None = None
+    """The chip that is planned for: its flash has to hold the image and two banks."""
 
 
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
@@ -209,6 +214,7 @@ def compile_model(
     project = out / "project"
     write_project(plan, project, options.board_ram_bytes)
     image = build(plan, project, options.target, options.builder)
+    banks = None if options.board is None else banks_beside(plan, image, options.board)
     quant = input_quant(plan.qgraph)
     artefact.write_json(
         out / "model.json",
@@ -226,9 +232,16 @@ def compile_model(
             "classes": list(dataset.classes),
             "outputs": plan.head.classes if plan.head else 0,
             "data": dataset.name,
+            "board": None if options.board is None else options.board.name,
+            "banks": None if banks is None else banks.to_json(),
         },
     )
     return plan, image
+
+
+def banks_beside(plan: Plan, image: Image, board: Board) -> Reservation:
+    """Sectors of a board for the banks, beside the image that was built. Raises BudgetError when they do not fit."""
+    return reserve(board, plan.generation_bytes, image.flash_bytes or image_bytes(plan))
 
 
 def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -62,9 +62,9 @@ def alternatives(
     assert row is not None
     tried = _tried(network, ranking, row, limits)
     found = []
-    for number, (change, layers, other, way) in enumerate(tried):
+    for number, (change, layers, allowed, way) in enumerate(tried):
         progress(number, len(tried))
-        there = measure(network, ranking.scores[:layers], other, way)
+        there = measure(network, ranking.scores[:layers], allowed, way)
         saved = _fixed(row) - _fixed(there)
         macs = there.way.repeats.macs - row.way.repeats.macs
         found.append(Alternative(change, saved, there.planned_bytes, max(0, there.b_mem_bytes), macs))

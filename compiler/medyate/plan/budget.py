@@ -291,8 +291,9 @@ def worst_selection(scores: Sequence[LayerScore], budget: int) -> tuple[tuple[in
 
 def _too_small(rows: Sequence[Row], limits: Limits) -> str:
     row = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
+    areas = ", ".join(f"{area.name} {area.bytes:,} B" for area in limits.areas)
     return (
-        f"{limits.ram_bytes:,} B of RAM leave {max(row.left_bytes, 0):,} B "
+        f"{limits.ram_bytes:,} B of RAM{f' in areas ({areas})' if areas else ''} leave {max(row.left_bytes, 0):,} B "
         f"for training {row.layers} layers: activations, gradients "
         f"and masks take {row.planned_bytes:,} B, head and norms {row.state_bytes:,} B, "
         f"static data and stack {ledger.STATIC_BYTES + limits.stack_bytes:,} B."
@@ -306,5 +307,7 @@ def _remedy(chosen: Row, limits: Limits, cheapest: int) -> str:
         alpha = min(1.0, math.ceil(100 * wanted / chosen.m_bytes) / 100)
         return f"Raise --alpha to {alpha:g}, or ask for fewer elements."
     more = ledger.align(max(wanted - chosen.left_bytes, 1024), 1024)
+    if limits.areas and limits.ram_bytes + more > sum(area.bytes for area in limits.areas):
+        return "Take a board with larger areas, let --recompute auto save memory, or ask for less."
     asked = f" for {limits.min_elements:,} elements" if limits.min_elements else ""
     return f"Give about {limits.ram_bytes + more:,} B{asked}, or ask for less."

@@ -94,8 +94,8 @@ def _labels(axis: Any, values: Sequence[Mapping[str, Any]], groups: int, top: in
 
 
 def _short(name: str) -> str:
-    """An exporter's path without what the next part says again: blocks/blocks.0/expand/expand.0 ..."""
-    parts = [part for part in name.split("/") if part]
+    """An exporter's path without what the next part says again: blocks.0/expand.0 ..."""
+    parts = [part for part in name.removeprefix("d_").split("/") if part]
     return "/".join(part for part, behind in zip(parts, [*parts[1:], ""], strict=True) if not behind.startswith(part))
 
 
@@ -118,10 +118,11 @@ def areas(axis: Any, regions: Sequence[Mapping[str, Any]]) -> None:
     largest = max(sum(row["bytes"] for row in regions if row["area"] == name) for name in names) / KIB
     seen: set[str] = set()
     for row in regions:
+        place = names.index(row["area"])
         size = row["bytes"] / KIB
         label = "static, stack" if row["region"] == "static" else row["region"]
         axis.bar(
-            row["area"],
+            place,
             size,
             0.6,
             heights[row["area"]],
@@ -133,7 +134,7 @@ def areas(axis: Any, regions: Sequence[Mapping[str, Any]]) -> None:
         if size > 0.03 * largest:
             dark = row["region"] != "free"
             axis.text(
-                row["area"],
+                place,
                 heights[row["area"]] + size / 2,
                 f"{size:,.1f}",
                 ha="center",
@@ -144,7 +145,7 @@ def areas(axis: Any, regions: Sequence[Mapping[str, Any]]) -> None:
         seen.add(row["region"])
         heights[row["area"]] += size
     axis.set(ylabel="RAM areas, KiB", ylim=(0, 1.02 * largest), xlim=(-0.6, len(names) - 0.4))
-    axis.tick_params(axis="x", labelrotation=30 if len(names) > 2 else 0)
+    axis.set_xticks(range(len(names)), names)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=2, fontsize="small", frameon=False)
 
 

@@ -96,11 +96,10 @@ def print_frontier(content: Mapping[str, Any], console: Console) -> None:
         numbers = [f"{p[key]:,}" for key in ("ram_bytes", "layers", "b_mem_bytes", "b_mem_elements", "depth")]
         table.add_row(*numbers, f"{p['expected_depth']:.1f}", p["sample"], p["deepest"])
     console.print(table)
-    again = [
-        f"{p['ram_bytes']:,} B: {p['repeated_macs'] / 1e6:.1f} M" for p in content["frontier"] if p["repeated_macs"]
-    ]
-    if again:
-        console.print(f"multiply-adds that a step makes again on the way back: {', '.join(again)}")
+    repeating = [p for p in content["frontier"] if p["repeated_macs"]]
+    if repeating:
+        again = ", ".join(f"{p['ram_bytes']:,} B: {p['repeated_macs'] / 1e6:.1f} M" for p in repeating)
+        console.print(f"multiply-adds that a step makes again on the way back: {again}")
 
 
 def _count(number: int, what: str) -> str:
