@@ -7,7 +7,6 @@ there to compare and to estimate; the worst case is about twice as long. Each re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -188,7 +187,7 @@ _ALL = (
     STM32H743,
     NRF52840,
 )
-BOARDS: Mapping[str, Board] = {board.name: board for board in _ALL}
+BOARDS: dict[str, Board] = {board.name: board for board in _ALL}
 TARGETS = tuple(board.name for board in _ALL if board.target)
 """What `compile --target` and `verify --on` build for."""
 CHIPS = tuple(board.name for board in _ALL if board.flash is not None)

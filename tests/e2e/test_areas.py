@@ -11,6 +11,7 @@ import pytest
 from medyate.boards import KIB, Area
 from medyate.build.compile import build
 from medyate.build.project import write_project
+from medyate.emit.size import image_bytes
 from medyate.errors import BudgetError
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan
@@ -73,6 +74,11 @@ def test_every_region_is_measured_as_planned(two: tuple[Compiled, Plan]) -> None
     marks = measure(image, "qemu", samples[0])
     assert {"planned": marks.planned, "epoch": marks.epoch, "state": marks.state} == plan.regions
     assert 0 < marks.static - plan.arena_bytes <= image.plan["static_reserved_bytes"]
+
+
+def test_an_image_is_not_larger_than_estimated(two: tuple[Compiled, Plan]) -> None:
+    built = two[0].model["flash_bytes"]
+    assert built <= image_bytes(two[1]) <= 1.25 * built
 
 
 @pytest.mark.parametrize("builder", ["make", "platformio"])

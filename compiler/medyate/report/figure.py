@@ -37,6 +37,8 @@ def write_figure(figure: Any, paths: Sequence[Path]) -> None:
     """Writes PNG or SVG, by the files' names."""
     from matplotlib import pyplot
 
+    figure.canvas.draw()
+    figure.set_layout_engine("none")  # laid out once: every format shows the same
     for path in paths:
         check_suffix(path)
         kind = path.suffix.lower()[1:]
