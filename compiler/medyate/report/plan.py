@@ -62,16 +62,16 @@ def _peak(peak: Mapping[str, Any], console: Console) -> None:
 def _alternatives(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     console.print("\nwhat would lower planned and state regions:" if found else "\nno other way takes less memory")
     for other in found:
-        price = (
-            f"{other['macs'] / 1e6:+,.1f} M multiply-adds per step, the same training"
-            if other["macs"]
-            else "the training stays the same"
-        )
-        if "--grad-bits" in other["change"]:
-            price = "gradients are rounded to 8 bits: the training differs"
-        elif "layers" in other["change"]:
-            price = f"B_mem {other['b_mem_bytes']:,} B"
-        console.print(f"  {-other['saved_bytes']:>9,} B  {other['change']}: {price}", markup=False)
+        console.print(f"  {-other['saved_bytes']:>9,} B  {other['change']}: {_price(other)}", markup=False)
+
+
+def _price(other: Mapping[str, Any]) -> str:
+    if "--grad-bits" in other["change"]:
+        return "gradients are rounded to 8 bits, the training differs"
+    if not other["change"].startswith("--"):
+        return f"B_mem {other['b_mem_bytes']:,} B"
+    more = f"{other['macs'] / 1e6:+,.1f} M multiply-adds per step, " if other["macs"] else ""
+    return f"{more}the training stays the same"
 
 
 def print_banks(banks: Mapping[str, Any], board: str, console: Console) -> None:
