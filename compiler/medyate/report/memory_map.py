@@ -60,7 +60,7 @@ def memory_map(axis: Any, plan: Mapping[str, Any], *, labels: bool = True) -> No
         handles=handles,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.11),
-        ncols=len(handles),
+        ncols=len(handles) if labels else 3,
         fontsize="small",
         frameon=False,
     )
