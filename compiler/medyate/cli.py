@@ -317,7 +317,7 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Bytes by region and area, peak, what would lower it, flash; or the frontier. Nothing is built."""
-    from medyate.plan.command import Pictures, plan_frontier, plan_one
+    from medyate.planning import Pictures, plan_frontier, plan_one
     from medyate.report.plan import print_frontier, print_plan
 
     _choice(pixels, PIXELS, "--pixels")

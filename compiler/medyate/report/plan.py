@@ -32,7 +32,7 @@ def print_table(content: Mapping[str, Any], console: Console) -> None:
 
 
 def print_plan(content: Mapping[str, Any], console: Console) -> None:
-    """All of `overview`."""
+    """All of `planning.overview`."""
     print_table(content, console)
     console.print(
         f"backward reaches {content['depth']} layers down to {content['deepest_layer']}, "
