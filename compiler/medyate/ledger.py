@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from medyate.ir import Shape, elements
 
+BANK_HEADER_BYTES = 64
+"""Of a generation in flash."""
+
 RECORD_HEAD_BYTES = 10
 """Sum of squared gradients (8) and channel number (2) of one selected channel."""
 

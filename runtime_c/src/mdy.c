@@ -13,8 +13,6 @@
 #include "mdy/store.h"
 #include "mdy/train.h"
 
-#define ALIGN8(n) (((n) + 7u) & ~(uint32_t)7u)
-
 /* Hands out the next `bytes` of the state region; every array starts at a multiple of 4. */
 static void *carve(mdy_t *m, uint32_t *offset, uint32_t bytes)
 {
@@ -72,13 +70,17 @@ static int schedule_valid(const mdy_schedule_t *schedule)
            schedule->rate_exponent <= 64;
 }
 
-mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
+static int region_fits(const mdy_region_t *region, uint32_t bytes)
+{
+    return region->at != NULL && (uintptr_t)region->at % 8u == 0 && region->bytes >= bytes;
+}
+
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
                       const mdy_config_t *config)
 {
-    const uint32_t planned = ALIGN8(model->planned_bytes);
-    const uint32_t epoch = ALIGN8(model->epoch_bytes);
-    if (arena == NULL || (uintptr_t)arena % 8u != 0 ||
-        arena_bytes < (size_t)planned + epoch + model->state_bytes) {
+    if (!region_fits(&memory->planned, model->planned_bytes) ||
+        !region_fits(&memory->epoch, model->epoch_bytes) ||
+        !region_fits(&memory->state, model->state_bytes)) {
         return MDY_ARENA;
     }
     if (!schedule_valid(&config->schedule) || (mdy_by_rows(model) && config->load == NULL)) {
@@ -86,9 +88,9 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
     }
     memset(m, 0, sizeof *m);
     m->model = model;
-    m->planned = arena;
-    m->epoch = arena + planned;
-    m->state = arena + planned + epoch;
+    m->planned = memory->planned.at;
+    m->epoch = memory->epoch.at;
+    m->state = memory->state.at;
     m->schedule = config->schedule;
     m->seed = config->seed;
     m->head_only = config->head_only;

@@ -114,8 +114,10 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     s->ready = 0;
     s->input_bytes = 0;
     mdy_port_stack_paint(s->pattern);
-    memset(s->arena, s->pattern, s->arena_bytes);
-    const mdy_status_t status = mdy_init(&s->net, s->model, s->arena, s->arena_bytes, &config);
+    memset(s->memory->planned.at, s->pattern, s->memory->planned.bytes);
+    memset(s->memory->epoch.at, s->pattern, s->memory->epoch.bytes);
+    memset(s->memory->state.at, s->pattern, s->memory->state.bytes);
+    const mdy_status_t status = mdy_init(&s->net, s->model, s->memory, &config);
     s->ready = status == MDY_OK;
     put_position(s, n);
     return status;

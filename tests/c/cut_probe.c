@@ -15,7 +15,9 @@ const mdy_flash_geometry_t mdy_port_flash = {FLASH_BYTES, 4096, UNIT_BYTES};
 typedef struct {
     uint8_t memory[FLASH_BYTES];
     uint8_t marks[MDY_FLASH_EMU_MARK_BYTES(FLASH_BYTES, UNIT_BYTES)];
-    _Alignas(8) uint8_t arena[MDY_MODEL_ARENA_BYTES];
+    _Alignas(8) uint8_t planned[MDY_MODEL_PLANNED_BYTES];
+    _Alignas(8) uint8_t epoch[MDY_MODEL_EPOCH_BYTES];
+    _Alignas(8) uint8_t state[MDY_MODEL_STATE_BYTES];
     mdy_t net;
 } machine_t;
 
@@ -62,9 +64,13 @@ int cut_probe_boot(int fresh)
 {
     const mdy_config_t config = {
         .seed = 5, .schedule = {.rate_mult = 20000, .rate_exponent = -20}, .fresh = (uint8_t)fresh};
+    const mdy_memory_t memory = {
+        {now.planned, sizeof now.planned}, {now.epoch, sizeof now.epoch}, {now.state, sizeof now.state}};
     mdy_flash_emu_reboot(&emu);
-    memset(now.arena, 0xa5, sizeof now.arena);
-    return (int)mdy_init(&now.net, &mdy_model, now.arena, sizeof now.arena, &config);
+    memset(now.planned, 0xa5, sizeof now.planned);
+    memset(now.epoch, 0xa5, sizeof now.epoch);
+    memset(now.state, 0xa5, sizeof now.state);
+    return (int)mdy_init(&now.net, &mdy_model, &memory, &config);
 }
 
 int cut_probe_step(const int8_t *sample, int label)

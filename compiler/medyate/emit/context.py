@@ -11,7 +11,7 @@ import numpy as np
 
 from medyate.emit.filters import unique_idents
 from medyate.ir import Node, Shape, elements
-from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS
+from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS, align
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
@@ -317,6 +317,7 @@ class Context:
             "headers": headers,
             "digest": f"0x{plan.digest:08x}u",
             "plan": plan,
+            "regions": {name: align(bytes_, 8) for name, bytes_ in plan.regions.items()},
             "input_shape": graph.shapes[graph.input],
             "input_bytes": elements(graph.shapes[graph.input]),
             "input_quant": quant,

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.build.project import HEADER_BYTES, SECTOR_BYTES
+from medyate.build.project import SECTOR_BYTES
 from medyate.errors import ArtefactError
 from medyate.ir import QGraph, Weights, elements
-from medyate.ledger import StateFacts, align
+from medyate.ledger import BANK_HEADER_BYTES, StateFacts, align
 from medyate.plan.selecting import Selecting
 
 MAGIC = 0x4259444D
@@ -53,7 +53,7 @@ class Facts:
     @property
     def bank_bytes(self) -> int:
         """One bank, in whole sectors of the emulated flash."""
-        return align(HEADER_BYTES + self.state.saved_bytes + self.weight_bytes, SECTOR_BYTES)
+        return align(BANK_HEADER_BYTES + self.state.saved_bytes + self.weight_bytes, SECTOR_BYTES)
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) 
 
 def read_bank(facts: Facts, bank: bytes) -> Generation | None:
     """The generation that begins a bank's bytes, or None without a whole one. Raises ArtefactError for a stranger's."""
-    if len(bank) < HEADER_BYTES:
+    if len(bank) < BANK_HEADER_BYTES:
         return None
-    header = struct.unpack(f"<{WORDS}I", bank[:HEADER_BYTES])
-    if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(bank[: HEADER_BYTES - 4]):
+    header = struct.unpack(f"<{WORDS}I", bank[:BANK_HEADER_BYTES])
+    if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(bank[: BANK_HEADER_BYTES - 4]):
         return None
     saved = facts.state.saved_bytes
     if header[3] != facts.digest or header[4] != saved + facts.weight_bytes:
         raise ArtefactError("the flash holds another model's generations.", TRAIN_FIRST)
-    payload = bank[HEADER_BYTES : HEADER_BYTES + header[4]]
+    payload = bank[BANK_HEADER_BYTES : BANK_HEADER_BYTES + header[4]]
     if zlib.crc32(payload) != header[5]:
         return None
     return parse(facts, header[2], header[6], payload[:saved], payload[saved:])

@@ -49,6 +49,7 @@ const uint32_t mdy_port_instructions_per_tick = INSTRUCTIONS_PER_TICK;
 
 extern uint8_t mdy_stack_bottom[], mdy_stack_top[];
 extern uint8_t mdy_data_start[], mdy_data_end[], mdy_bss_start[], mdy_bss_end[];
+extern uint8_t mdy_areas_bytes[]; /* the address is the number */
 
 /* What the emulator needs is no RAM of the device. The section is not cleared at start-up. */
 #define IN_BANKS __attribute__((section(".banks")))
@@ -249,5 +250,6 @@ uint32_t mdy_port_stack_mark(uint8_t pattern)
 
 uint32_t mdy_port_static_bytes(void)
 {
-    return (uint32_t)(mdy_data_end - mdy_data_start) + (uint32_t)(mdy_bss_end - mdy_bss_start);
+    return (uint32_t)(mdy_data_end - mdy_data_start) + (uint32_t)(mdy_bss_end - mdy_bss_start) +
+           (uint32_t)(uintptr_t)mdy_areas_bytes;
 }

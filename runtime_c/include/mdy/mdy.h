@@ -2,9 +2,8 @@
 /**
  * The one header an application reads: fine-tune the compiled network, use it, keep what it learned.
  *
- *   static uint8_t arena[MDY_MODEL_ARENA_BYTES];    // from the generated mdy_model.h
  *   static mdy_t net;
- *   mdy_init(&net, &mdy_model, arena, sizeof arena, &config);
+ *   mdy_init(&net, &mdy_model, &mdy_memory, &config);   // both from the generated mdy_model.h
  *   memcpy(mdy_input(&net), pixels, MDY_MODEL_INPUT_BYTES);
  *   mdy_train_step(&net, label, &result);
  *   mdy_end_epoch(&net);                            // resamples the channels, commits to flash
@@ -40,13 +39,15 @@ typedef struct {
 } mdy_result_t;
 
 /**
- * Lays out the arena and loads the newest valid generation, or the factory state when there is none.
+ * Lays out the regions and loads the newest valid generation, or the factory state when there is none.
  *
- * Memory   arena: planned, epoch and state regions, each rounded up to 8 bytes; aligned to 8
- * Errors   MDY_ARENA (too small, misaligned), MDY_ARGUMENT (schedule, no load hook), MDY_MODEL (the banks hold
- *          generations of another network or plan only), MDY_FLASH (the banks do not fit)
+ * Memory   one piece for each region, MDY_MODEL_PLANNED_BYTES, _EPOCH_BYTES and _STATE_BYTES, aligned to 8; its
+ *          contents do not matter. The generated mdy_memory lies where the plan has room for it. Only the pointers
+ *          are kept.
+ * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (schedule, no load hook), MDY_MODEL (the
+ *          banks hold generations of another network or plan only), MDY_FLASH (the banks do not fit)
  */
-mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
                       const mdy_config_t *config);
 
 /** Where the next sample goes: H * W * C int8 values, used up by each step or inference; NULL: it comes by rows. */

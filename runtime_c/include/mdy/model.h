@@ -17,6 +17,24 @@
 
 typedef struct mdy mdy_t;
 
+/** Puts a variable into a section that a linker script can place; elsewhere it lies where the compiler likes. */
+#ifdef __ELF__
+#define MDY_SECTION(name) __attribute__((section(name)))
+#else
+#define MDY_SECTION(name)
+#endif
+
+/** Memory of one region, aligned to 8; never NULL, not even where it has 0 bytes. */
+typedef struct {
+    uint8_t *at;
+    uint32_t bytes;
+} mdy_region_t;
+
+/** The caller's memory: each region may lie in another RAM area of the board. */
+typedef struct {
+    mdy_region_t planned, epoch, state;
+} mdy_memory_t;
+
 /** An int8 tensor in the planned region. */
 typedef struct {
     uint32_t offset; /* bytes from the start of the planned region */
