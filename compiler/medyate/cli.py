@@ -27,7 +27,7 @@ from medyate.build.compile import APT
 from medyate.build.project import BOARDS
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
-from medyate.plan.budget import ALPHA, SAMPLE, Limits
+from medyate.plan.budget import ALPHA, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.stages import Options
@@ -56,10 +56,11 @@ Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the can
 RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
 Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
 Sample = Annotated[str, typer.Option(help=f"How a sample comes: {', '.join(SAMPLE)}.")]
+WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layers: {', '.join(WEIGHTS)}.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
-SAVING = ("--schedule", "--recompute", "--sample")
+SAVING = ("--schedule", "--recompute", "--sample", "--weights")
 UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
 
 
@@ -77,14 +78,14 @@ def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
     return value
 
 
-def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int, saving: tuple[str, str, str]) -> Limits:
+def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int, saving: tuple[str, str, str, str]) -> Limits:
     if grad_bits not in (8, 16):
         raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
     if not 0.0 < alpha <= 1.0:
         raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
     if min_elements < 0:
         raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
-    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE), SAVING, strict=True):
+    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE, WEIGHTS), SAVING, strict=True):
         _choice(value, allowed, option)
     return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits, *saving)
 
@@ -295,6 +296,11 @@ def _plan_summary(content: dict[str, Any]) -> None:
         f"+ state {content['state_bytes']:,}; reserved: static {content['static_reserved_bytes']:,}, "
         f"stack {content['stack_reserved_bytes']:,}; limit {content['ram_limit_bytes']:,} B"
     )
+    if content["weights"] == "ram":
+        console.print(
+            f"weights of the candidate layers in RAM: {content['bank_weight_bytes']:,} B of the state region; what is "
+            "learned is lost with the power"
+        )
 
 
 @app.command()
@@ -311,6 +317,7 @@ def plan(
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
+    weights: WeightPlace = "flash",
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -320,7 +327,7 @@ def plan(
 
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
-    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample))
+    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
     options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
     dataset = data.load(data_, split)
     with Bar() as bar:
@@ -345,6 +352,7 @@ def compile(
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
+    weights: WeightPlace = "flash",
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
@@ -363,7 +371,7 @@ def compile(
     _choice(head, ("new", "keep"), "--head")
     _choice(builder, ("platformio", "make"), "--builder")
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
-    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample))
+    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
     board = None if board_ram is None else parse_size(board_ram)
     if board == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")
@@ -441,6 +449,7 @@ def run(
         limit,
         evaluate_each=not evaluate_at_end,
         measure=not no_measure and not on.startswith("serial"),
+        tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
         history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
     )
     with Bar() as bar:
@@ -463,6 +472,11 @@ def run(
                 f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
                 f"{result['ram_limit_bytes']:,} B"
             )
+        worn = result["flash"]
+        if worn:
+            sectors = worn["sector_erases"]
+            most = f"; at most {max(sectors)} erases of one sector" if sectors else ""
+            console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
         if result["instructions_per_step"]:
             console.print(f"{result['instructions_per_step']:,} instructions per training step")
 

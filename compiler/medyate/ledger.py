@@ -21,6 +21,10 @@ STACK_BYTES = 2048
 """Reserved stack; the deepest use is measured on the target."""
 
 
+BANK_HEADER_BYTES = 64
+"""Of a generation in flash."""
+
+
 def align(count: int, to: int) -> int:
     """The next multiple of `to`."""
     return -(-count // to) * to
@@ -90,6 +94,8 @@ class StateFacts:
     channels: int
     slots: int
     candidates: int
+    ram_weights: int = 0
+    """Bytes of candidate weights that live in RAM instead of flash."""
 
     @property
     def saved_bytes(self) -> int:
@@ -106,7 +112,7 @@ class StateFacts:
     @property
     def bytes(self) -> int:
         """The whole region."""
-        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates)
+        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, self.ram_weights)
         return self.saved_bytes + sum(align(part, 4) for part in transient)
 
 

@@ -28,6 +28,7 @@ from medyate.errors import ArtefactError, DataError
 from medyate.graph_json import to_json
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
+from medyate.plan.banks import Flash
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
 from medyate.quantize.apply import input_quant, quantize, reference
@@ -62,6 +63,8 @@ class Options:
     """Share for testing of data without a split of its own; kept, so that `run` splits alike."""
     board_ram_bytes: int | None = None
     """RAM in the linker script; None: the limit."""
+    flash: Flash | None = None
+    """Sectors for the banks; None: what the emulated boards take."""
 
 
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
@@ -176,7 +179,7 @@ def compile_model(
     progress("build", 0, 1)
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
-    write_project(plan, project, options.board_ram_bytes)
+    flash = write_project(plan, project, options.board_ram_bytes, options.flash)
     image = build(plan, project, options.target, options.builder)
     quant = input_quant(plan.qgraph)
     artefact.write_json(
@@ -188,6 +191,8 @@ def compile_model(
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
             "flash_bytes": image.flash_bytes,
+            "flash_runs": [list(run) for run in flash.runs],
+            "flash_unit_bytes": flash.unit_bytes,
             "pixels": [meaning.gain, meaning.offset],
             "split": options.split,
             "input": [quant.scale, quant.zero],
@@ -206,4 +211,6 @@ def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     plan = artefact.read_json(out / "05_plan.json")
     if not (out / str(model.get("image", "?"))).exists():
         raise ArtefactError(f"'{out}' holds no built image.", "Run `medyate compile` again.")
+    if "flash_runs" not in model:
+        raise ArtefactError(f"'{out}' was compiled by an older version.", "Run `medyate compile` again.")
     return model, plan

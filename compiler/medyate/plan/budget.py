@@ -35,6 +35,10 @@ SAMPLE = ("auto", "whole", "rows")
 """whole: the sample lies in memory; rows: it comes row by row; auto: by rows where memory asks for it."""
 
 
+WEIGHTS = ("flash", "ram")
+"""Where the weights of candidate layers live: in two banks of the flash, or in RAM, lost with the power."""
+
+
 @dataclass(frozen=True)
 class Way:
     """What is done to save memory beyond streams."""
@@ -88,6 +92,8 @@ class Limits:
     """One of recompute.RECOMPUTE."""
     sample: str = "auto"
     """One of SAMPLE: whether the sample has a place of its own or comes by rows."""
+    weights: str = "flash"
+    """One of WEIGHTS."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,8 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     graph = network.qgraph.graph
     features = ledger.tensor_bytes(graph.shapes[graph.output])
     channels = sum(score.channels for score in scores)
-    state = ledger.StateFacts(network.loss.outputs, features, channels, steps.plan.slots, len(scores)).bytes
+    ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
+    state = ledger.StateFacts(network.loss.outputs, features, channels, steps.plan.slots, len(scores), ram).bytes
     fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
     left = (limits.ram_bytes - fixed) // 8 * 8
     m_bytes = sum(score.bytes for score in scores)
@@ -257,10 +264,11 @@ def worst_selection(scores: Sequence[LayerScore], budget: int) -> tuple[tuple[in
 
 def _too_small(rows: Sequence[Row], limits: Limits) -> str:
     row = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
+    held = "head, norms and weights" if limits.weights == "ram" else "head and norms"
     return (
         f"{limits.ram_bytes:,} B of RAM leave {max(row.left_bytes, 0):,} B "
         f"for training {row.layers} layers: activations, gradients "
-        f"and masks take {row.planned_bytes:,} B, head and norms {row.state_bytes:,} B, "
+        f"and masks take {row.planned_bytes:,} B, {held} {row.state_bytes:,} B, "
         f"static data and stack {ledger.STATIC_BYTES + limits.stack_bytes:,} B."
     )
 

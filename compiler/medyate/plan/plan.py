@@ -85,7 +85,24 @@ class Plan:
             return ledger.StateFacts(0, 0, 0, 0, 0)
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
-        return ledger.StateFacts(self.head.classes, features, channels, self.schedule.plan.slots, len(self.candidates))
+        ram = self.bank_weight_bytes if self.weights_in_ram else 0
+        slots = self.schedule.plan.slots
+        return ledger.StateFacts(self.head.classes, features, channels, slots, len(self.candidates), ram)
+
+    @property
+    def weights_in_ram(self) -> bool:
+        """Candidate weights are part of the state region; nothing is written to flash."""
+        return self.limits.weights == "ram"
+
+    @property
+    def bank_weight_bytes(self) -> int:
+        """Weights of all candidate layers."""
+        return sum(candidate.weight_bytes for candidate in self.candidates)
+
+    @property
+    def payload_bytes(self) -> int:
+        """One generation in flash, without its header."""
+        return self.state.saved_bytes + self.bank_weight_bytes
 
     @property
     def arena_bytes(self) -> int:
@@ -128,6 +145,8 @@ class Plan:
                 if g.order
             ],
             "gradient_slots": self.schedule.plan.slots,
+            "weights": self.limits.weights,
+            "bank_weight_bytes": self.bank_weight_bytes,
             "stack_reserved_bytes": self.limits.stack_bytes,
             "static_reserved_bytes": ledger.STATIC_BYTES,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,

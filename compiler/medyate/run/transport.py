@@ -18,6 +18,7 @@ from medyate.errors import LinkError, ToolchainError
 
 MACHINES = {"qemu-m4": "mps2-an386", "qemu-m7": "mps2-an500", "qemu-m55": "mps3-an547"}
 EXIT_SECONDS = 10
+POLL_SECONDS = 0.1
 
 
 class _Pipes:
@@ -136,7 +137,7 @@ class QemuProgram(_Pipes):
         """What has arrived; a dead emulator is noticed while waiting."""
         waited = 0.0
         while waited < timeout:
-            ready, _, _ = select.select([self.output], [], [], min(1.0, timeout - waited))
+            ready, _, _ = select.select([self.output], [], [], min(POLL_SECONDS, timeout - waited))
             if ready:
                 return os.read(self.output, 4096)
             assert self.process is not None
@@ -146,7 +147,7 @@ class QemuProgram(_Pipes):
                     f"QEMU ended with status {self.process.returncode} {log[-200:]}".strip() + ".",
                     "64 + n is exception n on the target; 67 a stack overflow or fault.",
                 )
-            waited += 1.0
+            waited += POLL_SECONDS
         return b""
 
     def close(self) -> None:

@@ -6,7 +6,7 @@
 #include "mdy/link.h"
 #include "mdy/mdy.h"
 
-#define MDY_PROTOCOL 4
+#define MDY_PROTOCOL 5
 
 /** A served model: the arena is the caller's, the rest is filled here. */
 typedef struct {
