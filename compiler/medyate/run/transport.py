@@ -111,7 +111,8 @@ class QemuProgram(_Pipes):
         super().__init__()
         qemu = require("qemu-system-arm", APT)
         self._folder = tempfile.TemporaryDirectory(prefix="medyate-")
-        folder = Path(self._folder.name)
+        self.folder = folder = Path(self._folder.name)
+        """Of the pipes and of the flash while the emulator runs."""
         self._flash = flash
         if flash.exists():
             shutil.copyfile(flash, folder / "flash.bin")
@@ -142,7 +143,7 @@ class QemuProgram(_Pipes):
                 return os.read(self.output, 4096)
             assert self.process is not None
             if self.process.poll() is not None:
-                log = (Path(self._folder.name) / "qemu.log").read_text(errors="replace").strip()
+                log = (self.folder / "qemu.log").read_text(errors="replace").strip()
                 raise LinkError(
                     f"QEMU ended with status {self.process.returncode} {log[-200:]}".strip() + ".",
                     "64 + n is exception n on the target; 67 a stack overflow or fault.",
@@ -157,7 +158,7 @@ class QemuProgram(_Pipes):
         self._keep = []
         super().close()
         self._errors.close()
-        made = Path(self._folder.name) / "flash.bin"
+        made = self.folder / "flash.bin"
         if made.exists():
             artefact.write_bytes(self._flash, made.read_bytes())
         self._folder.cleanup()
