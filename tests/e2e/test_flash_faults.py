@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from machine import Machine
+from medyate.errors import LinkError
 from medyate.ledger import BANK_HEADER_BYTES
+from medyate.run.link import Link
+from medyate.run.session import STATE, WEIGHTS, Session, Training
 from medyate.run.train import Compiled
+from medyate.run.transport import HostProgram
 from shared_files import Samples
 from tiny import samples_of
 
@@ -145,6 +153,36 @@ def test_failing_operations_leave_the_old_generation_and_a_later_commit_succeeds
         machine.lib.cut_probe_restore()
         assert not machine.end_epoch_failing(at, 1)[0]
         assert machine.boot().epochs in (old.epochs, new.epochs)  # the last unit may be whole after all
+
+
+def test_a_program_whose_flash_fails_goes_on(
+    tiny_host: Compiled, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same over the link: the environment tells the host program which operations fail."""
+    training = Training(0.3, 2, 4, "constant")
+    monkeypatch.setenv("MDY_FLASH_FAIL", "7:100")
+    monkeypatch.setenv("MDY_FLASH_SEED", "3")
+    with HostProgram(tiny_host.image, tmp_path / "flash.bin") as program:
+        session = Session(Link(program, 20.0))
+        session.begin(training)
+        for part in (slice(0, 4), slice(4, 8)):
+            for x, y in zip(samples.x[part], samples.y[part], strict=True):
+                session.train(x, int(y))
+            tries = 0
+            while session.position.epochs == part.start // 4:
+                tries += 1
+                with contextlib.suppress(LinkError):
+                    session.commit()
+            assert tries == (101 if part.start == 0 else 1)  # one operation fails in each try
+        made = session.read(STATE), session.read(WEIGHTS)
+        assert [found.erases for found in session.position.found] == [101, 1]
+    monkeypatch.delenv("MDY_FLASH_FAIL")
+    monkeypatch.setenv("MDY_FLASH_BAD", "8:4")
+    with HostProgram(tiny_host.image, tmp_path / "flash.bin") as program:
+        session = Session(Link(program, 20.0))
+        start = session.begin(dataclasses.replace(training, fresh=False))
+        assert start.start() == "bank 0 was damaged; generation 2 of bank 1 is used"
+        assert (session.read(STATE), session.read(WEIGHTS)) == made
 
 
 # A hundred epochs

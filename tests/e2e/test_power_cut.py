@@ -207,11 +207,19 @@ def test_the_program_survives_a_cut_at_the_ends_and_in_the_middle_of_a_commit(
     assert (status, found) == (None, committed.new)
 
 
-@pytest.mark.parametrize("text", ["0:before", "3:during", "x:after", "-1:before", "3", ""])
-def test_a_misspelt_cut_ends_the_program(
-    digitnet_host: Compiled, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        *(("CUT", text) for text in ("0:before", "3:during", "x:after", "-1:before", "3", "")),
+        *(("FAIL", text) for text in ("0:1", "1:0", "1", "1:2:3", "1:x", "99999999999:1")),
+        *(("BAD", text) for text in ("0:0", "0", ":4", "-1:4")),
+        *(("SEED", text) for text in ("", "x", "1:2")),
+    ],
+)
+def test_a_misspelt_fault_ends_the_program(
+    digitnet_host: Compiled, tmp_path: Path, fault: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MDY_FLASH_CUT", text)
+    monkeypatch.setenv(f"MDY_FLASH_{fault}", text)
     with host(digitnet_host, tmp_path / "flash.bin") as (session, program):
         with pytest.raises(LinkError):
             session.begin(FRESH)
