@@ -81,6 +81,12 @@ def tiny_host(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 
 @pytest.fixture(scope="session")
+def tiny_m7(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The same network for an emulated Cortex-M7."""
+    return compile_tiny(tmp_path_factory.mktemp("tiny_m7"), "qemu-m7")
+
+
+@pytest.fixture(scope="session")
 def samples(digitnet_host: Compiled, small_digits: Path) -> Samples:
     dataset = data.load(str(small_digits))
     order = data.epoch_order(0, 0, len(dataset.x_train))

@@ -111,8 +111,13 @@ void cut_probe_reboot_flash(void)
     mdy_flash_emu_reboot(&emu);
 }
 
-int cut_probe_roll_back(void)
+/* Forgets the newest generation, with the power cut in the middle of it where `cut` says so. */
+int cut_probe_roll_back(int cut, uint32_t seed)
 {
+    mdy_flash_emu_reboot(&emu);
+    emu.cut_at = cut ? 1 : 0;
+    emu.cut_phase = MDY_CUT_INSIDE;
+    emu.seed = seed;
     return (int)mdy_roll_back(&now.net);
 }
 

@@ -57,7 +57,7 @@ def test_a_bit_that_turns_over_anywhere_in_a_bank_is_noticed(two_banks: Machine)
     """Every bit of both headers, and of the payload every third byte."""
     machine = two_banks
     whole = {0: machine.identity()}
-    machine.lib.cut_probe_roll_back()
+    assert machine.lib.cut_probe_roll_back(0, 0) == 0
     whole[1] = machine.boot()
     machine.lib.cut_probe_restore()
     size = BANK_HEADER_BYTES + len(machine.payload(0))
@@ -183,6 +183,19 @@ def test_a_program_whose_flash_fails_goes_on(
         start = session.begin(dataclasses.replace(training, fresh=False))
         assert start.start() == "bank 0 was damaged; generation 2 of bank 1 is used"
         assert (session.read(STATE), session.read(WEIGHTS)) == made
+
+
+def test_a_roll_back_without_power_has_happened_or_not(two_banks: Machine) -> None:
+    machine = two_banks
+    newer = machine.boot()
+    assert machine.lib.cut_probe_roll_back(0, 0) == 0
+    older = machine.boot()
+    stood = []
+    for seed in range(100):
+        machine.lib.cut_probe_restore()
+        assert machine.lib.cut_probe_roll_back(1, seed) != 0
+        stood.append(machine.boot())
+    assert set(stood) - {newer} == {older}
 
 
 # A hundred epochs

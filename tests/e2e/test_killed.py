@@ -24,7 +24,7 @@ from medyate.run.session import COMMIT, DATA, SELECTION, STATE, TRAIN, WEIGHTS, 
 from medyate.run.train import Compiled
 from medyate.run.transport import HostProgram, QemuProgram
 from shared_files import Samples
-from tiny import compile_tiny, samples_of
+from tiny import samples_of
 
 KILLS, MOST_KILLS = 50, 100
 EPOCHS = 5
@@ -97,11 +97,6 @@ def interrupted(compiled: Compiled, flash: Path, after: int, lost: int) -> End:
         session = Session(Link(target, 20.0))
         assert session.begin(plan_of(EPOCHS)).epochs == after
         return finish(session, samples, EPOCHS)
-
-
-@pytest.fixture(scope="module")
-def tiny_m7(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    return compile_tiny(tmp_path_factory.mktemp("tiny_m7"), "qemu-m7")
 
 
 @pytest.fixture(scope="module")

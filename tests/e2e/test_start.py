@@ -110,6 +110,16 @@ def test_an_image_without_counts_is_taken(stopped: bytes, resume: Resume, tmp_pa
     assert log(tmp_path)["bank_erases"] == [2, 2]  # headers remember
 
 
+def test_on_a_cortex_m7(tiny_m7: Compiled, stopped: bytes, run_cli: Cli, tmp_path: Path) -> None:
+    """The host's flash, carried on by QEMU."""
+    (tmp_path / "flash.bin").write_bytes(stopped)
+    files = ("--flash", tmp_path / "flash.bin", "--log", tmp_path / "run.json")
+    ended = run_cli("run", tiny_m7.folder, "--data", data_of(tiny_m7), "--on", "qemu", "--resume", *OPTIONS, *files)
+    assert ended.code == 0, ended.err
+    assert "medyate: generation 3 of bank 0 is used." in ended.err
+    assert log(tmp_path)["sector_erases"] == [2, 2, 2, 2, 2, 0]
+
+
 def rewritten(flash: bytearray, start: int, word: int, value: int) -> None:
     """Another number in a header, and a checksum that fits."""
     struct.pack_into("<I", flash, start + 4 * word, value)
