@@ -28,7 +28,7 @@ from medyate.boards import find as find_board
 from medyate.build.compile import APT
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
-from medyate.plan.budget import ALPHA, SAMPLE, Limits
+from medyate.plan.budget import ALPHA, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.stages import Options
@@ -60,10 +60,11 @@ Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the can
 RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
 Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
 Sample = Annotated[str, typer.Option(help=f"How a sample comes: {', '.join(SAMPLE)}.")]
+WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layers: {', '.join(WEIGHTS)}.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
-SAVING = ("--schedule", "--recompute", "--sample")
+SAVING = ("--schedule", "--recompute", "--sample", "--weights")
 RAM = "128KiB"
 """Where neither --ram nor --board says how much there is."""
 UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
@@ -88,7 +89,7 @@ def _limits(
     min_elements: int,
     alpha: float,
     grad_bits: int,
-    saving: tuple[str, str, str],
+    saving: tuple[str, str, str, str],
 ) -> Limits:
     """`memory`: --ram and the board."""
     if grad_bits not in (8, 16):
@@ -97,7 +98,7 @@ def _limits(
         raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
     if min_elements < 0:
         raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
-    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE), SAVING, strict=True):
+    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE, WEIGHTS), SAVING, strict=True):
         _choice(value, allowed, option)
     ram, board = memory
     total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
@@ -312,6 +313,7 @@ def plan(
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
+    weights: WeightPlace = "flash",
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -323,7 +325,7 @@ def plan(
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
     chip = None if board is None else find_board(board)
-    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample))
+    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
     options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
     pictures = Pictures(out, picture)
     dataset = data.load(data_, split)
@@ -353,6 +355,7 @@ def compile(
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
+    weights: WeightPlace = "flash",
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
@@ -365,7 +368,7 @@ def compile(
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
     from medyate.report.plan import print_banks, print_table
-    from medyate.stages import banks_beside, compile_model
+    from medyate.stages import compile_model
 
     _choice(target, TARGETS, "--target")
     _choice(pixels, PIXELS, "--pixels")
@@ -373,7 +376,7 @@ def compile(
     _choice(builder, ("platformio", "make"), "--builder")
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
     chip = None if board is None else find_board(board)
-    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample))
+    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
     linked = None if board_ram is None else parse_size(board_ram)
     if linked == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")
@@ -398,7 +401,7 @@ def compile(
     content = {
         **made.to_json(),
         "board": board,
-        "banks": None if chip is None else banks_beside(made, image, chip).to_json(),
+        "banks": artefact.read_json(out / "model.json")["banks"],
         "target": target,
         "image": str(image.path),
         "static_bytes": image.static_bytes,
@@ -458,6 +461,7 @@ def run(
         limit,
         evaluate_each=not evaluate_at_end,
         measure=not no_measure and not on.startswith("serial"),
+        tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
         history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
     )
     with Bar() as bar:
@@ -480,6 +484,11 @@ def run(
                 f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
                 f"{result['ram_limit_bytes']:,} B"
             )
+        worn = result["flash"]
+        if worn:
+            sectors = worn["sector_erases"]
+            most = f"; at most {max(sectors)} erases of one sector" if sectors else ""
+            console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
         if result["instructions_per_step"]:
             console.print(f"{result['instructions_per_step']:,} instructions per training step")
 

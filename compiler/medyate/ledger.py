@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from medyate.ir import Shape, elements
 
-BANK_HEADER_BYTES = 64
-"""Of a generation in flash."""
-
 RECORD_HEAD_BYTES = 10
 """Sum of squared gradients (8) and channel number (2) of one selected channel."""
 
@@ -25,6 +22,10 @@ STATIC_BYTES = 1664
 
 STACK_BYTES = 2048
 """Reserved stack; the deepest use is measured on the target."""
+
+
+BANK_HEADER_BYTES = 64
+"""Of a generation in flash."""
 
 
 def align(count: int, to: int) -> int:
@@ -98,6 +99,8 @@ class StateFacts:
     candidates: int
     norms: int
     """Channels whose norms are kept: all of them, or none where they never change."""
+    ram_weights: int = 0
+    """Bytes of candidate weights that live in RAM instead of flash."""
 
     @property
     def saved_bytes(self) -> int:
@@ -114,7 +117,7 @@ class StateFacts:
     @property
     def bytes(self) -> int:
         """The whole region."""
-        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates)
+        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, self.ram_weights)
         return self.saved_bytes + sum(align(part, 4) for part in transient)
 
 

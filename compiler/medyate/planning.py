@@ -16,12 +16,11 @@ from medyate.plan.advice import alternatives, peak
 from medyate.plan.budget import Network
 from medyate.plan.frontier import Selections, frontier
 from medyate.plan.plan import Plan
-from medyate.plan.sectors import reserve
 from medyate.rank.lara import Ranking, channel_costs
 from medyate.report.figure import check_suffix
 from medyate.report.frontier import draw_frontier
 from medyate.report.memory_map import draw_plan
-from medyate.stages import Options, Progress, gather
+from medyate.stages import Options, Progress, bank_sectors, gather
 
 Draw = Callable[[dict[str, Any], list[Path]], None]
 
@@ -88,13 +87,13 @@ def overview(
 ) -> dict[str, Any]:
     """The plan and what follows from it. Raises BudgetError when the board's flash does not hold two banks."""
     assert plan.row is not None
-    banks = None if board is None else reserve(board, plan.generation_bytes, image_bytes(plan)).to_json()
+    banks = bank_sectors(plan, board, image_bytes(plan))
     drawn = Selections(network, ranking)
     return {
         **plan.to_json(),
         "board": None if board is None else board.name,
         "regions": regions(plan),
-        "banks": banks,
+        "banks": None if banks is None else banks.to_json(),
         "depth": drawn.depth[plan.row.deepest],
         "expected_depth": drawn.expected_depth(plan.row),
         "peak": peak(plan),

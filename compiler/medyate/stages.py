@@ -30,6 +30,7 @@ from medyate.errors import ArtefactError, DataError
 from medyate.graph_json import to_json
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
+from medyate.plan.banks import BankFlash
 from medyate.plan.budget import Limits, Network
 from medyate.plan.plan import Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
 from medyate.plan.sectors import Reservation, reserve
@@ -68,6 +69,8 @@ class Options:
     """RAM in the linker script; None: the limit."""
     board: Board | None = None
     """The chip that is planned for: its flash has to hold the image and two banks."""
+    flash: BankFlash | None = None
+    """Sectors for the banks; None: the board's, or what the emulated boards take."""
 
 
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
@@ -212,9 +215,12 @@ def compile_model(
     progress("build", 0, 1)
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
-    write_project(plan, project, options.board_ram_bytes)
+    banks = bank_sectors(plan, options.board, image_bytes(plan))
+    reserved = options.flash if banks is None else banks.flash
+    flash = write_project(plan, project, options.board_ram_bytes, reserved)
     image = build(plan, project, options.target, options.builder)
-    banks = None if options.board is None else banks_beside(plan, image, options.board)
+    if banks is not None and image.flash_bytes > banks.image_bytes:
+        banks = bank_sectors(plan, options.board, image.flash_bytes)
     quant = input_quant(plan.qgraph)
     artefact.write_json(
         out / "model.json",
@@ -225,6 +231,8 @@ def compile_model(
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
             "flash_bytes": image.flash_bytes,
+            "flash_runs": [list(run) for run in flash.runs],
+            "flash_unit_bytes": flash.unit_bytes,
             "pixels": [meaning.gain, meaning.offset],
             "split": options.split,
             "input": [quant.scale, quant.zero],
@@ -239,9 +247,12 @@ def compile_model(
     return plan, image
 
 
-def banks_beside(plan: Plan, image: Image, board: Board) -> Reservation:
-    """Sectors of a board for the banks, beside the image that was built. Raises BudgetError when they do not fit."""
-    return reserve(board, plan.generation_bytes, image.flash_bytes or image_bytes(plan))
+def bank_sectors(plan: Plan, board: Board | None, image: int) -> Reservation | None:
+    """Sectors of a board for the banks, beside an image of so many bytes. Raises BudgetError when they do not fit.
+
+    None without a board, or where no bank is written.
+    """
+    return None if board is None or plan.weights_in_ram else reserve(board, plan.generation_bytes, image)
 
 
 def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -250,4 +261,6 @@ def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     plan = artefact.read_json(out / "05_plan.json")
     if not (out / str(model.get("image", "?"))).exists():
         raise ArtefactError(f"'{out}' holds no built image.", "Run `medyate compile` again.")
+    if "flash_runs" not in model:
+        raise ArtefactError(f"'{out}' was compiled by an older version.", "Run `medyate compile` again.")
     return model, plan

@@ -6,7 +6,6 @@
 #include "mdy/crc.h"
 #include "mdy/fixed.h"
 #include "mdy/head.h"
-#include "mdy/port.h"
 #include "mdy/rng.h"
 #include "mdy/sampler.h"
 #include "mdy/sgd.h"
@@ -36,6 +35,7 @@ static uint32_t lay_out_state(mdy_t *m)
     m->slot_e = carve(m, &offset, 2u * model->slot_count);
     m->first = carve(m, &offset, 4u * model->candidate_count);
     m->count = carve(m, &offset, 2u * model->candidate_count);
+    m->ram_weights = model->weights_in_ram ? carve(m, &offset, model->bank_weight_bytes) : NULL;
     return offset;
 }
 
@@ -52,7 +52,11 @@ static void factory_state(mdy_t *m)
     }
     mdy_sampler_start(m);
     memcpy(m->slot_r, model->exponent_start, 2u * model->slot_count);
-    m->weights = NULL;
+    for (uint32_t i = 0; i < model->candidate_count && model->weights_in_ram; i++) {
+        const mdy_candidate_t *candidate = &model->candidates[i];
+        memcpy(m->ram_weights + candidate->bank_offset, candidate->layer->weight, candidate->layer->weight_bytes);
+    }
+    m->weights = m->ram_weights;
     mdy_sampler_draw(m, 0);
 }
 
@@ -102,22 +106,21 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
     if (lay_out_state(m) != model->state_bytes) {
         return MDY_ARENA;
     }
-    if (2u * mdy_store_bank_bytes(model, m->saved_bytes) > mdy_port_flash.bytes) {
-        return MDY_FLASH;
+    mdy_status_t status = model->weights_in_ram ? MDY_EMPTY : mdy_store_open(m);
+    if (status == MDY_OK) {
+        status = config->fresh ? MDY_EMPTY : mdy_store_load(m);
     }
-    factory_state(m);
-    mdy_store_pass_over(m);
-    if (!config->fresh) {
-        const mdy_status_t status = mdy_store_load(m);
-        if (status != MDY_OK && status != MDY_EMPTY) {
-            return status;
-        }
-        if (!schedule_valid(&m->schedule)) {
-            return MDY_MODEL;
-        }
+    if (status == MDY_EMPTY) {
+        factory_state(m);
+        status = MDY_OK;
     }
-    lay_out_selection(m);
-    return MDY_OK;
+    if (status == MDY_OK && !schedule_valid(&m->schedule)) {
+        status = MDY_MODEL; /* the generation's */
+    }
+    if (status == MDY_OK) {
+        lay_out_selection(m);
+    }
+    return status;
 }
 
 int8_t *mdy_input(mdy_t *m)
@@ -201,9 +204,13 @@ mdy_status_t mdy_end_epoch(mdy_t *m)
 {
     mdy_sampler_observe(m);
     mdy_sampler_draw(m, m->epochs + 1);
-    const mdy_status_t status = mdy_store_commit(m);
-    if (status != MDY_OK) {
-        return status;
+    if (m->ram_weights != NULL) {
+        mdy_store_merge(m);
+    } else {
+        const mdy_status_t status = mdy_store_commit(m);
+        if (status != MDY_OK) {
+            return status;
+        }
     }
     m->epochs++;
     m->epoch_step = 0;
@@ -213,12 +220,12 @@ mdy_status_t mdy_end_epoch(mdy_t *m)
 
 mdy_status_t mdy_roll_back(const mdy_t *m)
 {
-    return mdy_store_forget(m, 0);
+    return m->ram_weights != NULL ? MDY_EMPTY : mdy_store_forget(m, 0);
 }
 
 mdy_status_t mdy_factory_reset(const mdy_t *m)
 {
-    return mdy_store_forget(m, 1);
+    return m->ram_weights != NULL ? MDY_OK : mdy_store_forget(m, 1);
 }
 
 mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts)

@@ -11,7 +11,8 @@
 mdy_t probe_net;
 
 static uint8_t flash[16 << 20];
-const mdy_flash_geometry_t mdy_port_flash = {sizeof flash, 4096, 8};
+static const mdy_flash_run_t runs[] = {{sizeof flash / 4096, 4096}};
+const mdy_flash_geometry_t mdy_port_flash = {runs, 1, 8};
 
 mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
 {

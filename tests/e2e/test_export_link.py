@@ -95,7 +95,7 @@ def test_the_bank_over_the_link_is_the_bank_in_flash_whatever_was_trained_since(
     bytes_of_one = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
     number = newest(facts, image).number
     with connect(trained, "host", Path(flash)) as session:
-        banks = {image[at : at + bytes_of_one] for at in (0, facts.bank_bytes)}
+        banks = {image[at : at + bytes_of_one] for at in (bank.address for bank in facts.banks)}
         first = session.newest_bank()
         assert first in banks
         session.train(samples.x[0], int(samples.y[0]))
@@ -104,7 +104,7 @@ def test_the_bank_over_the_link_is_the_bank_in_flash_whatever_was_trained_since(
         second = session.read(BANK)
     found = [read_bank(facts, bank) for bank in (first, second)]
     assert [generation.number for generation in found if generation] == [number, number + 1]
-    assert second in {Path(flash).read_bytes()[at : at + bytes_of_one] for at in (0, facts.bank_bytes)}
+    assert second in {Path(flash).read_bytes()[at : at + bytes_of_one] for at in (bank.address for bank in facts.banks)}
 
 
 def test_a_bank_that_arrives_damaged_is_no_generation(trained: Compiled, tmp_path: Path) -> None:

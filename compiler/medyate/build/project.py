@@ -13,15 +13,9 @@ from medyate.artefact import write_bytes, write_text
 from medyate.boards import Area, stand_ins
 from medyate.emit.emitter import emit
 from medyate.emit.filters import c_comment
-from medyate.errors import BudgetError
-from medyate.ledger import align
 from medyate.plan.areas import PARTS
+from medyate.plan.banks import SECTOR_BYTES, UNIT_BYTES, BankFlash, Run, emulated_flash, place_banks
 from medyate.plan.plan import Plan
-
-SECTOR_BYTES = 4096
-"""Sector of the emulated flash."""
-EMULATED_FLASH_MAX = 12 << 20
-"""What the emulated boards keep apart for the banks."""
 
 
 def assets() -> Path:
@@ -30,22 +24,25 @@ def assets() -> Path:
     return packed if packed.is_dir() else Path(__file__).resolve().parents[3]
 
 
-def flash_bytes(plan: Plan) -> int:
-    """Both banks, each rounded up to whole sectors."""
-    bank = align(plan.generation_bytes, SECTOR_BYTES)
-    if 2 * bank > EMULATED_FLASH_MAX:
-        raise BudgetError(
-            f"two banks of {bank:,} B do not fit the flash of {EMULATED_FLASH_MAX:,} B.",
-            "Train fewer layers: a smaller --ram or a larger --alpha.",
-        )
-    return 2 * bank
+def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
+    """The sectors for the banks, or what an emulated board takes. Raises BudgetError where the banks do not fit."""
+    if plan.weights_in_ram:
+        return BankFlash((Run(1, SECTOR_BYTES),), UNIT_BYTES)  # a target that cannot do without flash; it stays unused
+    if reserved is None:
+        return emulated_flash(plan.payload_bytes)
+    place_banks(reserved.runs, plan.payload_bytes)
+    return reserved
 
 
-def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) -> None:
-    """Writes sources, runtime, board files and the build descriptions into `folder`.
+def write_project(
+    plan: Plan, folder: Path, board_ram_bytes: int | None = None, reserved: BankFlash | None = None
+) -> BankFlash:
+    """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
-    The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit.
+    The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
+    the sectors for the banks.
     """
+    flash = bank_flash(plan, reserved)
     source = assets()
     if folder.exists():
         shutil.rmtree(folder)
@@ -65,11 +62,11 @@ def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) 
         "defines": [
             f"MDY_GRAD_BITS={plan.limits.grad_bits}",
             f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
-            f"MDY_FLASH_BYTES={flash_bytes(plan)}u",
-            f"MDY_FLASH_SECTOR_BYTES={SECTOR_BYTES}u",
         ],
+        "flash": flash,
     }
     templates = {
+        "firmware/flash_geometry.h.j2": "src/flash_geometry.h",
         "firmware/platform/platformio.ini.j2": "platformio.ini",
         "firmware/Makefile.j2": "Makefile",
         "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
@@ -77,6 +74,7 @@ def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) 
     }
     for template, target in templates.items():
         write_text(folder / target, _render(source / template, values))
+    return flash
 
 
 def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tuple[str, ...]]]:

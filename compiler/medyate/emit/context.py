@@ -321,7 +321,6 @@ class Context:
             "input_shape": graph.shapes[graph.input],
             "input_bytes": elements(graph.shapes[graph.input]),
             "input_quant": quant,
-            "bank_weight_bytes": sum(c.weight_bytes for c in plan.candidates),
             "input_line": self.tensors[0],
             "output_line": next(line for line in self.tensors if line.name == self.tensor(graph.output)),
             "arrays": self.arrays,

@@ -36,6 +36,10 @@ SAMPLE = ("auto", "whole", "rows")
 """whole: the sample lies in memory; rows: it comes row by row; auto: by rows where memory asks for it."""
 
 
+WEIGHTS = ("flash", "ram")
+"""Where the weights of candidate layers live: in two banks of the flash, or in RAM, lost with the power."""
+
+
 @dataclass(frozen=True)
 class Way:
     """What is done to save memory beyond streams."""
@@ -94,6 +98,8 @@ class Limits:
     """One of recompute.RECOMPUTE."""
     sample: str = "auto"
     """One of SAMPLE: whether the sample has a place of its own or comes by rows."""
+    weights: str = "flash"
+    """One of WEIGHTS."""
     areas: tuple[Area, ...] = ()
     """RAM areas of a board; empty: one of `ram_bytes`."""
     selecting: Selecting = DRAWN
@@ -255,7 +261,7 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
 def _key(scores: Scores, limits: Limits, way: Way) -> Key:
     """All that a layout depends on."""
     names = tuple(score.layer for score in scores)
-    return (names, limits.alpha, limits.grad_bits, limits.schedule, limits.selecting, way)
+    return (names, limits.alpha, limits.grad_bits, limits.schedule, limits.weights, limits.selecting, way)
 
 
 def laid_out(network: Network, scores: Scores, limits: Limits, way: Way) -> tuple[Schedule, Layout]:
@@ -280,19 +286,21 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
         features = ledger.tensor_bytes(graph.shapes[graph.output])
         channels = sum(score.channels for score in scores)
         norms = limits.selecting.norms(channels)
-        state = ledger.StateFacts(network.loss.outputs, features, channels, steps.slots, len(scores), norms).bytes
+        ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
+        state = ledger.StateFacts(network.loss.outputs, features, channels, steps.slots, len(scores), norms, ram)
         deepest = min((score.layer for score in scores), key=lambda name: steps.orders[name])
-        network.known[key] = Needs(planned, state, deepest)
+        network.known[key] = Needs(planned, state.bytes, deepest)
     return network.known[key]
 
 
 def _too_small(rows: Sequence[Row], limits: Limits) -> str:
     row = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
     areas = ", ".join(f"{area.name} {area.bytes:,} B" for area in limits.areas)
+    held = "head, norms and weights" if limits.weights == "ram" else "head and norms"
     return (
         f"{limits.ram_bytes:,} B of RAM{f' in areas ({areas})' if areas else ''} leave {max(row.left_bytes, 0):,} B "
         f"for training {row.layers} layers: activations, gradients "
-        f"and masks take {row.planned_bytes:,} B, head and norms {row.state_bytes:,} B, "
+        f"and masks take {row.planned_bytes:,} B, {held} {row.state_bytes:,} B, "
         f"static data and stack {ledger.STATIC_BYTES + limits.stack_bytes:,} B."
     )
 

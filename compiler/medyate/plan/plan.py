@@ -91,8 +91,9 @@ class Plan:
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
         norms = self.limits.selecting.norms(channels)
+        ram = self.bank_weight_bytes if self.weights_in_ram else 0
         slots = self.schedule.plan.slots
-        return ledger.StateFacts(self.head.classes, features, channels, slots, len(self.candidates), norms)
+        return ledger.StateFacts(self.head.classes, features, channels, slots, len(self.candidates), norms, ram)
 
     @cached_property
     def regions(self) -> dict[str, int]:
@@ -103,6 +104,21 @@ class Plan:
     def assignment(self) -> Assignment:
         """Which RAM area each region lies in."""
         return self.limits.assign(self.layout.peak_bytes, self.state.bytes)
+
+    @property
+    def weights_in_ram(self) -> bool:
+        """Candidate weights are part of the state region; nothing is written to flash."""
+        return self.limits.weights == "ram"
+
+    @property
+    def bank_weight_bytes(self) -> int:
+        """Weights of all candidate layers."""
+        return sum(candidate.weight_bytes for candidate in self.candidates)
+
+    @property
+    def payload_bytes(self) -> int:
+        """One generation in flash, without its header."""
+        return self.state.saved_bytes + self.bank_weight_bytes
 
     @property
     def arena_bytes(self) -> int:
@@ -122,8 +138,7 @@ class Plan:
     @property
     def generation_bytes(self) -> int:
         """What a commit writes: header, saved state, the candidate layers' weights."""
-        weights = sum(candidate.weight_bytes for candidate in self.candidates)
-        return ledger.BANK_HEADER_BYTES + self.state.saved_bytes + weights
+        return ledger.BANK_HEADER_BYTES + self.payload_bytes
 
     @cached_property
     def digest(self) -> int:
@@ -161,6 +176,8 @@ class Plan:
                 for g, live in zip(self.schedule.groups, live_bytes(self.schedule.values), strict=True)
             ],
             "gradient_slots": self.schedule.plan.slots,
+            "weights": self.limits.weights,
+            "bank_weight_bytes": self.bank_weight_bytes,
             "stack_reserved_bytes": self.limits.stack_bytes,
             "static_reserved_bytes": ledger.STATIC_BYTES,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,

@@ -15,6 +15,7 @@ from typing import Any
 
 from medyate.boards import Board, Flash, Sectors
 from medyate.errors import BudgetError
+from medyate.plan.banks import BankFlash, Run
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Reservation:
     banks: tuple[Bank, Bank]
     generation_bytes: int
     image_bytes: int
+    unit_bytes: int
     code_address: int
     """Of the code but for the vectors: the flash's start, or behind the banks."""
     stalls: bool
@@ -54,6 +56,11 @@ class Reservation:
     def bytes(self) -> int:
         """All of them."""
         return sum(count * size for count, size in self.runs)
+
+    @property
+    def flash(self) -> BankFlash:
+        """As the device walks them."""
+        return BankFlash(tuple(Run(*run) for run in self.runs), self.unit_bytes)
 
     def to_json(self) -> dict[str, Any]:
         """As `plan --json` prints it."""
@@ -134,6 +141,7 @@ def _reservation(flash: Flash, first: int, end: int, needed: int, image: int) ->
         banks=(banks[0], banks[1]),
         generation_bytes=needed,
         image_bytes=image,
+        unit_bytes=flash.unit_bytes,
         code_address=code,
         stalls=bool(own & code_halves),
         epochs=2 * flash.cycles,

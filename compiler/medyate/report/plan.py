@@ -29,6 +29,11 @@ def print_table(content: Mapping[str, Any], console: Console) -> None:
         f"+ state {content['state_bytes']:,}; reserved: static {content['static_reserved_bytes']:,}, "
         f"stack {content['stack_reserved_bytes']:,}; limit {content['ram_limit_bytes']:,} B"
     )
+    if content["weights"] == "ram":
+        console.print(
+            f"weights of the candidate layers in RAM: {content['bank_weight_bytes']:,} B of the state region; what is "
+            "learned is lost with the power"
+        )
 
 
 def print_plan(content: Mapping[str, Any], console: Console) -> None:

@@ -15,13 +15,20 @@ from numpy.typing import NDArray
 
 from medyate.errors import LinkError
 from medyate.quantize.scheme import mantissa15
-from medyate.run.link import DATA_BYTES, Link
+from medyate.run.link import DATA_BYTES, Link, RefusedError
 from medyate.sample.policy import unpack
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
 NO_LABEL = 0xFFFF
 TARGET_WORDS = DATA_BYTES // 4
+OTHER_MODEL = 6
+"""The status."""
+
+BANK_STATES = ("empty", "usable", "unfinished", "damaged", "other model", "other format")
+LOST = {"unfinished": "the commit to bank {} was not finished", "damaged": "bank {} was damaged"}
+STRANGER = {"other model": "of another model (digest 0x{:08x})", "other format": "in format {} of the banks"}
+POSITION = struct.Struct("<6Ii4I9I")
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,19 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a bank held at the start."""
+
+    state: str
+    """One of BANK_STATES."""
+    generation: int
+    origin: int
+    """Digest of the model or, of another format, the number of that."""
+    erases: int
+    """How often the bank has been erased by now, as far as its headers tell."""
+
+
+@dataclass(frozen=True)
 class Position:
     """Where the training stands."""
 
@@ -66,6 +86,31 @@ class Position:
     epoch_step: int
     settings: Settings
     """In force on the device: a resumed training brings its own."""
+    bank: int
+    """In use; without a generation, the one that the next commit leaves alone."""
+    found: tuple[Found, Found]
+
+    def start(self) -> str:
+        """What a start that was not fresh made of the banks, in one sentence."""
+        lost = [text for bank in (0, 1) if (text := LOST.get(self.found[bank].state, "").format(bank))]
+        usable = [bank for bank in (0, 1) if self.found[bank].state == "usable"]
+        if usable:
+            used = f"generation {self.found[self.bank].generation} of bank {self.bank} is used"
+        else:
+            used = "training starts from the factory weights"
+        if not usable and not lost:
+            lost = ["the flash holds no generation"]
+        elif len(lost) == 2 and self.found[0].state == self.found[1].state == "damaged":
+            lost = ["both banks were damaged"]
+        return "; ".join([*lost, used])
+
+    def strangers(self) -> str:
+        """Generations that this image cannot use; empty without one."""
+        return " and ".join(
+            f"bank {bank} holds generation {found.generation} {STRANGER[found.state].format(found.origin)}"
+            for bank, found in enumerate(self.found)
+            if found.state in STRANGER
+        )
 
 
 @dataclass(frozen=True)
@@ -134,13 +179,17 @@ class Training:
 
 
 def _position(reply: bytes) -> Position:
-    words = struct.unpack("<6Ii4I", reply)
-    generation, epochs, steps, epoch_step, *settings = words
-    return Position(generation, epochs, steps, epoch_step, Settings(*settings))
+    words = POSITION.unpack(reply)
+    generation, epochs, steps, epoch_step = words[:4]
+    first, second = (Found(BANK_STATES[words[at]], *words[at + 1 : at + 4]) for at in (12, 16))
+    return Position(generation, epochs, steps, epoch_step, Settings(*words[4:11]), words[11], (first, second))
 
 
 class Session:
     """A connected target."""
+
+    position: Position
+    """After the last BEGIN or COMMIT."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -148,7 +197,17 @@ class Session:
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
-        return _position(self.link.request(BEGIN, training.fields(pattern)))
+        try:
+            self.position = _position(self.link.request(BEGIN, training.fields(pattern)))
+        except RefusedError as error:
+            held = _position(error.fields).strangers() if error.status == OTHER_MODEL else ""
+            if not held:
+                raise
+            raise LinkError(
+                f"the flash is another model's: {held}; the image is 0x{self.hello.digest:08x}.",
+                "Start afresh without --resume to overwrite it, or run the image that trained it.",
+            ) from error
+        return self.position
 
     def begin_inference(self) -> None:
         """Starts from the factory weights; nothing is trained."""
@@ -200,7 +259,8 @@ class Session:
 
     def commit(self) -> Position:
         """Ends the epoch."""
-        return _position(self.link.request(COMMIT))
+        self.position = _position(self.link.request(COMMIT))
+        return self.position
 
     def read(self, kind: int) -> bytes:
         """One of the device's arrays."""
