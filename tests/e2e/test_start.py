@@ -131,12 +131,12 @@ def test_generations_of_another_model_or_format(tiny_host: Compiled, stopped: by
     first, second = starts(tiny_host)
     rewritten(flash, first, 3, 0x1234ABCD)
     ended = resume(flash)  # the older one is this model's
-    assert ended.code == 0 and "medyate: generation 2 of bank 1 is used." in ended.err, ended.err
+    stranger = "bank 0 holds generation 3 of another model (digest 0x1234abcd)"
+    assert ended.code == 0 and f"medyate: {stranger}; generation 2 of bank 1 is used." in ended.err, ended.err
     rewritten(flash, second, 1, 1)
     ended = resume(flash)
     assert ended.code == 2
-    assert "bank 0 holds generation 3 of another model (digest 0x1234abcd)" in ended.err
-    assert "bank 1 holds generation 2 in format 1 of the banks" in ended.err
+    assert f"{stranger} and bank 1 holds generation 2 in format 1 of the banks" in ended.err
     assert f"the image is 0x{tiny_host.model['digest']:08x}" in ended.err
 
 
@@ -158,4 +158,4 @@ def test_generations_of_another_model_or_format(tiny_host: Compiled, stopped: by
 )
 def test_sentences(states: str, bank: int, sentence: str) -> None:
     first, second = (Found(BANK_STATES[int(s)], 7 + i, 0, 0) for i, s in enumerate(states))
-    assert Position(0, 0, 0, 0, Settings(0, 0, 0, 0, 0, 0, 0), bank, (first, second)).start() == sentence
+    assert Position(7 + bank, 0, 0, 0, Settings(0, 0, 0, 0, 0, 0, 0), bank, (first, second)).start() == sentence

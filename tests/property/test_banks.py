@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clibrary
-from medyate.errors import BudgetError
+from medyate.errors import BudgetError, DataError
 from medyate.ledger import BANK_HEADER_BYTES
-from medyate.plan.banks import EMULATED_FLASH_MAX, Bank, Run, emulated_flash, place_banks
+from medyate.plan.banks import EMULATED_FLASH_MAX, Bank, Flash, Run, emulated_flash, place_banks
 
 KIB = 1024
 F405 = (Run(4, 16 * KIB), Run(1, 64 * KIB), Run(7, 128 * KIB))
@@ -107,3 +107,11 @@ def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
         emulated_flash(EMULATED_FLASH_MAX // 2)
     flash = emulated_flash(5000)
     assert (flash.runs, flash.size, flash.sectors) == ((Run(4, 4096),), 16384, 4)
+
+
+@pytest.mark.parametrize(
+    ("runs", "unit"), [((Run(0, 64),), 8), ((Run(1, 60),), 8), ((Run(1, 0),), 1), ((), 64), ((), 3)]
+)
+def test_flash_that_does_not_exist_is_refused(runs: tuple[Run, ...], unit: int) -> None:
+    with pytest.raises(DataError):
+        Flash(runs, unit)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from medyate.errors import BudgetError
+from medyate.errors import BudgetError, DataError
 from medyate.ledger import BANK_HEADER_BYTES
 
 
@@ -34,6 +34,16 @@ class BankFlash:
     runs: tuple[Run, ...]
     unit_bytes: int
     """Program unit, 1 to 32 bytes, a power of two: programmed once per erase."""
+
+    def __post_init__(self) -> None:
+        """Raises DataError for sectors that no part has."""
+        if self.unit_bytes not in (1, 2, 4, 8, 16, 32):
+            raise DataError(f"a program unit of {self.unit_bytes} B does not exist.", "It is 1, 2, 4, 8, 16 or 32 B.")
+        for count, size in self.runs:
+            if count < 1 or size < 1 or size % self.unit_bytes:
+                raise DataError(
+                    f"{count} sectors of {size} B are no flash.", f"Sectors are multiples of {self.unit_bytes} B."
+                )
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,15 @@ OTHER_MODEL = 6
 """The status."""
 
 BANK_STATES = ("empty", "usable", "unfinished", "damaged", "other model", "other format")
-LOST = {"unfinished": "the commit to bank {} was not finished", "damaged": "bank {} was damaged"}
-STRANGER = {"other model": "of another model (digest 0x{:08x})", "other format": "in format {} of the banks"}
+STRANGER = {
+    "other model": "bank {bank} holds generation {number} of another model (digest 0x{origin:08x})",
+    "other format": "bank {bank} holds generation {number} in format {origin} of the banks",
+}
+ODD = {
+    "unfinished": "the commit to bank {bank} was not finished",
+    "damaged": "bank {bank} was damaged",
+    **STRANGER,
+}
 POSITION = struct.Struct("<6Ii4I9I")
 
 
@@ -92,25 +99,22 @@ class Position:
 
     def start(self) -> str:
         """What a start that was not fresh made of the banks, in one sentence."""
-        lost = [text for bank in (0, 1) if (text := LOST.get(self.found[bank].state, "").format(bank))]
-        usable = [bank for bank in (0, 1) if self.found[bank].state == "usable"]
-        if usable:
-            used = f"generation {self.found[self.bank].generation} of bank {self.bank} is used"
-        else:
-            used = "training starts from the factory weights"
-        if not usable and not lost:
-            lost = ["the flash holds no generation"]
-        elif len(lost) == 2 and self.found[0].state == self.found[1].state == "damaged":
-            lost = ["both banks were damaged"]
-        return "; ".join([*lost, used])
+        states = [found.state for found in self.found]
+        notes = self._notes(ODD)
+        if states == ["damaged", "damaged"]:
+            notes = ["both banks were damaged"]
+        elif states == ["empty", "empty"]:
+            notes = ["the flash holds no generation"]
+        used = f"generation {self.generation} of bank {self.bank} is used"
+        return "; ".join([*notes, used if "usable" in states else "training starts from the factory weights"])
 
     def strangers(self) -> str:
         """Generations that this image cannot use; empty without one."""
-        return " and ".join(
-            f"bank {bank} holds generation {found.generation} {STRANGER[found.state].format(found.origin)}"
-            for bank, found in enumerate(self.found)
-            if found.state in STRANGER
-        )
+        return " and ".join(self._notes(STRANGER))
+
+    def _notes(self, texts: Mapping[str, str]) -> list[str]:
+        banks = [(bank, found) for bank, found in enumerate(self.found) if found.state in texts]
+        return [texts[f.state].format(bank=bank, number=f.generation, origin=f.origin) for bank, f in banks]
 
 
 @dataclass(frozen=True)
