@@ -94,7 +94,12 @@ def test_a_compiler_without_call_graphs_gives_no_bound(program: Program) -> None
 
 
 def medyate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "medyate", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", "from medyate.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_second_plan_uses_what_the_first_image_leaves(tmp_path: Path) -> None:
