@@ -31,6 +31,7 @@ from medyate.plan.budget import ALPHA, SAMPLE, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.stages import Options
+from medyate.strategies import cli as strategies_cli
 
 app = typer.Typer(
     add_completion=False,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 console = Console(highlight=False, soft_wrap=True)
+app.command()(strategies_cli.strategies)
 
 Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
