@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from medyate import __version__, artefact, data, ledger
@@ -30,8 +29,10 @@ from medyate.errors import DataError, MedyateError
 from medyate.plan.budget import ALPHA, SAMPLE, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
+from medyate.progress import Bar
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
+from medyate.study import cli as study_cli
 
 app = typer.Typer(
     add_completion=False,
@@ -42,6 +43,7 @@ app = typer.Typer(
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 console = Console(highlight=False, soft_wrap=True)
 app.command()(strategies_cli.strategies)
+app.add_typer(study_cli.app, name="study")
 
 Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
@@ -89,38 +91,6 @@ def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int, saving: t
     for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE), SAVING, strict=True):
         _choice(value, allowed, option)
     return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits, *saving)
-
-
-class Bar:
-    """A progress bar on standard error when that is a terminal; silent otherwise."""
-
-    def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description:<14}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self._progress = Progress(*columns, console=errors, disable=not sys.stderr.isatty(), transient=True)
-        self._task: Any = None
-        self._phase = ""
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, phase: str, done: int, total: int, note: str = "") -> None:
-        """Moves the bar; a new phase starts a new one."""
-        if phase != self._phase:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(phase, total=total, note=note)
-            self._phase = phase
-        self._progress.update(self._task, completed=done, total=total, note=note)
 
 
 def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:

@@ -25,6 +25,7 @@ MEDYATE = "MeDyate, arXiv 2510.20979"
 TRADY = "TraDy, arXiv 2510.19675"
 MCUNET = "MCUNetV3, arXiv 2206.15472"
 HOST, BOTH = ("host",), ("host", "device")
+LARA, COVER = ("budget", "k", "alpha", "boost"), ("budget", "k", "coverage", "boost")
 
 
 def last_layers(problem: Problem) -> Selection:
@@ -51,6 +52,7 @@ STRATEGIES = {
             Sampled(by_lara, OBSERVED, DRAWN, redrawn=True),
             BOTH,
             "LaRa layers, drawn anew by the last norm seen",
+            LARA,
         ),
         Strategy(
             "lara-trady",
@@ -58,6 +60,7 @@ STRATEGIES = {
             Sampled(by_lara, START, DRAWN, redrawn=True),
             BOTH,
             "LaRa layers, drawn anew uniformly",
+            LARA,
         ),
         Strategy(
             "trady",
@@ -65,6 +68,7 @@ STRATEGIES = {
             Sampled(by_trady, START, DRAWN, redrawn=True),
             BOTH,
             "TraDy's layers, drawn anew uniformly",
+            COVER,
         ),
         Strategy(
             "prev-medyate",
@@ -72,6 +76,7 @@ STRATEGIES = {
             Sampled(by_trady, OBSERVED, DRAWN, redrawn=True),
             BOTH,
             "TraDy's layers, drawn anew by the last norm seen",
+            COVER,
         ),
         Strategy(
             "det-rgn",
@@ -79,6 +84,7 @@ STRATEGIES = {
             Sampled(by_trady, RGN, LARGEST, redrawn=True),
             HOST,
             "TraDy's layers, the largest full-gradient norms per cost in each epoch",
+            ("budget", "k", "coverage"),
         ),
         Strategy(
             "det-raw",
@@ -86,6 +92,7 @@ STRATEGIES = {
             Sampled(by_lara, GRADIENT, LARGEST, redrawn=True),
             HOST,
             "LaRa layers, the largest full-gradient norms in each epoch",
+            ("budget", "k", "alpha"),
         ),
         Strategy(
             "prob-raw",
@@ -93,6 +100,7 @@ STRATEGIES = {
             Sampled(by_lara, GRADIENT, DRAWN, redrawn=True),
             HOST,
             "LaRa layers, drawn anew by the full gradient's norms",
+            ("budget", "k", "alpha"),
         ),
         Strategy(
             "d-full-random",
@@ -100,6 +108,7 @@ STRATEGIES = {
             Sampled(every, START, DRAWN, redrawn=True),
             BOTH,
             "all layers, drawn anew uniformly",
+            ("budget", "boost"),
         ),
         Strategy(
             "s-full-random",
@@ -107,6 +116,7 @@ STRATEGIES = {
             Sampled(every, START, DRAWN, redrawn=False),
             BOTH,
             "all layers, drawn once uniformly",
+            ("budget", "boost"),
         ),
         Strategy(
             "s-topk-random",
@@ -114,6 +124,7 @@ STRATEGIES = {
             Sampled(by_trady, START, DRAWN, redrawn=False),
             BOTH,
             "TraDy's layers, drawn once uniformly",
+            COVER,
         ),
         Strategy(
             "s-det-rgn",
@@ -121,9 +132,15 @@ STRATEGIES = {
             Sampled(by_trady, RGN, LARGEST, redrawn=False),
             HOST,
             "TraDy's layers, the largest full-gradient norms per cost at the start",
+            ("budget", "k", "coverage"),
         ),
         Strategy(
-            "su", f"{MCUNET}, sparse update", Given(su.select), BOTH, "a static scheme of layers, shares and biases"
+            "su",
+            f"{MCUNET}, sparse update",
+            Given(su.select),
+            BOTH,
+            "a static scheme of layers, shares and biases",
+            ("budget", "scheme"),
         ),
         Strategy(
             "velocity",
@@ -131,18 +148,22 @@ STRATEGIES = {
             Neurons(),
             HOST,
             "neurons that are farthest from equilibrium, per weight",
+            ("budget", "k", "alpha", "weights"),
         ),
-        Strategy("head", f"{MCUNET}, last layer", Given(lambda _: Selection()), BOTH, "the classifier alone"),
+        Strategy("head", f"{MCUNET}, last layer", Given(lambda _: Selection()), BOTH, "the classifier alone", ()),
         Strategy(
             "bias",
             f"{MCUNET}, bias only",
             Given(lambda problem: Selection(biases=frozenset(layer.layer for layer in problem.layers))),
             HOST,
             "all biases",
+            (),
         ),
-        Strategy("last-k", f"{MCUNET}, last k layers", Given(last_layers), BOTH, "the last layers whole"),
         Strategy(
-            "full", f"{TRADY}, table 1, baseline", Given(lambda p: whole(p.layers)), HOST, "all weights and biases"
+            "last-k", f"{MCUNET}, last k layers", Given(last_layers), BOTH, "the last layers whole", ("budget", "k")
+        ),
+        Strategy(
+            "full", f"{TRADY}, table 1, baseline", Given(lambda p: whole(p.layers)), HOST, "all weights and biases", ()
         ),
     )
 }

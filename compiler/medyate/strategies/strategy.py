@@ -82,6 +82,9 @@ class Strategy:
     says: str
     """In one line."""
 
+    heeds: tuple[str, ...]
+    """What changes it: 'budget', and settings by name."""
+
 
 @dataclass(frozen=True)
 class DeviceForm:
