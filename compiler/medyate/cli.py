@@ -30,6 +30,7 @@ from medyate.plan.budget import ALPHA, SAMPLE, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.progress import Bar
+from medyate.rank.cli import compare_rankings
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
@@ -220,9 +221,10 @@ def verify(
 
 @app.command()
 def rank(
-    model: Model,
-    data_: Data,
-    out: Out,
+    files: Annotated[list[Path], typer.Argument(help="A model; with --compare, rankings of one network.")],
+    data_: Annotated[str | None, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The ranking; with --compare, a picture.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Spearman's correlation of stored rankings.")] = False,
     pixels: Pixels = AUTO,
     epochs: int = 3,
     seed: Seed = 0,
@@ -230,6 +232,11 @@ def rank(
     json_: Json = False,
 ) -> None:
     """LaRa and TraDy scores of every layer by a short fine-tuning on this machine."""
+    if compare:
+        compare_rankings(files, out, json_)
+        return
+    if len(files) != 1 or data_ is None or out is None:
+        raise DataError("a ranking needs one model, --data and -o.", "Give them, or --compare with stored rankings.")
     from medyate import frontends
     from medyate.stages import make_ranking, prepare
 
@@ -237,7 +244,7 @@ def rank(
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     _choice(pixels, PIXELS, "--pixels")
     dataset = data.load(data_, split)
-    normal, _, _, dataset, meaning = prepare(frontends.load(model), dataset, pixels)
+    normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
         ranking, _ = make_ranking(normal, dataset, meaning, options, bar.show)

@@ -16,6 +16,7 @@ from medyate.ir import Graph
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
 from medyate.rank.collect import GradientNorms
+from medyate.rank.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Ranking:
     network: str
     task: str
     scores: tuple[LayerScore, ...]
+    made: Provenance | None = None
+    """None: not known, as in files of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """Readable form; reused for other tasks."""
@@ -60,7 +63,8 @@ class Ranking:
             }
             for s in self.scores
         ]
-        return {"network": self.network, "task": self.task, "layers": layers}
+        made = {} if self.made is None else {"made": self.made.to_json()}
+        return {"network": self.network, "task": self.task, **made, "layers": layers}
 
     @staticmethod
     def from_json(content: Mapping[str, Any], graph: Graph) -> Ranking:
@@ -78,7 +82,8 @@ class Ranking:
                 for entry in content["layers"]
             )
             mine = {s.layer: (s.channels, s.cost) for s in scores}
-            ranking = Ranking(str(content["network"]), str(content["task"]), scores)
+            made = Provenance.from_json(content["made"]) if "made" in content else None
+            ranking = Ranking(str(content["network"]), str(content["task"]), scores, made)
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"the ranking is damaged ({error}).", "Run `medyate rank` again.") from error
         if mine != costs:
@@ -99,7 +104,7 @@ def channel_costs(graph: Graph) -> dict[str, tuple[int, ChannelCost]]:
     return costs
 
 
-def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms]) -> Ranking:
+def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms], made: Provenance | None = None) -> Ranking:
     """Orders the layers by LaRa; equal scores keep the network's order."""
     scores = [
         LayerScore(
@@ -111,4 +116,4 @@ def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms]) -> Ranking
         )
         for name, (channels, cost) in channel_costs(graph).items()
     ]
-    return Ranking(graph.name, task, tuple(sorted(scores, key=lambda score: -score.lara)))
+    return Ranking(graph.name, task, tuple(sorted(scores, key=lambda score: -score.lara)), made)

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medyate.artefact import write_bytes
-from medyate.errors import ToolchainError
+from medyate.report.figure import figure, save
 
 COLOURS = {"activation": "#4477aa", "gradient": "#ee6677", "mask": "#ccbb44", "scratch": "#999999"}
 
@@ -24,26 +22,16 @@ def draw(
     path: Path,
 ) -> None:
     """Writes a PNG. `runs`: (label, run log), the trained one first. Raises ToolchainError without matplotlib."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ToolchainError("pictures need matplotlib.", "Install it with: pip install 'medyate[report]'.") from error
-    figure, axes = pyplot.subplots(2, 2, figsize=(14, 9), constrained_layout=True)
+    made, axes = figure(2, 2, (14, 9))
     _accuracy(axes[0, 0], runs, reference)
     _memory(axes[0, 1], plan)
     _lara(axes[1, 0], plan, ranking)
-    _selected(figure, axes[1, 1], plan, runs[0][1])
-    figure.suptitle(
+    _selected(made, axes[1, 1], plan, runs[0][1])
+    made.suptitle(
         f"{plan['network']} on {runs[0][1]['target']}: {plan['arena_planned_bytes']:,} B of arena, "
         f"limit {plan['ram_limit_bytes']:,} B"
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format="png", metadata={"Software": None})
-    pyplot.close(figure)
-    write_bytes(path, buffer.getvalue())
+    save(made, path)
 
 
 def _accuracy(axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], reference: tuple[str, float] | None) -> None:

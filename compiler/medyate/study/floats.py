@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from medyate.rank.lara import Ranking
@@ -40,7 +41,7 @@ def train(cell: Cell, task: Task, ranking: Ranking) -> dict[str, Any]:
         "data": task.dataset.name,
         "accuracy": epochs[-1].accuracy,
         "accuracies": [epoch.accuracy for epoch in epochs],
-        "losses": [epoch.loss for epoch in epochs],
+        "losses": [epoch.loss if math.isfinite(epoch.loss) else None for epoch in epochs],
         "weights": [epoch.footprint.weights for epoch in epochs],
         "activations": [epoch.footprint.activations for epoch in epochs],
         "macs": [epoch.footprint.macs for epoch in epochs],

@@ -80,6 +80,7 @@ def _train(job: Work) -> dict[str, Any]:
 def _rank(job: RankJob) -> dict[str, Any]:
     from medyate.rank.collect import collect
     from medyate.rank.lara import rank
+    from medyate.rank.provenance import provenance
 
     _one_thread()
     task = _task(job.network, job.data, job.limit, job.pixels, job.split)
@@ -93,7 +94,8 @@ def _rank(job: RankJob) -> dict[str, Any]:
         seed=job.seed,
         progress=lambda _done, _total: None,
     )
-    return rank(task.normal.graph, task.dataset.name, collected.norms).to_json()
+    made = provenance(task.dataset, task.normal.weights, job.epochs, job.seed)
+    return rank(task.normal.graph, task.dataset.name, collected.norms, made).to_json()
 
 
 def _one_thread() -> None:

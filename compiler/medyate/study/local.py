@@ -37,17 +37,23 @@ def _in_pool(
     pool: ProcessPoolExecutor, jobs: Sequence[Work], workers: int, attempts: dict[str, int]
 ) -> Iterator[Outcome]:
     """No more than one job per process is handed out, so that only those can be lost."""
-    waiting, running = list(jobs), set[Future[Outcome]]()
+    waiting, running = list(jobs), dict[Future[Outcome], Work]()
     while waiting or running:
         while waiting and len(running) < workers:
             job = waiting.pop(0)
             attempts[job.key] += 1
-            running.add(pool.submit(work, job))
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        good = [future for future in done if future.exception() is None]
-        yield from (future.result() for future in good)
-        for future in done - set(good):
-            future.result()  # raises
+            running[pool.submit(work, job)] = job
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        ended = sorted(((running.pop(future), future) for future in done), key=lambda pair: _died(pair[1]))
+        for job, future in ended:  # those that are whole first
+            reason = future.exception()
+            if _died(future):
+                future.result()  # raises
+            yield future.result() if reason is None else Outcome(job.key, None, f"{type(reason).__name__}: {reason}")
+
+
+def _died(future: Future[Outcome]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
 
 
 def _end_with_parent() -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The float reference: one training in PyTorch, epoch by epoch, of what a strategy selects.
 
-SGD without momentum and weight decay, a linear warm-up, then a cosine to zero; the head starts at zero and is always
-trained. Source: MeDyate, arXiv 2510.20979, section 4; the norm of a channel is DESIGN.md's, section 6.
+SGD without momentum and weight decay, a linear warm-up, then a cosine to zero. The head is always trained; it starts
+with small random weights, as a head of zeros would give no gradient to those who ask for one before the first step.
+Source: MeDyate, arXiv 2510.20979, section 4; the norm of a channel is DESIGN.md's, section 6.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from medyate.data import Dataset, epoch_order
 from medyate.ir import Node, elements
+from medyate.ops import OPS
 from medyate.passes.pipeline import Normalised
 from medyate.rank.collect import channel_squares
 from medyate.real import Network, channels_first
@@ -85,8 +87,6 @@ class Trainer:
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
         self.head = torch.nn.Linear(elements(normal.graph.shapes[normal.graph.output]), dataset.outputs).to(device())
-        torch.nn.init.zeros_(self.head.weight)
-        torch.nn.init.zeros_(self.head.bias)
         self.x = {part: channels_first(array).to(device()) for part, array in samples.items()}
         self.y = {
             part: torch.from_numpy(labels).to(device())
@@ -107,11 +107,13 @@ class Trainer:
             p, before = self._stability(problem, before) if self.recipe.stability else (None, None)
             selection = course.select(epoch, self)
             loss, seen = self._epoch(epoch, selection, kept.get("train"))
-            course.observe(epoch, selection, seen)
             taken = footprint(selection, problem.layers, macs, problem.outputs)
             deepest = min((order.index(name) for name in selection.layers), default=len(order))
             epochs.append(Epoch(loss, self._accuracy(test), taken, deepest, p))
             progress(epoch + 1)
+            if not math.isfinite(loss):  # it stays so
+                return epochs + epochs[-1:] * (self.recipe.epochs - epoch - 1)
+            course.observe(epoch, selection, seen)
         return epochs
 
     def _reach(self, strategy: Strategy, course: Course, problem: Problem) -> frozenset[str]:
@@ -208,7 +210,7 @@ class Trainer:
     def outputs(self) -> dict[str, NDArray[np.float32]]:
         """Every layer's outputs on the first training samples of a seeded order: (values, neurons)."""
         chosen = epoch_order(self.recipe.seed, 0, len(self.y["train"]))[:VELOCITY_SAMPLES]
-        made = {node.output: node.name for node in self.graph if node.weight_name("weight") in self._weights()}
+        made = {node.output: node.name for node in self.graph if OPS[node.op].channel_axes is not None}
         found: dict[str, NDArray[np.float32]] = {}
 
         def observe(tensor: str, value: torch.Tensor) -> None:
@@ -218,9 +220,6 @@ class Trainer:
         with torch.no_grad():
             self.network(self.x["train"][torch.from_numpy(chosen).to(device())], observe)
         return found
-
-    def _weights(self) -> set[str]:
-        return {name.replace("/", ".") for name, _ in self.network.named_parameters()}
 
     def _stability(
         self, problem: Problem, before: NDArray[np.float64] | None
