@@ -67,3 +67,38 @@ def run(
         )
     if summary.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="A study's TOML file, or a result file.")],
+    db: Database = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default: that of the results.")] = None,
+    form: Annotated[str, typer.Option("--format", help="Of the pictures: png or svg.")] = "png",
+    json_: Json = False,
+) -> None:
+    """Tables, paired t-tests, sweeps and pictures of what has been run."""
+    from medyate.errors import DataError
+    from medyate.study import spec
+    from medyate.study.document import write
+    from medyate.study.store import Store
+
+    if form not in ("png", "svg"):
+        raise DataError(f"pictures of the format '{form}' are not made.", "Use --format png or svg.")
+    study = spec.read(file) if file.suffix == ".toml" else None
+    path = file if study is None else db or DATABASES / f"{study.name}.sqlite"
+    name = path.stem if study is None else study.name
+    store = Store(path, create=False)
+    try:
+        wanted = None if study is None else {cell.key for cell in study.cells}
+        ranked = None if study is None else {job.key for job in study.rankings}
+        results = [row for row in store.results() if wanted is None or row[0].key in wanted]
+        failures = [row for row in store.failures() if wanted is None or row[0].key in wanted]
+        rankings = [ranking for key, ranking in store.rankings().items() if ranked is None or key in ranked]
+    finally:
+        store.close()
+    content = write(name, results, failures, rankings, out or path.with_suffix(""), f".{form}")
+    if json_:
+        print(json.dumps(content))
+    else:
+        console.print(f"wrote {content['report']} and {len(content['pictures'])} pictures")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medyate.report.figure import figure, save
+from medyate.study import paired
+from medyate.study.rows import Group, Row, by_mean, mean, spread, unique
+
+
+def curves(group: Group, path: Path) -> None:
+    """Accuracy over epochs by strategy, the mean over seeds; one panel for each data set."""
+    made, axes = figure(1, len(group.data), (2.5 + 5 * len(group.data), 5))
+    for axis, data in zip(axes.flat, group.data, strict=True):
+        for i, label in enumerate(by_mean(group)):
+            found = [row.result["accuracies"] for row in group.of(label, data)]
+            if found:
+                style = ("-", "--", ":")[i // 10 % 3]
+                axis.plot(range(1, len(found[0]) + 1), 100 * np.mean(found, 0), style, color=f"C{i % 10}", label=label)
+        axis.set(title=f"{data}: {group.title}", xlabel="epoch", ylabel="test accuracy %")
+        axis.title.set_fontsize(8)
+        axis.grid(alpha=0.3)
+    axes.flat[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(made, path)
+
+
+def tests(rows: Sequence[Row], path: Path) -> None:
+    """Mean differences of all pairs of strategies in points, with their p."""
+    labels = paired.order(rows)
+    differences = np.zeros((len(labels), len(labels)))
+    made, axes = figure(1, 1, (3 + 0.6 * len(labels), 2 + 0.5 * len(labels)))
+    axis = axes[0, 0]
+    for (i, j), _ in np.ndenumerate(differences):
+        test = paired.compare(rows, labels[i], labels[j]) if i != j else None
+        if test is not None:
+            differences[i, j] = test.difference
+            p = "" if test.p is None else f"\np {test.p:.2f}"
+            axis.text(j, i, f"{test.difference:+.1f}{p}", ha="center", va="center", fontsize=6)
+    limit = float(np.abs(differences).max(initial=0.1))
+    axis.imshow(differences, cmap="RdBu", vmin=-limit, vmax=limit)
+    axis.set(xticks=range(len(labels)), yticks=range(len(labels)), title="row minus column, points; paired t-tests")
+    axis.set_xticklabels(labels, rotation=40, ha="right", fontsize=7)
+    axis.set_yticklabels(labels, fontsize=7)
+    save(made, path)
+
+
+def sweep(rows: Sequence[Row], axis_name: str, values: Sequence[Any], path: Path) -> None:
+    """Mean accuracy over the values of an axis, by strategy; bars are standard deviations over all runs."""
+    made, axes = figure(1, 1, (7, 4.5))
+    axis = axes[0, 0]
+    for label in unique(row.without(axis_name) for row in rows if row.value(axis_name) is not None):
+        points = []
+        for value in values:
+            found = [row.accuracy for row in rows if row.value(axis_name) == value and row.without(axis_name) == label]
+            points += [(value, mean(found), spread(found))] if found else []
+        axis.errorbar(*zip(*points, strict=True), marker="o", capsize=2, label=label)
+    axis.set(xlabel=axis_name, ylabel="test accuracy %")
+    if axis_name == "rate":
+        axis.set_xscale("log")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    save(made, path)
+
+
+def stability(rows: Sequence[Row], path: Path) -> None:
+    """The p of consecutive epochs' norms."""
+    made, axes = figure(1, 1, (7, 4))
+    axis = axes[0, 0]
+    for i, label in enumerate(unique(row.label for row in rows)):
+        for run, row in enumerate(row for row in rows if row.label == label):
+            points = [(epoch + 1, p) for epoch, p in enumerate(row.result["p"]) if p is not None]
+            shown = label if run == 0 else None  # one entry in the legend
+            axis.plot(*zip(*points, strict=True), color=f"C{i % 10}", alpha=0.7, label=shown)
+    axis.set(xlabel="epoch", ylabel="p against the epoch before", ylim=(0, 1))
+    axis.legend(fontsize=7)
+    axis.grid(alpha=0.3)
+    save(made, path)
