@@ -17,12 +17,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import DIGITNET, REPOSITORY, Cli
 from medyate.study import cluster, local, spec
 from medyate.study.job import Outcome, Work, rank_work, work
-from medyate.study.run import run
+from medyate.study.run import Summary, run
 from medyate.study.store import Store
 
 SPEC = """
@@ -107,6 +108,11 @@ def test_a_killed_study_goes_on_where_it_was(study: Path, tmp_path: Path, run_cl
     assert stored(db) == after
 
 
+def here(path: Path, db: Path) -> Summary:
+    """The study in this process."""
+    return run(spec.read(path), db, lambda wanted: map(work, wanted), lambda *_: None)
+
+
 def jobs(path: Path) -> list[Work]:
     """The study's cells with their ranking."""
     read = spec.read(path)
@@ -176,7 +182,7 @@ def test_the_device_engine_trains_the_integer_twin(small_digits: Path, tmp_path:
     )
     path.write_text(path.read_text().replace("2000", "24576").replace("epochs = 4", "epochs = 2"))
     db = tmp_path / "r.sqlite"
-    assert run_cli("study", path, "--db", db).code == 0
+    assert not here(path, db).failed
     store = Store(db, create=False)
     results = {cell.label: result for cell, result in store.results()}
     store.close()
@@ -190,6 +196,30 @@ def test_the_device_engine_trains_the_integer_twin(small_digits: Path, tmp_path:
 
 def test_rankings_that_fail_take_their_cells_along(study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace(str(DIGITNET), "none.onnx"))
-    read = spec.read(study)
-    summary = run(read, tmp_path / "r.sqlite", lambda these: map(work, these), lambda *_: None)
+    summary = here(study, tmp_path / "r.sqlite")
     assert len(summary.failed) == summary.cells == 8
+
+
+def test_a_scheme_is_measured_and_studied(small_digits: Path, study: Path, tmp_path: Path, run_cli: Cli) -> None:
+    parts = dict(np.load(small_digits))
+    turned = {name: 255 - part if name.startswith("x") else part for name, part in parts.items()}
+    np.savez(tmp_path / "turned.npz", **turned)  # black on white: there is something to learn
+    path = tmp_path / "scheme.json"
+    given = ("--data", tmp_path / "turned.npz", "--budget", 2000, "--rate", 0.05, "--batch", 8)
+    assert run_cli("study", "scheme", DIGITNET, *given, "-o", path).code == 0
+    found = json.loads(path.read_text())
+    best = max(found["contributions"], key=lambda entry: entry["accuracy"])
+    assert best["accuracy"] > 0
+    assert len(found["contributions"]) > 40
+    assert found["channels"]
+    text = study.read_text().replace('"medyate", "trady", "velocity", "head"', '{name = "su", scheme = "scheme.json"}')
+    study.write_text(text)
+    assert not here(study, tmp_path / "r.sqlite").failed
+    store = Store(tmp_path / "r.sqlite", create=False)
+    trained = [result for cell, result in store.results() if cell.strategy == "su"]
+    store.close()
+    assert len(trained) == 2
+    assert all(0 < r["weights"][0] + r["activations"][0] <= 2000 for r in trained)
+    path.write_text(json.dumps({**found, "channels": {"other": 3}}))
+    study.write_text(study.read_text().replace("[0, 1]", "[5]"))
+    assert len(here(study, tmp_path / "r.sqlite").failed) == 1

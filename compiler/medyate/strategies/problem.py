@@ -35,7 +35,7 @@ class Settings:
     boost: str = "none"
     """Start norms: none, lara, softmax(T) or rank."""
     scheme: str | None = None
-    """Name of one of MCUNetV3's schemes."""
+    """Name of one of MCUNetV3's schemes, or a file of `medyate study scheme`."""
     weights: int | None = None
     """Velocity's budget in weights."""
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from medyate.errors import BudgetError, DataError
+from medyate import artefact
+from medyate.errors import ArtefactError, BudgetError, DataError
 from medyate.rank.lara import LayerScore
 from medyate.strategies.problem import Problem
 from medyate.strategies.selection import Selection
@@ -100,19 +102,32 @@ def known(layers: tuple[LayerScore, ...]) -> Network | None:
 
 
 def select(problem: Problem) -> Selection:
-    """The named scheme, the largest published one within the budget, or one that is searched.
+    """A stored scheme, the named or the largest published one within the budget, or one searched by gradients.
 
-    Raises DataError for a name that the network does not have, BudgetError where no published scheme fits.
+    Raises DataError for a scheme that the network does not have, BudgetError where no published one fits.
     """
     network, name = known(problem.layers), problem.settings.scheme
+    if name is not None and name.endswith(".json"):
+        return _selection(problem, stored(Path(name), problem.layers), problem.layers)
+    if network is None and name is not None:
+        raise DataError(
+            f"no schemes are published for '{problem.graph.name}'.", "Make one with `medyate study scheme` and name it."
+        )
     if network is None:
-        if name is not None:
-            raise DataError(
-                f"no schemes are published for '{problem.graph.name}'.", "Leave the scheme out: one is searched."
-            )
         return _selection(problem, search(problem, gradient_contributions(problem)), problem.layers)
     scheme = _named(network, name) if name is not None else _largest(network, problem)
     return _selection(problem, counts(scheme, problem.layers), problem.layers[-scheme.biases :])
+
+
+def stored(path: Path, layers: tuple[LayerScore, ...]) -> dict[str, int]:
+    """Channels by layer of a file of `medyate study scheme`. Raises ArtefactError when it is another network's."""
+    chosen = artefact.read_json(path).get("channels")
+    known_layers = {layer.layer: layer.channels for layer in layers}
+    if not isinstance(chosen, dict) or not all(
+        type(count) is int and 0 < count <= known_layers.get(name, 0) for name, count in chosen.items()
+    ):
+        raise ArtefactError(f"'{path}' is no scheme of this network.", "Make it with `medyate study scheme`.")
+    return chosen
 
 
 def _named(network: Network, name: str) -> Scheme:

@@ -102,3 +102,40 @@ def report(
         print(json.dumps(content))
     else:
         console.print(f"wrote {content['report']} and {len(content['pictures'])} pictures")
+
+
+@app.command()
+def scheme(
+    model: Annotated[Path, typer.Argument(help="A .tflite, .onnx, .pkl or .pt2 file.")],
+    data_: Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")],
+    budget: Annotated[int, typer.Option(min=1, help="In the unit of --cost.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The scheme, for a study's {name = 'su', scheme = ...}.")],
+    cost: Annotated[str, typer.Option(help="paper (elements) or device (bytes).")] = "paper",
+    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 3,
+    rate: Annotated[float, typer.Option(min=1e-6, help="Peak learning rate.")] = 0.02,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    limit: Annotated[int, typer.Option(min=0, help="Training samples; 0: all.")] = 200,
+    pixels: Annotated[str, typer.Option(help="What a sample's value means to the network.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=0xFFFFFFFF)] = 0,
+    json_: Json = False,
+) -> None:
+    """A sparse update of any network: trains every share of every layer for a while, then spends the budget."""
+    from medyate import artefact
+    from medyate.strategies.cost import cost_model
+    from medyate.study.scheme import find
+    from medyate.study.trainer import Recipe
+
+    model_of_cost = cost_model(cost)
+    artefact.check_writable(out)
+    with Bar() as bar:
+        found = find(
+            (model, data_, limit, pixels),
+            (budget, model_of_cost),
+            Recipe(epochs, 0, batch, rate, seed),
+            lambda done, total: bar.show("measure", done, total),
+        )
+    artefact.write_json(out, found)
+    if json_:
+        print(json.dumps(found))
+    else:
+        console.print(f"wrote {out}: {len(found['channels'])} layers, {sum(found['channels'].values())} channels")

@@ -73,7 +73,7 @@ def _train(job: Work) -> dict[str, Any]:
     from medyate.study.floats import train as train_floats
 
     assert job.ranking is not None
-    task = _task(cell.network, cell.data, cell.fixed.limit, cell.fixed.pixels, cell.fixed.split)
+    task = load_task(cell.network, cell.data, cell.fixed.limit, cell.fixed.pixels, cell.fixed.split)
     return train_floats(cell, task, Ranking.from_json(job.ranking, task.normal.graph))
 
 
@@ -83,7 +83,7 @@ def _rank(job: RankJob) -> dict[str, Any]:
     from medyate.rank.provenance import provenance
 
     _one_thread()
-    task = _task(job.network, job.data, job.limit, job.pixels, job.split)
+    task = load_task(job.network, job.data, job.limit, job.pixels, job.split)
     collected = collect(
         task.normal.graph,
         task.normal.weights,
@@ -106,7 +106,8 @@ def _one_thread() -> None:
 
 
 @lru_cache(maxsize=1)  # cells of one task follow each other
-def _task(network: str, source: str, limit: int, pixels: str, split: float) -> Task:
+def load_task(network: str, source: str, limit: int, pixels: str, split: float) -> Task:
+    """Reads both. Raises MedyateError where they do not fit together."""
     _one_thread()
     normal = normalise(frontends.load(Path(network)))
     dataset = _dataset(source, limit, split).check(normal.graph.shapes[normal.graph.input])

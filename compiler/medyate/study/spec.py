@@ -242,7 +242,8 @@ def _cell(
 
 def with_folder(cell: Cell, folder: Path) -> Cell:
     """The same cell with paths that a worker can open."""
-    return replace(cell, network=located(folder, cell.network), data=located(folder, cell.data))
+    settings = tuple((k, located(folder, v) if str(v).endswith(".json") else v) for k, v in cell.settings)
+    return replace(cell, network=located(folder, cell.network), data=located(folder, cell.data), settings=settings)
 
 
 def located(folder: Path, name: str) -> str:
