@@ -57,6 +57,9 @@ def test_rankings_are_compared(ranking: dict[str, Any], run_cli: Cli, tmp_path: 
     found = json.loads(run_cli("rank", "--compare", *files, "-o", picture, "--json").out)
     assert found["lara"] == [[1, -1, 1], [-1, 1, -1], [1, -1, 1]]
     assert found["trady"] == [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
+    trady = sorted((layer["trady"] for layer in layers), reverse=True)
+    k = found["covering"][0]
+    assert sum(trady[: k - 1]) < 0.97 * sum(trady) <= sum(trady[:k])
     with Image.open(picture) as drawn:
         assert len(drawn.convert("RGB").getcolors(1 << 24)) > 20
     assert "digitnet" in run_cli("rank", "--compare", *files).out

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medyate.rank.compare import SCORES, compare, draw
+from medyate.rank.lara import COVERAGE
 from medyate.report.figure import check_format
 
 
@@ -32,5 +33,7 @@ def compare_rankings(files: Sequence[Path], picture: Path | None, as_json: bool)
         for i, (name, row) in enumerate(zip(content["rankings"], content[score], strict=True)):
             table.add_row(f"{i + 1} {name}", *(f"{value:.3f}" for value in row))
         console.print(table)
+    counts = ", ".join(map(str, content["covering"]))
+    console.print(f"layers that hold {COVERAGE:.0%} of the TraDy score: {counts}")
     if picture is not None:
         console.print(f"wrote {picture}")

@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 from medyate import artefact
 from medyate.errors import ArtefactError, DataError, ToolchainError
+from medyate.rank.lara import COVERAGE, covering
 
 SCORES = ("lara", "trady")
 
 
 def compare(paths: Sequence[Path]) -> dict[str, Any]:
-    """Matrices by score over the files, in their order. Raises ArtefactError, DataError, ToolchainError."""
+    """Matrices by score over the files, in their order, and TraDy's K of each ("covering").
+
+    Raises ArtefactError, DataError, ToolchainError.
+    """
     if len(paths) < 2:
         raise DataError("one ranking is alike to nothing.", "Give at least two files.")
     contents = [artefact.read_json(path) for path in paths]
@@ -30,6 +34,7 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
         "files": [str(path) for path in paths],
         "rankings": names,
         "layers": len(contents[0]["layers"]),
+        "covering": [covering(list(_scores(content, "trady").values()), COVERAGE) for content in contents],
         **{score: found.round(6).tolist() for score, found in matrices.items()},
     }
 

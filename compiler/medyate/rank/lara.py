@@ -7,7 +7,7 @@ TraDy_i = sum_c ||(dL/dW_i)_c||_2 / (C_W + C_A)         TraDy, arXiv 2510.19675,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from medyate.ledger import ChannelCost
 from medyate.ops import OPS
 from medyate.rank.collect import GradientNorms
 from medyate.rank.provenance import Provenance
+
+COVERAGE = 0.97
+"""TraDy's share of the cumulated RGN that its candidate layers hold."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,16 @@ class Ranking:
                 "the ranking was made for another architecture or input size.", "Run `medyate rank` again."
             )
         return ranking
+
+
+def covering(values: Sequence[float], share: float) -> int:
+    """How many of the largest values hold a share of the sum: TraDy's K, arXiv 2510.19675, section D.5."""
+    wanted, covered = share * sum(values), 0.0
+    for count, value in enumerate(sorted(values, reverse=True), 1):
+        covered += value
+        if covered >= wanted:
+            return count
+    return len(values)
 
 
 def channel_costs(graph: Graph) -> dict[str, tuple[int, ChannelCost]]:

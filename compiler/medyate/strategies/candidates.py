@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from medyate.rank.lara import LayerScore
+from medyate.rank.lara import LayerScore, covering
 from medyate.strategies.problem import Problem
 
 Layers = tuple[LayerScore, ...]
@@ -36,18 +36,8 @@ def lara_count(problem: Problem, ranked: Layers) -> int:
 def by_trady(problem: Problem) -> Layers:
     """The top K of TraDy's score, which hold a share of its sum."""
     ranked = tuple(sorted(problem.layers, key=lambda layer: -layer.trady))
-    return problem.order(ranked[: problem.settings.k or trady_count(problem, ranked)])
-
-
-def trady_count(problem: Problem, ranked: Layers) -> int:
-    """The smallest K that covers the share."""
-    wanted = problem.settings.coverage * sum(layer.trady for layer in ranked)
-    covered = 0.0
-    for count, layer in enumerate(ranked, 1):
-        covered += layer.trady
-        if covered >= wanted:
-            return count
-    return len(ranked)
+    count = covering([layer.trady for layer in ranked], problem.settings.coverage)
+    return problem.order(ranked[: problem.settings.k or count])
 
 
 def every(problem: Problem) -> Layers:

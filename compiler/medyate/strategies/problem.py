@@ -14,12 +14,9 @@ from medyate.errors import DataError
 from medyate.ir import Graph, Weights
 from medyate.plan.budget import ALPHA
 from medyate.rank.collect import channel_squares
-from medyate.rank.lara import LayerScore, Ranking
+from medyate.rank.lara import COVERAGE, LayerScore, Ranking
 from medyate.strategies.boost import Boost, parse_boost
 from medyate.strategies.cost import PAPER, CostModel
-
-COVERAGE = 0.97
-"""TraDy's share of the cumulated RGN that its layers hold; arXiv 2510.19675, section D.5."""
 
 
 @dataclass(frozen=True)
