@@ -64,6 +64,7 @@ def test_a_larger_grid_keeps_the_keys_of_the_smaller_one(tmp_path: Path) -> None
         ('"head"', '"heads"', "no strategy 'heads'"),
         ('boost = "lara"', 'boots = "lara"', "'boots' is no setting"),
         ('boost = "lara"', 'boost = "lara2"', "boost 'lara2'"),
+        ('{name = "medyate", boost', '{name = "head", boost', "'head' does not heed 'boost'"),
         ("budget = [1000, 2000]", "", "needs a budget"),
         ("budget = [1000, 2000]", "budget = [1.5]", "needs a budget"),
         ("seed = [0, 1]", "seed = [-1]", "seed"),

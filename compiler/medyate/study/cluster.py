@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ def run(jobs: Sequence[Work], address: str) -> Iterator[Outcome]:
         import ray
     except ImportError as error:
         raise ToolchainError("a cluster needs Ray.", "Install it with: pip install 'medyate[sweep]'.") from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports home unless it is told not to
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -227,6 +227,10 @@ def _cell(
     unknown = sorted(set(own) - set(SETTINGS))
     if unknown:
         raise DataError(f"'{path}': '{unknown[0]}' is no setting of a strategy.", f"There are {', '.join(SETTINGS)}.")
+    ignored = sorted(set(own) - set(named.heeds))
+    if ignored:
+        heeds = ", ".join(named.heeds) or "nothing"
+        raise DataError(f"'{path}': '{named.name}' does not heed '{ignored[0]}'.", f"It heeds {heeds}.")
     rate = float(rate) if _is(rate, float) else -1.0
     if not (isinstance(network, str) and isinstance(data, str) and _is(seed, int) and 0 <= seed < 2**32 and rate > 0):
         raise DataError(f"'{path}': network, data, seed or rate is not what it should be.", "Correct the grid.")
@@ -236,7 +240,7 @@ def _cell(
     budgeted = "budget" in named.heeds or fixed.engine == "device"
     if budgeted and not (_is(budget, int) and budget > 0):
         raise DataError(f"'{path}': '{named.name}' needs a budget above zero.", "Give the grid a list of budgets.")
-    heeded = {name: value for name, value in {**common, **own}.items() if name in named.heeds or name in own}
+    heeded = {name: value for name, value in {**common, **own}.items() if name in named.heeds}
     return Cell(network, data, named.name, tuple(sorted(heeded.items())), budget if budgeted else 0, seed, rate, fixed)
 
 
