@@ -21,6 +21,9 @@ import numpy as np
 import pytest
 
 from conftest import DIGITNET, REPOSITORY, Cli
+from medyate import frontends
+from medyate.passes.pipeline import normalise
+from medyate.rank.lara import channel_costs
 from medyate.study import cluster, local, spec
 from medyate.study.job import Outcome, Work, rank_work, work
 from medyate.study.run import Summary, run
@@ -176,20 +179,28 @@ def test_a_cell_that_fails_says_why_and_is_tried_again(study: Path, tmp_path: Pa
 
 def test_the_device_engine_trains_the_integer_twin(small_digits: Path, tmp_path: Path, run_cli: Cli) -> None:
     path = tmp_path / "twin.toml"
-    text = SPEC.format(network=DIGITNET, data=small_digits).replace("batch = 8", 'engine = "device"')
-    path.write_text(
-        text.replace('"medyate", "trady", "velocity", "head"', '"medyate", "head"').replace("[0, 1]", "[0]")
-    )
-    path.write_text(path.read_text().replace("2000", "24576").replace("epochs = 4", "epochs = 2"))
+    text = SPEC.format(network=DIGITNET, data=small_digits)
+    for old, new in (
+        ("batch = 8", 'engine = "device"'),
+        ('"trady", "velocity"', '"lara-trady", {name = "su", scheme = "s.json"}'),
+        ("[0, 1]", "[0]"),
+        ("2000", "24576"),
+        ("epochs = 4", "epochs = 2"),
+    ):
+        text = text.replace(old, new)
+    path.write_text(text)
+    layer = channel_costs(normalise(frontends.load(DIGITNET)).graph).popitem()[0]
+    (tmp_path / "s.json").write_text(json.dumps({"channels": {layer: 7}}))
     db = tmp_path / "r.sqlite"
     assert not here(path, db).failed
     store = Store(db, create=False)
     results = {cell.label: result for cell, result in store.results()}
     store.close()
-    assert set(results) == {"medyate", "head"}
+    assert {label.split()[0] for label in results} == {"medyate", "lara-trady", "su", "head"}
     assert results["medyate"]["k"] > 0
     assert 0 < results["medyate"]["b_mem_bytes"] < 24576
-    assert results["medyate"]["digest"] != results["head"]["digest"]
+    assert results["su (scheme=s.json)"]["k"] == 1
+    assert len({result["digest"] for result in results.values()}) == 4
     assert run_cli("study", "report", path, "--db", db, "-o", tmp_path / "out").code == 0
     assert "bytes of RAM" in (tmp_path / "out" / "report.md").read_text()
 

@@ -25,9 +25,10 @@ from medyate.strategies import STRATEGIES, su
 from medyate.strategies.boost import ONE, parse_boost
 from medyate.strategies.candidates import Layers, by_lara, by_trady
 from medyate.strategies.cost import DEVICE, PAPER, cost_model
+from medyate.strategies.device import NoEvidence, device_form
 from medyate.strategies.problem import Problem, Settings
 from medyate.strategies.selection import footprint, largest_that_fit, layer_macs
-from medyate.strategies.strategy import Course, NoEvidence, Norms, Sampled, device_form
+from medyate.strategies.strategy import Course, Norms, Sampled, join
 from medyate.strategies.velocity import MU, Equilibrium, Outputs, weight_budget
 from proxyless import PROXYLESS
 from shared_files import ROOT, shared
@@ -158,18 +159,21 @@ def test_a_device_strategy_needs_no_gradient_and_is_three_facts(name: str, digit
     task = problem(digitnet, 3000, Settings(boost="rank"))
     if name != "su":  # the search of other networks' schemes is tested below
         Course(STRATEGIES[name], task, 1).select(0, NoEvidence())
-    form = device_form(STRATEGIES[name], task, 1)
-    assert len(form.start) == sum(layer.channels for layer in form.candidates)
+    layers, form = device_form(STRATEGIES[name], task, 1)
     policies = {"medyate": "proportional", "prev-medyate": "proportional"}
     uniform = ("trady", "lara-trady", "d-full-random")
     assert form.policy == policies.get(name, "uniform" if name in uniform else "fixed")
-    assert bool(form.fixed) == (form.policy == "fixed" and name != "head")
     course = Course(STRATEGIES[name], task, 1)
-    if form.policy != "fixed":
-        costs = [task.cost.channel(s.cost) for s in form.candidates for _ in range(s.channels)]
-        drawn = draw_selection(form.start, costs, task.budget, 1, 0)
-        chosen = course.select(0, NoEvidence()).channels
-        assert len(drawn) == sum(map(len, chosen.values()))
+    if form.policy == "fixed":
+        assert set(form.channels) == {layer.layer for layer in layers}
+        assert form.candidates(task.ranking) == tuple(s for s in task.ranking.scores if s in layers)
+        assert form.channels == course.select(0, NoEvidence()).channels
+    else:
+        start = [norm for layer in layers for norm in form.start[layer.layer]]
+        assert start == course.norms
+        costs = [task.cost.channel(s.cost) for s in layers for _ in range(s.channels)]
+        drawn = draw_selection(start, costs, task.budget, 1, 0)
+        assert drawn == join(layers, course.select(0, NoEvidence()).channels)
 
 
 def test_a_host_strategy_has_no_device_form(digitnet: Normalised) -> None:
@@ -197,7 +201,7 @@ def test_medyate_keeps_the_norms_it_saw_and_favours_what_it_did_not(digitnet: No
         chosen = selection.channels.get(layer.layer, ())
         expected = np.full(layer.channels, largest)
         expected[list(chosen)] = seen.get(layer.layer, np.zeros(0))
-        np.testing.assert_allclose([next(norms) / 2**32 for _ in range(layer.channels)], expected, rtol=1e-6)
+        np.testing.assert_allclose([next(norms) / 2**32 for _ in range(layer.channels)], expected, rtol=1e-3)  # 11 bits
 
 
 def test_uniform_sampling_never_observes(digitnet: Normalised) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import BudgetError
-from medyate.rank.lara import LayerScore
 from medyate.sample.policy import draw_selection, observe
 from medyate.strategies import candidates, velocity
 from medyate.strategies.candidates import Layers
@@ -33,9 +32,6 @@ START, OBSERVED, GRADIENT, RGN = "start", "observed", "gradient", "rgn"
 """Weights of a channel: its start norm for ever; what its gradient's norm was when it was last trained; the norm of its
 full gradient now; that divided by the channel's cost."""
 DRAWN, LARGEST = "drawn", "largest"
-
-PROPORTIONAL, UNIFORM, FIXED = "proportional", "uniform", "fixed"
-"""The device's sampling policies: norms are observed, are never observed, or a selection is given."""
 
 
 class Evidence(Protocol):
@@ -84,19 +80,6 @@ class Strategy:
 
     heeds: tuple[str, ...]
     """What changes it: 'budget', and settings by name."""
-
-
-@dataclass(frozen=True)
-class DeviceForm:
-    """All that the device needs to run a strategy."""
-
-    candidates: Layers
-    start: tuple[int, ...]
-    """Start norm of every candidate channel."""
-    policy: str
-    """proportional, uniform or fixed."""
-    fixed: tuple[int, ...]
-    """Channels of a fixed selection, numbered through the candidates; else empty."""
 
 
 class Course:
@@ -203,37 +186,3 @@ def join(layers: Layers, channels: Channels) -> tuple[int, ...]:
         found += [first + channel for channel in channels.get(layer.layer, ())]
         first += layer.channels
     return tuple(found)
-
-
-def device_form(strategy: Strategy, problem: Problem, seed: int) -> DeviceForm:
-    """What the device runs of a strategy; biases of a given selection stay as they are there.
-
-    Raises BudgetError where the strategy is for the host only.
-    """
-    if "device" not in strategy.runs_on:
-        raise BudgetError(f"'{strategy.name}' needs what only the host has.", "Study it with the float engine.")
-    rule = strategy.rule
-    if isinstance(rule, Sampled) and rule.redrawn:
-        course = Course(strategy, problem, seed)
-        policy = PROPORTIONAL if rule.weighed_by == OBSERVED else UNIFORM
-        return DeviceForm(course.layers, tuple(course.norms), policy, ())
-    selection = Course(strategy, problem, seed).select(0, NoEvidence())
-    layers = rule.candidates(problem) if isinstance(rule, Sampled) else _touched(problem, selection)
-    channels = sum(layer.channels for layer in layers)
-    return DeviceForm(layers, (1,) * channels, FIXED, join(layers, selection.channels))
-
-
-class NoEvidence:
-    """For strategies that need none."""
-
-    def gradient_norms(self, layers: Layers) -> Norms:
-        """Never asked."""
-        raise AssertionError(layers)
-
-    def outputs(self) -> velocity.Outputs:
-        """Never asked."""
-        raise AssertionError
-
-
-def _touched(problem: Problem, selection: Selection) -> tuple[LayerScore, ...]:
-    return tuple(layer for layer in problem.layers if layer.layer in selection.channels)

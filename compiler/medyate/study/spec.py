@@ -32,8 +32,8 @@ from medyate.strategies.cost import COSTS
 from medyate.strategies.problem import Settings
 
 ENGINES = ("float", "device")
-ON_DEVICE = ("medyate", "head")
-"""Strategies that the compiler builds today."""
+ON_DEVICE = ("medyate", "lara-trady", "su", "head")
+"""Strategies whose candidates the compiler chooses within the RAM, or that need none; su with a named scheme."""
 AXES = ("network", "data", "strategy", "budget", "seed", "rate", "k", "alpha")
 SETTINGS = tuple(field.name for field in fields(Settings))
 
@@ -235,6 +235,8 @@ def _cell(
     if not (isinstance(network, str) and isinstance(data, str) and _is(seed, int) and 0 <= seed < 2**32 and rate > 0):
         raise DataError(f"'{path}': network, data, seed or rate is not what it should be.", "Correct the grid.")
     Settings(**{**common, **own})  # raises for values that mean nothing
+    if fixed.engine == "device" and named.name == "su" and "scheme" not in own:
+        raise DataError(f"'{path}': su on the device needs a scheme.", "Name one.")
     if fixed.engine == "device" and named.name not in ON_DEVICE:
         raise DataError(f"the device engine does not run '{named.name}' yet.", f"It runs {', '.join(ON_DEVICE)}.")
     budgeted = "budget" in named.heeds or fixed.engine == "device"

@@ -7,11 +7,19 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from medyate import frontends
 from medyate.data import Dataset
+from medyate.passes.pipeline import normalise
 from medyate.plan.budget import ALPHA, Limits
+from medyate.plan.selecting import Selecting
+from medyate.rank.collect import GradientNorms
+from medyate.rank.lara import rank
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
+from medyate.strategies import strategy
+from medyate.strategies.device import device_form
+from medyate.strategies.problem import Problem, Settings
 from medyate.study.spec import Cell
 
 
@@ -20,7 +28,7 @@ def train(cell: Cell, dataset: Dataset) -> dict[str, Any]:
     fixed, alpha = cell.fixed, float(dict(cell.settings).get("alpha", ALPHA))
     options = Options(
         "host",
-        Limits(cell.budget, alpha=alpha),
+        Limits(cell.budget, alpha=alpha, selecting=_selecting(cell)),
         fixed.pixels,
         rank_epochs=fixed.rank_epochs,
         seed=fixed.rank_seed,
@@ -55,3 +63,14 @@ def train(cell: Cell, dataset: Dataset) -> dict[str, Any]:
         "arena_bytes": log["arena_planned_bytes"],
         "digest": log["digest"],
     }
+
+
+def _selecting(cell: Cell) -> Selecting:
+    """The device's policy; of a sparse update the channels of its scheme, of which no ranking is needed."""
+    if cell.strategy == "su":
+        normal = normalise(frontends.load(Path(cell.network)))
+        none = {node.name: GradientNorms(0.0, 0.0) for node in normal.graph}
+        settings = Settings(**dict(cell.settings))
+        problem = Problem(normal.graph, normal.weights, rank(normal.graph, "", none), 0, settings=settings)
+        return device_form(strategy("su"), problem, cell.seed)[1]
+    return Selecting("uniform" if cell.strategy == "lara-trady" else "proportional")
