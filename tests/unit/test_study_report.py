@@ -132,7 +132,7 @@ def test_a_report_has_its_pictures(suffix: str, tmp_path: Path) -> None:
             assert picture.read_text().startswith("<?xml")
     assert {Path(name).stem for name in content["pictures"]} == {
         "curves1",
-        "tests",
+        "tests1",
         "sweep_k",
         "stability",
         "rankings1",

@@ -78,13 +78,19 @@ def _facts(rows: Sequence[Row], failures: Sequence[tuple[Cell, str]]) -> str:
 
 
 def _tests(rows: Sequence[Row], picture: Any) -> list[str]:
-    labels = unique(row.label for row in rows)
-    if len(labels) < 2:
-        return []
-    path = picture("tests")
-    pictures.tests(rows, path)
-    note = "Pairs share network, data, budget, rate and seed; p of paired t-tests, not corrected for their number.\n"
-    return ["## Paired t-tests\n", note, paired.against(rows, labels[0]), f"![paired t-tests]({path.name})\n"]
+    """Over everything but the rate, which is a choice and no sample."""
+    parts = []
+    for number, rate in enumerate(unique(row.cell.rate for row in rows), 1):
+        own = [row for row in rows if row.cell.rate == rate]
+        labels = unique(row.label for row in own)
+        if len(labels) < 2:
+            continue
+        path = picture(f"tests{number}")
+        pictures.tests(own, path)
+        note = "Pairs share network, data, budget and seed; p of paired t-tests, not corrected for their number.\n"
+        drawn = f"![paired t-tests]({path.name})\n"
+        parts += [f"## Paired t-tests, rate {rate:g}\n", note, paired.against(own, labels[0]), drawn]
+    return parts
 
 
 def _stability(rows: Sequence[Row], picture: Any) -> list[str]:

@@ -33,17 +33,21 @@ def curves(group: Group, path: Path) -> None:
 def tests(rows: Sequence[Row], path: Path) -> None:
     """Mean differences of all pairs of strategies in points, with their p."""
     labels = paired.order(rows)
+    pairs = [(i, j) for i in range(len(labels)) for j in range(len(labels)) if i != j]
+    found = {(i, j): test for i, j in pairs if (test := paired.compare(rows, labels[i], labels[j]))}
     differences = np.zeros((len(labels), len(labels)))
+    for place, test in found.items():
+        differences[place] = test.difference
+    limit = max(
+        0.1, float(np.quantile(np.abs(differences), 0.9))
+    )  # one strategy that failed leaves the others' colours
     made, axes = figure(1, 1, (3 + 0.6 * len(labels), 2 + 0.5 * len(labels)))
     axis = axes[0, 0]
-    for (i, j), _ in np.ndenumerate(differences):
-        test = paired.compare(rows, labels[i], labels[j]) if i != j else None
-        if test is not None:
-            differences[i, j] = test.difference
-            p = "" if test.p is None else f"\np {test.p:.2f}"
-            axis.text(j, i, f"{test.difference:+.1f}{p}", ha="center", va="center", fontsize=6)
-    limit = float(np.abs(differences).max(initial=0.1))
     axis.imshow(differences, cmap="RdBu", vmin=-limit, vmax=limit)
+    for (i, j), test in found.items():
+        text = f"{test.difference:+.1f}" + ("" if test.p is None else f"\np {test.p:.2f}")
+        dark = abs(test.difference) > 0.6 * limit
+        axis.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
     axis.set(xticks=range(len(labels)), yticks=range(len(labels)), title="row minus column, points; paired t-tests")
     axis.set_xticklabels(labels, rotation=40, ha="right", fontsize=7)
     axis.set_yticklabels(labels, fontsize=7)
