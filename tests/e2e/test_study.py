@@ -205,6 +205,12 @@ def test_the_device_engine_trains_the_integer_twin(small_digits: Path, tmp_path:
     assert "bytes of RAM" in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:x", "127.0.0.1:99999999"])
+def test_a_cluster_that_does_not_answer_is_named(address: str, study: Path, tmp_path: Path, run_cli: Cli) -> None:
+    ended = run_cli("study", study, "--db", tmp_path / "r.sqlite", "--cluster", address)
+    assert (ended.code, f"no Ray cluster answers at '{address}'" in ended.err) == (2, True)
+
+
 def test_rankings_that_fail_take_their_cells_along(study: Path, tmp_path: Path) -> None:
     study.write_text(study.read_text().replace(str(DIGITNET), "none.onnx"))
     summary = here(study, tmp_path / "r.sqlite")

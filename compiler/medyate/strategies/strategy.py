@@ -77,7 +77,6 @@ class Strategy:
     """device: its channels can be chosen there, without a full gradient."""
     says: str
     """In one line."""
-
     heeds: tuple[str, ...]
     """What changes it: 'budget', and settings by name."""
 
@@ -153,7 +152,7 @@ class Course:
 
 def integers(norms: NDArray[np.float64]) -> list[int]:
     """Norms as the sampler takes them: whole numbers, at least 1."""
-    return [max(1, min(int(norm), (1 << 63) - 1)) for norm in np.rint(norms * NORM_STEPS)]
+    return [max(1, min(int(norm), (1 << 63) - 1)) for norm in np.rint(np.nan_to_num(norms) * NORM_STEPS)]
 
 
 def start_norms(layers: Layers, problem: Problem) -> list[int]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ def run(jobs: Sequence[Work], address: str) -> Iterator[Outcome]:
         import ray
     except ImportError as error:
         raise ToolchainError("a cluster needs Ray.", "Install it with: pip install 'medyate[sweep]'.") from error
+    _check(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports home unless it is told not to
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
@@ -41,3 +43,17 @@ def run(jobs: Sequence[Work], address: str) -> Iterator[Outcome]:
         for reference in pending:
             ray.cancel(reference, force=True)
         ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Ray would wait for an address that nobody answers at for many minutes. Raises ToolchainError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == LOCAL:
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=10.0):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise ToolchainError(
+            f"no Ray cluster answers at '{address}'.", "Give --cluster HOST:PORT, or local."
+        ) from error
