@@ -17,6 +17,7 @@ from medyate.plan.budget import Limits
 from medyate.run.train import Compiled, int8_samples
 from medyate.stages import Options, compile_model
 from shared_files import Samples
+from tiny import compile_tiny
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DIGITNET = REPOSITORY / "models" / "digitnet" / "digitnet.onnx"
@@ -71,6 +72,18 @@ def digitnet_host(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     out = tmp_path_factory.mktemp("digitnet")
     compile_model(DIGITNET, data.load("digits"), Options("host", Limits(64 << 10), rank_epochs=1), out)
     return Compiled.read(out)
+
+
+@pytest.fixture(scope="session")
+def tiny_host(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """A network whose commit is some 100 operations of a flash of unequal sectors, compiled for this machine."""
+    return compile_tiny(tmp_path_factory.mktemp("tiny_host"))
+
+
+@pytest.fixture(scope="session")
+def tiny_m7(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The same network for an emulated Cortex-M7."""
+    return compile_tiny(tmp_path_factory.mktemp("tiny_m7"), "qemu-m7")
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from medyate import __version__, artefact, data, ledger
+from medyate.boards import BOARDS, CHIPS, TARGETS, Board, with_limit
+from medyate.boards import find as find_board
 from medyate.build.compile import APT
-from medyate.build.project import BOARDS
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
-from medyate.plan.budget import ALPHA, SAMPLE, Limits
+from medyate.plan.budget import ALPHA, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.progress import Bar
@@ -52,7 +53,10 @@ Split = Annotated[float, typer.Option(help="Share for testing where the data has
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(min=0, max=0xFFFFFFFF, help="Of all random numbers.")]
 Pixels = Annotated[str, typer.Option(help=f"What a sample's value means to the network: {', '.join(PIXELS)}.")]
-Ram = Annotated[str, typer.Option(help="Total SRAM: 128KiB, 131072, 320kB ...")]
+Ram = Annotated[
+    str | None, typer.Option(help="Total SRAM: 128KiB, 131072, 320kB ...; default: all of --board, else 128KiB.")
+]
+BoardName = Annotated[str | None, typer.Option("--board", help=f"Plan for its RAM and flash: {', '.join(CHIPS)}.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the artefacts.")]
 RankingFile = Annotated[Path | None, typer.Option("--ranking", help="Reuse a ranking made by `rank`.")]
 HeadChoice = Annotated[str, typer.Option("--head", help="new: starts at zero; keep: the pretrained classifier.")]
@@ -61,10 +65,13 @@ Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the can
 RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
 Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
 Sample = Annotated[str, typer.Option(help=f"How a sample comes: {', '.join(SAMPLE)}.")]
+WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layers: {', '.join(WEIGHTS)}.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
-SAVING = ("--schedule", "--recompute", "--sample")
+SAVING = ("--schedule", "--recompute", "--sample", "--weights")
+RAM = "128KiB"
+"""Where neither --ram nor --board says how much there is."""
 UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
 
 
@@ -82,16 +89,26 @@ def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
     return value
 
 
-def _limits(ram: str, min_elements: int, alpha: float, grad_bits: int, saving: tuple[str, str, str]) -> Limits:
+def _limits(
+    memory: tuple[str | None, Board | None],
+    min_elements: int,
+    alpha: float,
+    grad_bits: int,
+    saving: tuple[str, str, str, str],
+) -> Limits:
+    """`memory`: --ram and the board."""
     if grad_bits not in (8, 16):
         raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
     if not 0.0 < alpha <= 1.0:
         raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
     if min_elements < 0:
         raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
-    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE), SAVING, strict=True):
+    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE, WEIGHTS), SAVING, strict=True):
         _choice(value, allowed, option)
-    return Limits(parse_size(ram), ledger.STACK_BYTES, min_elements, alpha, grad_bits, *saving)
+    ram, board = memory
+    total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
+    areas = () if board is None else board.areas
+    return Limits(total, ledger.STACK_BYTES, min_elements, alpha, grad_bits, *saving, areas)
 
 
 def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
@@ -133,13 +150,11 @@ def doctor(json_: Json = False) -> None:
 
 @app.command()
 def boards(json_: Json = False) -> None:
-    """Every target that `compile` builds for."""
+    """Every chip that --board plans for, and every target that `compile` builds for."""
+    from medyate.report.boards import lines
 
-    def human() -> None:
-        for name, text in BOARDS.items():
-            console.print(f"{name:<10} {text}")
-
-    _print(dict(BOARDS), json_, human)
+    content = {name: board.to_json() for name, board in BOARDS.items()}
+    _print(content, json_, lambda: console.print("\n".join(lines()), markup=False))
 
 
 @app.command()
@@ -191,7 +206,7 @@ def export(
 def verify(
     model: Model,
     data_: Annotated[str | None, typer.Option("--data", help="Class folders or an .npz; default: noise.")] = None,
-    on: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")] = "host",
+    on: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")] = "host",
     samples: Annotated[int | None, typer.Option(min=1, help="Default: 200, on QEMU 10.")] = None,
     pixels: Pixels = AUTO,
     seed: Seed = 0,
@@ -201,7 +216,7 @@ def verify(
     """Runs the whole network in C and compares with the format's own runtime; exit code 1: no match."""
     from medyate.check import check
 
-    _choice(on, tuple(BOARDS), "--on")
+    _choice(on, TARGETS, "--on")
     _choice(pixels, PIXELS, "--pixels")
     dataset = None if data_ is None else data.load(data_, split)
     with Bar() as bar:
@@ -259,28 +274,15 @@ def rank(
     _print(ranking.to_json(), json_, human)
 
 
-def _plan_summary(content: dict[str, Any]) -> None:
-    table = Table("K", "planned", "state", "left", "B_mem", "M_K", "B/M", "deepest layer")
-    for r in content["table"]:
-        share = f"{r['b_mem_bytes'] / r['m_bytes']:.3f}"
-        cells = [f"{r[k]:,}" for k in ("planned_bytes", "state_bytes", "left_bytes", "b_mem_bytes", "m_bytes")]
-        table.add_row(str(r["k"]), *cells, share, r["deepest"])
-    console.print(table)
-    console.print(
-        f"{content['network']}: {len(content['candidates'])} of {content['total_layers']} layers may be trained, "
-        f"{content['b_mem_bytes']:,} B = {content['b_mem_elements']:,} elements at a time\n"
-        f"arena {content['arena_bytes']:,} B = planned {content['planned_bytes']:,} "
-        f"(lower bound {content['planned_lower_bound_bytes']:,}) + epoch {content['epoch_bytes']:,} "
-        f"+ state {content['state_bytes']:,}; reserved: static {content['static_reserved_bytes']:,}, "
-        f"stack {content['stack_reserved_bytes']:,}; limit {content['ram_limit_bytes']:,} B"
-    )
-
-
 @app.command()
 def plan(
     model: Model,
     data_: Data,
-    ram: Ram = "128KiB",
+    ram: Ram = None,
+    board: BoardName = None,
+    frontier: Annotated[bool, typer.Option("--frontier", help="What every amount of RAM gives, up to --ram.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for plan.json and both pictures.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A picture: FILE.svg or FILE.png.")] = None,
     min_elements: MinElements = 0,
     alpha: Alpha = ALPHA,
     pixels: Pixels = AUTO,
@@ -290,22 +292,29 @@ def plan(
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
+    weights: WeightPlace = "flash",
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
 ) -> None:
-    """Bytes by region, budget and candidate layers for every K; nothing is built."""
-    from medyate.stages import plan_model
+    """Bytes by region and area, peak, what would lower it, flash; or the frontier. Nothing is built."""
+    from medyate.planning import Pictures, plan_frontier, plan_one
+    from medyate.report.plan import print_frontier, print_plan
 
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
-    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample))
+    chip = None if board is None else find_board(board)
+    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
     options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
+    pictures = Pictures(out, picture)
     dataset = data.load(data_, split)
     with Bar() as bar:
-        made, _ = plan_model(model, dataset, options, None, bar.show)
-    content = made.to_json()
-    _print(content, json_, lambda: _plan_summary(content))
+        if frontier:
+            most = None if ram is None and chip is None else limits.ram_bytes
+            content = plan_frontier(model, dataset, options, most, pictures, bar.show)
+        else:
+            content = plan_one(model, dataset, options, chip, pictures, bar.show)
+    _print(content, json_, lambda: print_frontier(content, console) if frontier else print_plan(content, console))
 
 
 @app.command()
@@ -313,8 +322,9 @@ def compile(
     model: Model,
     data_: Data,
     out: Out,
-    target: Annotated[str, typer.Option(help=f"{', '.join(BOARDS)}.")] = "host",
-    ram: Ram = "128KiB",
+    target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")] = "host",
+    ram: Ram = None,
+    board: BoardName = None,
     min_elements: MinElements = 0,
     alpha: Alpha = ALPHA,
     pixels: Pixels = AUTO,
@@ -324,6 +334,7 @@ def compile(
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
+    weights: WeightPlace = "flash",
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
@@ -335,17 +346,21 @@ def compile(
     json_: Json = False,
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
+    from medyate.report.plan import print_banks, print_table
     from medyate.stages import compile_model
 
-    _choice(target, tuple(BOARDS), "--target")
+    _choice(target, TARGETS, "--target")
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
     _choice(builder, ("platformio", "make"), "--builder")
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
-    limits = _limits(ram, min_elements, alpha, grad_bits, (schedule, recompute, sample))
-    board = None if board_ram is None else parse_size(board_ram)
-    if board == 0:
+    chip = None if board is None else find_board(board)
+    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
+    linked = None if board_ram is None else parse_size(board_ram)
+    if linked == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")
+    if linked is not None and chip is not None:
+        raise DataError(f"--board {chip.name} says already how much RAM is linked against.", "Leave --board-ram out.")
     options = Options(
         target,
         limits,
@@ -356,13 +371,16 @@ def compile(
         builder=builder,
         seed=seed,
         split=split,
-        board_ram_bytes=board,
+        board_ram_bytes=linked,
+        board=chip,
     )
     dataset = data.load(data_, split)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show)
     content = {
         **made.to_json(),
+        "board": board,
+        "banks": artefact.read_json(out / "model.json")["banks"],
         "target": target,
         "image": str(image.path),
         "static_bytes": image.static_bytes,
@@ -370,7 +388,9 @@ def compile(
     }
 
     def human() -> None:
-        _plan_summary(content)
+        print_table(content, console)
+        if content["banks"] is not None:
+            print_banks(content["banks"], content["board"], console)
         console.print(f"built {image.path}" + (f", {image.flash_bytes:,} B of flash" if image.flash_bytes else ""))
 
     _print(content, json_, human)
@@ -420,6 +440,7 @@ def run(
         limit,
         evaluate_each=not evaluate_at_end,
         measure=not no_measure and not on.startswith("serial"),
+        tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
         history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
     )
     with Bar() as bar:
@@ -442,6 +463,11 @@ def run(
                 f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
                 f"{result['ram_limit_bytes']:,} B"
             )
+        worn = result["flash"]
+        if worn:
+            sectors = worn["sector_erases"]
+            most = f"; at most {max(sectors)} erases of one sector" if sectors else ""
+            console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
         if result["instructions_per_step"]:
             console.print(f"{result['instructions_per_step']:,} instructions per training step")
 

@@ -24,6 +24,10 @@ STACK_BYTES = 2048
 """Reserved stack; the deepest use is measured on the target."""
 
 
+BANK_HEADER_BYTES = 64
+"""Of a generation in flash."""
+
+
 def align(count: int, to: int) -> int:
     """The next multiple of `to`."""
     return -(-count // to) * to
@@ -95,6 +99,8 @@ class StateFacts:
     candidates: int
     norms: int
     """Channels whose norms are kept: all of them, or none where they never change."""
+    ram_weights: int = 0
+    """Bytes of candidate weights that live in RAM instead of flash."""
 
     @property
     def saved_bytes(self) -> int:
@@ -111,7 +117,7 @@ class StateFacts:
     @property
     def bytes(self) -> int:
         """The whole region."""
-        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates)
+        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, self.ram_weights)
         return self.saved_bytes + sum(align(part, 4) for part in transient)
 
 

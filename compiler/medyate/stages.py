@@ -21,15 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import artefact, frontends
+from medyate.boards import Board
 from medyate.build.compile import Image, build
 from medyate.build.project import write_project
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
+from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, DataError
 from medyate.graph_json import to_json
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
-from medyate.plan.budget import Limits
+from medyate.plan.banks import BankFlash
+from medyate.plan.budget import Limits, Network
 from medyate.plan.plan import Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
+from medyate.plan.sectors import Reservation, reserve
+from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant, quantize, reference
 from medyate.rank.collect import collect
 from medyate.rank.lara import Ranking, rank
@@ -63,6 +68,10 @@ class Options:
     """Share for testing of data without a split of its own; kept, so that `run` splits alike."""
     board_ram_bytes: int | None = None
     """RAM in the linker script; None: the limit."""
+    board: Board | None = None
+    """The chip that is planned for: its flash has to hold the image and two banks."""
+    flash: BankFlash | None = None
+    """Sectors for the banks; None: the board's, or what the emulated boards take."""
 
 
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
@@ -141,10 +150,31 @@ def _largest_error(
     return float(np.abs(outputs - targets).max())
 
 
-def plan_model(
-    model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress
-) -> tuple[Plan, Scaling]:
-    """All stages up to the plan, and what samples mean to it; artefacts go to `out` if given."""
+@dataclass(frozen=True)
+class Material:
+    """What a plan is made from: a quantised network, its ranking, its head and the samples that set its exponents."""
+
+    imported: Imported
+    normal: Normalised
+    qgraph: QGraph
+    integers: Weights
+    ranking: Ranking
+    head: Head
+    calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    meaning: Scaling
+
+    def network(self) -> Network:
+        """For the planner; one that is kept remembers what it laid out."""
+        return Network(self.qgraph, self.integers, self.head.loss, Planner())
+
+    def plan(self, limits: Limits, network: Network | None = None) -> Plan:
+        """A plan within some limits. Raises BudgetError when the memory does not suffice."""
+        parts = (self.qgraph, self.integers, self.ranking, self.head)
+        return make_plan(*parts, limits, self.calibration, network=network)
+
+
+def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) -> Material:
+    """All stages up to what the planner needs."""
     progress("import", 0, 1)
     imported = frontends.load(model)
     normal, qgraph, integers, dataset, meaning = prepare(imported, dataset, options.pixels, options.rounding)
@@ -155,8 +185,17 @@ def plan_model(
     at_start = (normal.head_weight, normal.head_bias) if kept else (trained, np.zeros(len(trained), np.float32))
     calibration = (samples[order], dataset.y_train[order], at_start)
     head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
+    return Material(imported, normal, qgraph, integers, ranking, head, calibration, meaning)
+
+
+def plan_model(
+    model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress
+) -> tuple[Plan, Scaling]:
+    """All stages up to the plan, and what samples mean to it; artefacts go to `out` if given."""
+    made = gather(model, dataset, options, progress)
     progress("plan", 0, 1)
-    plan = make_plan(qgraph, integers, ranking, head, options.limits, calibration)
+    plan = made.plan(options.limits)
+    imported, normal, qgraph, integers, ranking = made.imported, made.normal, made.qgraph, made.integers, made.ranking
     if out is not None:
         _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
         whole = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
@@ -167,7 +206,7 @@ def plan_model(
         )
         artefact.write_json(out / "04_ranking.json", ranking.to_json())
         artefact.write_json(out / "05_plan.json", plan.to_json())
-    return plan, meaning
+    return plan, made.meaning
 
 
 def compile_model(
@@ -178,8 +217,12 @@ def compile_model(
     progress("build", 0, 1)
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
-    write_project(plan, project, options.board_ram_bytes)
+    banks = bank_sectors(plan, options.board, image_bytes(plan))
+    reserved = options.flash if banks is None else banks.flash
+    flash = write_project(plan, project, options.board_ram_bytes, reserved)
     image = build(plan, project, options.target, options.builder)
+    if banks is not None and image.flash_bytes > banks.image_bytes:
+        banks = bank_sectors(plan, options.board, image.flash_bytes)
     quant = input_quant(plan.qgraph)
     artefact.write_json(
         out / "model.json",
@@ -190,6 +233,8 @@ def compile_model(
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
             "flash_bytes": image.flash_bytes,
+            "flash_runs": [list(run) for run in flash.runs],
+            "flash_unit_bytes": flash.unit_bytes,
             "pixels": [meaning.gain, meaning.offset],
             "split": options.split,
             "input": [quant.scale, quant.zero],
@@ -197,9 +242,19 @@ def compile_model(
             "classes": list(dataset.classes),
             "outputs": plan.head.classes if plan.head else 0,
             "data": dataset.name,
+            "board": None if options.board is None else options.board.name,
+            "banks": None if banks is None else banks.to_json(),
         },
     )
     return plan, image
+
+
+def bank_sectors(plan: Plan, board: Board | None, image: int) -> Reservation | None:
+    """Sectors of a board for the banks, beside an image of so many bytes. Raises BudgetError when they do not fit.
+
+    None without a board, or where no bank is written.
+    """
+    return None if board is None or plan.weights_in_ram else reserve(board, plan.generation_bytes, image)
 
 
 def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -208,4 +263,6 @@ def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     plan = artefact.read_json(out / "05_plan.json")
     if not (out / str(model.get("image", "?"))).exists():
         raise ArtefactError(f"'{out}' holds no built image.", "Run `medyate compile` again.")
+    if "flash_runs" not in model:
+        raise ArtefactError(f"'{out}' was compiled by an older version.", "Run `medyate compile` again.")
     return model, plan

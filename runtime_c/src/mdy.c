@@ -6,14 +6,11 @@
 #include "mdy/crc.h"
 #include "mdy/fixed.h"
 #include "mdy/head.h"
-#include "mdy/port.h"
 #include "mdy/rng.h"
 #include "mdy/sampler.h"
 #include "mdy/sgd.h"
 #include "mdy/store.h"
 #include "mdy/train.h"
-
-#define ALIGN8(n) (((n) + 7u) & ~(uint32_t)7u)
 
 /* Hands out the next `bytes` of the state region; every array starts at a multiple of 4. */
 static void *carve(mdy_t *m, uint32_t *offset, uint32_t bytes)
@@ -38,6 +35,7 @@ static uint32_t lay_out_state(mdy_t *m)
     m->slot_e = carve(m, &offset, 2u * model->slot_count);
     m->first = carve(m, &offset, 4u * model->candidate_count);
     m->count = carve(m, &offset, 2u * model->candidate_count);
+    m->ram_weights = model->weights_in_ram ? carve(m, &offset, model->bank_weight_bytes) : NULL;
     return offset;
 }
 
@@ -54,7 +52,11 @@ static void factory_state(mdy_t *m)
     }
     mdy_sampler_start(m);
     memcpy(m->slot_r, model->exponent_start, 2u * model->slot_count);
-    m->weights = NULL;
+    for (uint32_t i = 0; i < model->candidate_count && model->weights_in_ram; i++) {
+        const mdy_candidate_t *candidate = &model->candidates[i];
+        memcpy(m->ram_weights + candidate->bank_offset, candidate->layer->weight, candidate->layer->weight_bytes);
+    }
+    m->weights = m->ram_weights;
     mdy_sampler_draw(m, 0);
 }
 
@@ -72,13 +74,17 @@ static int schedule_valid(const mdy_schedule_t *schedule)
            schedule->rate_exponent <= 64;
 }
 
-mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
+static int region_fits(const mdy_region_t *region, uint32_t bytes)
+{
+    return region->at != NULL && (uintptr_t)region->at % 8u == 0 && region->bytes >= bytes;
+}
+
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
                       const mdy_config_t *config)
 {
-    const uint32_t planned = ALIGN8(model->planned_bytes);
-    const uint32_t epoch = ALIGN8(model->epoch_bytes);
-    if (arena == NULL || (uintptr_t)arena % 8u != 0 ||
-        arena_bytes < (size_t)planned + epoch + model->state_bytes) {
+    if (!region_fits(&memory->planned, model->planned_bytes) ||
+        !region_fits(&memory->epoch, model->epoch_bytes) ||
+        !region_fits(&memory->state, model->state_bytes)) {
         return MDY_ARENA;
     }
     if (!schedule_valid(&config->schedule) || (mdy_by_rows(model) && config->load == NULL)) {
@@ -86,9 +92,9 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
     }
     memset(m, 0, sizeof *m);
     m->model = model;
-    m->planned = arena;
-    m->epoch = arena + planned;
-    m->state = arena + planned + epoch;
+    m->planned = memory->planned.at;
+    m->epoch = memory->epoch.at;
+    m->state = memory->state.at;
     m->schedule = config->schedule;
     m->seed = config->seed;
     m->head_only = config->head_only;
@@ -100,22 +106,21 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t
     if (lay_out_state(m) != model->state_bytes) {
         return MDY_ARENA;
     }
-    if (2u * mdy_store_bank_bytes(model, m->saved_bytes) > mdy_port_flash.bytes) {
-        return MDY_FLASH;
+    mdy_status_t status = model->weights_in_ram ? MDY_EMPTY : mdy_store_open(m);
+    if (status == MDY_OK) {
+        status = config->fresh ? MDY_EMPTY : mdy_store_load(m);
     }
-    factory_state(m);
-    mdy_store_pass_over(m);
-    if (!config->fresh) {
-        const mdy_status_t status = mdy_store_load(m);
-        if (status != MDY_OK && status != MDY_EMPTY) {
-            return status;
-        }
-        if (!schedule_valid(&m->schedule)) {
-            return MDY_MODEL;
-        }
+    if (status == MDY_EMPTY) {
+        factory_state(m);
+        status = MDY_OK;
     }
-    lay_out_selection(m);
-    return MDY_OK;
+    if (status == MDY_OK && !schedule_valid(&m->schedule)) {
+        status = MDY_MODEL; /* the generation's */
+    }
+    if (status == MDY_OK) {
+        lay_out_selection(m);
+    }
+    return status;
 }
 
 int8_t *mdy_input(mdy_t *m)
@@ -199,9 +204,13 @@ mdy_status_t mdy_end_epoch(mdy_t *m)
 {
     mdy_sampler_observe(m);
     mdy_sampler_draw(m, m->epochs + 1);
-    const mdy_status_t status = mdy_store_commit(m);
-    if (status != MDY_OK) {
-        return status;
+    if (m->ram_weights != NULL) {
+        mdy_store_merge(m);
+    } else {
+        const mdy_status_t status = mdy_store_commit(m);
+        if (status != MDY_OK) {
+            return status;
+        }
     }
     m->epochs++;
     m->epoch_step = 0;
@@ -211,12 +220,12 @@ mdy_status_t mdy_end_epoch(mdy_t *m)
 
 mdy_status_t mdy_roll_back(const mdy_t *m)
 {
-    return mdy_store_forget(m, 0);
+    return m->ram_weights != NULL ? MDY_EMPTY : mdy_store_forget(m, 0);
 }
 
 mdy_status_t mdy_factory_reset(const mdy_t *m)
 {
-    return mdy_store_forget(m, 1);
+    return m->ram_weights != NULL ? MDY_OK : mdy_store_forget(m, 1);
 }
 
 mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts)

@@ -57,7 +57,7 @@ static void put(mdy_server_t *s, uint32_t *n, uint32_t value)
     }
 }
 
-/* Where the training stands and with what settings: after a resume, the generation's. */
+/* Where the training stands, with what settings (after a resume, the generation's), and what the banks held. */
 static void put_position(mdy_server_t *s, uint32_t *n)
 {
     put(s, n, s->net.generation);
@@ -71,6 +71,13 @@ static void put_position(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.schedule.warmup_steps);
     put(s, n, s->net.schedule.total_steps);
     put(s, n, (uint32_t)s->net.head_only | (uint32_t)s->net.flip << 1);
+    put(s, n, s->net.bank);
+    for (uint32_t bank = 0; bank < 2; bank++) {
+        put(s, n, s->net.found[bank].state);
+        put(s, n, s->net.found[bank].generation);
+        put(s, n, s->net.found[bank].origin);
+        put(s, n, s->net.erases[bank]);
+    }
 }
 
 static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
@@ -84,7 +91,7 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     put(s, n, model->candidate_count);
     put(s, n, mdy_port_instructions_per_tick);
     put(s, n, MDY_GRAD_BITS);
-    put(s, n, mdy_port_flash.bytes);
+    put(s, n, mdy_flash_bytes(&mdy_port_flash));
     put(s, n, model->head == NULL ? 0 : model->head->loss);
     put(s, n, (uint32_t)mdy_by_rows(model));
     return MDY_OK;
@@ -114,8 +121,10 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     s->ready = 0;
     s->input_bytes = 0;
     mdy_port_stack_paint(s->pattern);
-    memset(s->arena, s->pattern, s->arena_bytes);
-    const mdy_status_t status = mdy_init(&s->net, s->model, s->arena, s->arena_bytes, &config);
+    memset(s->memory->planned.at, s->pattern, s->memory->planned.bytes);
+    memset(s->memory->epoch.at, s->pattern, s->memory->epoch.bytes);
+    memset(s->memory->state.at, s->pattern, s->memory->state.bytes);
+    const mdy_status_t status = mdy_init(&s->net, s->model, s->memory, &config);
     s->ready = status == MDY_OK;
     put_position(s, n);
     return status;
@@ -301,8 +310,10 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *bytes = mdy_tensor_bytes(&model->output);
         return MDY_OK;
     case 7: /* as it lies in flash: the state in RAM has moved on */
-        *at = m->weights == NULL ? NULL : m->weights - m->saved_bytes - MDY_STORE_HEADER_BYTES;
-        *bytes = m->weights == NULL ? 0 : MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
+        if (m->weights != m->ram_weights) {
+            *at = m->weights - m->saved_bytes - MDY_STORE_HEADER_BYTES;
+            *bytes = MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
+        }
         return MDY_OK;
     default:
         return MDY_ARGUMENT;
@@ -350,7 +361,9 @@ static mdy_status_t digests(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.selection_crc);
     put(s, n, delta_digest(&s->net));
     put(s, n, mdy_crc32(0, s->net.state, s->net.saved_bytes));
-    flash = mdy_crc32(0, mdy_port_flash_map(), 2u * mdy_store_bank_bytes(s->model, s->net.saved_bytes));
+    if (!s->model->weights_in_ram) {
+        flash = mdy_crc32(0, mdy_port_flash_map(), s->net.banks[1].address + s->net.banks[1].bytes);
+    }
     put(s, n, flash);
     return MDY_OK;
 }

@@ -6,13 +6,14 @@
 #include <string.h>
 
 #include "mdy/crc.h"
-#include "mdy/port.h"
 #include "mdy/train.h"
 
 #define MAGIC 0x4259444du /* "MDYB" */
 #define WORDS (MDY_STORE_HEADER_BYTES / 4u)
 #define PAGE 256u
+#define RATE_BIAS 0x8000 /* makes the rate's exponent a half word without a sign */
 
+/* Words 0, 1, 2 and 15 mean the same in every format. */
 enum {
     H_MAGIC,
     H_FORMAT,
@@ -23,92 +24,139 @@ enum {
     H_EPOCHS,
     H_STEPS,
     H_SEED,
-    H_RATE_MULT,
-    H_RATE_EXPONENT,
-    H_COSINE,
+    H_RATE,
     H_WARMUP_STEPS,
     H_TOTAL_STEPS,
     H_FLAGS,
+    H_ERASES,
+    H_OTHER_ERASES,
     H_CRC
 };
 
-static uint32_t payload_bytes(const mdy_model_t *model, uint32_t saved_bytes)
+static uint32_t payload_bytes(const mdy_t *m)
 {
-    return saved_bytes + model->bank_weight_bytes;
+    return m->saved_bytes + m->model->bank_weight_bytes;
 }
 
-uint32_t mdy_store_bank_bytes(const mdy_model_t *model, uint32_t saved_bytes)
+static uint32_t payload_address(const mdy_t *m, uint32_t bank)
 {
-    const uint32_t sector = mdy_port_flash.sector_bytes;
-    const uint32_t bytes = MDY_STORE_HEADER_BYTES + payload_bytes(model, saved_bytes);
-    return (bytes + sector - 1) / sector * sector;
+    return m->banks[bank].address + MDY_STORE_HEADER_BYTES;
 }
 
-static uint32_t bank_address(const mdy_t *m, uint32_t bank)
+static int is_erased(const uint8_t *bytes, uint32_t n)
 {
-    return bank * mdy_store_bank_bytes(m->model, m->saved_bytes);
-}
-
-/* A header that is whole: magic, format and its own CRC. */
-static int read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
-{
-    if (mdy_port_flash_read(bank_address(m, bank), header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
-        return 0; /* torn while it was written: this bank was never completed */
-    }
-    return header[H_MAGIC] == MAGIC && header[H_FORMAT] == MDY_STORE_FORMAT &&
-           header[H_CRC] == mdy_crc32(0, header, 4u * H_CRC);
-}
-
-static int payload_valid(const mdy_t *m, uint32_t bank, const uint32_t *header)
-{
-    uint8_t page[PAGE];
-    uint32_t crc = 0;
-    const uint32_t n = payload_bytes(m->model, m->saved_bytes);
-    const uint32_t start = bank_address(m, bank) + MDY_STORE_HEADER_BYTES;
-    for (uint32_t i = 0; i < n; i += PAGE) {
-        const uint32_t part = n - i < PAGE ? n - i : PAGE;
-        if (mdy_port_flash_read(start + i, page, part) != MDY_OK) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (bytes[i] != 0xffu) {
             return 0;
         }
-        crc = mdy_crc32(crc, page, part);
     }
-    return crc == header[H_PAYLOAD_CRC];
+    return 1;
 }
 
-/* The newest valid bank (0 or 1) and its header. */
-static mdy_status_t newest(const mdy_t *m, uint32_t *bank, uint32_t *header)
+/* Reads a bank's payload: its CRC, and whether it is erased. Errors: MDY_FLASH. */
+static mdy_status_t scan_payload(const mdy_t *m, uint32_t bank, uint32_t *crc, int *erased)
 {
-    uint32_t other[WORDS];
-    mdy_status_t status = MDY_EMPTY;
-    for (uint32_t i = 0; i < 2; i++) {
-        if (!read_header(m, i, other) ||
-            (status == MDY_OK && (int32_t)(other[H_GENERATION] - header[H_GENERATION]) < 0)) {
-            continue;
+    uint8_t page[PAGE];
+    const uint32_t n = payload_bytes(m);
+    *crc = 0;
+    *erased = 1;
+    for (uint32_t i = 0; i < n; i += PAGE) {
+        const uint32_t part = n - i < PAGE ? n - i : PAGE;
+        const mdy_status_t status = mdy_port_flash_read(payload_address(m, bank) + i, page, part);
+        if (status != MDY_OK) {
+            return status;
         }
-        if (other[H_DIGEST] != m->model->digest ||
-            other[H_PAYLOAD_BYTES] != payload_bytes(m->model, m->saved_bytes)) {
-            status = status == MDY_OK ? MDY_OK : MDY_MODEL;
-        } else if (payload_valid(m, i, other)) {
-            memcpy(header, other, sizeof other);
-            *bank = i;
-            status = MDY_OK;
-        }
+        *crc = mdy_crc32(*crc, page, part);
+        *erased = *erased && is_erased(page, part);
     }
-    return status;
+    return MDY_OK;
 }
 
-mdy_status_t mdy_store_load(mdy_t *m)
+/* What a bank holds. Without a whole header, header[H_MAGIC] is 0 afterwards. */
+static mdy_found_t inspect(const mdy_t *m, uint32_t bank, uint32_t *header)
+{
+    mdy_found_t found = {0, 0, MDY_BANK_DAMAGED};
+    uint32_t crc = 0;
+    int erased = 0;
+    const mdy_status_t status = mdy_port_flash_read(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES);
+    if (status != MDY_OK) { /* torn while it was written, or worn out */
+        header[H_MAGIC] = 0;
+        return found;
+    }
+    if (header[H_MAGIC] != MAGIC || header[H_CRC] != mdy_crc32(0, header, 4u * H_CRC)) {
+        if (is_erased((const uint8_t *)header, MDY_STORE_HEADER_BYTES)) {
+            erased = scan_payload(m, bank, &crc, &erased) == MDY_OK && erased;
+            found.state = erased ? MDY_BANK_EMPTY : MDY_BANK_UNFINISHED;
+        }
+        header[H_MAGIC] = 0;
+        return found;
+    }
+    found.generation = header[H_GENERATION];
+    found.origin = header[H_DIGEST];
+    if (header[H_FORMAT] != MDY_STORE_FORMAT) {
+        found.origin = header[H_FORMAT];
+        found.state = MDY_BANK_FORMAT;
+    } else if (header[H_DIGEST] != m->model->digest || header[H_PAYLOAD_BYTES] != payload_bytes(m)) {
+        found.state = MDY_BANK_MODEL;
+    } else if (scan_payload(m, bank, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC]) {
+        found.state = MDY_BANK_USABLE;
+    }
+    return found;
+}
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+static int is_newer(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) > 0; /* numbers wrap around */
+}
+
+mdy_status_t mdy_store_open(mdy_t *m)
+{
+    const uint32_t bytes = MDY_STORE_HEADER_BYTES + payload_bytes(m);
+    int numbered = 0;
+    m->bank = 1;
+    m->generation = 0;
+    if (mdy_banks_place(&mdy_port_flash, bytes, m->banks) != MDY_OK) {
+        return MDY_FLASH;
+    }
+    for (uint32_t bank = 0; bank < 2; bank++) {
+        uint32_t header[WORDS] = {0};
+        m->found[bank] = inspect(m, bank, header);
+        if (header[H_MAGIC] == MAGIC && (!numbered || is_newer(header[H_GENERATION], m->generation))) {
+            numbered = 1;
+            m->bank = (uint8_t)bank;
+            m->generation = header[H_GENERATION];
+        }
+        if (header[H_MAGIC] == MAGIC && header[H_FORMAT] == MDY_STORE_FORMAT) {
+            m->erases[bank] = larger(m->erases[bank], header[H_ERASES]);
+            m->erases[1u - bank] = larger(m->erases[1u - bank], header[H_OTHER_ERASES]);
+        }
+    }
+    return MDY_OK;
+}
+
+/* The bank of the newest usable generation; MDY_EMPTY, or MDY_MODEL where there are others' only. */
+static mdy_status_t newest(const mdy_found_t found[2], uint32_t *bank)
+{
+    const int usable[2] = {found[0].state == MDY_BANK_USABLE, found[1].state == MDY_BANK_USABLE};
+    if (usable[0] || usable[1]) {
+        *bank = usable[1] && (!usable[0] || !is_newer(found[0].generation, found[1].generation));
+        return MDY_OK;
+    }
+    return larger(found[0].state, found[1].state) >= MDY_BANK_MODEL ? MDY_MODEL : MDY_EMPTY;
+}
+
+static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
 {
     uint32_t header[WORDS] = {0};
-    uint32_t bank = 0;
-    mdy_status_t status = newest(m, &bank, header);
-    if (status != MDY_OK) {
-        return status;
-    }
-    const uint32_t address = bank_address(m, bank) + MDY_STORE_HEADER_BYTES;
-    status = mdy_port_flash_read(address, m->state, m->saved_bytes);
-    if (status != MDY_OK) {
-        return status;
+    const uint32_t address = payload_address(m, bank);
+    if (mdy_port_flash_read(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK ||
+        mdy_port_flash_read(address, m->state, m->saved_bytes) != MDY_OK) {
+        return MDY_FLASH;
     }
     m->weights = mdy_port_flash_map() + address + m->saved_bytes;
     m->bank = (uint8_t)bank;
@@ -116,40 +164,35 @@ mdy_status_t mdy_store_load(mdy_t *m)
     m->epochs = header[H_EPOCHS];
     m->steps = header[H_STEPS];
     m->seed = header[H_SEED];
-    m->schedule.rate_mult = header[H_RATE_MULT];
-    memcpy(&m->schedule.rate_exponent, &header[H_RATE_EXPONENT], 4);
-    m->schedule.cosine = header[H_COSINE];
+    m->schedule.rate_mult = header[H_RATE] & 0xffffu;
+    m->schedule.rate_exponent = (int32_t)(header[H_RATE] >> 16) - RATE_BIAS;
     m->schedule.warmup_steps = header[H_WARMUP_STEPS];
     m->schedule.total_steps = header[H_TOTAL_STEPS];
     m->head_only = header[H_FLAGS] & 1u;
     m->flip = header[H_FLAGS] >> 1 & 1u;
+    m->schedule.cosine = header[H_FLAGS] >> 2 & 1u;
     return MDY_OK;
 }
 
-void mdy_store_pass_over(mdy_t *m)
+mdy_status_t mdy_store_load(mdy_t *m)
 {
-    uint32_t header[WORDS];
-    int found = 0;
-    m->bank = 1;
-    m->generation = 0;
-    for (uint32_t bank = 0; bank < 2; bank++) {
-        if (read_header(m, bank, header) &&
-            (!found || (int32_t)(header[H_GENERATION] - m->generation) > 0)) {
-            found = 1;
-            m->bank = (uint8_t)bank;
-            m->generation = header[H_GENERATION];
-        }
+    uint32_t bank = 0;
+    mdy_status_t status = newest(m->found, &bank);
+    while (status == MDY_OK && load_bank(m, bank) != MDY_OK) {
+        m->found[bank].state = MDY_BANK_DAMAGED;
+        status = newest(m->found, &bank);
     }
+    return status;
 }
 
-/* One page of a candidate layer's new weights: the old ones plus the deltas that fall into it. */
+/* A part of a candidate layer's new weights: the old ones, which may lie there already, plus their deltas. */
 static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t start, uint32_t n,
                          uint8_t *page)
 {
     const mdy_conv_t *p = layer->p;
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
     const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
-    memcpy(page, mdy_layer_weights(m, layer) + start, n);
+    memmove(page, mdy_layer_weights(m, layer) + start, n);
     for (uint32_t slot = 0; slot < selected.count; slot++) {
         uint8_t *record = mdy_record(&selected, slot);
         const uint32_t channel = mdy_record_channel(record);
@@ -188,16 +231,25 @@ static void fill_payload(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *pa
     }
 }
 
-static mdy_status_t erase_bank(const mdy_t *m, uint32_t bank)
+void mdy_store_merge(mdy_t *m)
 {
-    const uint32_t bytes = mdy_store_bank_bytes(m->model, m->saved_bytes);
-    for (uint32_t i = 0; i < bytes; i += mdy_port_flash.sector_bytes) {
-        const mdy_status_t status = mdy_port_flash_erase(bank_address(m, bank) + i);
-        if (status != MDY_OK) {
-            return status;
-        }
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_candidate_t *candidate = &m->model->candidates[i];
+        fill_weights(m, candidate->layer, 0, candidate->layer->weight_bytes, m->ram_weights + candidate->bank_offset);
     }
-    return MDY_OK;
+}
+
+static mdy_status_t erase_bank(mdy_t *m, uint32_t bank)
+{
+    mdy_status_t status = MDY_OK;
+    m->erases[bank]++;
+    for (uint32_t done = 0; status == MDY_OK && done < m->banks[bank].bytes;) {
+        uint32_t index;
+        const uint32_t address = m->banks[bank].address + done;
+        status = mdy_port_flash_erase(address);
+        done += mdy_flash_sector(&mdy_port_flash, address, &index);
+    }
+    return status;
 }
 
 /* Programs the payload page by page; its CRC comes back in *crc. */
@@ -205,8 +257,7 @@ static mdy_status_t program_payload(const mdy_t *m, uint32_t bank, uint32_t *crc
 {
     uint8_t page[PAGE];
     const uint32_t unit = mdy_port_flash.unit_bytes;
-    const uint32_t n = payload_bytes(m->model, m->saved_bytes);
-    const uint32_t address = bank_address(m, bank) + MDY_STORE_HEADER_BYTES;
+    const uint32_t n = payload_bytes(m);
     *crc = 0;
     for (uint32_t i = 0; i < n; i += PAGE) {
         const uint32_t part = n - i < PAGE ? n - i : PAGE;
@@ -214,7 +265,7 @@ static mdy_status_t program_payload(const mdy_t *m, uint32_t bank, uint32_t *crc
         memset(page, 0xff, sizeof page);
         fill_payload(m, i, part, page);
         *crc = mdy_crc32(*crc, page, part);
-        const mdy_status_t status = mdy_port_flash_program(address + i, page, padded);
+        const mdy_status_t status = mdy_port_flash_program(payload_address(m, bank) + i, page, padded);
         if (status != MDY_OK) {
             return status;
         }
@@ -238,25 +289,25 @@ mdy_status_t mdy_store_commit(mdy_t *m)
     header[H_FORMAT] = MDY_STORE_FORMAT;
     header[H_GENERATION] = m->generation + 1;
     header[H_DIGEST] = m->model->digest;
-    header[H_PAYLOAD_BYTES] = payload_bytes(m->model, m->saved_bytes);
+    header[H_PAYLOAD_BYTES] = payload_bytes(m);
     header[H_PAYLOAD_CRC] = crc;
     header[H_EPOCHS] = m->epochs + 1;
     header[H_STEPS] = m->steps;
     header[H_SEED] = m->seed;
-    header[H_RATE_MULT] = m->schedule.rate_mult;
-    memcpy(&header[H_RATE_EXPONENT], &m->schedule.rate_exponent, 4);
-    header[H_COSINE] = m->schedule.cosine;
+    header[H_RATE] = m->schedule.rate_mult | (uint32_t)(m->schedule.rate_exponent + RATE_BIAS) << 16;
     header[H_WARMUP_STEPS] = m->schedule.warmup_steps;
     header[H_TOTAL_STEPS] = m->schedule.total_steps;
-    header[H_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1;
+    header[H_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1 | (uint32_t)(m->schedule.cosine != 0) << 2;
+    header[H_ERASES] = m->erases[bank];
+    header[H_OTHER_ERASES] = m->erases[1u - bank];
     header[H_CRC] = mdy_crc32(0, header, 4u * H_CRC);
-    status = mdy_port_flash_program(bank_address(m, bank), header, MDY_STORE_HEADER_BYTES);
+    status = mdy_port_flash_program(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES);
     if (status != MDY_OK) {
         return status;
     }
     m->generation++;
     m->bank = (uint8_t)bank;
-    m->weights = mdy_port_flash_map() + bank_address(m, bank) + MDY_STORE_HEADER_BYTES + m->saved_bytes;
+    m->weights = mdy_port_flash_map() + payload_address(m, bank) + m->saved_bytes;
     return MDY_OK;
 }
 
@@ -265,9 +316,10 @@ mdy_status_t mdy_store_forget(const mdy_t *m, int all)
     uint32_t header[WORDS];
     uint32_t bank = 0;
     if (!all) {
-        const mdy_status_t status = newest(m, &bank, header);
-        return status == MDY_OK ? mdy_port_flash_erase(bank_address(m, bank)) : status;
+        const mdy_found_t found[2] = {inspect(m, 0, header), inspect(m, 1, header)};
+        const mdy_status_t status = newest(found, &bank);
+        return status == MDY_OK ? mdy_port_flash_erase(m->banks[bank].address) : status;
     }
-    const mdy_status_t status = mdy_port_flash_erase(bank_address(m, 0));
-    return status == MDY_OK ? mdy_port_flash_erase(bank_address(m, 1)) : status;
+    const mdy_status_t status = mdy_port_flash_erase(m->banks[0].address);
+    return status == MDY_OK ? mdy_port_flash_erase(m->banks[1].address) : status;
 }

@@ -1,35 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The generated model over the emulated flash, with the power cut where a test wants it. */
+/* The generated model over the emulated flash of its project, with faults where a test wants them. */
 #include <string.h>
 
 #include "flash_emu.h"
+#include "flash_geometry.h"
 #include "mdy/mdy.h"
 #include "mdy_model.h"
 
-#define FLASH_BYTES (1u << 17)
-#define UNIT_BYTES 8u
+#define IMAGE_BYTES MDY_FLASH_EMU_IMAGE_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES, MDY_FLASH_SECTORS)
 
-const mdy_flash_geometry_t mdy_port_flash = {FLASH_BYTES, 4096, UNIT_BYTES};
+static const mdy_flash_run_t runs[] = {MDY_FLASH_RUNS};
+const mdy_flash_geometry_t mdy_port_flash = {runs, sizeof runs / sizeof runs[0], MDY_FLASH_UNIT_BYTES};
 
 /* What survives a cut, and what a cut takes away. */
 typedef struct {
-    uint8_t memory[FLASH_BYTES];
-    uint8_t marks[MDY_FLASH_EMU_MARK_BYTES(FLASH_BYTES, UNIT_BYTES)];
-    _Alignas(8) uint8_t arena[MDY_MODEL_ARENA_BYTES];
+    _Alignas(32) uint8_t image[IMAGE_BYTES];
+    _Alignas(8) uint8_t planned[MDY_MODEL_PLANNED_BYTES];
+    _Alignas(8) uint8_t epoch[MDY_MODEL_EPOCH_BYTES];
+    _Alignas(8) uint8_t state[MDY_MODEL_STATE_BYTES];
     mdy_t net;
 } machine_t;
 
 /* What a generation is made of. */
 typedef struct {
-    uint32_t generation, epochs, state_bytes, weight_bytes;
+    uint32_t generation, epochs, steps, state_bytes, weight_bytes, bank;
     const uint8_t *state, *weights;
 } arrays_t;
 
-static _Alignas(32) machine_t now;
+static machine_t now;
 static machine_t kept;
-static uint32_t erases[FLASH_BYTES / 4096];
-static mdy_flash_emu_t emu = {
-    .geometry = &mdy_port_flash, .memory = now.memory, .marks = now.marks, .erases = erases};
+static mdy_flash_emu_t emu = {.geometry = &mdy_port_flash, .image = now.image};
 
 mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
 {
@@ -48,7 +48,7 @@ mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t 
 
 const uint8_t *mdy_port_flash_map(void)
 {
-    return now.memory;
+    return now.image;
 }
 
 void cut_probe_format(void)
@@ -57,14 +57,24 @@ void cut_probe_format(void)
     mdy_flash_emu_reboot(&emu);
 }
 
-/* Power comes back: memory is lost, the flash stays. */
-int cut_probe_boot(int fresh)
+/* Power comes back: memory is lost, the flash stays, and with it the part that cannot be read. */
+int cut_probe_boot(int fresh, uint32_t bad_address, uint32_t bad_bytes)
 {
     const mdy_config_t config = {
-        .seed = 5, .schedule = {.rate_mult = 20000, .rate_exponent = -20}, .fresh = (uint8_t)fresh};
+        .seed = 5,
+        .schedule = {.rate_mult = 20000, .rate_exponent = -16, .cosine = 1, .total_steps = 4000},
+        .flip = 1,
+        .fresh = (uint8_t)fresh,
+    };
+    const mdy_memory_t memory = {
+        {now.planned, sizeof now.planned}, {now.epoch, sizeof now.epoch}, {now.state, sizeof now.state}};
     mdy_flash_emu_reboot(&emu);
-    memset(now.arena, 0xa5, sizeof now.arena);
-    return (int)mdy_init(&now.net, &mdy_model, now.arena, sizeof now.arena, &config);
+    emu.bad_address = bad_address;
+    emu.bad_bytes = bad_bytes;
+    memset(now.planned, 0xa5, sizeof now.planned);
+    memset(now.epoch, 0xa5, sizeof now.epoch);
+    memset(now.state, 0xa5, sizeof now.state);
+    return (int)mdy_init(&now.net, &mdy_model, &memory, &config);
 }
 
 int cut_probe_step(const int8_t *sample, int label)
@@ -74,21 +84,80 @@ int cut_probe_step(const int8_t *sample, int label)
     return (int)mdy_train_step(&now.net, (uint16_t)label, &result);
 }
 
-/* Ends the epoch with the power cut at operation `at` (0: never); *operations: how many were begun. */
-int cut_probe_end_epoch(uint32_t at, int phase, uint32_t *operations)
+static int end_epoch(uint32_t *operations)
 {
-    mdy_flash_emu_reboot(&emu);
-    emu.cut_at = at;
-    emu.cut_phase = (mdy_cut_phase_t)phase;
     const int status = (int)mdy_end_epoch(&now.net);
     *operations = emu.operations;
     return status;
 }
 
+/* Ends the epoch with the power cut at operation `at` (0: never); *operations: how many were begun. */
+int cut_probe_end_epoch(uint32_t at, int phase, uint32_t seed, uint32_t *operations)
+{
+    mdy_flash_emu_reboot(&emu);
+    emu.cut_at = at;
+    emu.cut_phase = (mdy_cut_phase_t)phase;
+    emu.seed = seed;
+    return end_epoch(operations);
+}
+
+/* Ends the epoch while `count` operations from `at` on fail; the power stays. */
+int cut_probe_end_epoch_failing(uint32_t at, uint32_t count, uint32_t seed, uint32_t *operations)
+{
+    mdy_flash_emu_reboot(&emu);
+    emu.fail_at = at;
+    emu.fail_count = count;
+    emu.seed = seed;
+    return end_epoch(operations);
+}
+
+/* The flash works again; memory stays. */
+void cut_probe_reboot_flash(void)
+{
+    mdy_flash_emu_reboot(&emu);
+}
+
+/* Forgets the newest generation, with the power cut in the middle of it where `cut` says so. */
+int cut_probe_roll_back(int cut, uint32_t seed)
+{
+    mdy_flash_emu_reboot(&emu);
+    emu.cut_at = cut ? 1 : 0;
+    emu.cut_phase = MDY_CUT_INSIDE;
+    emu.seed = seed;
+    return (int)mdy_roll_back(&now.net);
+}
+
 void cut_probe_arrays(arrays_t *arrays)
 {
     const mdy_t *m = &now.net;
-    *arrays = (arrays_t){m->generation, m->epochs, m->saved_bytes, m->model->bank_weight_bytes, m->state, m->weights};
+    *arrays = (arrays_t){m->generation, m->epochs, m->steps, m->saved_bytes, m->model->bank_weight_bytes,
+                         m->bank, m->state, m->weights};
+}
+
+/* state, generation and origin of a bank as it was found, and the erases that headers tell of. */
+void cut_probe_found(uint32_t bank, uint32_t *words)
+{
+    const mdy_found_t *found = &now.net.found[bank];
+    words[0] = found->state;
+    words[1] = found->generation;
+    words[2] = found->origin;
+    words[3] = now.net.erases[bank];
+}
+
+void cut_probe_bank(uint32_t bank, uint32_t *address, uint32_t *bytes)
+{
+    *address = now.net.banks[bank].address;
+    *bytes = now.net.banks[bank].bytes;
+}
+
+uint32_t cut_probe_erases(uint32_t sector)
+{
+    return mdy_flash_emu_erases(&emu, sector);
+}
+
+uint8_t *cut_probe_flash(void)
+{
+    return now.image;
 }
 
 void cut_probe_keep(void)

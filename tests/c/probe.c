@@ -8,11 +8,11 @@
 #include "mdy/train.h"
 #include "mdy_model.h"
 
-static _Alignas(8) uint8_t arena[MDY_MODEL_ARENA_BYTES];
 mdy_t probe_net;
 
 static uint8_t flash[16 << 20];
-const mdy_flash_geometry_t mdy_port_flash = {sizeof flash, 4096, 8};
+static const mdy_flash_run_t runs[] = {{sizeof flash / 4096, 4096}};
+const mdy_flash_geometry_t mdy_port_flash = {runs, 1, 8};
 
 mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
 {
@@ -63,7 +63,18 @@ int probe_init(uint32_t seed, int rate_mult, int rate_exponent)
         .fresh = 1,
         .load = load,
     };
-    return (int)mdy_init(&probe_net, &mdy_model, arena, sizeof arena, &config);
+    return (int)mdy_init(&probe_net, &mdy_model, &mdy_memory, &config);
+}
+
+/* mdy_init with one region moved and shortened by so many bytes. */
+int probe_init_with(uint32_t region, uint32_t moved, uint32_t missing)
+{
+    const mdy_config_t config = {.fresh = 1, .load = load};
+    mdy_region_t regions[3] = {mdy_memory.planned, mdy_memory.epoch, mdy_memory.state};
+    regions[region].at += moved;
+    regions[region].bytes -= missing;
+    const mdy_memory_t memory = {regions[0], regions[1], regions[2]};
+    return (int)mdy_init(&probe_net, &mdy_model, &memory, &config);
 }
 
 int probe_step(const int8_t *sample, int label, const int32_t *target, uint32_t *loss)

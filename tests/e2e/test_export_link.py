@@ -19,8 +19,9 @@ from conftest import DIGITNET, Cli
 from medyate import artefact, data
 from medyate.errors import ArtefactError
 from medyate.export.trained import read_compiled
+from medyate.ledger import BANK_HEADER_BYTES
 from medyate.plan.budget import Limits
-from medyate.run.generation import HEADER_BYTES, newest, read_bank
+from medyate.run.generation import newest, read_bank
 from medyate.run.session import BANK, Training
 from medyate.run.train import Compiled, RunOptions, connect, run
 from medyate.stages import Options, compile_model
@@ -91,10 +92,10 @@ def test_the_bank_over_the_link_is_the_bank_in_flash_whatever_was_trained_since(
     flash = shutil.copy(trained.folder / "flash.bin", tmp_path)
     facts = read_compiled(trained)[2]
     image = Path(flash).read_bytes()
-    bytes_of_one = HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
+    bytes_of_one = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
     number = newest(facts, image).number
     with connect(trained, "host", Path(flash)) as session:
-        banks = {image[at : at + bytes_of_one] for at in (0, facts.bank_bytes)}
+        banks = {image[at : at + bytes_of_one] for at in (bank.address for bank in facts.banks)}
         first = session.newest_bank()
         assert first in banks
         session.train(samples.x[0], int(samples.y[0]))
@@ -103,7 +104,7 @@ def test_the_bank_over_the_link_is_the_bank_in_flash_whatever_was_trained_since(
         second = session.read(BANK)
     found = [read_bank(facts, bank) for bank in (first, second)]
     assert [generation.number for generation in found if generation] == [number, number + 1]
-    assert second in {Path(flash).read_bytes()[at : at + bytes_of_one] for at in (0, facts.bank_bytes)}
+    assert second in {Path(flash).read_bytes()[at : at + bytes_of_one] for at in (bank.address for bank in facts.banks)}
 
 
 def test_a_bank_that_arrives_damaged_is_no_generation(trained: Compiled, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_bank_that_arrives_damaged_is_no_generation(trained: Compiled, tmp_pat
     with connect(trained, "host", trained.folder / "flash.bin") as session:
         bank = session.newest_bank()
     assert read_bank(facts, bank) is not None
-    for place in (0, 8, HEADER_BYTES - 1, HEADER_BYTES, len(bank) - 1):
+    for place in (0, 8, BANK_HEADER_BYTES - 1, BANK_HEADER_BYTES, len(bank) - 1):
         damaged = bank[:place] + bytes([bank[place] ^ 1]) + bank[place + 1 :]
         assert read_bank(facts, damaged) is None
     assert read_bank(facts, bank[:-1]) is None

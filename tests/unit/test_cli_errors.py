@@ -20,6 +20,7 @@ from PIL import Image
 
 from conftest import DIGITNET, REPOSITORY, Cli, Ended
 from medyate import artefact, data
+from medyate.boards import BOARDS, Area, Board, Flash, Sectors
 from medyate.errors import ArtefactError, DataError
 from medyate.run.train import Compiled
 
@@ -186,6 +187,69 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path, run_cli: Cli
     ended = run_cli("compile", DIGITNET, "--data", small_digits, "-o", tmp_path / "out")
     assert_refused(ended, "cannot write")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+# Boards
+
+
+def test_an_unknown_board_is_refused(run_cli: Cli, small_digits: Path) -> None:
+    ended = run_cli("plan", DIGITNET, "--data", small_digits, "--board", "stm32f999")
+    assert_refused(ended, "board 'stm32f999' is unknown", "stm32f405")
+
+
+def test_a_target_is_no_board_to_plan_for(run_cli: Cli, small_digits: Path) -> None:
+    ended = run_cli("plan", DIGITNET, "--data", small_digits, "--board", "qemu-m7")
+    assert_refused(ended, "'qemu-m7' is a target", "stm32f746")
+
+
+def test_more_ram_than_the_board_has_is_refused(run_cli: Cli, small_digits: Path) -> None:
+    ended = run_cli("plan", DIGITNET, "--data", small_digits, "--board", "stm32f405", "--ram", "193KiB")
+    assert_refused(ended, "--ram asks for 197,632 B, stm32f405 has 196,608 B", "Leave --ram out")
+
+
+def test_a_board_says_itself_what_is_linked_against(run_cli: Cli, tmp_path: Path, small_digits: Path) -> None:
+    options = ("--board", "stm32f405", "--board-ram", "64KiB", "-o", tmp_path / "out")
+    ended = run_cli("compile", DIGITNET, "--data", small_digits, *options)
+    assert_refused(ended, "--board stm32f405 says already", "Leave --board-ram out")
+
+
+def small_board(areas: tuple[int, ...], *sectors: tuple[int, int]) -> Board:
+    spaces = tuple(Area(f"RAM{number}", number << 20, size) for number, size in enumerate(areas))
+    runs = tuple(Sectors(count, size, 1.0) for count, size in sectors)
+    return Board("small", "for tests", "Cortex-M4", spaces, Flash(0, runs, 4, 1.0, 10_000, 1, "tests"))
+
+
+@pytest.mark.parametrize(
+    ("board", "words"),
+    [
+        (small_board((6144, 4096), (64, 16384)), ("in areas (RAM0 6,144 B, RAM1 4,096 B) leave", "larger areas")),
+        (
+            small_board((65536,), (2, 16384)),
+            ("a bank of", "larger than the 32,768 B of flash of small", "fewer"),
+        ),
+        (small_board((65536,), (4, 16384)), ("too few sectors", "4 of 16,384 B", "fewer layers")),
+        (
+            small_board((65536,), (10, 16384)),
+            ("an image of", "two banks of", "do not fit the 163,840 B", "fewer"),
+        ),
+    ],
+    ids=["areas", "bank", "sectors", "image"],
+)
+def test_a_board_that_is_too_small_says_what_is(
+    run_cli: Cli, small_digits: Path, monkeypatch: pytest.MonkeyPatch, board: Board, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(BOARDS, "small", board)
+    assert_refused(run_cli("plan", DIGITNET, "--data", small_digits, "--board", "small"), *words)
+
+
+def test_a_picture_needs_a_name_that_says_its_kind(run_cli: Cli, small_digits: Path) -> None:
+    ended = run_cli("plan", DIGITNET, "--data", small_digits, "--picture", "memory.bmp")
+    assert_refused(ended, "'memory.bmp' is no name of a picture", ".svg")
+
+
+def test_a_frontier_up_to_too_little_ram_says_what_would_do(run_cli: Cli, small_digits: Path) -> None:
+    ended = run_cli("plan", DIGITNET, "--data", small_digits, "--frontier", "--ram", "8KiB")
+    assert_refused(ended, "8,192 B of RAM leave 0 B", "Give about")
 
 
 # The model

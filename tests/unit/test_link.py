@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from cobs import cobs
 
+from frames import frame
 from medyate.errors import LinkError
 from medyate.run.link import BODY_BYTES, PROTOCOL, Link, Transport
 from medyate.run.session import (
@@ -214,11 +215,6 @@ def test_more_requests_than_there_are_sequence_numbers(digitnet_host: Compiled, 
 
 
 # What a target is sent
-
-
-def frame(sequence: int, command: int, fields: bytes = b"", protocol: int = PROTOCOL) -> bytes:
-    body = bytes([protocol, sequence, command, 0]) + fields
-    return cobs.encode(body + struct.pack("<I", zlib.crc32(body))) + b"\0"
 
 
 def answer(program: HostProgram, sent: bytes) -> bytes:

@@ -74,7 +74,7 @@ def test_rankings_that_cannot_be_compared_are_refused(ranking: dict[str, Any], r
         ((first, other), "different layers"),
         ((first, damaged), "damaged"),
         ((first, tmp_path / "none.json"), "does not exist"),
-        ((first, first, "-o", tmp_path / "x.txt"), "no picture"),
+        ((first, first, "-o", tmp_path / "x.txt"), "no name of a picture"),
     )
     for arguments, words in cases:
         ended = run_cli("rank", "--compare", *arguments)

@@ -95,7 +95,7 @@ def _measure(plan: Plan, target: str, elf: Path) -> Image:
         for section in ELFFile(file).iter_sections():
             if not section["sh_flags"] & 2:  # SHF_ALLOC
                 continue
-            if section.name in (".data", ".bss"):
+            if section.name in (".data", ".bss") or section.name.startswith(".area"):
                 sizes["ram"] += section["sh_size"]
             if section["sh_type"] == "SHT_PROGBITS":
                 sizes["flash"] += section["sh_size"]

@@ -4,28 +4,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 
 from medyate.artefact import write_bytes, write_text
+from medyate.boards import Area, stand_ins
 from medyate.emit.emitter import emit
-from medyate.errors import BudgetError
-from medyate.ledger import align
+from medyate.emit.filters import c_comment
+from medyate.plan.areas import PARTS
+from medyate.plan.banks import SECTOR_BYTES, UNIT_BYTES, BankFlash, Run, emulated_flash, place_banks
 from medyate.plan.plan import Plan
-
-HEADER_BYTES = 64
-SECTOR_BYTES = 4096
-"""Sector of the emulated flash."""
-EMULATED_FLASH_MAX = 12 << 20
-"""What the emulated boards keep apart for the banks."""
-
-BOARDS = {
-    "host": "this machine, the same C natively",
-    "qemu-m4": "QEMU mps2-an386, Cortex-M4",
-    "qemu-m7": "QEMU mps2-an500, Cortex-M7",
-    "qemu-m55": "QEMU mps3-an547, Cortex-M55",
-}
 
 
 def assets() -> Path:
@@ -34,23 +24,25 @@ def assets() -> Path:
     return packed if packed.is_dir() else Path(__file__).resolve().parents[3]
 
 
-def flash_bytes(plan: Plan) -> int:
-    """Both banks, each rounded up to whole sectors."""
-    weights = sum(candidate.weight_bytes for candidate in plan.candidates)
-    bank = align(HEADER_BYTES + plan.state.saved_bytes + weights, SECTOR_BYTES)
-    if 2 * bank > EMULATED_FLASH_MAX:
-        raise BudgetError(
-            f"two banks of {bank:,} B do not fit the flash of {EMULATED_FLASH_MAX:,} B.",
-            "Train fewer layers: a smaller --ram or a larger --alpha.",
-        )
-    return 2 * bank
+def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
+    """The sectors for the banks, or what an emulated board takes. Raises BudgetError where the banks do not fit."""
+    if plan.weights_in_ram:
+        return BankFlash((Run(1, SECTOR_BYTES),), UNIT_BYTES)  # a target that cannot do without flash; it stays unused
+    if reserved is None:
+        return emulated_flash(plan.payload_bytes)
+    place_banks(reserved.runs, plan.payload_bytes)
+    return reserved
 
 
-def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) -> None:
-    """Writes sources, runtime, board files and the build descriptions into `folder`.
+def write_project(
+    plan: Plan, folder: Path, board_ram_bytes: int | None = None, reserved: BankFlash | None = None
+) -> BankFlash:
+    """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
-    The linker script's RAM is `board_ram_bytes`, or the plan's limit.
+    The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
+    the sectors for the banks.
     """
+    flash = bank_flash(plan, reserved)
     source = assets()
     if folder.exists():
         shutil.rmtree(folder)
@@ -62,17 +54,19 @@ def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) 
     _copy(source / "firmware" / "apps" / "finetune", folder / "app")
     _copy(source / "firmware" / "boards", folder / "boards")
     _copy(source / "firmware" / "platform", folder / "platform")
+    areas = linked_areas(plan, board_ram_bytes)
     values = {
-        "ram_bytes": board_ram_bytes or plan.limits.ram_bytes,
+        "ram_bytes": sum(area.bytes for area, _ in areas),
+        "areas": [{"name": a.name, "address": a.address, "bytes": a.bytes, "holds": holds} for a, holds in areas],
         "stack_bytes": plan.limits.stack_bytes,
         "defines": [
             f"MDY_GRAD_BITS={plan.limits.grad_bits}",
             f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
-            f"MDY_FLASH_BYTES={flash_bytes(plan)}u",
-            f"MDY_FLASH_SECTOR_BYTES={SECTOR_BYTES}u",
         ],
+        "flash": flash,
     }
     templates = {
+        "firmware/flash_geometry.h.j2": "src/flash_geometry.h",
         "firmware/platform/platformio.ini.j2": "platformio.ini",
         "firmware/Makefile.j2": "Makefile",
         "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
@@ -80,6 +74,17 @@ def write_project(plan: Plan, folder: Path, board_ram_bytes: int | None = None) 
     }
     for template, target in templates.items():
         write_text(folder / target, _render(source / template, values))
+    return flash
+
+
+def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tuple[str, ...]]]:
+    """(area of the emulated machine, parts that it holds), the one with static data and stack first."""
+    area_of = plan.assignment.area_of
+    holds = {area: tuple(part for part in PARTS if area_of[part] == area) for area in plan.limits.spaces}
+    used = sorted((area for area, parts in holds.items() if parts), key=lambda area: "static" not in holds[area])
+    if not plan.limits.areas and board_ram_bytes is not None:
+        return [(replace(used[0], bytes=board_ram_bytes), holds[used[0]])]
+    return list(zip(stand_ins(tuple(used)), (holds[area] for area in used), strict=True))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -96,4 +101,5 @@ def _render(template: Path, values: dict[str, object]) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.filters["c_comment"] = c_comment
     return environment.from_string(template.read_text()).render(values)

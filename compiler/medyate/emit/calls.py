@@ -45,6 +45,7 @@ class Calls:
         self.steps = context.steps
         self.nodes = {node.name: node for node in context.graph}
         self.streams: list[Stream] = []
+        self.masks: dict[str, str] = {}
         self.joins = self._all_joins()
         self.forward: list[str] = []
         self.backward: list[str] = []
@@ -104,7 +105,10 @@ class Calls:
                 return self._run(step, rows)
 
     def _mask(self, step: Step) -> str:
-        return f"&(const mdy_mask_t){self.context.mask(f'{step.node}/mask')}"
+        """Address of a mask's own table entry: a literal would lie on the stack."""
+        name = f"{self.context.idents[step.node]}_mask"
+        self.masks[name] = self.context.mask(f"{step.node}/mask")
+        return f"&{name}"
 
     def _clamp(self, step: Step, rows: str) -> str:
         node = self.nodes[step.node]

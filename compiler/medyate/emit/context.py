@@ -11,7 +11,7 @@ import numpy as np
 
 from medyate.emit.filters import unique_idents
 from medyate.ir import Node, Shape, elements
-from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS
+from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS, align
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
@@ -317,10 +317,10 @@ class Context:
             "headers": headers,
             "digest": f"0x{plan.digest:08x}u",
             "plan": plan,
+            "regions": {name: align(bytes_, 8) for name, bytes_ in plan.regions.items()},
             "input_shape": graph.shapes[graph.input],
             "input_bytes": elements(graph.shapes[graph.input]),
             "input_quant": quant,
-            "bank_weight_bytes": sum(c.weight_bytes for c in plan.candidates),
             "input_line": self.tensors[0],
             "output_line": next(line for line in self.tensors if line.name == self.tensor(graph.output)),
             "arrays": self.arrays,
@@ -330,6 +330,7 @@ class Context:
             "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
             "joins": calls.joins,
+            "masks": calls.masks,
             "streams": calls.streams,
             "forward": calls.forward,
             "backward": calls.backward,

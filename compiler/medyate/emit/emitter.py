@@ -11,7 +11,7 @@ from medyate.plan.plan import Plan
 ABI = 4
 """MDY_ABI of the runtime that the emitted tables are for."""
 
-FILES = ("mdy_model.h", "mdy_model.c", "mdy_weights.h", "mdy_weights.c")
+FILES = ("mdy_model.h", "mdy_model.c", "mdy_memory.c", "mdy_weights.h", "mdy_weights.c")
 
 
 def emit(plan: Plan) -> dict[str, str]:

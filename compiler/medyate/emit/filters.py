@@ -63,7 +63,7 @@ RESERVED = (
 )
 """Names that the templates use."""
 SUFFIXES = (
-    *("_w", "_p", "_y", "_dy", "_n", "_bias", "_mult", "_shift", "_table", "_slope", "_first"),
+    *("_w", "_p", "_y", "_dy", "_n", "_bias", "_mult", "_shift", "_table", "_slope", "_first", "_mask"),
     *("_grad_mult", "_rate_mult", "_rate_exponent"),
 )
 """Endings of the names made from a layer's: its arrays, parameters, output and gradient."""

@@ -15,6 +15,7 @@ from medyate.run.train import Compiled, connect
 
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
 """Module of this package by suffix."""
+KEEP = "Compile with --weights flash."
 ASK_AGAIN = "Try again; if that does not help, train again."
 
 
@@ -23,6 +24,8 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     if to.suffix not in WRITERS:
         raise DataError(f"'{to}' is none of {', '.join(WRITERS)}.", "Name the file after its format.")
     compiled = Compiled.read(folder)
+    if compiled.weights_in_ram:
+        raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)
     qgraph, weights, facts = read_compiled(compiled)
     generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash)
     logits = logit_range(artefact.read_json(log))

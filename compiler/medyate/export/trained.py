@@ -35,7 +35,7 @@ def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
     stored = artefact.read_json(compiled.folder / "03_quantised.json")
     qgraph = quantised_from_json(stored)
     weights = artefact.read_arrays(compiled.folder / "03_quantised.npz")
-    return qgraph, weights, Facts.of(compiled.plan, int(compiled.model["digest"]), qgraph, weights)
+    return qgraph, weights, Facts.of(compiled.plan, compiled.model, qgraph, weights)
 
 
 def logit_range(log: Mapping[str, Any]) -> tuple[float, float]:

@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from medyate import ledger
+from medyate.boards import Area
 from medyate.errors import BudgetError
 from medyate.ir import Graph, QGraph, Weights
 from medyate.ops import OPS
+from medyate.plan.areas import Assignment, assign
+from medyate.plan.layout import Layout
 from medyate.plan.recompute import Blocks, Choice
-from medyate.plan.schedule import least_bytes, make_schedule
-from medyate.plan.selecting import Selecting
+from medyate.plan.schedule import Schedule, least_bytes, make_schedule
+from medyate.plan.selecting import DRAWN, Selecting
 from medyate.plan.steps import Loss, Pass, training_pass
 from medyate.plan.stream import Planner
 from medyate.rank.lara import LayerScore, Ranking
@@ -31,6 +34,10 @@ ALPHA = 0.2
 
 SAMPLE = ("auto", "whole", "rows")
 """whole: the sample lies in memory; rows: it comes row by row; auto: by rows where memory asks for it."""
+
+
+WEIGHTS = ("flash", "ram")
+"""Where the weights of candidate layers live: in two banks of the flash, or in RAM, lost with the power."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class Way:
 
 
 NOTHING = Choice((), 0)
+
+Key = tuple[object, ...]
 
 Scores = Sequence[LayerScore]
 """Layers among which K is chosen, best first."""
@@ -89,7 +98,20 @@ class Limits:
     """One of recompute.RECOMPUTE."""
     sample: str = "auto"
     """One of SAMPLE: whether the sample has a place of its own or comes by rows."""
-    selecting: Selecting = field(default_factory=Selecting)
+    weights: str = "flash"
+    """One of WEIGHTS."""
+    areas: tuple[Area, ...] = ()
+    """RAM areas of a board; empty: one of `ram_bytes`."""
+    selecting: Selecting = DRAWN
+
+    @property
+    def spaces(self) -> tuple[Area, ...]:
+        """RAM areas, whoever gave them."""
+        return self.areas or (Area("RAM", 0, self.ram_bytes),)
+
+    def assign(self, planned: int, state: int) -> Assignment:
+        """Where regions of these sizes lie, and what they leave for the epoch region."""
+        return assign(self.spaces, ledger.STATIC_BYTES + self.stack_bytes, planned, state, self.ram_bytes)
 
 
 @dataclass(frozen=True)
@@ -100,18 +122,31 @@ class Network:
     weights: Weights
     loss: Loss
     planner: Planner
+    known: dict[Key, Needs] = field(default_factory=dict)
+    """What was found already: the amount of memory changes nothing of it."""
+    laid: dict[Key, tuple[Schedule, Layout]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a set of candidate layers needs, however much memory there is."""
+
+    planned_bytes: int
+    state_bytes: int
+    deepest: str
 
 
 def choose(
-    qgraph: QGraph, weights: Weights, ranking: Ranking, loss: Loss, limits: Limits
+    qgraph: QGraph, weights: Weights, ranking: Ranking, loss: Loss, limits: Limits, network: Network | None = None
 ) -> tuple[Row, tuple[Row, ...]]:
     """The chosen row and the table up to it. Raises BudgetError with the numbers.
 
     A whole sample and kept masks come first; where that does not reach the wanted budget, the sample comes by rows,
     and then masks are made again, with as few repeated multiply-adds as do. Where no budget is asked for, the sample
-    comes by rows if it would take more than all that is trained, and leaving it out doubles that.
+    comes by rows if it would take more than all that is trained, and leaving it out doubles that. A network that is
+    kept remembers what it laid out for other limits.
     """
-    network = Network(qgraph, weights, loss, Planner())
+    network = network or Network(qgraph, weights, loss, Planner())
     ranked = limits.selecting.candidates(ranking)
     sample = ledger.tensor_bytes(qgraph.graph.shapes[qgraph.graph.input])
     found: tuple[Row, tuple[Row, ...]] | None = None
@@ -213,33 +248,59 @@ def can_come_by_rows(graph: Graph) -> bool:
 
 def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way, *, careful: bool = True) -> Row:
     """What a set of candidate layers needs, and what it leaves; without care, the lower bound of the first."""
-    steps = arrange(network, scores, limits, way)
-    if careful:
-        planned = make_schedule(steps, limits.schedule, network.planner)[1].peak_bytes
-    else:
-        planned = least_bytes(steps, limits.schedule, network.planner)
-    graph = network.qgraph.graph
-    features = ledger.tensor_bytes(graph.shapes[graph.output])
-    channels = sum(score.channels for score in scores)
-    state = ledger.StateFacts(
-        network.loss.outputs, features, channels, steps.slots, len(scores), limits.selecting.norms(channels)
-    ).bytes
-    fixed = ledger.arena_bytes(planned, 0, state) + ledger.STATIC_BYTES + limits.stack_bytes
-    left = (limits.ram_bytes - fixed) // 8 * 8
+    needs = _needs(network, scores, limits, way, careful=careful)
+    left = limits.assign(needs.planned_bytes, needs.state_bytes).left_bytes
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
-    deepest = min((score.layer for score in scores), key=lambda name: steps.orders[name])
     b_mem = min(left, limits.selecting.most_bytes(scores, limits.alpha))
     elements = limits.selecting.elements(scores, b_mem)
-    return Row(len(scores), planned, state, left, b_mem, elements, m_bytes, m_elements, deepest, way)
+    taken = (needs.planned_bytes, needs.state_bytes, left, b_mem, elements, m_bytes, m_elements)
+    return Row(len(scores), *taken, needs.deepest, way)
+
+
+def _key(scores: Scores, limits: Limits, way: Way) -> Key:
+    """All that a layout depends on."""
+    names = tuple(score.layer for score in scores)
+    return (names, limits.alpha, limits.grad_bits, limits.schedule, limits.weights, limits.selecting, way)
+
+
+def laid_out(network: Network, scores: Scores, limits: Limits, way: Way) -> tuple[Schedule, Layout]:
+    """The layout with care, made once for each set of layers."""
+    key = _key(scores, limits, way)
+    if key not in network.laid:
+        network.laid[key] = make_schedule(arrange(network, scores, limits, way), limits.schedule, network.planner)
+    return network.laid[key]
+
+
+def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, careful: bool) -> Needs:
+    """Found once for each set of layers."""
+    key = (*_key(scores, limits, way), careful)
+    if key not in network.known:
+        if careful:
+            schedule, layout = laid_out(network, scores, limits, way)
+            steps, planned = schedule.plan, layout.peak_bytes
+        else:
+            steps = arrange(network, scores, limits, way)
+            planned = least_bytes(steps, limits.schedule, network.planner)
+        graph = network.qgraph.graph
+        features = ledger.tensor_bytes(graph.shapes[graph.output])
+        channels = sum(score.channels for score in scores)
+        norms = limits.selecting.norms(channels)
+        ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
+        state = ledger.StateFacts(network.loss.outputs, features, channels, steps.slots, len(scores), norms, ram)
+        deepest = min((score.layer for score in scores), key=lambda name: steps.orders[name])
+        network.known[key] = Needs(planned, state.bytes, deepest)
+    return network.known[key]
 
 
 def _too_small(rows: Sequence[Row], limits: Limits) -> str:
     row = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
+    areas = ", ".join(f"{area.name} {area.bytes:,} B" for area in limits.areas)
+    held = "head, norms and weights" if limits.weights == "ram" else "head and norms"
     return (
-        f"{limits.ram_bytes:,} B of RAM leave {max(row.left_bytes, 0):,} B "
+        f"{limits.ram_bytes:,} B of RAM{f' in areas ({areas})' if areas else ''} leave {max(row.left_bytes, 0):,} B "
         f"for training {row.layers} layers: activations, gradients "
-        f"and masks take {row.planned_bytes:,} B, head and norms {row.state_bytes:,} B, "
+        f"and masks take {row.planned_bytes:,} B, {held} {row.state_bytes:,} B, "
         f"static data and stack {ledger.STATIC_BYTES + limits.stack_bytes:,} B."
     )
 
@@ -251,5 +312,7 @@ def _remedy(chosen: Row, limits: Limits, cheapest: int) -> str:
         alpha = min(1.0, math.ceil(100 * wanted / chosen.m_bytes) / 100)
         return f"Raise --alpha to {alpha:g}, or ask for fewer elements."
     more = ledger.align(max(wanted - chosen.left_bytes, 1024), 1024)
+    if limits.areas and limits.ram_bytes + more > sum(area.bytes for area in limits.areas):
+        return "Take a board with larger areas, let --recompute auto save memory, or ask for less."
     asked = f" for {limits.min_elements:,} elements" if limits.min_elements else ""
     return f"Give about {limits.ram_bytes + more:,} B{asked}, or ask for less."

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from medyate.ledger import align
 
@@ -169,7 +170,12 @@ def _meet(a: Value, b: Value) -> bool:
 
 
 def lower_bound(values: Sequence[Value]) -> int:
-    """Largest sum of bytes alive at one step; what takes another value's place counts once."""
+    """Largest sum of bytes alive at one step."""
+    return max(live_bytes(values), default=0)
+
+
+def live_bytes(values: Sequence[Value]) -> list[int]:
+    """Sum of bytes alive at every step; what takes another value's place counts once."""
     by_name = {value.name: value for value in values}
     changes: dict[int, int] = {}
     for value in values:
@@ -180,11 +186,8 @@ def lower_bound(values: Sequence[Value]) -> int:
             shared = value.bytes + old.bytes - max(value.lag + old.bytes, value.bytes)
             changes[value.first] -= shared
             changes[value.first + 1] = changes.get(value.first + 1, 0) + shared
-    live = largest = 0
-    for step in sorted(changes):
-        live += changes[step]
-        largest = max(largest, live)
-    return largest
+    steps = range(max((value.last for value in values), default=-1) + 1)
+    return list(accumulate(changes.get(step, 0) for step in steps))
 
 
 class _Placer:

@@ -19,17 +19,21 @@ from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
-from medyate.plan.budget import Limits, Network, Row, arrange, choose
+from medyate.plan.areas import Assignment
+from medyate.plan.budget import Limits, Network, Row, choose, laid_out
 from medyate.plan.exponents import starting_exponents, tensor_gradients
-from medyate.plan.layout import Layout
+from medyate.plan.layout import Layout, live_bytes
 from medyate.plan.parameters import eligible_channels
 from medyate.plan.schedule import Schedule, make_schedule
 from medyate.plan.selecting import Selecting
-from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, inference_pass
+from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, Step, inference_pass
 from medyate.plan.stream import Planner
 from medyate.rank.lara import LayerScore, Ranking
 
 CALIBRATION_SAMPLES = 32
+
+Calibration = tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""Samples, labels, and (weight, bias) of a head."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,34 @@ class Plan:
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
         norms = self.limits.selecting.norms(channels)
+        ram = self.bank_weight_bytes if self.weights_in_ram else 0
         slots = self.schedule.plan.slots
-        return ledger.StateFacts(self.head.classes, features, channels, slots, len(self.candidates), norms)
+        return ledger.StateFacts(self.head.classes, features, channels, slots, len(self.candidates), norms, ram)
+
+    @cached_property
+    def regions(self) -> dict[str, int]:
+        """Bytes of each region, not rounded."""
+        return {"planned": self.layout.peak_bytes, "epoch": self.epoch_bytes, "state": self.state.bytes}
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """Which RAM area each region lies in."""
+        return self.limits.assign(self.layout.peak_bytes, self.state.bytes)
+
+    @property
+    def weights_in_ram(self) -> bool:
+        """Candidate weights are part of the state region; nothing is written to flash."""
+        return self.limits.weights == "ram"
+
+    @property
+    def bank_weight_bytes(self) -> int:
+        """Weights of all candidate layers."""
+        return sum(candidate.weight_bytes for candidate in self.candidates)
+
+    @property
+    def payload_bytes(self) -> int:
+        """One generation in flash, without its header."""
+        return self.state.saved_bytes + self.bank_weight_bytes
 
     @property
     def arena_bytes(self) -> int:
@@ -96,9 +126,19 @@ class Plan:
         return ledger.arena_bytes(self.layout.peak_bytes, self.epoch_bytes, self.state.bytes)
 
     @property
+    def static_reserved_bytes(self) -> int:
+        """Static data and stack."""
+        return ledger.STATIC_BYTES + self.limits.stack_bytes
+
+    @property
     def region_bytes(self) -> int:
         """The three regions exactly: what the target's marks are compared with."""
         return self.layout.peak_bytes + self.epoch_bytes + self.state.bytes
+
+    @property
+    def generation_bytes(self) -> int:
+        """What a commit writes: header, saved state, the candidate layers' weights."""
+        return ledger.BANK_HEADER_BYTES + self.payload_bytes
 
     @cached_property
     def digest(self) -> int:
@@ -131,11 +171,26 @@ class Plan:
                 for g in self.schedule.groups
                 if g.order
             ],
+            "groups": [
+                {"phase": phase(g.stages[0]), "bytes": live, "steps": [f"{s.kind} {s.node}" for s in g.steps]}
+                for g, live in zip(self.schedule.groups, live_bytes(self.schedule.values), strict=True)
+            ],
             "gradient_slots": self.schedule.plan.slots,
+            "weights": self.limits.weights,
+            "bank_weight_bytes": self.bank_weight_bytes,
             "stack_reserved_bytes": self.limits.stack_bytes,
             "static_reserved_bytes": ledger.STATIC_BYTES,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,
             "b_mem_elements": self.row.b_mem_elements if self.row else 0,
+            "areas": [
+                {
+                    "name": area.name,
+                    "address": area.address,
+                    "bytes": area.bytes,
+                    "holds": [part for part, place in self.assignment.area_of.items() if place == area],
+                }
+                for area in self.limits.spaces
+            ],
             "planned_bytes": self.layout.peak_bytes,
             "planned_lower_bound_bytes": self.layout.lower_bound_bytes,
             "epoch_bytes": self.epoch_bytes,
@@ -182,6 +237,11 @@ class Plan:
         }
 
 
+def phase(step: Step) -> str:
+    """'forward', 'head' or 'backward'."""
+    return {"load": "forward", "run": "forward", "head": "head"}.get(step.kind, "backward")
+
+
 def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
     """The gradients whose pass predicts an exponent: the head's, the layers' and the sums'."""
     opened = [plan.head_gradient]
@@ -210,19 +270,20 @@ def make_plan(
     ranking: Ranking,
     head: Head,
     limits: Limits,
-    calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]],
+    calibration: Calibration,
     chosen: tuple[Row, tuple[Row, ...]] | None = None,
+    network: Network | None = None,
 ) -> Plan:
-    """Chooses K, lays out memory, calibrates exponents. `calibration`: samples, labels, (weight, bias) of a head.
+    """Chooses K, lays out memory, calibrates exponents.
 
-    `chosen`: a row of a table to plan for, instead of the one that the limits ask for.
+    `chosen`: a row of a table to plan for, instead of the one that the limits ask for. `network`: one that is
+    kept remembers what was laid out before.
     Raises BudgetError when the memory does not suffice.
     """
-    row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits)
+    network = network or Network(qgraph, weights, head.loss, Planner())
+    row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits, network)
     scores = limits.selecting.candidates(ranking)[: row.layers]
-    planner = Planner()
-    passed = arrange(Network(qgraph, weights, head.loss, planner), scores, limits, row.way)
-    steps, layout = make_schedule(passed, limits.schedule, planner)
+    steps, layout = laid_out(network, scores, limits, row.way)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
     worst, epoch_bytes = limits.selecting.worst(ordered, row.b_mem_bytes)

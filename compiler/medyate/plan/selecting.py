@@ -20,7 +20,7 @@ POLICIES = ("proportional", "uniform", "fixed")
 """In the order of the runtime's MDY_PROPORTIONAL, MDY_UNIFORM, MDY_FIXED."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selecting:
     """How channels are selected."""
 
@@ -89,6 +89,10 @@ class Selecting:
             return tuple(bool(one) for one in alive)
         chosen = set(self.channels[layer])
         return tuple(channel in chosen for channel in range(len(alive)))
+
+
+DRAWN = Selecting()
+"""MeDyate's: proportional, nothing given."""
 
 
 def fullest(scores: Sequence[LayerScore], budget: int) -> tuple[tuple[int, ...], int]:

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from medyate.rank.compare import SCORES, compare, draw
 from medyate.rank.lara import COVERAGE
-from medyate.report.figure import check_format
+from medyate.report.figure import check_suffix
 
 
 def compare_rankings(files: Sequence[Path], picture: Path | None, as_json: bool) -> None:
     """Prints the matrices; `picture`: where they are drawn as well."""
     if picture is not None:
-        check_format(picture)
+        check_suffix(picture)
     content = compare(files)
     if picture is not None:
         draw(content["rankings"], {score: np.array(content[score]) for score in SCORES}, picture)

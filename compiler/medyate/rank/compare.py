@@ -74,9 +74,9 @@ def _scores(ranking: Mapping[str, Any], score: str) -> dict[str, float]:
 
 def draw(names: Sequence[str], matrices: Mapping[str, NDArray[np.float64]], path: Path) -> None:
     """The matrices side by side as PNG or SVG. Raises ToolchainError without matplotlib."""
-    from medyate.report.figure import figure, save
+    from medyate.report.figure import new_figure, write_figure
 
-    shown, axes = figure(1, len(matrices), (2 + 4.5 * len(matrices), 4.5))
+    shown, axes = new_figure(1, len(matrices), (2 + 4.5 * len(matrices), 4.5))
     for axis, (score, values) in zip(axes.flat, matrices.items(), strict=True):
         axis.imshow(values, vmin=0.0, vmax=1.0, cmap="viridis")
         for (row, column), value in np.ndenumerate(values):
@@ -84,4 +84,4 @@ def draw(names: Sequence[str], matrices: Mapping[str, NDArray[np.float64]], path
         axis.set(title=f"Spearman, {score}", xticks=range(len(names)), yticks=range(len(names)))
         axis.set_xticklabels(names, rotation=30, ha="right", fontsize=7)
         axis.set_yticklabels(names, fontsize=7)
-    save(shown, path)
+    write_figure(shown, [path])

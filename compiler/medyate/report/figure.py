@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures without a screen, written whole: PNG or SVG by the file's name."""
+"""Figures of matplotlib to files; the same content gives the same bytes."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medyate.artefact import write_bytes
 from medyate.errors import DataError, ToolchainError
 
-FORMATS = (".png", ".svg")
+SUFFIXES = (".png", ".svg")
 
 
-def figure(rows: int, columns: int, inches: tuple[float, float]) -> tuple[Any, Any]:
-    """(figure, array of axes). Raises ToolchainError without matplotlib."""
+def check_suffix(path: Path) -> None:
+    """Raises DataError where a picture of that name cannot be written."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"'{path}' is no name of a picture.", f"End it in {' or '.join(SUFFIXES)}.")
+
+
+def new_figure(rows: int, columns: int, inches: tuple[float, float], **grid: Any) -> tuple[Any, Any]:
+    """(figure, axes). Raises ToolchainError without matplotlib."""
     try:
         import matplotlib
 
@@ -22,23 +29,21 @@ def figure(rows: int, columns: int, inches: tuple[float, float]) -> tuple[Any, A
         from matplotlib import pyplot
     except ImportError as error:
         raise ToolchainError("pictures need matplotlib.", "Install it with: pip install 'medyate[report]'.") from error
-    matplotlib.rcParams["svg.hashsalt"] = "medyate"  # the same figure gives the same bytes
-    made, axes = pyplot.subplots(rows, columns, figsize=inches, constrained_layout=True, squeeze=False)
-    return made, axes
+    matplotlib.rcParams["svg.hashsalt"] = "medyate"
+    return pyplot.subplots(rows, columns, figsize=inches, constrained_layout=True, gridspec_kw=grid or None)
 
 
-def check_format(path: Path) -> None:
-    """Raises DataError for a name that says no format."""
-    if path.suffix not in FORMATS:
-        raise DataError(f"'{path}' is no picture's name.", f"End it in {' or '.join(FORMATS)}.")
-
-
-def save(made: Any, path: Path) -> None:
-    """Writes a figure and lets it go."""
+def write_figure(figure: Any, paths: Sequence[Path]) -> None:
+    """Writes PNG or SVG, by the files' names."""
     from matplotlib import pyplot
 
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    made.savefig(buffer, dpi=100, format=path.suffix.removeprefix("."), metadata=metadata)
-    pyplot.close(made)
-    write_bytes(path, buffer.getvalue())
+    figure.canvas.draw()
+    figure.set_layout_engine("none")  # laid out once: every format shows the same
+    for path in paths:
+        check_suffix(path)
+        kind = path.suffix.lower()[1:]
+        buffer = io.BytesIO()
+        dates = {"Software": None} if kind == "png" else {"Date": None}
+        figure.savefig(buffer, dpi=100, format=kind, metadata=dates)
+        write_bytes(path, buffer.getvalue())
+    pyplot.close(figure)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from medyate.report.figure import figure, save
-
-COLOURS = {"activation": "#4477aa", "gradient": "#ee6677", "mask": "#ccbb44", "scratch": "#999999"}
+from medyate.boards import KIB
+from medyate.report.figure import new_figure, write_figure
+from medyate.report.memory_map import COLOURS, memory_map
 
 
 def draw(
@@ -21,17 +21,23 @@ def draw(
     reference: tuple[str, float] | None,
     path: Path,
 ) -> None:
-    """Writes a PNG. `runs`: (label, run log), the trained one first. Raises ToolchainError without matplotlib."""
-    made, axes = figure(2, 2, (14, 9))
+    """Writes a PNG or SVG. `runs`: (label, run log), the trained one first."""
+    figure, axes = new_figure(2, 2, (14, 9))
     _accuracy(axes[0, 0], runs, reference)
-    _memory(axes[0, 1], plan)
+    memory_map(axes[0, 1], plan, labels=False)
+    axes[0, 1].set_title(
+        f"Planned memory over one training step; beside it epoch {plan['epoch_bytes'] / KIB:,.1f}, "
+        f"state {plan['state_bytes'] / KIB:,.1f} KiB",
+        pad=18,
+        fontsize="medium",
+    )
     _lara(axes[1, 0], plan, ranking)
-    _selected(made, axes[1, 1], plan, runs[0][1])
-    made.suptitle(
+    _selected(figure, axes[1, 1], plan, runs[0][1])
+    figure.suptitle(
         f"{plan['network']} on {runs[0][1]['target']}: {plan['arena_planned_bytes']:,} B of arena, "
         f"limit {plan['ram_limit_bytes']:,} B"
     )
-    save(made, path)
+    write_figure(figure, [path])
 
 
 def _accuracy(axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], reference: tuple[str, float] | None) -> None:
@@ -46,40 +52,6 @@ def _accuracy(axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], referenc
     )
     axis.legend(loc="lower right")
     axis.grid(alpha=0.3)
-
-
-def _memory(axis: Any, plan: Mapping[str, Any]) -> None:
-    from matplotlib.patches import Patch
-
-    values = plan["values"]
-    for value in values:
-        axis.bar(
-            value["first"],
-            value["bytes"],
-            value["last"] - value["first"] + 1,
-            value["offset"],
-            align="edge",
-            color=COLOURS[value["kind"]],
-            edgecolor="white",
-            linewidth=0.3,
-        )
-    steps = max(value["last"] for value in values) + 1
-    epoch = plan["planned_bytes"]
-    state = epoch + plan["epoch_bytes"]
-    axis.bar(0, plan["epoch_bytes"], steps, epoch, align="edge", color="#228833", alpha=0.5)
-    axis.bar(0, plan["state_bytes"], steps, state, align="edge", color="#aa3377", alpha=0.5)
-    handles = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items()]
-    handles += [Patch(color="#228833", alpha=0.5, label="epoch region: deltas, saved maps")]
-    handles += [Patch(color="#aa3377", alpha=0.5, label="state region: head, norms")]
-    axis.legend(handles=handles, loc="upper right", fontsize="small")
-    top = plan["arena_bytes"]
-    axis.set(
-        xlabel="step: forward, head, backward",
-        ylabel="byte of the arena",
-        xlim=(0, steps),
-        ylim=(0, 1.6 * top),
-        title="Memory map over one training step",
-    )
 
 
 def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> None:

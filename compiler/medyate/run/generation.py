@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.build.project import HEADER_BYTES, SECTOR_BYTES
 from medyate.errors import ArtefactError
 from medyate.ir import QGraph, Weights, elements
-from medyate.ledger import StateFacts, align
+from medyate.ledger import BANK_HEADER_BYTES, StateFacts, align
+from medyate.plan.banks import Bank, place_banks
 from medyate.plan.selecting import Selecting
 
 MAGIC = 0x4259444D
@@ -32,9 +32,11 @@ class Facts:
     state: StateFacts
     layers: tuple[tuple[str, int, tuple[int, ...]], ...]
     """(candidate layer, offset of its weights, their shape)."""
+    runs: tuple[tuple[int, int], ...]
+    """(count, bytes) of the sectors reserved for the banks."""
 
     @staticmethod
-    def of(plan: Mapping[str, Any], digest: int, qgraph: QGraph, weights: Weights) -> Facts:
+    def of(plan: Mapping[str, Any], model: Mapping[str, Any], qgraph: QGraph, weights: Weights) -> Facts:
         """From the artefacts of `compile`."""
         entries = plan["candidates"]
         shapes = {e["layer"]: np.shape(weights[f"{e['layer']}.weight"]) for e in entries}
@@ -43,7 +45,8 @@ class Facts:
         norms = Selecting(plan["selection"]).norms(channels)
         state = StateFacts(int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries), norms)
         layers = tuple((e["layer"], int(e["bank_offset"]), shapes[e["layer"]]) for e in entries)
-        return Facts(digest, state, layers)
+        runs = tuple((int(count), int(size)) for count, size in model["flash_runs"])
+        return Facts(int(model["digest"]), state, layers, runs)
 
     @property
     def weight_bytes(self) -> int:
@@ -51,9 +54,9 @@ class Facts:
         return sum(int(np.prod(shape)) for _, _, shape in self.layers)
 
     @property
-    def bank_bytes(self) -> int:
-        """One bank, in whole sectors of the emulated flash."""
-        return align(HEADER_BYTES + self.state.saved_bytes + self.weight_bytes, SECTOR_BYTES)
+    def banks(self) -> tuple[Bank, Bank]:
+        """Where they lie in the flash reserved for them."""
+        return place_banks(self.runs, self.state.saved_bytes + self.weight_bytes)
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,15 @@ def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) 
 
 def read_bank(facts: Facts, bank: bytes) -> Generation | None:
     """The generation that begins a bank's bytes, or None without a whole one. Raises ArtefactError for a stranger's."""
-    if len(bank) < HEADER_BYTES:
+    if len(bank) < BANK_HEADER_BYTES:
         return None
-    header = struct.unpack(f"<{WORDS}I", bank[:HEADER_BYTES])
-    if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(bank[: HEADER_BYTES - 4]):
+    header = struct.unpack(f"<{WORDS}I", bank[:BANK_HEADER_BYTES])
+    if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(bank[: BANK_HEADER_BYTES - 4]):
         return None
     saved = facts.state.saved_bytes
     if header[3] != facts.digest or header[4] != saved + facts.weight_bytes:
         raise ArtefactError("the flash holds another model's generations.", TRAIN_FIRST)
-    payload = bank[HEADER_BYTES : HEADER_BYTES + header[4]]
+    payload = bank[BANK_HEADER_BYTES : BANK_HEADER_BYTES + header[4]]
     if zlib.crc32(payload) != header[5]:
         return None
     return parse(facts, header[2], header[6], payload[:saved], payload[saved:])
@@ -104,9 +107,9 @@ def newest(facts: Facts, flash: bytes) -> Generation:
     """The newest usable generation of a bank image. Raises ArtefactError when there is none."""
     found: list[Generation] = []
     stranger: ArtefactError | None = None
-    for bank in range(2):
+    for address, size in facts.banks:
         try:
-            generation = read_bank(facts, flash[bank * facts.bank_bytes : (bank + 1) * facts.bank_bytes])
+            generation = read_bank(facts, flash[address : address + size])
         except ArtefactError as error:
             stranger = error
             continue

@@ -25,11 +25,21 @@ STATUS = {
     3: "the request does not fit the state",
     4: "the flash refused an operation",
     5: "there is no valid generation in flash",
-    6: "the generation in flash belongs to another model; start fresh to discard it",
+    6: "the generation in flash belongs to another model or format; start fresh to discard it",
     7: "a frame was damaged or of another protocol version",
     8: "the link was closed",
     9: "the step was aborted",
 }
+
+
+class RefusedError(LinkError):
+    """The target answered with a status; some commands give fields with it."""
+
+    def __init__(self, status: int, fields: bytes) -> None:
+        reason = STATUS.get(status, f"status {status}")
+        super().__init__(f"the target refused a request: {reason}.", "See its status in SPEC.md.")
+        self.status = status
+        self.fields = fields
 
 
 class Transport(Protocol):
@@ -124,8 +134,7 @@ class Link:
 
 
 def _accepted(reply: bytes) -> bytes:
-    """The fields of a reply. Raises LinkError with its status."""
+    """The fields of a reply. Raises RefusedError."""
     if reply[3] != 0:
-        reason = STATUS.get(reply[3], f"status {reply[3]}")
-        raise LinkError(f"the target refused a request: {reason}.", "See its status in SPEC.md.")
+        raise RefusedError(reply[3], reply[4:])
     return reply[4:]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,27 @@ from numpy.typing import NDArray
 
 from medyate.errors import LinkError
 from medyate.quantize.scheme import mantissa15
-from medyate.run.link import DATA_BYTES, Link
+from medyate.run.link import DATA_BYTES, Link, RefusedError
 from medyate.sample.policy import unpack
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
 NO_LABEL = 0xFFFF
 TARGET_WORDS = DATA_BYTES // 4
+OTHER_MODEL = 6
+"""The status."""
+
+BANK_STATES = ("empty", "usable", "unfinished", "damaged", "other model", "other format")
+STRANGER = {
+    "other model": "bank {bank} holds generation {number} of another model (digest 0x{origin:08x})",
+    "other format": "bank {bank} holds generation {number} in format {origin} of the banks",
+}
+ODD = {
+    "unfinished": "the commit to bank {bank} was not finished",
+    "damaged": "bank {bank} was damaged",
+    **STRANGER,
+}
+POSITION = struct.Struct("<6Ii4I9I")
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,19 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a bank held at the start."""
+
+    state: str
+    """One of BANK_STATES."""
+    generation: int
+    origin: int
+    """Digest of the model or, of another format, the number of that."""
+    erases: int
+    """How often the bank has been erased by now, as far as its headers tell."""
+
+
+@dataclass(frozen=True)
 class Position:
     """Where the training stands."""
 
@@ -66,6 +93,28 @@ class Position:
     epoch_step: int
     settings: Settings
     """In force on the device: a resumed training brings its own."""
+    bank: int
+    """In use; without a generation, the one that the next commit leaves alone."""
+    found: tuple[Found, Found]
+
+    def start(self) -> str:
+        """What a start that was not fresh made of the banks, in one sentence."""
+        states = [found.state for found in self.found]
+        notes = self._notes(ODD)
+        if states == ["damaged", "damaged"]:
+            notes = ["both banks were damaged"]
+        elif states == ["empty", "empty"]:
+            notes = ["the flash holds no generation"]
+        used = f"generation {self.generation} of bank {self.bank} is used"
+        return "; ".join([*notes, used if "usable" in states else "training starts from the factory weights"])
+
+    def strangers(self) -> str:
+        """Generations that this image cannot use; empty without one."""
+        return " and ".join(self._notes(STRANGER))
+
+    def _notes(self, texts: Mapping[str, str]) -> list[str]:
+        banks = [(bank, found) for bank, found in enumerate(self.found) if found.state in texts]
+        return [texts[f.state].format(bank=bank, number=f.generation, origin=f.origin) for bank, f in banks]
 
 
 @dataclass(frozen=True)
@@ -134,13 +183,17 @@ class Training:
 
 
 def _position(reply: bytes) -> Position:
-    words = struct.unpack("<6Ii4I", reply)
-    generation, epochs, steps, epoch_step, *settings = words
-    return Position(generation, epochs, steps, epoch_step, Settings(*settings))
+    words = POSITION.unpack(reply)
+    generation, epochs, steps, epoch_step = words[:4]
+    first, second = (Found(BANK_STATES[words[at]], *words[at + 1 : at + 4]) for at in (12, 16))
+    return Position(generation, epochs, steps, epoch_step, Settings(*words[4:11]), words[11], (first, second))
 
 
 class Session:
     """A connected target."""
+
+    position: Position
+    """After the last BEGIN or COMMIT."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -148,7 +201,17 @@ class Session:
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
-        return _position(self.link.request(BEGIN, training.fields(pattern)))
+        try:
+            self.position = _position(self.link.request(BEGIN, training.fields(pattern)))
+        except RefusedError as error:
+            held = _position(error.fields).strangers() if error.status == OTHER_MODEL else ""
+            if not held:
+                raise
+            raise LinkError(
+                f"the flash is another model's: {held}; the image is 0x{self.hello.digest:08x}.",
+                "Start afresh without --resume to overwrite it, or run the image that trained it.",
+            ) from error
+        return self.position
 
     def begin_inference(self) -> None:
         """Starts from the factory weights; nothing is trained."""
@@ -200,7 +263,8 @@ class Session:
 
     def commit(self) -> Position:
         """Ends the epoch."""
-        return _position(self.link.request(COMMIT))
+        self.position = _position(self.link.request(COMMIT))
+        return self.position
 
     def read(self, kind: int) -> bytes:
         """One of the device's arrays."""

@@ -18,6 +18,7 @@ from medyate.data import Dataset, Scaling, epoch_order
 from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
+from medyate.plan.banks import BankFlash, Run
 from medyate.run.link import Link
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
@@ -63,6 +64,17 @@ class Compiled:
         """The program."""
         return self.folder / str(self.model["image"])
 
+    @property
+    def weights_in_ram(self) -> bool:
+        """Nothing that is learned outlives the program."""
+        return bool(self.plan["weights"] == "ram")
+
+    @property
+    def flash(self) -> BankFlash:
+        """The sectors of the banks."""
+        runs = tuple(Run(*run) for run in self.model["flash_runs"])
+        return BankFlash(runs, int(self.model["flash_unit_bytes"]))
+
 
 @contextmanager
 def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> Iterator[Session]:
@@ -84,10 +96,10 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> 
 
 
 @contextmanager
-def connect_image(image: Path, target: str, digest: int, flash: Path) -> Iterator[Session]:
+def connect_image(image: Path, target: str, digest: int, flash: Path, *, count: bool = False) -> Iterator[Session]:
     """A session with an image on the machine that it was built for: this one, or QEMU's."""
     host = target == "host"
-    opened = HostProgram(image, flash) if host else QemuProgram(image, target, flash, count_instructions=False)
+    opened = HostProgram(image, flash) if host else QemuProgram(image, target, flash, count_instructions=count)
     with opened as transport, _greeted(transport, digest) as session:
         yield session
 
@@ -193,6 +205,8 @@ class RunOptions:
     count: bool = True
     history: tuple[dict[str, Any], ...] = ()
     """Epochs of the log that a resumed run continues."""
+    tell: Callable[[str], None] = lambda _: None
+    """Is told at once what a resumed run found in flash."""
 
 
 def _discard(flash: Path) -> None:
@@ -225,12 +239,16 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     x_train, x_test = int8_samples(compiled, dataset)
     dataset = dataset.with_targets(Scaling(*compiled.model["pixels"]))
     training = options.training
+    if compiled.weights_in_ram and not training.fresh:
+        raise DataError("this model keeps its weights in RAM: no training outlives its program.", "Start afresh.")
     epochs: list[dict[str, Any]] = []
     instructions: list[int] = []
     if training.fresh and not options.on.startswith("serial"):
         _discard(options.flash)
     with connect(compiled, options.on, options.flash, count=options.count) as session:
         position = session.begin(training)
+        if not training.fresh:
+            options.tell(position.start())
         _check_resumed(training, position)
         before = evaluate(session, x_test, dataset.y_test, "before", progress)
         first_epoch = position.epochs
@@ -245,11 +263,13 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
                 log["accuracy"], log["test_loss"] = accuracy.accuracy, accuracy.loss
             epochs.append(log)
         digests = session.digests()
+        worn = session.position
         logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
     earlier = [entry for entry in options.history if entry["epoch"] <= first_epoch]
     log = _log(compiled, options, before, accuracy, [*earlier, *epochs])
     log["digest"] = str(digests)
     log["logit_range"] = logits
+    log["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
     log["instructions_per_step"] = round(statistics.mean(instructions)) if any(instructions) else None
     log["instructions_per_step_max"] = max(instructions, default=0) or None
     if options.measure:
@@ -313,6 +333,17 @@ def _log(
         "total_layers": plan["total_layers"],
         "epochs": len(epochs),
         "history": epochs,
+    }
+
+
+def _flash(compiled: Compiled, options: RunOptions, start: Position, worn: Position) -> dict[str, Any]:
+    """What the banks held at the start, and how often sectors have been erased by now."""
+    emulated = not options.on.startswith("serial:")
+    return {
+        "start": None if options.training.fresh else start.start(),
+        "banks_at_start": [found.state for found in start.found],
+        "bank_erases": [found.erases for found in worn.found],
+        "sector_erases": compiled.flash.image_erases(options.flash.read_bytes()) if emulated else None,
     }
 
 

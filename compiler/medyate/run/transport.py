@@ -18,6 +18,7 @@ from medyate.errors import LinkError, ToolchainError
 
 MACHINES = {"qemu-m4": "mps2-an386", "qemu-m7": "mps2-an500", "qemu-m55": "mps3-an547"}
 EXIT_SECONDS = 10
+POLL_SECONDS = 0.1
 
 
 class _Pipes:
@@ -110,7 +111,8 @@ class QemuProgram(_Pipes):
         super().__init__()
         qemu = require("qemu-system-arm", APT)
         self._folder = tempfile.TemporaryDirectory(prefix="medyate-")
-        folder = Path(self._folder.name)
+        self.folder = folder = Path(self._folder.name)
+        """Of the pipes and of the flash while the emulator runs."""
         self._flash = flash
         if flash.exists():
             shutil.copyfile(flash, folder / "flash.bin")
@@ -136,17 +138,17 @@ class QemuProgram(_Pipes):
         """What has arrived; a dead emulator is noticed while waiting."""
         waited = 0.0
         while waited < timeout:
-            ready, _, _ = select.select([self.output], [], [], min(1.0, timeout - waited))
+            ready, _, _ = select.select([self.output], [], [], min(POLL_SECONDS, timeout - waited))
             if ready:
                 return os.read(self.output, 4096)
             assert self.process is not None
             if self.process.poll() is not None:
-                log = (Path(self._folder.name) / "qemu.log").read_text(errors="replace").strip()
+                log = (self.folder / "qemu.log").read_text(errors="replace").strip()
                 raise LinkError(
                     f"QEMU ended with status {self.process.returncode} {log[-200:]}".strip() + ".",
                     "64 + n is exception n on the target; 67 a stack overflow or fault.",
                 )
-            waited += 1.0
+            waited += POLL_SECONDS
         return b""
 
     def close(self) -> None:
@@ -156,7 +158,7 @@ class QemuProgram(_Pipes):
         self._keep = []
         super().close()
         self._errors.close()
-        made = Path(self._folder.name) / "flash.bin"
+        made = self.folder / "flash.bin"
         if made.exists():
             artefact.write_bytes(self._flash, made.read_bytes())
         self._folder.cleanup()

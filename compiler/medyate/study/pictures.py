@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from medyate.report.figure import figure, save
+from medyate.report.figure import new_figure, write_figure
 from medyate.study import paired
 from medyate.study.rows import Group, Row, by_mean, mean, spread, unique
 
 
 def curves(group: Group, path: Path) -> None:
     """Accuracy over epochs by strategy, the mean over seeds; one panel for each data set."""
-    made, axes = figure(1, len(group.data), (2.5 + 5 * len(group.data), 5))
-    for axis, data in zip(axes.flat, group.data, strict=True):
+    made, axes = new_figure(1, len(group.data), (2.5 + 5 * len(group.data), 5))
+    for axis, data in zip(np.atleast_1d(axes), group.data, strict=True):
         for i, label in enumerate(by_mean(group)):
             found = [row.result["accuracies"] for row in group.of(label, data)]
             if found:
@@ -26,8 +26,8 @@ def curves(group: Group, path: Path) -> None:
         axis.set(title=f"{data}: {group.title}", xlabel="epoch", ylabel="test accuracy %")
         axis.title.set_fontsize(8)
         axis.grid(alpha=0.3)
-    axes.flat[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    save(made, path)
+    np.atleast_1d(axes)[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    write_figure(made, [path])
 
 
 def tests(rows: Sequence[Row], path: Path) -> None:
@@ -41,8 +41,7 @@ def tests(rows: Sequence[Row], path: Path) -> None:
     limit = max(
         0.1, float(np.quantile(np.abs(differences), 0.9))
     )  # one strategy that failed leaves the others' colours
-    made, axes = figure(1, 1, (3 + 0.6 * len(labels), 2 + 0.5 * len(labels)))
-    axis = axes[0, 0]
+    made, axis = new_figure(1, 1, (3 + 0.6 * len(labels), 2 + 0.5 * len(labels)))
     axis.imshow(differences, cmap="RdBu", vmin=-limit, vmax=limit)
     for (i, j), test in found.items():
         text = f"{test.difference:+.1f}" + ("" if test.p is None else f"\np {test.p:.2f}")
@@ -51,13 +50,12 @@ def tests(rows: Sequence[Row], path: Path) -> None:
     axis.set(xticks=range(len(labels)), yticks=range(len(labels)), title="row minus column, points; paired t-tests")
     axis.set_xticklabels(labels, rotation=40, ha="right", fontsize=7)
     axis.set_yticklabels(labels, fontsize=7)
-    save(made, path)
+    write_figure(made, [path])
 
 
 def sweep(rows: Sequence[Row], axis_name: str, values: Sequence[Any], path: Path) -> None:
     """Mean accuracy over the values of an axis, by strategy; bars are standard deviations over all runs."""
-    made, axes = figure(1, 1, (7, 4.5))
-    axis = axes[0, 0]
+    made, axis = new_figure(1, 1, (7, 4.5))
     for label in unique(row.without(axis_name) for row in rows if row.value(axis_name) is not None):
         points = []
         for value in values:
@@ -69,13 +67,12 @@ def sweep(rows: Sequence[Row], axis_name: str, values: Sequence[Any], path: Path
         axis.set_xscale("log")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7)
-    save(made, path)
+    write_figure(made, [path])
 
 
 def stability(rows: Sequence[Row], path: Path) -> None:
     """The p of consecutive epochs' norms."""
-    made, axes = figure(1, 1, (7, 4))
-    axis = axes[0, 0]
+    made, axis = new_figure(1, 1, (7, 4))
     for i, label in enumerate(unique(row.label for row in rows)):
         for run, row in enumerate(row for row in rows if row.label == label):
             points = [(epoch + 1, p) for epoch, p in enumerate(row.result["p"]) if p is not None]
@@ -84,4 +81,4 @@ def stability(rows: Sequence[Row], path: Path) -> None:
     axis.set(xlabel="epoch", ylabel="p against the epoch before", ylim=(0, 1))
     axis.legend(fontsize=7)
     axis.grid(alpha=0.3)
-    save(made, path)
+    write_figure(made, [path])

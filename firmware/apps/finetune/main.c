@@ -3,13 +3,11 @@
 #include "mdy/serve.h"
 #include "mdy_model.h"
 
-static _Alignas(8) uint8_t arena[MDY_MODEL_ARENA_BYTES];
 static mdy_server_t server;
 
 int main(void)
 {
     server.model = &mdy_model;
-    server.arena = arena;
-    server.arena_bytes = sizeof arena;
+    server.memory = &mdy_memory;
     return mdy_serve(&server) == MDY_OK ? 0 : 1;
 }

@@ -6,9 +6,8 @@
  * `link.out`, opened in this order at first use; opening a pipe waits for its other end, so the
  * host opens them in the same order. Flash: these machines have none, so it is emulated in the
  * PSRAM, outside the RAM that the linker counts, and written through to `flash.bin` beside the
- * pipes: the flash's bytes, then the emulator's marks. A `flash.bin` of the flash's bytes alone is
- * accepted and completed, a missing one made, and one of any other size refused (every call
- * returns MDY_FLASH).
+ * pipes, see flash_emu.h. A `flash.bin` without marks or counts is completed, a missing one made, and one of any
+ * other size refused (every call returns MDY_FLASH).
  */
 #include "mdy/port.h"
 
@@ -16,7 +15,7 @@
 #include "flash_geometry.h"
 #include "semihosting.h"
 
-enum { MARK_BYTES = MDY_FLASH_EMU_MARK_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES) };
+#define IMAGE_BYTES MDY_FLASH_EMU_IMAGE_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES, MDY_FLASH_SECTORS)
 
 #ifdef MDY_QEMU_AN547
 /* SysTick at 32 MHz: a 24-bit down-counter. Four counts are one tick, of 125 instructions; what takes
@@ -39,9 +38,10 @@ enum { MARK_BYTES = MDY_FLASH_EMU_MARK_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYT
 #define INSTRUCTIONS_PER_TICK 40U
 #endif
 
+static const mdy_flash_run_t flash_runs[] = {MDY_FLASH_RUNS};
 const mdy_flash_geometry_t mdy_port_flash = {
-    .bytes = MDY_FLASH_BYTES,
-    .sector_bytes = MDY_FLASH_SECTOR_BYTES,
+    .runs = flash_runs,
+    .run_count = sizeof flash_runs / sizeof flash_runs[0],
     .unit_bytes = MDY_FLASH_UNIT_BYTES,
 };
 /* With `-icount shift=0` an instruction takes 1 ns of guest time. */
@@ -49,12 +49,11 @@ const uint32_t mdy_port_instructions_per_tick = INSTRUCTIONS_PER_TICK;
 
 extern uint8_t mdy_stack_bottom[], mdy_stack_top[];
 extern uint8_t mdy_data_start[], mdy_data_end[], mdy_bss_start[], mdy_bss_end[];
+extern uint8_t mdy_areas_bytes[]; /* the address is the number */
 
 /* What the emulator needs is no RAM of the device. The section is not cleared at start-up. */
 #define IN_BANKS __attribute__((section(".banks")))
-static IN_BANKS _Alignas(32) uint8_t flash_memory[MDY_FLASH_BYTES];
-static IN_BANKS uint8_t flash_marks[MARK_BYTES];
-static IN_BANKS uint32_t flash_erases[MDY_FLASH_BYTES / MDY_FLASH_SECTOR_BYTES];
+static IN_BANKS _Alignas(32) uint8_t flash_image[IMAGE_BYTES];
 static IN_BANKS mdy_flash_emu_t flash;
 static IN_BANKS int32_t flash_file;
 
@@ -118,12 +117,6 @@ static mdy_status_t write_through(void *context, uint32_t address, const uint8_t
     return is_written ? MDY_OK : MDY_FLASH;
 }
 
-/* Leaves the file at the marks. */
-static bool read_memory(void)
-{
-    return file_seek(flash_file, 0) && file_read_all(flash_file, flash_memory, MDY_FLASH_BYTES);
-}
-
 /* Reads the image, or makes what is missing of it. */
 static bool load_image(void)
 {
@@ -137,18 +130,13 @@ static bool load_image(void)
     }
     const uint32_t arguments[] = {(uint32_t)flash_file};
     const int32_t length = semihosting(SYS_FLEN, arguments);
-    if (length == (int32_t)MDY_FLASH_BYTES + MARK_BYTES) {
-        return read_memory() && file_read_all(flash_file, flash_marks, MARK_BYTES);
-    }
-    if (length == (int32_t)MDY_FLASH_BYTES) {
-        if (!read_memory()) {
-            return false;
-        }
-        mdy_flash_emu_adopt(&flash);
-    } else if (length != 0 || write_through(NULL, 0, flash_memory, MDY_FLASH_BYTES) != MDY_OK) {
+    if (length < 0 || length > (int32_t)IMAGE_BYTES) {
         return false;
     }
-    return write_through(NULL, MDY_FLASH_BYTES, flash_marks, MARK_BYTES) == MDY_OK;
+    const uint32_t n = (uint32_t)length;
+    const bool is_read = n == 0U || (file_seek(flash_file, 0) && file_read_all(flash_file, flash_image, n) &&
+                                     mdy_flash_emu_adopt(&flash, n));
+    return is_read && (n == IMAGE_BYTES || write_through(NULL, 0, flash_image, IMAGE_BYTES) == MDY_OK);
 }
 
 static bool flash_is_ready(void)
@@ -156,9 +144,7 @@ static bool flash_is_ready(void)
     if (flash_state == FLASH_UNTOUCHED) {
         flash = (mdy_flash_emu_t){
             .geometry = &mdy_port_flash,
-            .memory = flash_memory,
-            .marks = flash_marks,
-            .erases = flash_erases,
+            .image = flash_image,
             .sync = write_through,
         };
         mdy_flash_emu_format(&flash);
@@ -185,7 +171,7 @@ mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t 
 const uint8_t *mdy_port_flash_map(void)
 {
     (void)flash_is_ready();
-    return flash_memory;
+    return flash_image;
 }
 
 static bool link_is_open(void)
@@ -249,5 +235,6 @@ uint32_t mdy_port_stack_mark(uint8_t pattern)
 
 uint32_t mdy_port_static_bytes(void)
 {
-    return (uint32_t)(mdy_data_end - mdy_data_start) + (uint32_t)(mdy_bss_end - mdy_bss_start);
+    return (uint32_t)(mdy_data_end - mdy_data_start) + (uint32_t)(mdy_bss_end - mdy_bss_start) +
+           (uint32_t)(uintptr_t)mdy_areas_bytes;
 }

@@ -2,9 +2,8 @@
 /**
  * The one header an application reads: fine-tune the compiled network, use it, keep what it learned.
  *
- *   static uint8_t arena[MDY_MODEL_ARENA_BYTES];    // from the generated mdy_model.h
  *   static mdy_t net;
- *   mdy_init(&net, &mdy_model, arena, sizeof arena, &config);
+ *   mdy_init(&net, &mdy_model, &mdy_memory, &config);   // both from the generated mdy_model.h
  *   memcpy(mdy_input(&net), pixels, MDY_MODEL_INPUT_BYTES);
  *   mdy_train_step(&net, label, &result);
  *   mdy_end_epoch(&net);                            // resamples the channels, commits to flash
@@ -22,7 +21,7 @@ typedef struct {
     mdy_schedule_t schedule; /* likewise */
     uint8_t head_only;      /* 1: train the classifier alone */
     uint8_t flip;           /* 1: flip training samples left to right at random */
-    uint8_t fresh;          /* 1: start from the factory weights and leave the banks unread */
+    uint8_t fresh;          /* 1: start from the factory weights, whatever the banks hold */
     int (*yield)(void *context); /* may be NULL; called between bands of rows, nonzero aborts the step */
     void *yield_context;
     /**
@@ -40,13 +39,16 @@ typedef struct {
 } mdy_result_t;
 
 /**
- * Lays out the arena and loads the newest valid generation, or the factory state when there is none.
+ * Lays out the regions and loads the newest valid generation, or the factory state when there is none. What the
+ * banks held is in m->found, also after MDY_MODEL; with weights in RAM they are not looked at.
  *
- * Memory   arena: planned, epoch and state regions, each rounded up to 8 bytes; aligned to 8
- * Errors   MDY_ARENA (too small, misaligned), MDY_ARGUMENT (schedule, no load hook), MDY_MODEL (the banks hold
- *          generations of another network or plan only), MDY_FLASH (the banks do not fit)
+ * Memory   one piece for each region, MDY_MODEL_PLANNED_BYTES, _EPOCH_BYTES and _STATE_BYTES, aligned to 8; its
+ *          contents do not matter. The generated mdy_memory lies where the plan has room for it. Only the pointers
+ *          are kept.
+ * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (schedule, no load hook), MDY_MODEL (the
+ *          banks hold generations of another network, plan or format only), MDY_FLASH (the banks do not fit)
  */
-mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, uint8_t *arena, size_t arena_bytes,
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
                       const mdy_config_t *config);
 
 /** Where the next sample goes: H * W * C int8 values, used up by each step or inference; NULL: it comes by rows. */
@@ -79,12 +81,12 @@ const int32_t *mdy_logits(const mdy_t *m);
 
 /**
  * Ends the epoch: writes the observed norms into N, draws the next selection, commits one generation
- * to the other bank and only then clears the deltas. After an error the old generation stands; the
- * call may be repeated. Source: MeDyate, arXiv 2510.20979, algorithm 1; DESIGN.md sections 4 and 6.
+ * to the other bank and only then clears the deltas. After an error the old generation stands; training may go
+ * on, and the call may be repeated. With weights in RAM the deltas are added there, and nothing fails. Source: MeDyate, arXiv 2510.20979, algorithm 1; DESIGN.md sections 4 and 6.
  */
 mdy_status_t mdy_end_epoch(mdy_t *m);
 
-/** Forgets the newest generation; mdy_init, which must follow, takes the one before. Errors: MDY_EMPTY, MDY_FLASH. */
+/** Forgets the newest generation; mdy_init, which must follow, takes the one before. Errors: MDY_EMPTY (none, or weights in RAM), MDY_MODEL, MDY_FLASH. */
 mdy_status_t mdy_roll_back(const mdy_t *m);
 
 /** Forgets both banks; mdy_init, which must follow, starts from the factory. Errors: MDY_FLASH. */

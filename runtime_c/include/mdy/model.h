@@ -3,6 +3,7 @@
 #ifndef MDY_MODEL_H
 #define MDY_MODEL_H
 
+#include "mdy/banks.h"
 #include "mdy/ops/conv.h"
 #include "mdy/ops/window.h"
 #include "mdy/status.h"
@@ -16,6 +17,24 @@
 #define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
 
 typedef struct mdy mdy_t;
+
+/** Puts a variable into a section that a linker script can place; elsewhere it lies where the compiler likes. */
+#ifdef __ELF__
+#define MDY_SECTION(name) __attribute__((section(name)))
+#else
+#define MDY_SECTION(name)
+#endif
+
+/** Memory of one region, aligned to 8; never NULL, not even where it has 0 bytes. */
+typedef struct {
+    uint8_t *at;
+    uint32_t bytes;
+} mdy_region_t;
+
+/** The caller's memory: each region may lie in another RAM area of the board. */
+typedef struct {
+    mdy_region_t planned, epoch, state;
+} mdy_memory_t;
 
 /** An int8 tensor in the planned region. */
 typedef struct {
@@ -209,6 +228,7 @@ typedef struct {
     uint8_t policy;         /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
     uint32_t planned_bytes, epoch_bytes, state_bytes;
     uint32_t bank_weight_bytes;
+    uint8_t weights_in_ram; /* 1: candidate weights are part of the state region, nothing is written to flash */
     void (*forward)(mdy_t *m);
     void (*backward)(mdy_t *m);
 } mdy_model_t;
@@ -239,6 +259,23 @@ typedef struct {
     uint32_t total_steps;   /* length of the training; a constant rate needs none */
 } mdy_schedule_t;
 
+/** What a bank holds. */
+enum {
+    MDY_BANK_EMPTY = 0,      /* erased */
+    MDY_BANK_USABLE = 1,     /* a whole generation of this model */
+    MDY_BANK_UNFINISHED = 2, /* no header: its commit was interrupted, or its generation was forgotten */
+    MDY_BANK_DAMAGED = 3,    /* it cannot be read, or does not fit its checksums */
+    MDY_BANK_MODEL = 4,      /* a generation of another model or plan */
+    MDY_BANK_FORMAT = 5      /* a generation in another MDY_STORE_FORMAT */
+};
+
+/** A bank as mdy_init found it. */
+typedef struct {
+    uint32_t generation; /* its number; 0 without a whole header */
+    uint32_t origin;     /* digest of its model or, of another format, the number of that */
+    uint8_t state;       /* MDY_BANK_EMPTY to MDY_BANK_FORMAT */
+} mdy_found_t;
+
 /** Where a training step is. */
 enum { MDY_FORWARD = 1, MDY_BACKWARD = 2 };
 
@@ -256,7 +293,11 @@ struct mdy {
     int16_t *slot_e;       /* this step's exponents */
     uint32_t *first;       /* per candidate: offset of its records in the epoch region */
     uint16_t *count;       /* per candidate: how many records */
-    const uint8_t *weights; /* candidate weights of the active bank, or NULL: factory weights */
+    const uint8_t *weights; /* candidate weights in force, of a bank or in RAM; NULL: factory weights */
+    uint8_t *ram_weights;   /* their place in the state region; NULL: they are in flash */
+    mdy_bank_t banks[2];
+    mdy_found_t found[2];   /* what the banks held at the start */
+    uint32_t erases[2];     /* how often each bank has been erased, as far as headers tell */
     mdy_schedule_t schedule;
     uint32_t seed;
     uint32_t generation; /* newest number in the banks, usable or not; 0: none */

@@ -2,7 +2,7 @@
 /**
  * What a board supplies: flash, a byte link, a counter. Everything else in the runtime is portable.
  *
- * Flash addresses are offsets into the space reserved for the two banks, 0 .. mdy_port_flash.bytes - 1.
+ * Flash addresses are offsets into the sectors reserved for the two banks: the first one begins at 0.
  */
 #ifndef MDY_PORT_H
 #define MDY_PORT_H
@@ -12,11 +12,17 @@
 
 #include "mdy/status.h"
 
-/** Geometry of the flash that holds the banks. */
+/** Equal sectors that follow each other; a sector is what one erase clears. */
 typedef struct {
-    uint32_t bytes;        /* size of the reserved space, a multiple of sector_bytes */
-    uint32_t sector_bytes; /* erase unit; the reserved space is made of equal sectors */
-    uint32_t unit_bytes;   /* program unit, 1 to 32, a power of two: programmed once per erase */
+    uint32_t count;
+    uint32_t bytes; /* of each, a multiple of the program unit */
+} mdy_flash_run_t;
+
+/** The sectors that are reserved for the banks, in the order of their addresses, without gaps. */
+typedef struct {
+    const mdy_flash_run_t *runs;
+    uint32_t run_count;
+    uint32_t unit_bytes; /* program unit, 1 to 32, a power of two: programmed once per erase */
 } mdy_flash_geometry_t;
 
 extern const mdy_flash_geometry_t mdy_port_flash;

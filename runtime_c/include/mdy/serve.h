@@ -8,11 +8,10 @@
 
 #define MDY_PROTOCOL 5
 
-/** A served model: the arena is the caller's, the rest is filled here. */
+/** A served model: the first two are the caller's, the rest is filled here. */
 typedef struct {
     const mdy_model_t *model;
-    uint8_t *arena;
-    uint32_t arena_bytes;
+    const mdy_memory_t *memory;
     mdy_t net;
     mdy_link_t link;
     uint32_t input_bytes;  /* bytes of the sample that have arrived */
@@ -24,7 +23,7 @@ typedef struct {
     uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
     uint8_t sequence;      /* of that reply */
     uint8_t ready;         /* mdy_init succeeded */
-    uint8_t pattern;       /* the arena and the stack were painted with it */
+    uint8_t pattern;       /* the regions and the stack were painted with it */
 } mdy_server_t;
 
 /**

@@ -7,7 +7,7 @@
 #define MDY_STATUS_LIST(X)                                                                  \
     X(OK, 0, "done")                                                                        \
     X(ARGUMENT, -1, "an argument is out of its range")                                      \
-    X(ARENA, -2, "the arena is too small or misaligned for this model")                     \
+    X(ARENA, -2, "a region of the arena is too small or misaligned")                       \
     X(STATE, -3, "the call does not fit the state: init first, or the sample is incomplete") \
     X(FLASH, -4, "the flash refused a read, an erase or a program operation")               \
     X(EMPTY, -5, "no valid generation in flash")                                            \

@@ -8,22 +8,25 @@
 #define MDY_STORE_FORMAT 2
 #define MDY_STORE_HEADER_BYTES 64u
 
-/** Loads the newest valid generation. Errors: MDY_EMPTY, MDY_MODEL, MDY_FLASH. */
-mdy_status_t mdy_store_load(mdy_t *m);
+/**
+ * Places the banks and looks at what they hold: m->found, m->erases. The next commit will overwrite the older
+ * one and number its generation after the newer, whoever wrote it. Errors: MDY_FLASH (the banks do not fit).
+ */
+mdy_status_t mdy_store_open(mdy_t *m);
 
 /**
- * Starts without what the banks hold: the next commit overwrites the older bank and numbers its
- * generation after the newer one, whoever wrote it.
+ * Loads the newest usable generation; one that cannot be read after all counts as damaged.
+ * Errors: MDY_EMPTY (the state region is to be filled), MDY_MODEL (another model's or format's only).
  */
-void mdy_store_pass_over(mdy_t *m);
+mdy_status_t mdy_store_load(mdy_t *m);
 
 /** Writes state and weights + deltas to the other bank, the header last. Errors: MDY_FLASH. */
 mdy_status_t mdy_store_commit(mdy_t *m);
 
+/** Adds the deltas to the weights in RAM. */
+void mdy_store_merge(mdy_t *m);
+
 /** Erases the first sector, header included, of the newest bank, or (all) of both. Errors: MDY_FLASH, MDY_EMPTY, MDY_MODEL. */
 mdy_status_t mdy_store_forget(const mdy_t *m, int all);
-
-/** Bytes of one bank for this model, a multiple of the sector. */
-uint32_t mdy_store_bank_bytes(const mdy_model_t *model, uint32_t saved_bytes);
 
 #endif

@@ -56,8 +56,9 @@ typedef struct {
     mdy_band_t rows, columns;
 } mdy_tile_t;
 
-/** All rows, however many there are. */
-#define MDY_ALL ((mdy_band_t){0, UINT16_MAX})
+/** All rows, however many there are. An object, since gcc gives every literal room on the stack. */
+static const mdy_band_t mdy_all_rows = {0, UINT16_MAX};
+#define MDY_ALL mdy_all_rows
 
 static inline int8_t *mdy_row(const mdy_view_t *view, int32_t row)
 {

@@ -3,12 +3,14 @@
  * The board that is a process: link on stdin and stdout, flash in memory or in a file.
  *
  * MDY_FLASH_FILE  path of the flash image, read at first use and written through; unset: memory
- *                 only. The file holds the flash's bytes, then the emulator's marks (torn and
- *                 programmed units), so that a torn unit still reads as an error in the next
- *                 process. A file of the flash's bytes alone is accepted and completed, a file of
+ *                 only. The emulator's marks are part of it, so that a torn unit still reads as an error
+ *                 in the next process. An image without marks or counts is completed, one of
  *                 any other size refused (every call returns MDY_FLASH).
  * MDY_FLASH_CUT   "N:before", "N:inside" or "N:after": the power is cut at the N-th erase or unit
  *                 program of this process, which then ends with status 99.
+ * MDY_FLASH_FAIL  "N:COUNT": COUNT operations from the N-th on happen in part and report failure.
+ * MDY_FLASH_BAD   "ADDRESS:COUNT": reads that touch COUNT bytes from there fail.
+ * MDY_FLASH_SEED  "N": draws what a part of an operation leaves behind.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -28,11 +30,12 @@
 #define EXIT_POWER_CUT 99
 #define EXIT_USAGE 2
 
-enum { MARK_BYTES = MDY_FLASH_EMU_MARK_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES) };
+#define IMAGE_BYTES MDY_FLASH_EMU_IMAGE_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES, MDY_FLASH_SECTORS)
 
+static const mdy_flash_run_t flash_runs[] = {MDY_FLASH_RUNS};
 const mdy_flash_geometry_t mdy_port_flash = {
-    .bytes = MDY_FLASH_BYTES,
-    .sector_bytes = MDY_FLASH_SECTOR_BYTES,
+    .runs = flash_runs,
+    .run_count = sizeof flash_runs / sizeof flash_runs[0],
     .unit_bytes = MDY_FLASH_UNIT_BYTES,
 };
 const uint32_t mdy_port_instructions_per_tick = 0;
@@ -41,16 +44,12 @@ static mdy_status_t write_through(void *context, uint32_t address, const uint8_t
                                   uint32_t n);
 
 /* Aligned as flash would be: kernels read words through the map. */
-static _Alignas(32) uint8_t flash_memory[MDY_FLASH_BYTES];
-static uint8_t flash_marks[MARK_BYTES];
-static uint32_t flash_erases[MDY_FLASH_BYTES / MDY_FLASH_SECTOR_BYTES];
+static _Alignas(32) uint8_t flash_image[IMAGE_BYTES];
 static int flash_file = -1;
 static enum { FLASH_UNTOUCHED, FLASH_READY, FLASH_REFUSED } flash_state;
 static mdy_flash_emu_t flash = {
     .geometry = &mdy_port_flash,
-    .memory = flash_memory,
-    .marks = flash_marks,
-    .erases = flash_erases,
+    .image = flash_image,
     .sync = write_through,
 };
 
@@ -71,11 +70,12 @@ static mdy_status_t write_through(void *context, uint32_t address, const uint8_t
     return MDY_OK;
 }
 
-static mdy_status_t read_image(uint32_t address, uint8_t *bytes, uint32_t n)
+/* The first n bytes of the image. */
+static mdy_status_t read_image(uint32_t n)
 {
     uint32_t done = 0;
     while (done < n) {
-        const ssize_t got = pread(flash_file, &bytes[done], n - done, (off_t)address + done);
+        const ssize_t got = pread(flash_file, &flash_image[done], n - done, (off_t)done);
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -87,24 +87,33 @@ static mdy_status_t read_image(uint32_t address, uint8_t *bytes, uint32_t n)
     return MDY_OK;
 }
 
+/* A misspelt fault that never happens would look like a passed test, so it ends the process. */
 static void refuse_usage(void)
 {
-    static const char text[] = "MDY_FLASH_CUT: expected N:before, N:inside or N:after, N >= 1\n";
+    static const char text[] = "MDY_FLASH_CUT is N:before, N:inside or N:after; MDY_FLASH_FAIL N:COUNT; "
+                               "MDY_FLASH_BAD ADDRESS:COUNT; MDY_FLASH_SEED N; N and COUNT are at least 1\n";
     if (write(STDERR_FILENO, text, sizeof text - 1U) < 0) {
         /* The exit status says it too. */
     }
     _exit(EXIT_USAGE);
 }
 
-/* A misspelt cut that never happens would look like a passed test, so it ends the process. */
-static void arm_cut(const char *text)
+/* A number of at least `least`; what follows it comes back. */
+static const char *number(const char *text, uint32_t least, uint32_t *value)
 {
     char *rest = NULL;
     errno = 0;
-    const unsigned long at = strtoul(text, &rest, 10);
-    if (errno != 0 || text[0] < '0' || text[0] > '9' || at == 0 || at > UINT32_MAX) {
+    const unsigned long read = strtoul(text, &rest, 10);
+    if (errno != 0 || text[0] < '0' || text[0] > '9' || read < least || read > UINT32_MAX) {
         refuse_usage();
     }
+    *value = (uint32_t)read;
+    return rest;
+}
+
+static void arm_cut(const char *text)
+{
+    const char *const rest = number(text, 1, &flash.cut_at);
     if (strcmp(rest, ":before") == 0) {
         flash.cut_phase = MDY_CUT_BEFORE;
     } else if (strcmp(rest, ":inside") == 0) {
@@ -114,7 +123,34 @@ static void arm_cut(const char *text)
     } else {
         refuse_usage();
     }
-    flash.cut_at = (uint32_t)at;
+}
+
+static void arm_span(const char *text, uint32_t least, uint32_t *first, uint32_t *count)
+{
+    const char *const rest = number(text, least, first);
+    if (rest[0] != ':' || number(&rest[1], 1, count)[0] != '\0') {
+        refuse_usage();
+    }
+}
+
+static void arm_faults(void)
+{
+    const char *const cut = getenv("MDY_FLASH_CUT");
+    const char *const fail = getenv("MDY_FLASH_FAIL");
+    const char *const bad = getenv("MDY_FLASH_BAD");
+    const char *const seed = getenv("MDY_FLASH_SEED");
+    if (cut != NULL) {
+        arm_cut(cut);
+    }
+    if (fail != NULL) {
+        arm_span(fail, 1, &flash.fail_at, &flash.fail_count);
+    }
+    if (bad != NULL) {
+        arm_span(bad, 0, &flash.bad_address, &flash.bad_bytes);
+    }
+    if (seed != NULL && number(seed, 0, &flash.seed)[0] != '\0') {
+        refuse_usage();
+    }
 }
 
 /* Reads the image, or makes what is missing of it. */
@@ -124,43 +160,23 @@ static mdy_status_t load_image(const char *path)
     do {
         flash_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     } while (flash_file < 0 && errno == EINTR);
-    if (flash_file < 0 || fstat(flash_file, &info) != 0) {
+    if (flash_file < 0 || fstat(flash_file, &info) != 0 || info.st_size > (off_t)IMAGE_BYTES) {
         return MDY_FLASH;
     }
-    const bool has_memory = info.st_size >= (off_t)MDY_FLASH_BYTES;
-    const bool has_marks = info.st_size == (off_t)MDY_FLASH_BYTES + (off_t)MARK_BYTES;
-    if (has_marks) {
-        const mdy_status_t status = read_image(MDY_FLASH_BYTES, flash_marks, MARK_BYTES);
-        return status != MDY_OK ? status : read_image(0, flash_memory, MDY_FLASH_BYTES);
-    }
-    if (has_memory ? info.st_size != (off_t)MDY_FLASH_BYTES : info.st_size != 0) {
+    const uint32_t n = (uint32_t)info.st_size;
+    if (n > 0 && (read_image(n) != MDY_OK || !mdy_flash_emu_adopt(&flash, n))) {
         return MDY_FLASH;
     }
-    if (has_memory) {
-        const mdy_status_t status = read_image(0, flash_memory, MDY_FLASH_BYTES);
-        if (status != MDY_OK) {
-            return status;
-        }
-        mdy_flash_emu_adopt(&flash);
-    } else {
-        const mdy_status_t status = write_through(NULL, 0, flash_memory, MDY_FLASH_BYTES);
-        if (status != MDY_OK) {
-            return status;
-        }
-    }
-    return write_through(NULL, MDY_FLASH_BYTES, flash_marks, MARK_BYTES);
+    return n == IMAGE_BYTES ? MDY_OK : write_through(NULL, 0, flash_image, IMAGE_BYTES);
 }
 
 static bool flash_is_ready(void)
 {
     if (flash_state == FLASH_UNTOUCHED) {
         const char *const path = getenv("MDY_FLASH_FILE");
-        const char *const cut = getenv("MDY_FLASH_CUT");
         mdy_flash_emu_format(&flash);
         flash_state = path == NULL || load_image(path) == MDY_OK ? FLASH_READY : FLASH_REFUSED;
-        if (cut != NULL) {
-            arm_cut(cut);
-        }
+        arm_faults();
     }
     return flash_state == FLASH_READY;
 }
@@ -193,7 +209,7 @@ mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t 
 const uint8_t *mdy_port_flash_map(void)
 {
     (void)flash_is_ready();
-    return flash_memory;
+    return flash_image;
 }
 
 int32_t mdy_port_link_read(uint8_t *dst, uint32_t n)
