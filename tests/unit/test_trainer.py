@@ -150,7 +150,7 @@ def test_flips_change_the_training() -> None:
 
 
 def test_a_training_that_diverges_ends_early() -> None:
-    epochs = trainer(replace(RECIPE, epochs=5, rate=1e30)).train(STRATEGIES["full"], problem(), lambda _: None)
+    epochs = trainer(replace(RECIPE, epochs=5, rate=1e39)).train(STRATEGIES["full"], problem(), lambda _: None)
     assert len(epochs) == 5
     assert not np.isfinite(epochs[-1].loss)
 
