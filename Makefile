@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml tools/system_packages.sh tools/tflite_runtime.sh
 	@$(BIN)/python -m pip install -q --disable-pip-version-check "torch==$(TORCH)+cpu" 2>/dev/null || \
 	    { echo "pip knows no index with PyTorch's CPU build; taking the default build (large)"; \
 	    $(BIN)/python -m pip install -q --disable-pip-version-check "torch==$(TORCH)"; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch,onnx,tflite,report,digits,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[torch,onnx,tflite,report,digits,study,sweep,dev]'
 	@sh tools/tflite_runtime.sh $(BIN)/python .venv/tflite
 	@touch $@
 

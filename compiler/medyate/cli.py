@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from medyate import __version__, artefact, data, ledger
@@ -31,7 +30,11 @@ from medyate.errors import DataError, MedyateError
 from medyate.plan.budget import ALPHA, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
+from medyate.progress import Bar
+from medyate.rank.cli import compare_rankings
 from medyate.stages import Options
+from medyate.strategies import cli as strategies_cli
+from medyate.study import cli as study_cli
 
 app = typer.Typer(
     add_completion=False,
@@ -41,6 +44,8 @@ app = typer.Typer(
 )
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 console = Console(highlight=False, soft_wrap=True)
+app.command()(strategies_cli.strategies)
+app.add_typer(study_cli.app, name="study")
 
 Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
@@ -107,38 +112,6 @@ def _limits(
     areas = () if board is None else board.areas
     reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
     return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, areas)
-
-
-class Bar:
-    """A progress bar on standard error when that is a terminal; silent otherwise."""
-
-    def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description:<14}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self._progress = Progress(*columns, console=errors, disable=not sys.stderr.isatty(), transient=True)
-        self._task: Any = None
-        self._phase = ""
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, phase: str, done: int, total: int, note: str = "") -> None:
-        """Moves the bar; a new phase starts a new one."""
-        if phase != self._phase:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(phase, total=total, note=note)
-            self._phase = phase
-        self._progress.update(self._task, completed=done, total=total, note=note)
 
 
 def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
@@ -266,9 +239,10 @@ def verify(
 
 @app.command()
 def rank(
-    model: Model,
-    data_: Data,
-    out: Out,
+    files: Annotated[list[Path], typer.Argument(help="A model; with --compare, rankings of one network.")],
+    data_: Annotated[str | None, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The ranking; with --compare, a picture.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Spearman's correlation of stored rankings.")] = False,
     pixels: Pixels = AUTO,
     epochs: int = 3,
     seed: Seed = 0,
@@ -276,6 +250,11 @@ def rank(
     json_: Json = False,
 ) -> None:
     """LaRa and TraDy scores of every layer by a short fine-tuning on this machine."""
+    if compare:
+        compare_rankings(files, out, json_)
+        return
+    if len(files) != 1 or data_ is None or out is None:
+        raise DataError("a ranking needs one model, --data and -o.", "Give them, or --compare with stored rankings.")
     from medyate import frontends
     from medyate.stages import make_ranking, prepare
 
@@ -283,7 +262,7 @@ def rank(
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     _choice(pixels, PIXELS, "--pixels")
     dataset = data.load(data_, split)
-    normal, _, _, dataset, meaning = prepare(frontends.load(model), dataset, pixels)
+    normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
         ranking, _ = make_ranking(normal, dataset, meaning, options, bar.show)

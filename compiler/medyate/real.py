@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import ToolchainError
-from medyate.ir import Graph, Weights
+from medyate.ir import Graph, Node, Weights
 from medyate.ops import OPS
 
 try:
@@ -42,7 +42,15 @@ class Network(torch.nn.Module):
         values: dict[str, Any] = {self.graph.input: x}
         if observe is not None:
             observe(self.graph.input, x)
-        for node in self.graph:
+        self.run(self.graph, values, observe)
+        result: torch.Tensor = values[self.graph.output]
+        return result
+
+    def run(
+        self, nodes: Iterable[Node], values: dict[str, Any], observe: Callable[[str, Any], None] | None = None
+    ) -> None:
+        """Adds the outputs of `nodes` to the tensors that are known."""
+        for node in nodes:
             op = OPS[node.op]
             roles = op.weights(node.attrs, self.graph.input_shapes(node))
             arrays = {role: self.weight(node.weight_name(role)) for role in roles}
@@ -50,8 +58,6 @@ class Network(torch.nn.Module):
             values[node.output] = value
             if observe is not None:
                 observe(node.output, value)
-        result: torch.Tensor = values[self.graph.output]
-        return result
 
 
 def channels_first(samples: NDArray[Any]) -> torch.Tensor:

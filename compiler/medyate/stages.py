@@ -38,6 +38,7 @@ from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant, quantize, reference
 from medyate.rank.collect import collect
 from medyate.rank.lara import Ranking, rank
+from medyate.rank.provenance import provenance
 
 CALIBRATION = 256
 """Training samples whose ranges set the scales."""
@@ -120,7 +121,8 @@ def make_ranking(
     if options.ranking is not None:
         stored = Ranking.from_json(artefact.read_json(options.ranking), normal.graph)
         return stored, collected.head_weight
-    return rank(normal.graph, dataset.name, collected.norms), collected.head_weight
+    made = provenance(dataset, normal.weights, options.rank_epochs, options.seed)
+    return rank(normal.graph, dataset.name, collected.norms, made), collected.head_weight
 
 
 def make_head(

@@ -112,6 +112,9 @@ def shape_fields(shape: Shape) -> str:
 
 def pad_nchw(x: Any, pads: Pads, value: float = 0.0) -> Any:
     """X with `value` around it; x is a PyTorch tensor (N, C, H, W)."""
+    if not any(pads):
+        return x  # padding by nothing would copy
+
     import torch
 
     top, left, bottom, right = pads

@@ -89,11 +89,15 @@ def collect(
     return Collected(norms, head.weight.detach().numpy().copy(), tuple(losses))
 
 
-def _norms(gradient: Any, node: Node) -> NDArray[np.float64]:
+def channel_squares(array: Any, node: Node) -> Any:
+    """Summed squares of each input channel's slice of a tensor of the weight's shape: (channels,)."""
     axes = OPS[node.op].channel_axes
     assert axes is not None
     groups = getattr(node.attrs, "groups", 1)  # each has input channels of its own
-    split = gradient.unflatten(axes[0], (groups, -1)).movedim(axes[0], 0) if groups > 1 else gradient[None]
+    split = array.unflatten(axes[0], (groups, -1)).movedim(axes[0], 0) if groups > 1 else array[None]
     others = tuple(a for a in range(1, split.ndim) if a != axes[1] + 1)
-    channels = split.square().sum(others).sqrt()
-    return np.array([float(gradient.norm()), float(channels.sum())])
+    return split.square().sum(others).flatten()
+
+
+def _norms(gradient: Any, node: Node) -> NDArray[np.float64]:
+    return np.array([float(gradient.norm()), float(channel_squares(gradient, node).sqrt().sum())])

@@ -7,7 +7,7 @@ TraDy_i = sum_c ||(dL/dW_i)_c||_2 / (C_W + C_A)         TraDy, arXiv 2510.19675,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,10 @@ from medyate.ir import Graph
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
 from medyate.rank.collect import GradientNorms
+from medyate.rank.provenance import Provenance
+
+COVERAGE = 0.97
+"""TraDy's share of the cumulated RGN that its candidate layers hold."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Ranking:
     network: str
     task: str
     scores: tuple[LayerScore, ...]
+    made: Provenance | None = None
+    """None: not known, as in files of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """Readable form; reused for other tasks."""
@@ -60,7 +66,8 @@ class Ranking:
             }
             for s in self.scores
         ]
-        return {"network": self.network, "task": self.task, "layers": layers}
+        made = {} if self.made is None else {"made": self.made.to_json()}
+        return {"network": self.network, "task": self.task, **made, "layers": layers}
 
     @staticmethod
     def from_json(content: Mapping[str, Any], graph: Graph) -> Ranking:
@@ -78,7 +85,8 @@ class Ranking:
                 for entry in content["layers"]
             )
             mine = {s.layer: (s.channels, s.cost) for s in scores}
-            ranking = Ranking(str(content["network"]), str(content["task"]), scores)
+            made = Provenance.from_json(content["made"]) if "made" in content else None
+            ranking = Ranking(str(content["network"]), str(content["task"]), scores, made)
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"the ranking is damaged ({error}).", "Run `medyate rank` again.") from error
         if mine != costs:
@@ -86,6 +94,16 @@ class Ranking:
                 "the ranking was made for another architecture or input size.", "Run `medyate rank` again."
             )
         return ranking
+
+
+def covering(values: Sequence[float], share: float) -> int:
+    """How many of the largest values hold a share of the sum: TraDy's K, arXiv 2510.19675, section D.5."""
+    wanted, covered = share * sum(values), 0.0
+    for count, value in enumerate(sorted(values, reverse=True), 1):
+        covered += value
+        if covered >= wanted:
+            return count
+    return len(values)
 
 
 def channel_costs(graph: Graph) -> dict[str, tuple[int, ChannelCost]]:
@@ -99,7 +117,7 @@ def channel_costs(graph: Graph) -> dict[str, tuple[int, ChannelCost]]:
     return costs
 
 
-def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms]) -> Ranking:
+def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms], made: Provenance | None = None) -> Ranking:
     """Orders the layers by LaRa; equal scores keep the network's order."""
     scores = [
         LayerScore(
@@ -111,4 +129,4 @@ def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms]) -> Ranking
         )
         for name, (channels, cost) in channel_costs(graph).items()
     ]
-    return Ranking(graph.name, task, tuple(sorted(scores, key=lambda score: -score.lara)))
+    return Ranking(graph.name, task, tuple(sorted(scores, key=lambda score: -score.lara)), made)

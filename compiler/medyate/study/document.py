@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a study: Markdown with pictures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medyate import artefact
+from medyate.errors import DataError
+from medyate.rank import compare
+from medyate.study import paired, pictures, tables
+from medyate.study.rows import SWEPT, Row, groups, swept, unique
+from medyate.study.spec import Cell
+
+
+def write(
+    name: str,
+    results: Sequence[tuple[Cell, dict[str, Any]]],
+    failures: Sequence[tuple[Cell, str]],
+    rankings: Sequence[Mapping[str, Any]],
+    out: Path,
+    suffix: str,
+) -> dict[str, Any]:
+    """Writes report.md and its pictures; returns what there is. Raises DataError when no cell has a result."""
+    rows = [Row(cell, result) for cell, result in results]
+    if not rows:
+        raise DataError(f"no cell of '{name}' has a result.", "Run `medyate study` first.")
+    drawn: list[Path] = []
+
+    def picture(title: str) -> Path:
+        drawn.append(out / f"{title}{suffix}")
+        return drawn[-1]
+
+    parts = [f"# {name}\n", _facts(rows, failures)]
+    for number, group in enumerate(groups(rows), 1):
+        path = picture(f"curves{number}")
+        pictures.curves(group, path)
+        parts += [f"## {group.title}\n", tables.accuracy(group), f"![accuracy over epochs]({path.name})\n"]
+        parts += [text for text in (tables.footprints(group), tables.device(group)) if text]
+    parts += _tests(rows, picture)
+    for axis in SWEPT:
+        values = swept(rows, axis)
+        if values:
+            path = picture(f"sweep_{axis}")
+            pictures.sweep(rows, axis, values, path)
+            parts += [f"## Sweep of {axis}\n", tables.sweep(rows, axis, values), f"![{axis}]({path.name})\n"]
+    parts += _stability(rows, picture)
+    parts += _rankings(rankings, picture)
+    artefact.write_text(out / "report.md", "\n".join(parts))
+    return {
+        "report": str(out / "report.md"),
+        "pictures": [str(path) for path in drawn],
+        "cells": len(rows),
+        "failed": len(failures),
+    }
+
+
+def _facts(rows: Sequence[Row], failures: Sequence[tuple[Cell, str]]) -> str:
+    lines = [
+        f"{len(rows)} runs. Accuracies in percent: mean ± standard deviation over seeds; an average's is the root of "
+    ]
+    lines[0] += (
+        "the summed squares, as in the papers. Points per KiB: what training adds to the head alone, for each KiB "
+    )
+    lines[0] += "of int8 weights and maps that are trained."
+    for fixed in unique(row.cell.fixed for row in rows):
+        limit = f"{fixed.limit} training samples" if fixed.limit else "all training samples"
+        ranked = f"ranking from {Path(fixed.rank_data).name}" if fixed.rank_data else "ranking from the task itself"
+        batch = f"batch {fixed.batch}" if fixed.engine == "float" else "one sample per update"
+        lines.append(
+            f"Engine {fixed.engine}: {fixed.epochs} epochs with {fixed.warmup} of warm-up, {batch}, {limit}, "
+            f"{'random flips' if fixed.flip else 'no augmentation'}; {ranked} ({fixed.rank_epochs} epochs)."
+        )
+    lines += [f"Failed: {cell.label} on {Path(cell.data).name}, seed {cell.seed}: {error}" for cell, error in failures]
+    return "\n\n".join(lines) + "\n"
+
+
+def _tests(rows: Sequence[Row], picture: Any) -> list[str]:
+    """Over everything but the rate, which is a choice and no sample."""
+    parts = []
+    for number, rate in enumerate(unique(row.cell.rate for row in rows), 1):
+        own = [row for row in rows if row.cell.rate == rate]
+        labels = unique(row.label for row in own)
+        if len(labels) < 2:
+            continue
+        path = picture(f"tests{number}")
+        pictures.tests(own, path)
+        note = "Pairs share network, data, budget and seed; p of paired t-tests, not corrected for their number.\n"
+        drawn = f"![paired t-tests]({path.name})\n"
+        parts += [f"## Paired t-tests, rate {rate:g}\n", note, paired.against(own, labels[0]), drawn]
+    return parts
+
+
+def _stability(rows: Sequence[Row], picture: Any) -> list[str]:
+    text = tables.stability(rows)
+    if not text:
+        return []
+    path = picture("stability")
+    pictures.stability([row for row in rows if any(p is not None for p in row.result.get("p", ()))], path)
+    note = "p of Welch's t-test between the full gradient's channel norms at the starts of consecutive epochs.\n"
+    return ["## Stability of the norms\n", note, text, f"![stability]({path.name})\n"]
+
+
+def _rankings(rankings: Sequence[Mapping[str, Any]], picture: Any) -> list[str]:
+    parts = []
+    for number, network in enumerate(unique(ranking["network"] for ranking in rankings), 1):
+        own = [ranking for ranking in rankings if ranking["network"] == network]
+        if len(own) < 2:
+            continue
+        matrices = {score: compare.matrix(own, score) for score in compare.SCORES}
+        names = [compare.label(ranking) for ranking in own]
+        path = picture(f"rankings{number}")
+        compare.draw(names, matrices, path)
+        head = ["LaRa", *(str(i + 1) for i in range(len(own)))]
+        lines = [
+            [f"{i + 1} {name}", *(f"{value:.3f}" for value in matrices["lara"][i])] for i, name in enumerate(names)
+        ]
+        parts += ["## Spearman's correlation of rankings\n", tables.table(head, lines), f"![rankings]({path.name})\n"]
+    return parts

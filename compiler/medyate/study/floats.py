@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cell of the float engine, and what is kept of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from medyate.rank.lara import Ranking
+from medyate.strategies import strategy
+from medyate.strategies.cost import cost_model
+from medyate.strategies.problem import Problem, Settings
+from medyate.strategies.selection import layer_macs
+from medyate.strategies.strategy import Sampled
+from medyate.study.job import Task
+from medyate.study.spec import Cell
+from medyate.study.trainer import Recipe, Trainer
+
+
+def train(cell: Cell, task: Task, ranking: Ranking) -> dict[str, Any]:
+    """Trains it. Raises MedyateError where its facts do not fit together."""
+    fixed, chosen = cell.fixed, strategy(cell.strategy)
+    settings = Settings(**dict(cell.settings))
+    graph = task.normal.graph
+    problem = Problem(graph, task.normal.weights, ranking, cell.budget, cost_model(fixed.cost), settings)
+    recipe = Recipe(
+        fixed.epochs,
+        fixed.warmup,
+        fixed.batch,
+        cell.rate,
+        cell.seed,
+        fixed.flip,
+        fixed.gradient_samples,
+        fixed.stability,
+    )
+    epochs = Trainer(task.normal, task.samples, task.dataset, recipe).train(chosen, problem, lambda _: None)
+    candidates = chosen.rule.candidates(problem) if isinstance(chosen.rule, Sampled) else ()
+    macs = layer_macs(graph)
+    return {
+        "network": graph.name,
+        "data": task.dataset.name,
+        "accuracy": epochs[-1].accuracy,
+        "accuracies": [epoch.accuracy for epoch in epochs],
+        "losses": [epoch.loss if math.isfinite(epoch.loss) else None for epoch in epochs],
+        "weights": [epoch.footprint.weights for epoch in epochs],
+        "activations": [epoch.footprint.activations for epoch in epochs],
+        "macs": [epoch.footprint.macs for epoch in epochs],
+        "deepest": [epoch.deepest for epoch in epochs],
+        "p": [epoch.p for epoch in epochs],
+        "k": len(candidates),
+        "m_elements": sum(layer.elements for layer in candidates),
+        "total_weights": sum(layer.channels * layer.cost.weights for layer in problem.layers),
+        "total_activations": sum(layer.channels * layer.cost.activations for layer in problem.layers),
+        "total_macs": sum(macs[layer.layer] for layer in problem.layers),
+    }

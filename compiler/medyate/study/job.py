@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One unit of work of a study as a plain function from JSON to JSON, for any process on any machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate import data, frontends
+from medyate.data import Dataset, epoch_order
+from medyate.errors import DataError, MedyateError
+from medyate.passes.pipeline import Normalised, normalise
+from medyate.quantize.apply import input_quant
+from medyate.rank.lara import Ranking
+from medyate.study.spec import Cell, RankJob
+
+
+@dataclass(frozen=True)
+class Work:
+    """A cell with the ranking it needs, or a ranking that is to be made."""
+
+    key: str
+    cell: dict[str, Any] | None
+    rank: dict[str, Any] | None
+    ranking: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: a result or the reason why not."""
+
+    key: str
+    result: dict[str, Any] | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network and its data, as they meet."""
+
+    normal: Normalised
+    dataset: Dataset
+    samples: Mapping[str, NDArray[np.float32]]
+    """Real values of 'train' and 'test'."""
+
+
+def work(job: Work) -> Outcome:
+    """Does it; the user's mistakes come back as the reason."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        began = time.monotonic()
+        result = _rank(RankJob(**job.rank)) if job.rank is not None else _train(job)
+        return Outcome(job.key, {**result, "seconds": round(time.monotonic() - began, 1)}, None)
+    except MedyateError as error:
+        return Outcome(job.key, None, str(error))
+
+
+def _train(job: Work) -> dict[str, Any]:
+    assert job.cell is not None
+    cell = Cell.from_json(job.cell)
+    if cell.fixed.engine == "device":
+        from medyate.study.twin import train
+
+        return train(cell, _dataset(cell.data, cell.fixed.limit, cell.fixed.split))
+    from medyate.study.floats import train as train_floats
+
+    assert job.ranking is not None
+    task = load_task(cell.network, cell.data, cell.fixed.limit, cell.fixed.pixels, cell.fixed.split)
+    return train_floats(cell, task, Ranking.from_json(job.ranking, task.normal.graph))
+
+
+def _rank(job: RankJob) -> dict[str, Any]:
+    from medyate.rank.collect import collect
+    from medyate.rank.lara import rank
+    from medyate.rank.provenance import provenance
+
+    _one_thread()
+    task = load_task(job.network, job.data, job.limit, job.pixels, job.split)
+    collected = collect(
+        task.normal.graph,
+        task.normal.weights,
+        task.samples["train"],
+        task.dataset.y_train,
+        outputs=task.dataset.outputs,
+        epochs=job.epochs,
+        seed=job.seed,
+        progress=lambda _done, _total: None,
+    )
+    made = provenance(task.dataset, task.normal.weights, job.epochs, job.seed)
+    return rank(task.normal.graph, task.dataset.name, collected.norms, made).to_json()
+
+
+def _one_thread() -> None:
+    """Cells run side by side; threads of one would wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=1)  # cells of one task follow each other
+def load_task(network: str, source: str, limit: int, pixels: str, split: float) -> Task:
+    """Reads both. Raises MedyateError where they do not fit together."""
+    _one_thread()
+    normal = normalise(frontends.load(Path(network)))
+    dataset = _dataset(source, limit, split).check(normal.graph.shapes[normal.graph.input])
+    if dataset.regression:
+        raise DataError(f"'{dataset.name}' has no classes.", "Studies compare accuracies.")
+    own = None if normal.quantised is None else input_quant(normal.quantised[0])
+    meaning = data.scaling(pixels, dataset.x_train, own)
+    samples = {"train": meaning.real(dataset.x_train), "test": meaning.real(dataset.x_test)}
+    return Task(normal, dataset, samples)
+
+
+@lru_cache(maxsize=1)
+def _dataset(source: str, limit: int, split: float) -> Dataset:
+    from dataclasses import replace
+
+    dataset = data.load(source, split)
+    if not limit:
+        return dataset
+    chosen = epoch_order(0, 0, len(dataset.x_train))[:limit]
+    return replace(dataset, x_train=dataset.x_train[chosen], y_train=dataset.y_train[chosen])
+
+
+def rank_work(job: RankJob) -> Work:
+    """A ranking to be made."""
+    return Work(job.key, None, asdict(job), None)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A study as a TOML file: what is fixed, and a grid of what is not; each point of the grid is a cell.
+
+    name = "strategies"
+    engine = "float"                # or "device": the integer host twin; a budget is then the total RAM
+    epochs = 12
+    [grid]
+    network = ["../nets/net.onnx"]  # paths are relative to the file
+    data = ["../data/flowers17"]
+    strategy = ["medyate", {name = "su", scheme = "49kb"}]
+    budget = [27946]
+    seed = [0, 42, 100]
+
+A cell's key is the digest of all its facts, so that a changed study finds the cells it shares with the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from medyate.data import AUTO, PIXELS
+from medyate.errors import DataError
+from medyate.strategies import strategy
+from medyate.strategies.cost import COSTS
+from medyate.strategies.problem import Settings
+
+ENGINES = ("float", "device")
+ON_DEVICE = ("medyate", "lara-trady", "su", "head")
+"""Strategies whose candidates the compiler chooses within the RAM, or that need none; su with a named scheme."""
+AXES = ("network", "data", "strategy", "budget", "seed", "rate", "k", "alpha")
+SETTINGS = tuple(field.name for field in fields(Settings))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What all cells of a study share."""
+
+    engine: str = "float"
+    cost: str = "paper"
+    """Unit of the budgets: a cost model's name."""
+    epochs: int = 10
+    """All of them, the warm-up's included."""
+    warmup: int = 1
+    batch: int = 32
+    """Samples per step; the device takes one."""
+    limit: int = 0
+    """Training samples, the first of a seeded order; 0: all."""
+    pixels: str = AUTO
+    split: float = 0.25
+    flip: bool = False
+    """Random horizontal flips."""
+    stability: bool = False
+    """Whether each epoch's full gradient is compared with the last one's."""
+    gradient_samples: int = 256
+    """Training samples of a full gradient."""
+    rank_data: str = ""
+    """Data of the preliminary fine-tuning; empty: the cell's own."""
+    rank_epochs: int = 3
+    rank_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training."""
+
+    network: str
+    data: str
+    strategy: str
+    settings: tuple[tuple[str, Any], ...]
+    """What is set of `Settings`, by name."""
+    budget: int
+    """0: the strategy needs none."""
+    seed: int
+    rate: float
+    fixed: Fixed
+
+    @property
+    def key(self) -> str:
+        """The digest of everything above."""
+        return _digest(asdict(self))
+
+    @property
+    def ranking(self) -> RankJob:
+        """The preliminary fine-tuning that its strategy builds on."""
+        f = self.fixed
+        return RankJob(self.network, f.rank_data or self.data, f.rank_epochs, f.rank_seed, f.limit, f.pixels, f.split)
+
+    @property
+    def label(self) -> str:
+        """The strategy with its settings: a row of a table."""
+        inner = ", ".join(f"{name}={value}" for name, value in self.settings)
+        return f"{self.strategy} ({inner})" if inner else self.strategy
+
+    def to_json(self) -> dict[str, Any]:
+        """For the store and for workers."""
+        return {**asdict(self), "settings": dict(self.settings)}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Cell:
+        """The inverse."""
+        settings = tuple(content["settings"].items())
+        return Cell(**{**content, "settings": settings, "fixed": Fixed(**content["fixed"])})
+
+
+@dataclass(frozen=True)
+class RankJob:
+    """One preliminary fine-tuning."""
+
+    network: str
+    data: str
+    epochs: int
+    seed: int
+    limit: int
+    pixels: str
+    split: float
+
+    @property
+    def key(self) -> str:
+        """The digest of everything above."""
+        return _digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A read specification."""
+
+    name: str
+    folder: Path
+    """Paths of networks and data are relative to it."""
+    cells: tuple[Cell, ...]
+
+    @property
+    def rankings(self) -> tuple[RankJob, ...]:
+        """Every preliminary fine-tuning that some cell needs, once."""
+        wanted = (cell.ranking for cell in self.cells if cell.fixed.engine == "float")
+        return tuple({job.key: job for job in wanted}.values())
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read(path: Path) -> Study:
+    """Reads a specification. Raises DataError that names what is wrong."""
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}.", "Give a study's TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"'{path}' is no TOML: {error}.", "Correct the file.") from error
+    name, grid = content.pop("name", path.stem), content.pop("grid", {})
+    if not isinstance(name, str) or not isinstance(grid, dict):
+        raise DataError(f"'{path}' needs a name and a [grid].", "See the head of medyate/study/spec.py.")
+    fixed = _fixed(content, path)
+    cells = {cell.key: cell for cell in _cells(grid, fixed, path)}  # settings that a strategy ignores make equals
+    return Study(name, path.parent, tuple(cells.values()))
+
+
+def _fixed(content: Mapping[str, Any], path: Path) -> Fixed:
+    known = {field.name: type(field.default) for field in fields(Fixed)}
+    for name, value in content.items():
+        if name not in known:
+            raise DataError(f"'{path}' sets '{name}', which a study does not have.", f"It has {', '.join(known)}.")
+        if not _is(value, known[name]):
+            raise DataError(f"'{path}': {name} = {value!r} is no {known[name].__name__}.", "Correct the file.")
+    fixed = Fixed(**content)
+    checks = (
+        (fixed.engine in ENGINES, f"engine '{fixed.engine}' is none of {', '.join(ENGINES)}"),
+        (fixed.cost in COSTS, f"cost '{fixed.cost}' is none of {', '.join(COSTS)}"),
+        (fixed.pixels in PIXELS, f"pixels '{fixed.pixels}' is none of {', '.join(PIXELS)}"),
+        (0 <= fixed.warmup < fixed.epochs, f"{fixed.warmup} of {fixed.epochs} epochs cannot be warm-up"),
+        (min(fixed.batch, fixed.gradient_samples, fixed.rank_epochs) >= 1, "batch, gradient_samples and rank_epochs"),
+        (fixed.limit >= 0, f"limit {fixed.limit} is below zero"),
+        (0.0 < fixed.split < 1.0, f"split {fixed.split:g} is outside (0, 1)"),
+        (0 <= fixed.rank_seed < 2**32, f"rank_seed {fixed.rank_seed} has more than 32 bits"),
+    )
+    for holds, what in checks:
+        if not holds:
+            raise DataError(f"'{path}': {what}.", "Correct the file.")
+    return fixed
+
+
+def _is(value: Any, wanted: type) -> bool:
+    """Whether a TOML value is of a type; whole numbers are numbers, truth values are not."""
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is wanted
+
+
+def _cells(grid: Mapping[str, Any], fixed: Fixed, path: Path) -> Iterator[Cell]:
+    unknown = sorted(set(grid) - set(AXES))
+    if unknown:
+        raise DataError(f"'{path}': the grid has no axis '{unknown[0]}'.", f"Its axes are {', '.join(AXES)}.")
+    values = {name: grid.get(name, []) for name in AXES}
+    for name, given in values.items():
+        if not isinstance(given, list) or (not given and name in ("network", "data", "strategy", "seed", "rate")):
+            raise DataError(f"'{path}': the grid's {name} is no list with entries.", "Give a list.")
+    settings = [name for name in ("k", "alpha") if values[name]]
+    axes = [values[name] for name in ("network", "data", "strategy", "seed", "rate")]
+    for network, data, chosen, seed, rate, *rest in itertools.product(
+        *axes, values["budget"] or [0], *(values[name] for name in settings)
+    ):
+        budget, *given = rest
+        yield _cell(network, data, chosen, budget, seed, rate, dict(zip(settings, given, strict=True)), fixed, path)
+
+
+def _cell(
+    network: Any,
+    data: Any,
+    chosen: Any,
+    budget: Any,
+    seed: Any,
+    rate: Any,
+    common: dict[str, Any],
+    fixed: Fixed,
+    path: Path,
+) -> Cell:
+    own = dict(chosen) if isinstance(chosen, dict) else {"name": chosen}
+    named = strategy(str(own.pop("name", "")))
+    unknown = sorted(set(own) - set(SETTINGS))
+    if unknown:
+        raise DataError(f"'{path}': '{unknown[0]}' is no setting of a strategy.", f"There are {', '.join(SETTINGS)}.")
+    ignored = sorted(set(own) - set(named.heeds))
+    if ignored:
+        heeds = ", ".join(named.heeds) or "nothing"
+        raise DataError(f"'{path}': '{named.name}' does not heed '{ignored[0]}'.", f"It heeds {heeds}.")
+    rate = float(rate) if _is(rate, float) else -1.0
+    if not (isinstance(network, str) and isinstance(data, str) and _is(seed, int) and 0 <= seed < 2**32 and rate > 0):
+        raise DataError(f"'{path}': network, data, seed or rate is not what it should be.", "Correct the grid.")
+    Settings(**{**common, **own})  # raises for values that mean nothing
+    if fixed.engine == "device" and named.name == "su" and "scheme" not in own:
+        raise DataError(f"'{path}': su on the device needs a scheme.", "Name one.")
+    if fixed.engine == "device" and named.name not in ON_DEVICE:
+        raise DataError(f"the device engine does not run '{named.name}' yet.", f"It runs {', '.join(ON_DEVICE)}.")
+    budgeted = "budget" in named.heeds or fixed.engine == "device"
+    if budgeted and not (_is(budget, int) and budget > 0):
+        raise DataError(f"'{path}': '{named.name}' needs a budget above zero.", "Give the grid a list of budgets.")
+    heeded = {name: value for name, value in {**common, **own}.items() if name in named.heeds}
+    return Cell(network, data, named.name, tuple(sorted(heeded.items())), budget if budgeted else 0, seed, rate, fixed)
+
+
+def with_folder(cell: Cell, folder: Path) -> Cell:
+    """The same cell with paths that a worker can open."""
+    settings = tuple((k, located(folder, v) if str(v).endswith(".json") else v) for k, v in cell.settings)
+    return replace(cell, network=located(folder, cell.network), data=located(folder, cell.data), settings=settings)
+
+
+def located(folder: Path, name: str) -> str:
+    """A path of a specification as an absolute one; names of built-in data stay."""
+    return name if name == "digits" else str((folder / name).resolve())

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cell of the device engine: compiled within a total RAM and trained by the integer host twin."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from medyate import frontends
+from medyate.data import Dataset
+from medyate.passes.pipeline import normalise
+from medyate.plan.budget import ALPHA, Limits
+from medyate.plan.selecting import Selecting
+from medyate.rank.collect import GradientNorms
+from medyate.rank.lara import rank
+from medyate.run.session import Training
+from medyate.run.train import Compiled, RunOptions, run
+from medyate.stages import Options, compile_model
+from medyate.strategies import strategy
+from medyate.strategies.device import device_form
+from medyate.strategies.problem import Problem, Settings
+from medyate.study.spec import Cell
+
+
+def train(cell: Cell, dataset: Dataset) -> dict[str, Any]:
+    """Compiles and trains it. Raises MedyateError, BudgetError with the RAM that is needed."""
+    fixed, alpha = cell.fixed, float(dict(cell.settings).get("alpha", ALPHA))
+    options = Options(
+        "host",
+        Limits(cell.budget, alpha=alpha, selecting=_selecting(cell)),
+        fixed.pixels,
+        rank_epochs=fixed.rank_epochs,
+        seed=fixed.rank_seed,
+        split=fixed.split,
+    )
+    with tempfile.TemporaryDirectory(prefix="medyate-") as name:
+        folder = Path(name)
+        compile_model(Path(cell.network), dataset, options, folder / "out")
+        compiled = Compiled.read(folder / "out")
+        head_only = cell.strategy == "head"
+        training = Training(
+            cell.rate,
+            fixed.epochs,
+            len(dataset.x_train),
+            "cosine",
+            float(fixed.warmup),
+            cell.seed,
+            head_only,
+            fixed.flip,
+        )
+        chosen = RunOptions("host", training, folder / "flash.bin", measure=False, count=False)
+        log = run(compiled, dataset, chosen, lambda _: None)
+    return {
+        "network": log["network"],
+        "data": log["data"],
+        "accuracy": log["accuracy_after"],
+        "accuracies": [epoch["accuracy"] for epoch in log["history"]],
+        "losses": [epoch["loss"] for epoch in log["history"]],
+        "k": 0 if head_only else log["candidate_layers"],
+        "b_mem_bytes": log["b_mem_bytes"],
+        "b_mem_elements": log["b_mem_elements"],
+        "arena_bytes": log["arena_planned_bytes"],
+        "digest": log["digest"],
+    }
+
+
+def _selecting(cell: Cell) -> Selecting:
+    """The device's policy; of a sparse update the channels of its scheme, of which no ranking is needed."""
+    if cell.strategy == "su":
+        normal = normalise(frontends.load(Path(cell.network)))
+        none = {node.name: GradientNorms(0.0, 0.0) for node in normal.graph}
+        settings = Settings(**dict(cell.settings))
+        problem = Problem(normal.graph, normal.weights, rank(normal.graph, "", none), 0, settings=settings)
+        return device_form(strategy("su"), problem, cell.seed)[1]
+    return Selecting("uniform" if cell.strategy == "lara-trady" else "proportional")
