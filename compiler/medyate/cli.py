@@ -68,6 +68,12 @@ Sample = Annotated[str, typer.Option(help=f"How a sample comes: {', '.join(SAMPL
 WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layers: {', '.join(WEIGHTS)}.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
+StrategyName = Annotated[str, typer.Option("--strategy", help="How channels are chosen: `medyate strategies`.")]
+SettingsText = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Of the strategy, NAME=VALUE: k, coverage, boost, scheme ... May be repeated."),
+]
+
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
 SAVING = ("--schedule", "--recompute", "--sample", "--weights")
 BOUND = "bound"
@@ -296,6 +302,8 @@ def plan(
     recompute: Recompute = "none",
     sample: Sample = "auto",
     weights: WeightPlace = "flash",
+    strategy: StrategyName = "medyate",
+    set_: SettingsText = None,
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -303,12 +311,22 @@ def plan(
     """Bytes by region and area, peak, what would lower it, flash; or the frontier. Nothing is built."""
     from medyate.planning import Pictures, plan_frontier, plan_one
     from medyate.report.plan import print_frontier, print_plan
+    from medyate.strategies.settings import settings
 
     _choice(pixels, PIXELS, "--pixels")
     _choice(head, ("new", "keep"), "--head")
     chip = None if board is None else find_board(board)
     limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
-    options = Options("host", limits, pixels, head=head, ranking=ranking, seed=seed)
+    options = Options(
+        "host",
+        limits,
+        pixels,
+        head=head,
+        ranking=ranking,
+        seed=seed,
+        strategy=strategy,
+        settings=settings(strategy, set_ or (), alpha),
+    )
     pictures = Pictures(out, picture)
     dataset = data.load(data_, split)
     with Bar() as bar:
@@ -338,6 +356,8 @@ def compile(
     recompute: Recompute = "none",
     sample: Sample = "auto",
     weights: WeightPlace = "flash",
+    strategy: StrategyName = "medyate",
+    set_: SettingsText = None,
     stack: Annotated[
         str | None,
         typer.Option(help="Reserved stack; 'bound': plan again with what the first image needs. Default: 2KiB."),
@@ -355,6 +375,7 @@ def compile(
     """All stages up to a built image; every stage leaves its artefact in the folder."""
     from medyate.report.plan import print_banks, print_table
     from medyate.stages import compile_model
+    from medyate.strategies.settings import settings
 
     _choice(target, TARGETS, "--target")
     _choice(pixels, PIXELS, "--pixels")
@@ -382,6 +403,8 @@ def compile(
         split=split,
         board_ram_bytes=linked,
         board=chip,
+        strategy=strategy,
+        settings=settings(strategy, set_ or (), alpha),
         tight=stack == BOUND,
     )
     dataset = data.load(data_, split)

@@ -69,7 +69,7 @@ def plan_frontier(
     points = frontier(
         material.network(),
         material.ranking,
-        options.limits,
+        material.limits(options.limits),
         most,
         lambda done, total: progress("frontier", done, total),
     )

@@ -13,7 +13,7 @@ model.json               what `run` needs to know
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,15 @@ from medyate.plan.banks import BankFlash
 from medyate.plan.budget import Limits, Network
 from medyate.plan.plan import Calibration, Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
 from medyate.plan.sectors import Reservation, reserve
+from medyate.plan.selecting import DRAWN, Selecting
 from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant, quantize, reference
 from medyate.rank.collect import collect
 from medyate.rank.lara import Ranking, rank
 from medyate.rank.provenance import provenance
+from medyate.strategies import strategy
+from medyate.strategies.device import on_device
+from medyate.strategies.problem import Settings
 
 CALIBRATION = 256
 """Training samples whose ranges set the scales."""
@@ -75,6 +79,9 @@ class Options:
     """The chip that is planned for: its flash has to hold the image and two banks."""
     flash: BankFlash | None = None
     """Sectors for the banks; None: the board's, or what the emulated boards take."""
+    strategy: str = "medyate"
+    settings: Settings = field(default_factory=Settings)
+    """Of the strategy."""
     tight: bool = False
     """Plan again with what the first image needs for static data and stack."""
 
@@ -167,6 +174,7 @@ class Material:
     head: Head
     calibration: Calibration
     meaning: Scaling
+    selecting: Selecting
 
     def network(self) -> Network:
         """For the planner; one that is kept remembers what it laid out."""
@@ -175,7 +183,11 @@ class Material:
     def plan(self, limits: Limits, network: Network | None = None) -> Plan:
         """A plan within some limits. Raises BudgetError when the memory does not suffice."""
         parts = (self.qgraph, self.integers, self.ranking, self.head)
-        return make_plan(*parts, limits, self.calibration, network=network)
+        return make_plan(*parts, self.limits(limits), self.calibration, network=network)
+
+    def limits(self, limits: Limits) -> Limits:
+        """With the strategy's way of selecting, unless they bring one."""
+        return limits if limits.selecting is not DRAWN else replace(limits, selecting=self.selecting)
 
 
 def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) -> Material:
@@ -190,7 +202,10 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
     at_start = (normal.head_weight, normal.head_bias) if kept else (trained, np.zeros(len(trained), np.float32))
     calibration = (samples[order], dataset.y_train[order], at_start)
     head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
-    return Material(imported, normal, qgraph, integers, ranking, head, calibration, meaning)
+    network = (normal.graph, normal.weights)
+    elements = options.limits.min_elements
+    selecting = on_device(strategy(options.strategy), options.settings, network, ranking, elements, options.seed)
+    return Material(imported, normal, qgraph, integers, ranking, head, calibration, meaning, selecting)
 
 
 def write_artefacts(made: Material, plan: Plan, out: Path) -> None:
@@ -236,6 +251,7 @@ def compile_model(
             "network": plan.qgraph.graph.name,
             "digest": plan.digest,
             "target": options.target,
+            "strategy": options.strategy,
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
             "stack_bound_bytes": image.stack_bytes,

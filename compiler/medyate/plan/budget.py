@@ -187,13 +187,14 @@ def _samples(graph: Graph, limits: Limits) -> list[bool]:
 
 def _enough(row: Row, ranked: Scores, limits: Limits) -> bool:
     least = limits.selecting.least_bytes(ranked[: row.layers], limits.alpha)
-    return row.b_mem_bytes >= least and row.b_mem_elements >= limits.min_elements
+    elements = 0 if limits.selecting.fixed else limits.min_elements  # of a selection that was made for them
+    return row.b_mem_bytes >= least and row.b_mem_elements >= elements
 
 
 def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[Row, ...]:
     """Every K up to where memory ends; all layers alone where memory does not end before, or they are given."""
     everything = measure(network, ranked, limits, way, careful=False)
-    if limits.selecting.fixed or everything.left_bytes >= limits.selecting.most_bytes(ranked, limits.alpha):
+    if limits.selecting.given or everything.left_bytes >= limits.selecting.most_bytes(ranked, limits.alpha):
         return (everything,)
     rows: list[Row] = []
     best = 0
@@ -217,10 +218,10 @@ def _best(network: Network, ranked: Scores, rows: Sequence[Row], limits: Limits)
 def _repeating(network: Network, ranked: Scores, limits: Limits, rows: Sequence[Row]) -> Row | None:
     """The first K whose rule allows the wanted budget, with the fewest repetitions that reach it."""
     by_rows, misses = rows[0].way.by_rows, 0
-    for count in range(len(ranked) if limits.selecting.fixed else 1, len(ranked) + 1):
+    for count in range(len(ranked) if limits.selecting.given else 1, len(ranked) + 1):
         scores = ranked[:count]
         allowed = limits.selecting.most_bytes(scores, limits.alpha) * sum(score.elements for score in scores)
-        if allowed // sum(score.bytes for score in scores) < limits.min_elements:
+        if not limits.selecting.fixed and allowed // sum(score.bytes for score in scores) < limits.min_elements:
             continue
         for choice in Blocks(network.qgraph.graph, [score.layer for score in scores]).choices():
             way = Way(by_rows, choice)

@@ -27,6 +27,8 @@ class Selecting:
     policy: str = "proportional"
     channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Of a fixed selection: channels by layer, ascending; these layers are the candidates."""
+    layers: tuple[str, ...] = ()
+    """The candidate layers, where not the memory decides how many of a ranking they are."""
     start: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """First norms by layer, below 2^32 and kept in 16 bits; 1 where none are given."""
 
@@ -35,15 +37,20 @@ class Selecting:
         """Whether nothing is drawn."""
         return self.policy == "fixed"
 
+    @property
+    def given(self) -> bool:
+        """Whether the candidate layers are."""
+        return self.fixed or bool(self.layers)
+
     def norms(self, channels: int) -> int:
         """How many norms the device keeps."""
         return channels if self.policy == "proportional" else 0
 
     def candidates(self, ranking: Ranking) -> tuple[LayerScore, ...]:
         """The layers among which K is chosen. Raises GraphError when a fixed one does not exist."""
-        if not self.fixed:
-            return ranking.scores
         known = {score.layer: score for score in ranking.scores}
+        if not self.fixed:
+            return tuple(known[layer] for layer in self.layers) if self.layers else ranking.scores
         for layer, channels in self.channels.items():
             if layer not in known:
                 raise GraphError(f"no layer '{layer}' can be trained.", "`medyate inspect` lists the layers.")
@@ -55,9 +62,11 @@ class Selecting:
         return tuple(score for score in ranking.scores if score.layer in self.channels)
 
     def most_bytes(self, scores: Sequence[LayerScore], alpha: float) -> int:
-        """The largest budget: a share of the candidates, but a channel at least; or what is fixed."""
+        """The largest budget: a share of the candidates, but a channel at least; all of given ones; what is fixed."""
         if self.fixed:
             return sum(len(self.channels[score.layer]) * score.cost.record_bytes for score in scores)
+        if self.layers:
+            return sum(score.bytes for score in scores)
         share = int(alpha * sum(score.bytes for score in scores)) // 4 * 4
         return max(share, *(score.cost.record_bytes for score in scores))
 

@@ -3,12 +3,40 @@
 
 from __future__ import annotations
 
-from medyate.errors import BudgetError
+from medyate.errors import BudgetError, DataError
+from medyate.ir import Graph, Weights
 from medyate.plan.selecting import Selecting
-from medyate.strategies.candidates import Layers
-from medyate.strategies.problem import Problem
+from medyate.rank.lara import Ranking
+from medyate.strategies.candidates import Layers, by_lara
+from medyate.strategies.problem import Problem, Settings
 from medyate.strategies.strategy import OBSERVED, Course, Norms, Sampled, Strategy
 from medyate.strategies.velocity import Outputs
+
+UNBOUNDED = 1 << 30
+"""Elements, where the memory decides."""
+
+
+def on_device(
+    strategy: Strategy, settings: Settings, network: tuple[Graph, Weights], ranking: Ranking, elements: int, seed: int
+) -> Selecting:
+    """How the device selects under a strategy; `elements`: the budget of one whose selection is made here.
+
+    LaRa's layers are as many as the memory asks for, unless a k is given. Raises DataError and BudgetError.
+    """
+    rule = strategy.rule
+    redrawn = isinstance(rule, Sampled) and rule.redrawn
+    budget = UNBOUNDED if redrawn or settings.scheme is not None or "budget" not in strategy.heeds else elements
+    if budget == 0:
+        raise DataError(
+            f"'{strategy.name}' selects before anything is planned.", "Say how much with --min-elements, or a --scheme."
+        )
+    layers, selecting = device_form(strategy, Problem(*network, ranking, budget, settings=settings), seed)
+    if selecting.fixed and not selecting.channels:
+        raise DataError(f"'{strategy.name}' trains no channel of the backbone.", "Use `medyate run --head-only`.")
+    by_memory = isinstance(rule, Sampled) and rule.candidates is by_lara and settings.k is None
+    start = {} if settings.boost == "none" else selecting.start
+    names = () if by_memory or selecting.fixed else tuple(layer.layer for layer in layers)
+    return Selecting(selecting.policy, selecting.channels, names, start)
 
 
 def device_form(strategy: Strategy, problem: Problem, seed: int) -> tuple[Layers, Selecting]:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A strategy's settings from the command line: NAME=VALUE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from medyate.errors import DataError
+from medyate.strategies import strategy
+from medyate.strategies.problem import Settings
+
+ELSEWHERE = ("budget", "alpha")
+"""Options of their own."""
+
+
+def settings(name: str, texts: Iterable[str], alpha: float) -> Settings:
+    """Raises DataError for a strategy or a setting that does not exist."""
+    heeded = [setting for setting in strategy(name).heeds if setting not in ELSEWHERE]
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in heeded:
+            known = f"It heeds {', '.join(heeded)}, like {heeded[0]}=VALUE." if heeded else "It has no settings."
+            raise DataError(f"'{name}' does not heed '{text}'.", known)
+        found[key] = _value(value)
+    return Settings(alpha=alpha, **found)
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
