@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles networks into little memory, trains a few steps on the emulated Cortex-M7, and prints what it took.
 
-    python tools/memory_study.py SHARED [--only NAME ...] [-o FOLDER]
+    python tools/memory_study.py SHARED [--only NAME ...] [-o FOLDER] [--learn]
 
 SHARED is the folder with models/ and data/. Candidate layers come by the rule from a ranking made on another task
 (clothing10); training is on flowers17, one sample per update. The second table compares the ways of saving memory on
 one choice of layers and one budget, and ends with 1 if rows cost more than a tenth. The third is of inference arenas.
+`--learn` adds what the smallest totals learn: whole trainings on the host twin, of the same integers.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Point:
     ram: str
     recompute: str
     elements: int
+    strategy: tuple[str, ...] = ()
+    """Options of `compile`."""
 
 
 POINTS = (
@@ -59,6 +62,7 @@ POINTS = (
     Point("mbv2-w0.35.pkl", "64KiB", "none", 0),
     Point("mcunet-5fps.pkl", "82KiB", "none", 15936),
     Point("mcunet-5fps.pkl", "70KiB", "auto", 15936),
+    Point("mcunet-5fps.pkl", "120KiB", "none", 0, ("--strategy", "su", "--set", "scheme=49kb")),
 )
 ARENAS = {
     "ic_resnet8_cifar10_int8.tflite": 27_648,
@@ -77,7 +81,21 @@ WAYS = {
     "and repetitions": ("auto", "auto", "rows"),
 }
 ROWS_COST = 1.10
-TRAINING = ("ram", "recompute", "sample", "budget", "RAM used", "planned", "stack", "instructions/step", "digest")
+LEARNING = "mbv2-w0.35.pkl"
+LEARNT = ("smallest", "64KiB", "90KiB")
+EPOCHS = "12"
+TRAINING = (
+    "ram",
+    "strategy",
+    "recompute",
+    "sample",
+    "budget",
+    "RAM used",
+    "planned",
+    "stack",
+    "instructions/step",
+    "digest",
+)
 
 
 def arena(model: Path) -> int:
@@ -156,12 +174,14 @@ def measured(shared: Path, point: Point, out: Path) -> tuple[str, ...]:
     ranking = ranked(shared, point.model, out)
     folder = str(out / f"{point.model}-{point.ram}")
     saving = ("--ram", point.ram, "--recompute", point.recompute, "--min-elements", str(point.elements))
+    saving += point.strategy
     target = ("--target", "qemu-m7", "--builder", "make")
     plan = medyate("compile", model, "--data", data, *target, *saving, "--ranking", str(ranking), "-o", folder)
     run = ("--on", "qemu", "--epochs", "1", "--limit", str(STEPS))
     log = medyate("run", folder, "--data", data, *run)
     return (
         f"{log['ram_limit_bytes']:,}",
+        " ".join(point.strategy) or "the rule",
         point.recompute,
         plan["sample"],
         f"{log['b_mem_elements']:,} elements",
@@ -173,12 +193,33 @@ def measured(shared: Path, point: Point, out: Path) -> tuple[str, ...]:
     )
 
 
+def learnt(shared: Path, ram: str, out: Path) -> tuple[str, ...]:
+    """One row: the whole training within a total, by the rule, and of the head alone."""
+    model, data, ranking = shared / "models" / LEARNING, shared / "data" / TRAINED, ranked(shared, LEARNING, out)
+    given = (str(model), "--data", str(data), "--ranking", str(ranking))
+    if ram == "smallest":
+        found = medyate("plan", *given, "--frontier", "--ram", "64KiB")
+        ram = str(found["smallest_ram_bytes"])
+    folder = str(out / f"learn-{ram}")
+    plan = medyate("compile", *given, "--ram", ram, "-o", folder)
+    run = ("run", folder, "--data", str(data), "--epochs", EPOCHS, "--flip", "--no-measure", "--evaluate-at-end")
+    accuracies = [medyate(*run, *more)["accuracy_after"] for more in ((), ("--head-only",))]
+    return (
+        f"{plan['ram_limit_bytes']:,}",
+        str(len(plan["candidates"])),
+        f"{plan['b_mem_elements']:,}",
+        plan["sample"],
+        *(f"{accuracy:.4f}" for accuracy in accuracies),
+    )
+
+
 def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("shared", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--learn", action="store_true")
     options = parser.parse_args()
 
     def wanted(model: str) -> bool:
@@ -191,6 +232,10 @@ def main() -> None:
         for point in POINTS:
             if wanted(point.model):
                 print(f"| {point.model} | {' | '.join(measured(options.shared, point, out))} |", flush=True)
+        if options.learn:
+            print("\n| ram | layers | elements | sample | accuracy | head only |\n|" + " --- |" * 6)
+            for ram in LEARNT:
+                print(f"| {' | '.join(learnt(options.shared, ram, out))} |", flush=True)
         dear = False
         print("\n| model | way | planned | instructions/step | of layer by layer | digest |\n|" + " --- |" * 6)
         for model in filter(wanted, LAYERS):
