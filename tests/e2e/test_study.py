@@ -101,7 +101,9 @@ def test_a_killed_study_goes_on_where_it_was(study: Path, tmp_path: Path, run_cl
     until(lambda: not any(map(alive, processes)))
     assert 2 <= len(before) < 8
 
-    summary = json.loads(run_cli("study", study, "--db", db, "--json").out)
+    ended = run_cli("study", study, "--db", db, "--json")
+    assert ended.err == ""
+    summary = json.loads(ended.out)
     assert summary == {"db": str(db), "cells": 8, "before": len(before), "failed": []}
     after = stored(db)
     assert len(after) == 8
