@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every board and emulated target: core, RAM areas, flash sectors. The only room for such facts.
 
-Times are typical values of the data sheets at 3.3 V and the widest parallelism without an external supply, and are
-there to compare and to estimate; the worst case is about twice as long. Each record names its documents.
+Times are typical of such parts at 3.3 V and the widest parallelism without an external supply, and are there to
+compare and to estimate; the worst case is about twice as long. They were not checked against the documents that each
+record names: do that before a product relies on them.
 """
 
 from __future__ import annotations

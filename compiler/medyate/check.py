@@ -136,7 +136,7 @@ def ram_for(plan: Plan) -> int:
     """Enough RAM for inference, in whole kB."""
     from medyate import ledger
 
-    return ledger.align(plan.arena_bytes + ledger.STATIC_BYTES + plan.limits.stack_bytes + 1024, 1024)
+    return ledger.align(plan.arena_bytes + plan.limits.reserved_bytes + 1024, 1024)
 
 
 def run_device(plan: Plan, target: str, samples: NDArray[np.int8], progress: Progress) -> NDArray[np.int8]:

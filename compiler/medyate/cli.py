@@ -70,6 +70,7 @@ GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
 SAVING = ("--schedule", "--recompute", "--sample", "--weights")
+BOUND = "bound"
 RAM = "128KiB"
 """Where neither --ram nor --board says how much there is."""
 UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
@@ -95,6 +96,7 @@ def _limits(
     alpha: float,
     grad_bits: int,
     saving: tuple[str, str, str, str],
+    stack: str | None = None,
 ) -> Limits:
     """`memory`: --ram and the board."""
     if grad_bits not in (8, 16):
@@ -108,7 +110,8 @@ def _limits(
     ram, board = memory
     total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
     areas = () if board is None else board.areas
-    return Limits(total, ledger.STACK_BYTES, min_elements, alpha, grad_bits, *saving, areas)
+    reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
+    return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, areas)
 
 
 def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
@@ -335,6 +338,10 @@ def compile(
     recompute: Recompute = "none",
     sample: Sample = "auto",
     weights: WeightPlace = "flash",
+    stack: Annotated[
+        str | None,
+        typer.Option(help="Reserved stack; 'bound': plan again with what the first image needs. Default: 2KiB."),
+    ] = None,
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
@@ -355,7 +362,9 @@ def compile(
     _choice(builder, ("platformio", "make"), "--builder")
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
     chip = None if board is None else find_board(board)
-    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
+    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), stack)
+    if stack == BOUND and target == "host":
+        raise DataError("this machine's stack says nothing of a device's.", "Give another --target, or --stack BYTES.")
     linked = None if board_ram is None else parse_size(board_ram)
     if linked == 0:
         raise DataError("a board without RAM cannot run anything.", "Leave --board-ram out, or give its size.")
@@ -373,6 +382,7 @@ def compile(
         split=split,
         board_ram_bytes=linked,
         board=chip,
+        tight=stack == BOUND,
     )
     dataset = data.load(data_, split)
     with Bar() as bar:

@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import artefact, frontends
+from medyate import artefact, frontends, ledger
 from medyate.boards import Board
-from medyate.build.compile import Image, build
+from medyate.build.compile import Image, build, reserves_suffice
 from medyate.build.project import write_project
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.emit.size import image_bytes
-from medyate.errors import ArtefactError, DataError
+from medyate.errors import ArtefactError, BudgetError, DataError
 from medyate.graph_json import to_json
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.plan.banks import BankFlash
 from medyate.plan.budget import Limits, Network
-from medyate.plan.plan import Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
+from medyate.plan.plan import Calibration, Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
 from medyate.plan.sectors import Reservation, reserve
 from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant, quantize, reference
@@ -42,6 +42,9 @@ from medyate.rank.provenance import provenance
 
 CALIBRATION = 256
 """Training samples whose ranges set the scales."""
+
+ROUNDS = 4
+"""Builds, until one fits in what the one before it needed."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -72,6 +75,8 @@ class Options:
     """The chip that is planned for: its flash has to hold the image and two banks."""
     flash: BankFlash | None = None
     """Sectors for the banks; None: the board's, or what the emulated boards take."""
+    tight: bool = False
+    """Plan again with what the first image needs for static data and stack."""
 
 
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
@@ -160,7 +165,7 @@ class Material:
     integers: Weights
     ranking: Ranking
     head: Head
-    calibration: tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    calibration: Calibration
     meaning: Scaling
 
     def network(self) -> Network:
@@ -188,41 +193,42 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
     return Material(imported, normal, qgraph, integers, ranking, head, calibration, meaning)
 
 
-def plan_model(
-    model: Path, dataset: Dataset, options: Options, out: Path | None, progress: Progress
-) -> tuple[Plan, Scaling]:
-    """All stages up to the plan, and what samples mean to it; artefacts go to `out` if given."""
-    made = gather(model, dataset, options, progress)
-    progress("plan", 0, 1)
-    plan = made.plan(options.limits)
-    imported, normal, qgraph, integers, ranking = made.imported, made.normal, made.qgraph, made.integers, made.ranking
-    if out is not None:
-        _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
-        whole = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
-        _write(out, "02_normalised", to_json(normal.graph), whole)
-        quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
-        _write(
-            out, "03_quantised", to_json(qgraph.graph, {"quant": quants, "rounds_once": qgraph.rounds_once}), integers
-        )
-        artefact.write_json(out / "04_ranking.json", ranking.to_json())
-        artefact.write_json(out / "05_plan.json", plan.to_json())
-    return plan, made.meaning
+def write_artefacts(made: Material, plan: Plan, out: Path) -> None:
+    """What every stage up to the plan leaves."""
+    imported, normal, qgraph = made.imported, made.normal, made.qgraph
+    _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
+    whole = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
+    _write(out, "02_normalised", to_json(normal.graph), whole)
+    quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
+    numbers = {"quant": quants, "rounds_once": qgraph.rounds_once}
+    _write(out, "03_quantised", to_json(qgraph.graph, numbers), made.integers)
+    artefact.write_json(out / "04_ranking.json", made.ranking.to_json())
+    artefact.write_json(out / "05_plan.json", plan.to_json())
 
 
 def compile_model(
     model: Path, dataset: Dataset, options: Options, out: Path, progress: Progress = silent
 ) -> tuple[Plan, Image]:
-    """All stages up to a built image in `out`."""
-    plan, meaning = plan_model(model, dataset, options, out, progress)
-    progress("build", 0, 1)
-    (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
-    project = out / "project"
-    banks = bank_sectors(plan, options.board, image_bytes(plan))
-    reserved = options.flash if banks is None else banks.flash
-    flash = write_project(plan, project, options.board_ram_bytes, reserved)
-    image = build(plan, project, options.target, options.builder)
-    if banks is not None and image.flash_bytes > banks.image_bytes:
-        banks = bank_sectors(plan, options.board, image.flash_bytes)
+    """All stages up to a built image in `out`. Raises BudgetError when its static data or stack pass the reserves."""
+    made = gather(model, dataset, options, progress)
+    network, limits = made.network(), options.limits
+    for number in range(ROUNDS):
+        progress("plan", 0, 1)
+        plan = made.plan(limits, network)
+        write_artefacts(made, plan, out)
+        progress("build", 0, 1)
+        image, flash, banks = _build(plan, options, out)
+        fits = reserves_suffice(limits, image)
+        if not options.tight or (fits and number > 0):
+            break
+        limits = _needed(image, replace(limits, stack_bytes=0, static_bytes=0) if number == 0 else limits)
+    if not fits:
+        stack = image.stack_bytes or 0
+        raise BudgetError(
+            f"static data takes {image.static_bytes:,} B and the stack up to {stack:,} B; {limits.static_bytes:,} B "
+            f"and {limits.stack_bytes:,} B are reserved.",
+            f"Give --stack {ledger.align(stack, 8)}, or --stack bound.",
+        )
     quant = input_quant(plan.qgraph)
     artefact.write_json(
         out / "model.json",
@@ -232,10 +238,11 @@ def compile_model(
             "target": options.target,
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
+            "stack_bound_bytes": image.stack_bytes,
             "flash_bytes": image.flash_bytes,
             "flash_runs": [list(run) for run in flash.runs],
             "flash_unit_bytes": flash.unit_bytes,
-            "pixels": [meaning.gain, meaning.offset],
+            "pixels": [made.meaning.gain, made.meaning.offset],
             "split": options.split,
             "input": [quant.scale, quant.zero],
             "input_shape": list(plan.qgraph.graph.shapes[plan.qgraph.graph.input]),
@@ -247,6 +254,30 @@ def compile_model(
         },
     )
     return plan, image
+
+
+def _build(plan: Plan, options: Options, out: Path) -> tuple[Image, BankFlash, Reservation | None]:
+    """(image, sectors of the banks, where they lie on the board)."""
+    (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
+    project = out / "project"
+    banks = bank_sectors(plan, options.board, image_bytes(plan))
+    reserved = options.flash if banks is None else banks.flash
+    flash = write_project(plan, project, options.board_ram_bytes, reserved)
+    image = build(plan, project, options.target, options.builder)
+    if banks is not None and image.flash_bytes > banks.image_bytes:
+        banks = bank_sectors(plan, options.board, image.flash_bytes)
+    return image, flash, banks
+
+
+def _needed(image: Image, least: Limits) -> Limits:
+    """Reserves of what an image needs, or `least`. Raises DataError where nothing tells."""
+    if image.stack_bytes is None:
+        raise DataError(
+            f"nothing bounds the stack of a program for '{image.target}'.",
+            "Compile for a board with gcc, or give --stack BYTES.",
+        )
+    stack, static = ledger.align(image.stack_bytes, 8), ledger.align(image.static_bytes, 8)
+    return replace(least, stack_bytes=max(stack, least.stack_bytes), static_bytes=max(static, least.static_bytes))
 
 
 def bank_sectors(plan: Plan, board: Board | None, image: int) -> Reservation | None:

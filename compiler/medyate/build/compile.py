@@ -9,8 +9,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from medyate import ledger
+from medyate.build.stack import bound
 from medyate.errors import BudgetError, ToolchainError
+from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan
 from medyate.scons_package import lay_out_scons
 
@@ -27,6 +28,8 @@ class Image:
     """.data + .bss without the arena; 0 on the host, where nothing is counted."""
     flash_bytes: int
     """Code and constants."""
+    stack_bytes: int | None
+    """The deepest that the stack can get; None where the compiler does not tell."""
 
 
 def require(tool: str, remedy: str) -> str:
@@ -43,7 +46,7 @@ def build(plan: Plan, project: Path, target: str, builder: str) -> Image:
         require("make", "apt-get install make")
         require(os.environ.get("CC", "cc"), "apt-get install gcc")
         _run(["make", "-s", "-j2", "host"], project, {})
-        return Image(target, project / "build" / "host" / "firmware", 0, 0)
+        return Image(target, project / "build" / "host" / "firmware", 0, 0, None)
     require("arm-none-eabi-gcc", APT)
     if builder == "make":
         require("make", "apt-get install make")
@@ -51,7 +54,7 @@ def build(plan: Plan, project: Path, target: str, builder: str) -> Image:
         elf = project / "build" / target / "firmware.elf"
     else:
         elf = _platformio(project, target)
-    return _measure(plan, target, elf)
+    return _measure(plan, target, project, elf)
 
 
 def _platformio(project: Path, target: str) -> Path:
@@ -87,7 +90,7 @@ def _run(command: list[str], folder: Path, settings: dict[str, str]) -> None:
         raise ToolchainError(f"the build failed: {reason.strip()}", f"The whole log is in '{log}'.")
 
 
-def _measure(plan: Plan, target: str, elf: Path) -> Image:
+def _measure(plan: Plan, target: str, project: Path, elf: Path) -> Image:
     from elftools.elf.elffile import ELFFile
 
     sizes = {"ram": 0, "flash": 0}
@@ -99,10 +102,9 @@ def _measure(plan: Plan, target: str, elf: Path) -> Image:
                 sizes["ram"] += section["sh_size"]
             if section["sh_type"] == "SHT_PROGBITS":
                 sizes["flash"] += section["sh_size"]
-    static = sizes["ram"] - plan.arena_bytes
-    if static > ledger.STATIC_BYTES:
-        raise BudgetError(
-            f"static data takes {static:,} B, {ledger.STATIC_BYTES:,} B are reserved.",
-            "Please report this with the compiler's version.",
-        )
-    return Image(target, elf, static, sizes["flash"])
+    return Image(target, elf, sizes["ram"] - plan.arena_bytes, sizes["flash"], bound(project, elf.parent))
+
+
+def reserves_suffice(limits: Limits, image: Image) -> bool:
+    """Whether static data and stack of an image take no more than was left for them."""
+    return image.static_bytes <= limits.static_bytes and (image.stack_bytes or 0) <= limits.stack_bytes

@@ -39,8 +39,12 @@ class _Function:
     calls: set[str] = field(default_factory=set)
 
 
-def bound(project: Path, objects: Path, entry: str = "main") -> int | None:
-    """Bytes of stack from `entry` on; None where the compiler left no call graph (it is not gcc).
+ENTRIES = ("mdy_reset", "main")
+"""Where a program begins: a port's own start-up code, or what a vendor's calls."""
+
+
+def bound(project: Path, objects: Path) -> int | None:
+    """Bytes of stack from the entry on; None where the compiler left no call graph (it is not gcc).
 
     Raises ToolchainError where it cannot be bounded: recursion, frames of variable size, unknown pointers.
     """
@@ -48,7 +52,8 @@ def bound(project: Path, objects: Path, entry: str = "main") -> int | None:
     functions: dict[str, _Function] = {}
     for file in files:
         _read(file.read_text(), project, functions)
-    return _deepest(entry, functions, ()) if entry in functions else None
+    entry = next((name for name in ENTRIES if name in functions), None)
+    return None if entry is None else _deepest(entry, functions, ())
 
 
 def _read(text: str, project: Path, functions: dict[str, _Function]) -> None:

@@ -103,6 +103,13 @@ class Limits:
     areas: tuple[Area, ...] = ()
     """RAM areas of a board; empty: one of `ram_bytes`."""
     selecting: Selecting = DRAWN
+    static_bytes: int = ledger.STATIC_BYTES
+    """Reserved for .data and .bss without the regions."""
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Static data and stack."""
+        return self.static_bytes + self.stack_bytes
 
     @property
     def spaces(self) -> tuple[Area, ...]:
@@ -111,7 +118,7 @@ class Limits:
 
     def assign(self, planned: int, state: int) -> Assignment:
         """Where regions of these sizes lie, and what they leave for the epoch region."""
-        return assign(self.spaces, ledger.STATIC_BYTES + self.stack_bytes, planned, state, self.ram_bytes)
+        return assign(self.spaces, self.reserved_bytes, planned, state, self.ram_bytes)
 
 
 @dataclass(frozen=True)
@@ -301,7 +308,7 @@ def _too_small(rows: Sequence[Row], limits: Limits) -> str:
         f"{limits.ram_bytes:,} B of RAM{f' in areas ({areas})' if areas else ''} leave {max(row.left_bytes, 0):,} B "
         f"for training {row.layers} layers: activations, gradients "
         f"and masks take {row.planned_bytes:,} B, {held} {row.state_bytes:,} B, "
-        f"static data and stack {ledger.STATIC_BYTES + limits.stack_bytes:,} B."
+        f"static data and stack {limits.reserved_bytes:,} B."
     )
 
 

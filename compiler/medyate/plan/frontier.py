@@ -91,7 +91,7 @@ def _everything(network: Network, ranking: Ranking, limits: Limits) -> int:
     by_rows = limits.sample == "rows"
     ranked = limits.selecting.candidates(ranking)
     row = measure(network, ranked, limits, Way(by_rows, NOTHING), careful=False)
-    taken = ledger.arena_bytes(row.planned_bytes, 0, row.state_bytes) + ledger.STATIC_BYTES + limits.stack_bytes
+    taken = ledger.arena_bytes(row.planned_bytes, 0, row.state_bytes) + limits.reserved_bytes
     return ledger.align(taken + limits.selecting.most_bytes(ranked, limits.alpha), GRAIN)
 
 

@@ -128,7 +128,7 @@ class Plan:
     @property
     def static_reserved_bytes(self) -> int:
         """Static data and stack."""
-        return ledger.STATIC_BYTES + self.limits.stack_bytes
+        return self.limits.reserved_bytes
 
     @property
     def region_bytes(self) -> int:
@@ -179,7 +179,7 @@ class Plan:
             "weights": self.limits.weights,
             "bank_weight_bytes": self.bank_weight_bytes,
             "stack_reserved_bytes": self.limits.stack_bytes,
-            "static_reserved_bytes": ledger.STATIC_BYTES,
+            "static_reserved_bytes": self.limits.static_bytes,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,
             "b_mem_elements": self.row.b_mem_elements if self.row else 0,
             "areas": [
@@ -255,7 +255,7 @@ def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
     """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
     steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
-    needed = plan.arena_bytes + ledger.STATIC_BYTES + limits.stack_bytes
+    needed = plan.arena_bytes + limits.reserved_bytes
     if needed > limits.ram_bytes:
         raise BudgetError(
             f"inference of '{qgraph.graph.name}' takes {needed:,} B, static data and stack included.",

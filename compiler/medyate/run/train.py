@@ -356,6 +356,7 @@ def _memory(compiled: Compiled, marks: Marks) -> dict[str, Any]:
         "epoch_mark_bytes": marks.epoch,
         "state_mark_bytes": marks.state,
         "stack_bytes": marks.stack,
+        "stack_bound_bytes": compiled.model["stack_bound_bytes"],
         "static_bytes": marks.static,
         "link_bytes": marks.link,
         "ram_used_bytes": used,

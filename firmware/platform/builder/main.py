@@ -42,6 +42,7 @@ env.Append(
         # The arena holds values of several types one after the other.
         "-fno-strict-aliasing",
         "-ffunction-sections",
+        "-fcallgraph-info=su",  # with its frames: what the stack is bounded by
         "-fdata-sections",
         "-Wall",
         "-Wextra",
