@@ -90,10 +90,12 @@ def report(
     name = path.stem if study is None else study.name
     store = Store(path, create=False)
     try:
-        wanted = None if study is None else {cell.key for cell in study.cells}
+        places = None if study is None else {cell.key: place for place, cell in enumerate(study.cells)}
         ranked = None if study is None else {job.key for job in study.rankings}
-        results = [row for row in store.results() if wanted is None or row[0].key in wanted]
-        failures = [row for row in store.failures() if wanted is None or row[0].key in wanted]
+        results, failures = store.results(), store.failures()
+        if places is not None:  # the study's own cells, in its order
+            results = sorted((row for row in results if row[0].key in places), key=lambda row: places[row[0].key])
+            failures = [row for row in failures if row[0].key in places]
         rankings = [ranking for key, ranking in store.rankings().items() if ranked is None or key in ranked]
     finally:
         store.close()

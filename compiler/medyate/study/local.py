@@ -30,7 +30,7 @@ def run(jobs: Sequence[Work], workers: int) -> Iterator[Outcome]:
                 left.remove(job)
                 yield Outcome(job.key, None, f"its process died {ATTEMPTS} times.")
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=not left, cancel_futures=True)
 
 
 def _in_pool(
