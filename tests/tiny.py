@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,16 +49,14 @@ def write_data(path: Path) -> Path:
     return path
 
 
-def compile_tiny(
-    folder: Path, target: str = "host", weights: str = "flash", flash: BankFlash | None = FLASH
-) -> Compiled:
-    """The network built for a target; the data lie in folder/data.npz."""
+def compile_tiny(folder: Path, target: str = "host", flash: BankFlash | None = FLASH, **limits: Any) -> Compiled:
+    """The network built for a target, with other limits; the data lie in folder/data.npz."""
     module = Tiny()
     randomise(module, torch.Generator().manual_seed(3))
     torch.export.save(torch.export.export(module.eval(), (torch.zeros(1, 1, 8, 8),)), folder / "tiny.pt2")
     dataset = data.load(str(write_data(folder / "data.npz")))
-    limits = Limits(16 << 10, alpha=0.5, weights=weights)
-    options = Options(target, limits, rank_epochs=1, builder="make", flash=flash)
+    allowed = Limits(16 << 10, **{"alpha": 0.5, **limits})
+    options = Options(target, allowed, rank_epochs=1, builder="make", flash=flash)
     compile_model(folder / "tiny.pt2", dataset, options, folder / "out")
     return Compiled.read(folder / "out")
 

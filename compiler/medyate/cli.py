@@ -27,7 +27,7 @@ from medyate.boards import find as find_board
 from medyate.build.compile import APT
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
-from medyate.plan.budget import ALPHA, SAMPLE, WEIGHTS, Limits
+from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.progress import Bar
@@ -59,7 +59,14 @@ Ram = Annotated[
 BoardName = Annotated[str | None, typer.Option("--board", help=f"Plan for its RAM and flash: {', '.join(CHIPS)}.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the artefacts.")]
 RankingFile = Annotated[Path | None, typer.Option("--ranking", help="Reuse a ranking made by `rank`.")]
-HeadChoice = Annotated[str, typer.Option("--head", help="new: starts at zero; keep: the pretrained classifier.")]
+HeadChoice = Annotated[
+    str,
+    typer.Option(
+        "--head",
+        help="new (starts at zero) or keep (the pretrained one), and full or sampled (a share of its inputs is trained "
+        "at a time); both with a comma.",
+    ),
+]
 MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' elements.")]
 Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
 RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
@@ -96,15 +103,25 @@ def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
     return value
 
 
+def _head(text: str) -> tuple[str, str]:
+    """(new or keep, full or sampled) of --head. Raises DataError."""
+    chosen = {"new": "new", "full": "full"}
+    for part in text.split(","):
+        _choice(part, ("new", "keep", *HEADS), "--head")
+        chosen["new" if part in ("new", "keep") else "full"] = part
+    return chosen["new"], chosen["full"]
+
+
 def _limits(
     memory: tuple[str | None, Board | None],
     min_elements: int,
     alpha: float,
     grad_bits: int,
     saving: tuple[str, str, str, str],
+    head: str,
     stack: str | None = None,
 ) -> Limits:
-    """`memory`: --ram and the board."""
+    """`memory`: --ram and the board; `head`: one of HEADS."""
     if grad_bits not in (8, 16):
         raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
     if not 0.0 < alpha <= 1.0:
@@ -116,8 +133,10 @@ def _limits(
     ram, board = memory
     total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
     areas = () if board is None else board.areas
+    if head == "sampled" and saving[-1] == "ram":
+        raise DataError("a sampled head has its weights in flash.", "Leave out --weights ram, or take the full head.")
     reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
-    return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, areas)
+    return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, head, areas)
 
 
 def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
@@ -314,14 +333,14 @@ def plan(
     from medyate.strategies.settings import settings
 
     _choice(pixels, PIXELS, "--pixels")
-    _choice(head, ("new", "keep"), "--head")
+    start, trained = _head(head)
     chip = None if board is None else find_board(board)
-    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights))
+    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained)
     options = Options(
         "host",
         limits,
         pixels,
-        head=head,
+        head=start,
         ranking=ranking,
         seed=seed,
         strategy=strategy,
@@ -379,11 +398,13 @@ def compile(
 
     _choice(target, TARGETS, "--target")
     _choice(pixels, PIXELS, "--pixels")
-    _choice(head, ("new", "keep"), "--head")
+    start, trained = _head(head)
     _choice(builder, ("platformio", "make"), "--builder")
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
     chip = None if board is None else find_board(board)
-    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), stack)
+    limits = _limits(
+        (ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained, stack
+    )
     if stack == BOUND and target == "host":
         raise DataError("this machine's stack says nothing of a device's.", "Give another --target, or --stack BYTES.")
     linked = None if board_ram is None else parse_size(board_ram)
@@ -396,7 +417,7 @@ def compile(
         limits,
         pixels,
         rounding,
-        head,
+        start,
         ranking=ranking,
         builder=builder,
         seed=seed,

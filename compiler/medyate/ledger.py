@@ -99,14 +99,21 @@ class StateFacts:
     candidates: int
     norms: int
     """Channels whose norms are kept: all of them, or none where they never change."""
+    columns: int = 0
+    """Features whose head weights are in RAM in an epoch; 0: all of them, which are then saved from there."""
     ram_weights: int = 0
     """Bytes of candidate weights that live in RAM instead of flash."""
+
+    @property
+    def bank_head_bytes(self) -> int:
+        """Of a sampled head's weights in a bank, in front of the candidates'."""
+        return align(2 * self.classes * self.features, 4) if self.columns else 0
 
     @property
     def saved_bytes(self) -> int:
         """Part of a generation: head, norms, exponents, selection."""
         parts = (
-            2 * self.classes * self.features,
+            0 if self.columns else 2 * self.classes * self.features,
             4 * self.classes,
             2 * self.norms,
             2 * self.slots,
@@ -117,7 +124,8 @@ class StateFacts:
     @property
     def bytes(self) -> int:
         """The whole region."""
-        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, self.ram_weights)
+        head = (2 * self.columns, 2 * self.columns * self.classes)
+        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, *head, self.ram_weights)
         return self.saved_bytes + sum(align(part, 4) for part in transient)
 
 

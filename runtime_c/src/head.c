@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mdy/head.h"
 
+#include <string.h>
+
 #include "mdy/fixed.h"
 #include "mdy/gradient.h"
 #include "mdy/rng.h"
@@ -39,15 +41,82 @@ const int32_t *mdy_logits(const mdy_t *m)
     return logits_of(m);
 }
 
+uint32_t mdy_head_bank_bytes(const mdy_model_t *model)
+{
+    const mdy_head_t *p = model->head;
+    return p == NULL || p->columns == 0 ? 0 : MDY_ALIGN4(2u * p->classes * p->features);
+}
+
+/* The weights of a sampled head that this epoch leaves as they are: (classes, features), or NULL: zeros. */
+static const int16_t *base_of(const mdy_t *m)
+{
+    return m->weights == NULL ? m->model->head->weight : (const int16_t *)(const void *)m->weights;
+}
+
+static int16_t base_weight(const int16_t *base, const mdy_head_t *p, uint32_t o, uint32_t k)
+{
+    return base == NULL ? 0 : base[o * p->features + k];
+}
+
+void mdy_head_lay_out(mdy_t *m)
+{
+    const mdy_head_t *p = m->model->head;
+    const uint32_t columns = p == NULL ? 0 : p->columns;
+    const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_COLUMNS, m->epochs, 0);
+    const int16_t *base = columns == 0 ? NULL : base_of(m);
+    uint32_t found = 0;
+    for (uint32_t k = 0; found < columns; k++) { /* selection sampling: each k with (left to find) / (left to see) */
+        if (((uint64_t)mdy_rng(key, k) * (p->features - k)) >> 32 >= columns - found) {
+            continue;
+        }
+        m->head_index[found] = (uint16_t)k;
+        for (uint32_t o = 0; o < p->classes; o++) {
+            m->head_weight[found * p->classes + o] = base_weight(base, p, o, k);
+        }
+        found++;
+    }
+}
+
+void mdy_head_fill(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page)
+{
+    const mdy_head_t *p = m->model->head;
+    const int16_t *base = base_of(m);
+    const uint32_t bytes = 2u * p->classes * p->features;
+    memset(page, 0, n);
+    if (base != NULL && start < bytes) {
+        memcpy(page, (const uint8_t *)base + start, bytes - start < n ? bytes - start : n);
+    }
+    for (uint32_t j = 0; j < p->columns; j++) {
+        for (uint32_t o = 0; o < p->classes; o++) {
+            const uint32_t offset = 2u * (o * p->features + m->head_index[j]);
+            if (offset >= start && offset - start < n) {
+                memcpy(page + offset - start, &m->head_weight[j * p->classes + o], 2);
+            }
+        }
+    }
+}
+
+/* What the trained columns of a sampled head add to an output beyond its base. */
+static int64_t column_sum(const mdy_t *m, const mdy_head_t *p, const int16_t *base, const int8_t *x, uint32_t o)
+{
+    int64_t sum = 0;
+    for (uint32_t j = 0; j < p->columns; j++) {
+        const uint32_t k = m->head_index[j];
+        const int32_t change = m->head_weight[j * p->classes + o] - base_weight(base, p, o, k);
+        sum += (int64_t)change * (x[k] - p->x_zero);
+    }
+    return sum;
+}
+
 void mdy_run_head(mdy_t *m, const mdy_head_t *p)
 {
+    const int16_t *weights = p->columns == 0 ? m->head_weight : base_of(m);
     const int8_t *x = features_of(m);
     int32_t *logits = logits_of(m);
     for (uint32_t o = 0; o < p->classes; o++) {
-        const int16_t *w = m->head_weight + o * p->features;
-        int64_t sum = 0;
-        for (uint32_t k = 0; k < p->features; k++) {
-            sum += (int64_t)w[k] * (x[k] - p->x_zero);
+        int64_t sum = column_sum(m, p, weights, x, o);
+        for (uint32_t k = 0; weights != NULL && k < p->features; k++) {
+            sum += (int64_t)weights[o * p->features + k] * (x[k] - p->x_zero);
         }
         const int64_t scaled = p->exponent <= 0 ? mdy_round_shift(sum * p->mult, -p->exponent)
                                                 : sum * p->mult * ((int64_t)1 << p->exponent);
@@ -135,15 +204,20 @@ void mdy_head_backward(mdy_t *m)
     const mdy_head_t *p = m->model->head;
     const int16_t *dlogits = dlogits_of(m);
     const uint32_t channels = p->dx.shape.c;
+    const int16_t *weights = p->columns == 0 ? m->head_weight : base_of(m);
+    uint32_t next = 0; /* column whose feature is not reached yet */
     mdy_sink_t sink;
     mdy_sink_open(&sink, m, &p->dx, NULL, p->scratch, p->grad_exponent, 0);
     for (uint32_t k = 0; k < p->features; k += channels) {
         int32_t *acc = mdy_sink_begin(&sink);
         for (uint32_t c = 0; c < channels; c++) {
-            const int16_t *w = m->head_weight + k + c;
+            const int trained = next < p->columns && m->head_index[next] == k + c;
+            const int16_t *w = trained ? m->head_weight + next * p->classes : weights == NULL ? NULL : weights + k + c;
+            const uint32_t stride = trained ? 1 : p->features;
+            next += trained ? 1u : 0u;
             int64_t sum = 0;
-            for (uint32_t o = 0; o < p->classes; o++) {
-                sum += (int64_t)w[o * p->features] * dlogits[o];
+            for (uint32_t o = 0; w != NULL && o < p->classes; o++) {
+                sum += (int64_t)w[o * stride] * dlogits[o];
             }
             acc[c] += (int32_t)mdy_round_shift(sum, p->sum_shift);
         }
@@ -166,12 +240,13 @@ void mdy_head_update(mdy_t *m)
         if (dlogits[o] == 0) {
             continue;
         }
-        int16_t *w = m->head_weight + o * p->features;
-        for (uint32_t k = 0; k < p->features; k++) {
+        for (uint32_t i = 0; i < (p->columns == 0 ? p->features : p->columns); i++) {
+            const uint32_t k = p->columns == 0 ? i : m->head_index[i];
+            int16_t *w = m->head_weight + (p->columns == 0 ? o * p->features + k : i * p->classes + o);
             const int32_t gradient = dlogits[o] * (x[k] - p->x_zero);
             if (gradient != 0) {
                 const uint32_t random = mdy_rng(key, o * p->features + k);
-                w[k] = clamp16((int64_t)w[k] - mdy_stochastic_shift(gradient * rate, shift, random));
+                *w = clamp16((int64_t)*w - mdy_stochastic_shift(gradient * rate, shift, random));
             }
         }
         const int32_t step =

@@ -26,7 +26,8 @@ static uint32_t lay_out_state(mdy_t *m)
     const mdy_model_t *model = m->model;
     uint32_t offset = 0;
     const uint32_t classes = mdy_classes(model);
-    m->head_weight = carve(m, &offset, classes == 0 ? 0 : 2u * classes * model->head->features);
+    const uint32_t columns = classes == 0 ? 0 : model->head->columns;
+    m->head_weight = carve(m, &offset, classes == 0 || columns > 0 ? 0 : 2u * classes * model->head->features);
     m->head_bias = carve(m, &offset, 4u * classes);
     m->norms = carve(m, &offset, mdy_sampler_norm_bytes(model));
     m->slot_r = carve(m, &offset, 2u * model->slot_count);
@@ -35,6 +36,10 @@ static uint32_t lay_out_state(mdy_t *m)
     m->slot_e = carve(m, &offset, 2u * model->slot_count);
     m->first = carve(m, &offset, 4u * model->candidate_count);
     m->count = carve(m, &offset, 2u * model->candidate_count);
+    if (columns > 0) {
+        m->head_index = carve(m, &offset, 2u * columns);
+        m->head_weight = carve(m, &offset, 2u * columns * classes);
+    }
     m->ram_weights = model->weights_in_ram ? carve(m, &offset, model->bank_weight_bytes) : NULL;
     return offset;
 }
@@ -44,7 +49,7 @@ static void factory_state(mdy_t *m)
     const mdy_model_t *model = m->model;
     const mdy_head_t *head = model->head;
     memset(m->state, 0, model->state_bytes);
-    if (head != NULL && head->weight != NULL) {
+    if (head != NULL && head->weight != NULL && head->columns == 0) {
         memcpy(m->head_weight, head->weight, 2u * head->classes * head->features);
     }
     if (head != NULL && head->bias != NULL) {
@@ -64,6 +69,7 @@ static void factory_state(mdy_t *m)
 static void lay_out_selection(mdy_t *m)
 {
     mdy_sampler_lay_out(m);
+    mdy_head_lay_out(m);
     m->selection_crc = mdy_crc32(m->selection_crc, m->selection, (m->model->channel_count + 7u) / 8u);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "mdy/crc.h"
+#include "mdy/head.h"
 #include "mdy/train.h"
 
 #define MAGIC 0x4259444du /* "MDYB" */
@@ -213,6 +214,15 @@ static void fill_payload(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *pa
     if (start < m->saved_bytes) {
         const uint32_t part = m->saved_bytes - start < n ? m->saved_bytes - start : n;
         memcpy(page, m->state + start, part);
+        start += part;
+        page += part;
+        n -= part;
+    }
+    const uint32_t head = mdy_head_bank_bytes(m->model);
+    if (n > 0 && start < m->saved_bytes + head) {
+        const uint32_t left = m->saved_bytes + head - start;
+        const uint32_t part = left < n ? left : n;
+        mdy_head_fill(m, start - m->saved_bytes, part, page);
         start += part;
         page += part;
         n -= part;

@@ -264,6 +264,7 @@ class Context:
             ("scratch", self.offset("head/acc")),
             ("features", f"{plan.state.features}u"),
             ("classes", str(head.classes)),
+            ("columns", str(plan.state.columns)),
             ("loss", "MDY_SQUARED_ERROR" if head.loss.squared else "MDY_CROSS_ENTROPY"),
             ("error_shift", str(head.loss.error_shift)),
             ("sum_shift", str(head.loss.sum_shift)),

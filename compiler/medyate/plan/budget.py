@@ -40,6 +40,10 @@ WEIGHTS = ("flash", "ram")
 """Where the weights of candidate layers live: in two banks of the flash, or in RAM, lost with the power."""
 
 
+HEADS = ("full", "sampled")
+"""full: all weights of the classifier are trained in RAM; sampled: a share of its input channels, drawn every epoch."""
+
+
 @dataclass(frozen=True)
 class Way:
     """What is done to save memory beyond streams."""
@@ -100,11 +104,17 @@ class Limits:
     """One of SAMPLE: whether the sample has a place of its own or comes by rows."""
     weights: str = "flash"
     """One of WEIGHTS."""
+    head: str = "full"
+    """One of HEADS."""
     areas: tuple[Area, ...] = ()
     """RAM areas of a board; empty: one of `ram_bytes`."""
     selecting: Selecting = DRAWN
     static_bytes: int = ledger.STATIC_BYTES
     """Reserved for .data and .bss without the regions."""
+
+    def columns(self, features: int) -> int:
+        """Input channels of the head that an epoch trains: the rule's share of them; 0: all."""
+        return 0 if self.head == "full" else max(1, math.ceil(self.alpha * features))
 
     @property
     def reserved_bytes(self) -> int:
@@ -269,7 +279,7 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
 def _key(scores: Scores, limits: Limits, way: Way) -> Key:
     """All that a layout depends on."""
     names = tuple(score.layer for score in scores)
-    return (names, limits.alpha, limits.grad_bits, limits.schedule, limits.weights, limits.selecting, way)
+    return (names, limits.alpha, limits.grad_bits, limits.schedule, limits.weights, limits.head, limits.selecting, way)
 
 
 def laid_out(network: Network, scores: Scores, limits: Limits, way: Way) -> tuple[Schedule, Layout]:
@@ -295,7 +305,8 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
         channels = sum(score.channels for score in scores)
         norms = limits.selecting.norms(channels)
         ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
-        state = ledger.StateFacts(network.loss.outputs, features, channels, steps.slots, len(scores), norms, ram)
+        sizes = (network.loss.outputs, features, channels, steps.slots, len(scores), norms)
+        state = ledger.StateFacts(*sizes, limits.columns(features), ram)
         deepest = min((score.layer for score in scores), key=lambda name: steps.orders[name])
         network.known[key] = Needs(planned, state.bytes, deepest)
     return network.known[key]

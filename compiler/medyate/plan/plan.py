@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -91,9 +91,12 @@ class Plan:
         features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
         channels = sum(c.channels for c in self.candidates)
         norms = self.limits.selecting.norms(channels)
-        ram = self.bank_weight_bytes if self.weights_in_ram else 0
+        ram = sum(candidate.weight_bytes for candidate in self.candidates) if self.weights_in_ram else 0
         slots = self.schedule.plan.slots
-        return ledger.StateFacts(self.head.classes, features, channels, slots, len(self.candidates), norms, ram)
+        columns = self.limits.columns(features)
+        return ledger.StateFacts(
+            self.head.classes, features, channels, slots, len(self.candidates), norms, columns, ram
+        )
 
     @cached_property
     def regions(self) -> dict[str, int]:
@@ -112,8 +115,8 @@ class Plan:
 
     @property
     def bank_weight_bytes(self) -> int:
-        """Weights of all candidate layers."""
-        return sum(candidate.weight_bytes for candidate in self.candidates)
+        """Weights of a sampled head and of all candidate layers."""
+        return self.state.bank_head_bytes + sum(candidate.weight_bytes for candidate in self.candidates)
 
     @property
     def payload_bytes(self) -> int:
@@ -164,6 +167,7 @@ class Plan:
             "rounds_once": self.qgraph.rounds_once,
             "schedule": self.limits.schedule,
             "selection": self.limits.selecting.policy,
+            "head_columns": self.state.columns,
             "sample": "rows" if self.qgraph.graph.input in self.schedule.rings else "whole",
             "repeated_macs": self.row.way.repeats.macs if self.row else 0,
             "streams": [
@@ -292,7 +296,9 @@ def make_plan(
     gradients, errors = tensor_gradients(qgraph, weights, *first, trained, head.loss)
     exponents = starting_exponents(gradients, errors, slot_openers(steps.plan), steps.plan.slots)
     candidates = _candidates(qgraph, weights, ordered, worst, limits.selecting)
-    return Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
+    plan = Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
+    head_bytes = plan.state.bank_head_bytes
+    return replace(plan, candidates=tuple(replace(c, bank_offset=c.bank_offset + head_bytes) for c in candidates))
 
 
 def _candidates(

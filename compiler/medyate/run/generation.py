@@ -43,15 +43,16 @@ class Facts:
         features = elements(qgraph.graph.shapes[qgraph.graph.output])
         channels = sum(int(e["channels"]) for e in entries)
         norms = Selecting(plan["selection"]).norms(channels)
-        state = StateFacts(int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries), norms)
+        sizes = (int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries), norms)
+        state = StateFacts(*sizes, int(plan["head_columns"]))
         layers = tuple((e["layer"], int(e["bank_offset"]), shapes[e["layer"]]) for e in entries)
         runs = tuple((int(count), int(size)) for count, size in model["flash_runs"])
         return Facts(int(model["digest"]), state, layers, runs)
 
     @property
     def weight_bytes(self) -> int:
-        """All candidate weights."""
-        return sum(int(np.prod(shape)) for _, _, shape in self.layers)
+        """Weights of a sampled head and of all candidates."""
+        return self.state.bank_head_bytes + sum(int(np.prod(shape)) for _, _, shape in self.layers)
 
     @property
     def banks(self) -> tuple[Bank, Bank]:
@@ -75,11 +76,13 @@ class Generation:
 
 def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) -> Generation:
     """The arrays of a generation. Raises ArtefactError when their sizes are not the model's."""
-    if len(state) != facts.state.saved_bytes or len(weights) not in (0, facts.weight_bytes):
+    sampled = facts.state.columns > 0
+    sizes = (facts.weight_bytes,) if sampled else (0, facts.weight_bytes)
+    if len(state) != facts.state.saved_bytes or len(weights) not in sizes:
         raise ArtefactError("the generation is of another model.", "Use the folder that the run was compiled in.")
     classes, features = facts.state.classes, facts.state.features
-    head = np.frombuffer(state, "<i2", classes * features).reshape(classes, features)
-    bias = np.frombuffer(state, "<i4", classes, align(2 * classes * features, 4))
+    head = np.frombuffer(weights if sampled else state, "<i2", classes * features).reshape(classes, features)
+    bias = np.frombuffer(state, "<i4", classes, 0 if sampled else align(2 * classes * features, 4))
     layers = {
         name: np.frombuffer(weights, np.int8, int(np.prod(shape)), offset).reshape(shape)
         for name, offset, shape in (facts.layers if weights else ())

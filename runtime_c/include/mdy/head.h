@@ -5,6 +5,15 @@
 
 #include "mdy/mdy.h"
 
+/** Bytes of a sampled head's weights, the first part of a bank's weights; 0 where all of them are in RAM. */
+uint32_t mdy_head_bank_bytes(const mdy_model_t *model);
+
+/** Draws the features that a sampled head trains in this epoch, and fetches their weights. */
+void mdy_head_lay_out(mdy_t *m);
+
+/** Bytes [start, start + n) of a sampled head's next weights; start and n are even. */
+void mdy_head_fill(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page);
+
 /**
  * Loss, prediction and dL/dlogits of the logits that mdy_run_head left.
  *

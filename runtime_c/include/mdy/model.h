@@ -179,7 +179,11 @@ enum {
     MDY_SQUARED_ERROR = 1  /* half the mean squared difference from a vector of targets */
 };
 
-/** The last layer of the new task: int16 weights and int32 biases in the state region. */
+/**
+ * The last layer of the new task: int16 weights and int32 biases. All of them lie in the state region; or, where
+ * `columns` input channels are trained at a time, the weights are the first part of a bank's, and the state region
+ * holds those of this epoch's channels.
+ */
 typedef struct {
     mdy_tensor_t x;          /* features; all H * W * C elements count */
     mdy_gradient_t dx;       /* their gradient */
@@ -189,6 +193,7 @@ typedef struct {
     uint32_t scratch;        /* x.shape.c int32 */
     uint32_t features;       /* H * W * C */
     uint16_t classes;        /* outputs; 2 or more, 1 or more of a squared error */
+    uint16_t columns;        /* features that an epoch trains, drawn uniformly; 0: all */
     uint8_t loss;            /* MDY_CROSS_ENTROPY or MDY_SQUARED_ERROR */
     uint8_t error_shift;
     uint8_t sum_shift;       /* bits that sums of weight * dlogit over the outputs give up to fit int32 */
@@ -284,7 +289,8 @@ struct mdy {
     const mdy_model_t *model;
     uint8_t *planned, *epoch, *state; /* the three regions */
     /* Views into the state region; up to and including `selection` it is part of a generation. */
-    int16_t *head_weight;
+    int16_t *head_weight;  /* (classes, features), or where the head is sampled (columns, classes) */
+    uint16_t *head_index;  /* the features of those columns, ascending */
     int32_t *head_bias;
     uint16_t *norms;       /* one per candidate channel, packed; only where they change: MDY_PROPORTIONAL */
     int16_t *slot_r;       /* predicted log2 of each gradient's maximum, in 1/16 */
@@ -293,7 +299,7 @@ struct mdy {
     int16_t *slot_e;       /* this step's exponents */
     uint32_t *first;       /* per candidate: offset of its records in the epoch region */
     uint16_t *count;       /* per candidate: how many records */
-    const uint8_t *weights; /* candidate weights in force, of a bank or in RAM; NULL: factory weights */
+    const uint8_t *weights; /* in force, of a sampled head and the candidates, in a bank or in RAM; NULL: factory */
     uint8_t *ram_weights;   /* their place in the state region; NULL: they are in flash */
     mdy_bank_t banks[2];
     mdy_found_t found[2];   /* what the banks held at the start */
