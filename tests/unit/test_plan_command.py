@@ -83,7 +83,7 @@ def test_alternatives_are_what_plans_with_these_options_give(told: Any) -> None:
         )
         assert found[change]["planned_bytes"] == there["planned_bytes"]
         assert found[change]["saved_bytes"] == fixed(here) - fixed(there)
-    repeated = next(a for a in wide["alternatives"] if a["change"] == "--recompute auto")
+    repeated = next(a for a in streams["alternatives"] if a["change"] == "--recompute auto")
     assert repeated["macs"] > 0
 
 
