@@ -49,14 +49,16 @@ def write_data(path: Path) -> Path:
     return path
 
 
-def compile_tiny(folder: Path, target: str = "host", flash: BankFlash | None = FLASH, **limits: Any) -> Compiled:
+def compile_tiny(
+    folder: Path, target: str = "host", flash: BankFlash | None = FLASH, strategy: str = "medyate", **limits: Any
+) -> Compiled:
     """The network built for a target, with other limits; the data lie in folder/data.npz."""
     module = Tiny()
     randomise(module, torch.Generator().manual_seed(3))
     torch.export.save(torch.export.export(module.eval(), (torch.zeros(1, 1, 8, 8),)), folder / "tiny.pt2")
     dataset = data.load(str(write_data(folder / "data.npz")))
-    allowed = Limits(16 << 10, **{"alpha": 0.5, **limits})
-    options = Options(target, allowed, rank_epochs=1, builder="make", flash=flash)
+    allowed = Limits(**{"ram_bytes": 16 << 10, "alpha": 0.5, **limits})
+    options = Options(target, allowed, rank_epochs=1, builder="make", flash=flash, strategy=strategy)
     compile_model(folder / "tiny.pt2", dataset, options, folder / "out")
     return Compiled.read(folder / "out")
 

@@ -12,6 +12,9 @@ from medyate.data import epoch_order, load
 from medyate.plan.budget import Limits, choose
 from medyate.plan.plan import classes_loss
 from medyate.stages import Options, make_ranking, prepare, silent
+from medyate.strategies import strategy
+from medyate.strategies.device import on_device
+from medyate.strategies.problem import Settings
 from memory_study import ARENAS, POINTS, RANKED, Point, arena
 from shared_files import shared
 
@@ -34,5 +37,10 @@ def test_training_fits(point: Point) -> None:
     short = replace(dataset, x_train=dataset.x_train[some], y_train=dataset.y_train[some])
     ranking, _ = make_ranking(normal, short, meaning, Options("host", Limits(0), rank_epochs=1), silent)
     limits = Limits(int(point.ram[:-3]) << 10, min_elements=point.elements, recompute=point.recompute)
+    if point.strategy:
+        name, scheme = point.strategy[1], point.strategy[3].removeprefix("scheme=")
+        network = (normal.graph, normal.weights)
+        selecting = on_device(strategy(name), Settings(scheme=scheme), network, ranking, point.elements, 0)
+        limits = replace(limits, selecting=selecting)
     row, _ = choose(qgraph, weights, ranking, classes_loss(17), limits)
     assert row.b_mem_elements >= point.elements
