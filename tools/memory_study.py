@@ -22,17 +22,18 @@ import numpy as np
 from medyate import frontends
 from medyate.build.compile import build
 from medyate.build.project import write_project
-from medyate.data import load
+from medyate.data import epoch_order, load
 from medyate.ir import QGraph, Weights
 from medyate.passes.pipeline import simplify
-from medyate.plan.budget import NOTHING, Limits, Network, Way, measure
+from medyate.plan.budget import NOTHING, Limits, Network, Way
+from medyate.plan.budget import measure as measure_row
 from medyate.plan.plan import Calibration, Head, Plan, classes_loss, inference_plan, make_plan, new_head
 from medyate.plan.recompute import Blocks
 from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant
 from medyate.rank.lara import Ranking
 from medyate.run.session import Training
-from medyate.run.train import connect_image
+from medyate.run.train import Compiled, connect, connect_image, int8_samples, measure
 from medyate.stages import Options, make_ranking, prepare, silent
 from transfer_study import medyate
 
@@ -144,7 +145,7 @@ class Subject:
         scores = self.ranking.scores[:layers]
         choices = Blocks(self.qgraph.graph, [score.layer for score in scores]).choices()
         saving = Way(sample == "rows", choices[-1] if recompute == "auto" else NOTHING)
-        row = measure(Network(self.qgraph, self.weights, self.head.loss, Planner()), scores, limits, saving)
+        row = measure_row(Network(self.qgraph, self.weights, self.head.loss, Planner()), scores, limits, saving)
         return make_plan(self.qgraph, self.weights, self.ranking, self.head, limits, self.calibration, (row, (row,)))
 
 
@@ -177,19 +178,28 @@ def measured(shared: Path, point: Point, out: Path) -> tuple[str, ...]:
     saving += point.strategy
     target = ("--target", "qemu-m7", "--builder", "make")
     plan = medyate("compile", model, "--data", data, *target, *saving, "--ranking", str(ranking), "-o", folder)
-    run = ("--on", "qemu", "--epochs", "1", "--limit", str(STEPS))
-    log = medyate("run", folder, "--data", data, *run)
+    compiled = Compiled.read(Path(folder))
+    dataset = load(data)
+    samples, _ = int8_samples(compiled, dataset)
+    some = epoch_order(0, 0, len(samples))[:STEPS]
+    with connect(compiled, "qemu", Path(folder) / "flash.bin") as session:
+        session.begin(Training(0.0015, 1, STEPS))
+        steps = [session.train(samples[i], int(dataset.y_train[i])).instructions for i in some]
+        session.commit()
+        digest = str(session.digests())
+    marks = measure(compiled, "qemu", samples[0])
+    assert marks.planned + marks.epoch + marks.state == plan["arena_planned_bytes"]
     return (
-        f"{log['ram_limit_bytes']:,}",
+        f"{plan['ram_limit_bytes']:,}",
         " ".join(point.strategy) or "the rule",
         point.recompute,
         plan["sample"],
-        f"{log['b_mem_elements']:,} elements",
-        f"{log['ram_used_bytes']:,}",
-        f"{log['planned_mark_bytes']:,}",
-        str(log["stack_bytes"]),
-        f"{log['instructions_per_step']:,}",
-        log["digest"],
+        f"{plan['b_mem_elements']:,} elements",
+        f"{marks.static + marks.stack:,}",
+        f"{marks.planned:,}",
+        str(marks.stack),
+        f"{round(sum(steps) / STEPS):,}",
+        digest,
     )
 
 
