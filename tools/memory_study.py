@@ -58,7 +58,6 @@ class Point:
 POINTS = (
     Point("mbv2-w0.35.pkl", "116KiB", "none", 27946),
     Point("mbv2-w0.35.pkl", "90KiB", "auto", 27946),
-    Point("mbv2-w0.35.pkl", "192KiB", "auto", 93696),
     Point("mbv2-w0.35.pkl", "180KiB", "auto", 93696),
     Point("mbv2-w0.35.pkl", "64KiB", "none", 0),
     Point("mcunet-5fps.pkl", "82KiB", "none", 15936),
