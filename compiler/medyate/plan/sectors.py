@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from medyate.boards import Board, Flash, Sectors
 from medyate.errors import BudgetError
-from medyate.plan.banks import BankFlash, Run
+from medyate.ledger import BANK_HEADER_BYTES
+from medyate.plan.banks import BankFlash, Run, place_banks
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,13 @@ def _address(flash: Flash, number: int) -> int:
 
 def _place(flash: Flash, start: int, needed: int) -> tuple[int, int, int] | None:
     """(first sector, first of bank 1, one past the last), or None where the flash ends before."""
-    ends = [start]
-    for _ in range(2):
-        number, held = ends[-1], 0
-        while held < needed:
-            if number == len(flash.sectors):
-                return None
-            held += flash.sectors[number][1].bytes
-            number += 1
-        ends.append(number)
-    return ends[0], ends[1], ends[2]
+    sizes = _sizes(flash.sectors[start:])
+    try:
+        one, two = place_banks([(1, size) for size in sizes], needed - BANK_HEADER_BYTES)
+    except BudgetError:
+        return None
+    ends = list(accumulate(sizes))
+    return start, start + ends.index(one.size) + 1, start + ends.index(two.address + two.size) + 1
 
 
 def _code_address(flash: Flash, first: int, end: int, image: int) -> int | None:
