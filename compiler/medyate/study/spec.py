@@ -32,8 +32,8 @@ from medyate.strategies.cost import COSTS
 from medyate.strategies.problem import Settings
 
 ENGINES = ("float", "device")
-ON_DEVICE = ("medyate", "lara-trady", "su", "head")
-"""Strategies whose candidates the compiler chooses within the RAM, or that need none; su with a named scheme."""
+ON_DEVICE = ("medyate", "lara-trady", "trady", "prev-medyate", "d-full-random", "su", "head")
+"""Strategies whose selection needs no budget in elements: the RAM decides; su with a named scheme."""
 AXES = ("network", "data", "strategy", "budget", "seed", "rate", "k", "alpha")
 SETTINGS = tuple(field.name for field in fields(Settings))
 

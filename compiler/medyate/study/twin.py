@@ -7,38 +7,33 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from medyate import frontends
 from medyate.data import Dataset
-from medyate.passes.pipeline import normalise
-from medyate.plan.budget import ALPHA, Limits
-from medyate.plan.selecting import Selecting
-from medyate.rank.collect import GradientNorms
-from medyate.rank.lara import rank
+from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
-from medyate.strategies import strategy
-from medyate.strategies.device import device_form
-from medyate.strategies.problem import Problem, Settings
+from medyate.strategies.problem import Settings
 from medyate.study.spec import Cell
 
 
 def train(cell: Cell, dataset: Dataset) -> dict[str, Any]:
     """Compiles and trains it. Raises MedyateError, BudgetError with the RAM that is needed."""
-    fixed, alpha = cell.fixed, float(dict(cell.settings).get("alpha", ALPHA))
+    fixed, settings = cell.fixed, Settings(**dict(cell.settings))
+    head_only = cell.strategy == "head"
     options = Options(
         "host",
-        Limits(cell.budget, alpha=alpha, selecting=_selecting(cell)),
+        Limits(cell.budget, alpha=settings.alpha),
         fixed.pixels,
         rank_epochs=fixed.rank_epochs,
         seed=fixed.rank_seed,
         split=fixed.split,
+        strategy="medyate" if head_only else cell.strategy,
+        settings=settings,
     )
     with tempfile.TemporaryDirectory(prefix="medyate-") as name:
         folder = Path(name)
         compile_model(Path(cell.network), dataset, options, folder / "out")
         compiled = Compiled.read(folder / "out")
-        head_only = cell.strategy == "head"
         training = Training(
             cell.rate,
             fixed.epochs,
@@ -63,14 +58,3 @@ def train(cell: Cell, dataset: Dataset) -> dict[str, Any]:
         "arena_bytes": log["arena_planned_bytes"],
         "digest": log["digest"],
     }
-
-
-def _selecting(cell: Cell) -> Selecting:
-    """The device's policy; of a sparse update the channels of its scheme, of which no ranking is needed."""
-    if cell.strategy == "su":
-        normal = normalise(frontends.load(Path(cell.network)))
-        none = {node.name: GradientNorms(0.0, 0.0) for node in normal.graph}
-        settings = Settings(**dict(cell.settings))
-        problem = Problem(normal.graph, normal.weights, rank(normal.graph, "", none), 0, settings=settings)
-        return device_form(strategy("su"), problem, cell.seed)[1]
-    return Selecting("uniform" if cell.strategy == "lara-trady" else "proportional")
