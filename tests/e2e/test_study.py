@@ -184,7 +184,7 @@ def test_the_device_engine_trains_the_integer_twin(small_digits: Path, tmp_path:
     text = SPEC.format(network=DIGITNET, data=small_digits)
     for old, new in (
         ("batch = 8", 'engine = "device"'),
-        ('"trady", "velocity"', '"lara-trady", "d-full-random", {name = "su", scheme = "s.json"}'),
+        ('"trady", "velocity"', '"lara-trady", "trady", {name = "su", scheme = "s.json"}'),
         ("[0, 1]", "[0]"),
         ("2000", "24576"),
         ("epochs = 4", "epochs = 2"),
@@ -198,7 +198,7 @@ def test_the_device_engine_trains_the_integer_twin(small_digits: Path, tmp_path:
     store = Store(db, create=False)
     results = {cell.label: result for cell, result in store.results()}
     store.close()
-    assert {label.split()[0] for label in results} == {"medyate", "lara-trady", "d-full-random", "su", "head"}
+    assert {label.split()[0] for label in results} == {"medyate", "lara-trady", "trady", "su", "head"}
     assert results["medyate"]["k"] > 0
     assert 0 < results["medyate"]["b_mem_bytes"] < 24576
     assert results["su (scheme=s.json)"]["k"] == 1
