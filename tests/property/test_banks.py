@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import clibrary
 from medyate.errors import BudgetError, DataError
 from medyate.ledger import BANK_HEADER_BYTES
-from medyate.plan.banks import EMULATED_FLASH_MAX, Bank, Flash, Run, emulated_flash, place_banks
+from medyate.plan.banks import EMULATED_FLASH_MAX, Bank, BankFlash, Run, emulated_flash, place_banks
 
 KIB = 1024
 F405 = (Run(4, 16 * KIB), Run(1, 64 * KIB), Run(7, 128 * KIB))
@@ -114,4 +114,4 @@ def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
 )
 def test_flash_that_does_not_exist_is_refused(runs: tuple[Run, ...], unit: int) -> None:
     with pytest.raises(DataError):
-        Flash(runs, unit)
+        BankFlash(runs, unit)
