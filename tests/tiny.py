@@ -15,6 +15,7 @@ from medyate.plan.banks import BankFlash, Run
 from medyate.plan.budget import Limits
 from medyate.run.train import Compiled, int8_samples
 from medyate.stages import Options, compile_model
+from medyate.strategies.problem import Settings
 from nets import conv_norm, randomise
 from shared_files import Samples
 
@@ -50,7 +51,12 @@ def write_data(path: Path) -> Path:
 
 
 def compile_tiny(
-    folder: Path, target: str = "host", flash: BankFlash | None = FLASH, strategy: str = "medyate", **limits: Any
+    folder: Path,
+    target: str = "host",
+    flash: BankFlash | None = FLASH,
+    strategy: str = "medyate",
+    settings: Settings | None = None,
+    **limits: Any,
 ) -> Compiled:
     """The network built for a target, with other limits; the data lie in folder/data.npz."""
     module = Tiny()
@@ -58,7 +64,9 @@ def compile_tiny(
     torch.export.save(torch.export.export(module.eval(), (torch.zeros(1, 1, 8, 8),)), folder / "tiny.pt2")
     dataset = data.load(str(write_data(folder / "data.npz")))
     allowed = Limits(**{"ram_bytes": 16 << 10, "alpha": 0.5, **limits})
-    options = Options(target, allowed, rank_epochs=1, builder="make", flash=flash, strategy=strategy)
+    options = Options(
+        target, allowed, rank_epochs=1, builder="make", flash=flash, strategy=strategy, settings=settings or Settings()
+    )
     compile_model(folder / "tiny.pt2", dataset, options, folder / "out")
     return Compiled.read(folder / "out")
 

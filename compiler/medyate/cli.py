@@ -105,11 +105,13 @@ def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
 
 def _head(text: str) -> tuple[str, str]:
     """(new or keep, full or sampled) of --head. Raises DataError."""
-    chosen = {"new": "new", "full": "full"}
-    for part in text.split(","):
+    parts = text.split(",")
+    for part in parts:
         _choice(part, ("new", "keep", *HEADS), "--head")
-        chosen["new" if part in ("new", "keep") else "full"] = part
-    return chosen["new"], chosen["full"]
+    starts, trained = [p for p in parts if p not in HEADS], [p for p in parts if p in HEADS]
+    if len(starts) > 1 or len(trained) > 1:
+        raise DataError(f"--head '{text}' contradicts itself.", "Give new or keep, and full or sampled.")
+    return (*starts, "new")[0], (*trained, "full")[0]
 
 
 def _limits(
@@ -133,8 +135,6 @@ def _limits(
     ram, board = memory
     total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
     areas = () if board is None else board.areas
-    if head == "sampled" and saving[-1] == "ram":
-        raise DataError("a sampled head has its weights in flash.", "Leave out --weights ram, or take the full head.")
     reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
     return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, head, areas)
 
@@ -344,7 +344,7 @@ def plan(
         ranking=ranking,
         seed=seed,
         strategy=strategy,
-        settings=settings(strategy, set_ or (), alpha),
+        settings=settings(strategy, set_ or (), alpha, sampled_head=trained == "sampled"),
     )
     pictures = Pictures(out, picture)
     dataset = data.load(data_, split)
@@ -425,7 +425,7 @@ def compile(
         board_ram_bytes=linked,
         board=chip,
         strategy=strategy,
-        settings=settings(strategy, set_ or (), alpha),
+        settings=settings(strategy, set_ or (), alpha, sampled_head=trained == "sampled"),
         tight=stack == BOUND,
     )
     dataset = data.load(data_, split)
@@ -507,8 +507,9 @@ def run(
     artefact.write_json(written, result)
 
     def human() -> None:
+        what = "loss" if result["accuracy_before"] is None else "accuracy"
         console.print(
-            f"accuracy {result['accuracy_before']:.4f} -> {result['accuracy_after']:.4f} in {result['epochs']} epochs; "
+            f"{what} {result[f'{what}_before']:.4f} -> {result[f'{what}_after']:.4f} in {result['epochs']} epochs; "
             f"digest {result['digest']}"
         )
         if result.get("arena_measured_bytes"):

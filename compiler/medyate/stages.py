@@ -238,12 +238,7 @@ def compile_model(
             break
         limits = _needed(image, replace(limits, stack_bytes=0, static_bytes=0) if number == 0 else limits)
     if not fits:
-        stack = image.stack_bytes or 0
-        raise BudgetError(
-            f"static data takes {image.static_bytes:,} B and the stack up to {stack:,} B; {limits.static_bytes:,} B "
-            f"and {limits.stack_bytes:,} B are reserved.",
-            f"Give --stack {ledger.align(stack, 8)}, or --stack bound.",
-        )
+        raise _passes_reserves(plan.limits, image)
     quant = input_quant(plan.qgraph)
     artefact.write_json(
         out / "model.json",
@@ -273,16 +268,26 @@ def compile_model(
 
 
 def _build(plan: Plan, options: Options, out: Path) -> tuple[Image, BankFlash, Reservation | None]:
-    """(image, sectors of the banks, where they lie on the board)."""
+    """(image, sectors of the banks, where they lie on the board); built anew if its size moves the banks."""
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
     banks = bank_sectors(plan, options.board, image_bytes(plan))
-    reserved = options.flash if banks is None else banks.flash
-    flash = write_project(plan, project, options.board_ram_bytes, reserved)
-    image = build(plan, project, options.target, options.builder)
-    if banks is not None and image.flash_bytes > banks.image_bytes:
-        banks = bank_sectors(plan, options.board, image.flash_bytes)
-    return image, flash, banks
+    while True:  # twice at most: the banks do not change the image's size
+        flash = write_project(plan, project, options.board_ram_bytes, options.flash if banks is None else banks.flash)
+        image = build(plan, project, options.target, options.builder)
+        measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks
+        if measured is None or measured.flash == flash:
+            return image, flash, measured
+        banks = measured
+
+
+def _passes_reserves(limits: Limits, image: Image) -> BudgetError:
+    stack = image.stack_bytes or 0
+    if image.static_bytes > limits.static_bytes:
+        what = f"static data takes {image.static_bytes:,} B, {limits.static_bytes:,} B are reserved."
+        return BudgetError(what, "Give --stack bound: a second plan reserves what the image needs.")
+    what = f"the stack takes up to {stack:,} B, {limits.stack_bytes:,} B are reserved."
+    return BudgetError(what, f"Give --stack {ledger.align(stack, 8)}, or --stack bound.")
 
 
 def _needed(image: Image, least: Limits) -> Limits:

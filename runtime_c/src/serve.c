@@ -109,7 +109,7 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     config.schedule.warmup_steps = get(r, 4);
     config.schedule.total_steps = get(r, 4);
     const uint32_t flags = get(r, 1);
-    s->pattern = (uint8_t)get(r, 1);
+    const uint8_t pattern = (uint8_t)get(r, 1);
     if (r->bad) {
         return MDY_FRAME;
     }
@@ -120,6 +120,7 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     config.load_context = s;
     s->ready = 0;
     s->input_bytes = 0;
+    s->pattern = pattern;
     mdy_port_stack_paint(s->pattern);
     memset(s->memory->planned.at, s->pattern, s->memory->planned.bytes);
     memset(s->memory->epoch.at, s->pattern, s->memory->epoch.bytes);

@@ -15,6 +15,7 @@ from medyate.run.session import NORMS, WEIGHTS, Session, Training
 from medyate.run.train import Compiled
 from medyate.run.transport import HostProgram
 from medyate.sample.policy import draw_selection
+from medyate.strategies.problem import Settings
 from tiny import compile_tiny, samples_of
 
 EPOCHS, SEED = 4, 9
@@ -73,6 +74,16 @@ def test_static_strategies_train_the_same_channels_in_every_epoch(name: str, tmp
     assert len(seen.weights) == plan["bank_weight_bytes"]
 
 
+def test_what_is_given_is_part_of_the_digest(tmp_path: Path) -> None:
+    digests = set()
+    for number, boost in enumerate(("none", "lara", "softmax(0.5)")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        settings = Settings(boost=boost)
+        digests.add(compile_tiny(folder, flash=None, strategy="d-full-random", settings=settings).model["digest"])
+    assert len(digests) == 3
+
+
 def test_the_command_line_refuses_what_the_device_cannot_do(small_digits: Path, run_cli: Cli) -> None:
     given = ("plan", DIGITNET, "--data", small_digits, "--strategy")
     for arguments, word in {
@@ -81,6 +92,12 @@ def test_the_command_line_refuses_what_the_device_cannot_do(small_digits: Path, 
         ("last-k",): "--min-elements",
         ("trady", "--set", "scheme=49kb"): "does not heed",
         ("trady", "--set", "k=none"): "above zero",
+        ("trady", "--alpha", "0.5"): "does not heed alpha",
+        ("lara-trady", "--set", "boost=rank"): "k=N",
+        ("su", "--set", "scheme=49"): "no schemes are published",
+        ("su", "--set", "scheme=49kb", "--min-elements", "9"): "says itself",
+        ("medyate", "--head", "new,keep"): "contradicts itself",
+        ("d-full-random", "--min-elements", "999999999"): "fewer elements",
         ("su", "--set", "scheme=49kb"): "no schemes are published",
         ("nobody",): "no strategy",
     }.items():

@@ -74,6 +74,12 @@ def test_a_hook_that_nobody_sets_takes_nothing(program: Program) -> None:
     assert program.bound(node("main", 8) + edge("main", "__indirect_call", "runtime/src/run.c:1:5")) == 8
 
 
+def test_a_table_in_which_nothing_is_found_is_refused(program: Program) -> None:
+    program.source("runtime/src/run.c", "layer->op->forward(p, w);\n")
+    with pytest.raises(ToolchainError, match="nothing is found"):
+        program.bound(node("main", 8) + edge("main", "__indirect_call", "runtime/src/run.c:1:1"))
+
+
 @pytest.mark.parametrize(
     ("graph", "reason"),
     [

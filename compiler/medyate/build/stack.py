@@ -31,6 +31,8 @@ POINTERS = (
     (r"stages", "src", r"\b(stream_\d+)\("),
 )
 """How a pointer is called; the folder and the text where the functions are named that it may hold."""
+OPTIONAL = ("m->yield", "m->load", "stages")
+"""Hooks that an application may leave out, and streams, which a plan may have none of."""
 
 
 @dataclass
@@ -82,6 +84,8 @@ def _targets(project: Path, file: str, line: int, column: int) -> set[str]:
         known = True
         for source in sorted((project / folder).rglob("*.c")):
             found |= set(re.findall(text.format(*match.groups()), source.read_text()))
+    if known and not found and name not in OPTIONAL:
+        raise _unbounded(f"nothing is found that '{name}' at {path.name}:{line} could be")
     if not known:
         raise _unbounded(f"'{name}' at {path.name}:{line} is a pointer that is not known here")
     return {f"*{one}" for one in found}

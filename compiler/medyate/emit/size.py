@@ -7,7 +7,7 @@ from medyate.emit.context import Context
 from medyate.plan.plan import Plan
 
 CODE_BYTES = 48 * 1024
-"""Runtime, port and C library at -O3 with every kernel; checked in tests/e2e/test_flash_plan.py."""
+"""Runtime, port and C library at -O3 with every kernel; where an image turns out larger, its banks are placed anew."""
 NODE_BYTES = 640
 """Tables and calls of one node."""
 WIDTHS = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4}

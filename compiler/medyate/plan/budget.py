@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from medyate import ledger
 from medyate.boards import Area
-from medyate.errors import BudgetError
+from medyate.errors import BudgetError, DataError
 from medyate.ir import Graph, QGraph, Weights
 from medyate.ops import OPS
 from medyate.plan.areas import Assignment, assign
@@ -44,6 +44,10 @@ HEADS = ("full", "sampled")
 """full: all weights of the classifier are trained in RAM; sampled: a share of its input channels, drawn every epoch."""
 
 
+FEATURES_MAX = 0xFFFF
+"""The runtime keeps their numbers in 16 bits."""
+
+
 @dataclass(frozen=True)
 class Way:
     """What is done to save memory beyond streams."""
@@ -62,7 +66,7 @@ Scores = Sequence[LayerScore]
 """Layers among which K is chosen, best first."""
 
 MISSES = 4
-"""Numbers of layers that are tried with repetitions; more layers seldom take less memory."""
+"""Numbers of layers that are tried with care; more layers seldom take less memory."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,22 @@ class Limits:
     static_bytes: int = ledger.STATIC_BYTES
     """Reserved for .data and .bss without the regions."""
 
+    def __post_init__(self) -> None:
+        """Raises DataError for choices that exclude each other."""
+        if self.head == "sampled" and self.weights == "ram":
+            raise DataError(
+                "a sampled head has its weights in flash.", "Leave out --weights ram, or take the full head."
+            )
+
     def columns(self, features: int) -> int:
-        """Input channels of the head that an epoch trains: the rule's share of them; 0: all."""
-        return 0 if self.head == "full" else max(1, math.ceil(self.alpha * features))
+        """Input channels of the head that an epoch trains: the rule's share of them; 0: all. Raises BudgetError."""
+        if self.head == "full":
+            return 0
+        if features > FEATURES_MAX:
+            raise BudgetError(
+                f"a sampled head has at most {FEATURES_MAX:,} inputs, this one {features:,}.", "Take the full head."
+            )
+        return max(1, math.ceil(self.alpha * features))
 
     @property
     def reserved_bytes(self) -> int:
@@ -218,11 +235,17 @@ def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[
 
 
 def _best(network: Network, ranked: Scores, rows: Sequence[Row], limits: Limits) -> Row:
-    """The smallest K with the largest budget; laid out with care, if it may be enough."""
-    chosen = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
-    if not _enough(chosen, ranked, limits):
-        return chosen
-    return measure(network, ranked[: chosen.layers], limits, chosen.way)
+    """The smallest K with the largest budget, laid out with care; the next ones, where that misses what is wanted."""
+    ordered = sorted(rows, key=lambda row: (-row.b_mem_bytes, row.layers))
+    best = ordered[0]
+    for number, row in enumerate(ordered[:MISSES]):
+        if not _enough(row, ranked, limits):  # its layout is no smaller than its lower bound
+            break
+        careful = measure(network, ranked[: row.layers], limits, row.way)
+        best = careful if number == 0 or careful.b_mem_bytes > best.b_mem_bytes else best
+        if _enough(best, ranked, limits):
+            break
+    return best
 
 
 def _repeating(network: Network, ranked: Scores, limits: Limits, rows: Sequence[Row]) -> Row | None:
@@ -327,6 +350,8 @@ def _too_small(rows: Sequence[Row], limits: Limits) -> str:
 def _remedy(chosen: Row, limits: Limits, cheapest: int) -> str:
     per_element = chosen.m_bytes / chosen.m_elements
     wanted = max(round(limits.min_elements * per_element), cheapest)
+    if limits.selecting.given and wanted > chosen.m_bytes:
+        return "Ask for fewer elements, or for more layers."
     if wanted <= chosen.left_bytes:  # memory is there, the rule does not let it be used
         alpha = min(1.0, math.ceil(100 * wanted / chosen.m_bytes) / 100)
         return f"Raise --alpha to {alpha:g}, or ask for fewer elements."

@@ -13,6 +13,7 @@ from medyate import ledger
 from medyate.errors import BudgetError
 from medyate.plan.budget import NOTHING, Limits, Network, Row, Way, choose, measure
 from medyate.plan.parameters import eligible_channels
+from medyate.plan.selecting import Selecting
 from medyate.rank.lara import LayerScore, Ranking, channel_costs
 from medyate.sample.policy import draw_selection
 
@@ -55,7 +56,7 @@ def frontier(
 
     `limits`: all but the amount of memory; with areas of a board, that is limited.
     """
-    drawn = Selections(network, ranking)
+    drawn = Selections(network, ranking, limits.selecting)
     count = 0
 
     def plan(ram: int) -> Row | None:
@@ -110,21 +111,24 @@ def _smallest(trains: Callable[[int], bool], largest: int) -> int:
 class Selections:
     """Draws first selections, and says how deep they reach."""
 
-    def __init__(self, network: Network, ranking: Ranking) -> None:
+    def __init__(self, network: Network, ranking: Ranking, selecting: Selecting) -> None:
         graph = network.qgraph.graph
         names = list(channel_costs(graph))
         self.depth = {name: len(names) - number for number, name in enumerate(names)}
         nodes = {node.name: node for node in graph}
-        self.norms = {
-            score.layer: eligible_channels(network.qgraph, nodes[score.layer], network.weights, score.channels).astype(
-                int
-            )
-            for score in ranking.scores
+        self.scores, self.fixed = selecting.candidates(ranking), selecting.fixed
+        alive = {
+            score.layer: eligible_channels(network.qgraph, nodes[score.layer], network.weights, score.channels)
+            for score in self.scores
         }
-        self.scores = ranking.scores
+        self.norms = {
+            score.layer: np.where(alive[score.layer], selecting.start.get(score.layer, 1), 0) for score in self.scores
+        }
 
     def expected_depth(self, row: Row) -> float:
         """Mean over selections of the depth of the deepest selected layer."""
+        if self.fixed:
+            return float(max(self.depth[score.layer] for score in self.scores))
         ordered: Sequence[LayerScore] = sorted(self.scores[: row.layers], key=lambda s: -self.depth[s.layer])
         norms = [int(norm) for score in ordered for norm in self.norms[score.layer]]
         costs = [score.cost.record_bytes for score in ordered for _ in range(score.channels)]

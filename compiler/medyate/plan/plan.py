@@ -147,7 +147,8 @@ class Plan:
     def digest(self) -> int:
         """32 bits that change when network, weights, plan or state layout change."""
         quants = [[name, quant.scale, quant.zero] for name, quant in self.qgraph.quants]
-        sha = hashlib.sha256(json.dumps([self.to_json(), quants, self.exponents], sort_keys=True).encode())
+        said = [self.to_json(), quants, self.exponents, *self.limits.selecting.said]
+        sha = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         kept = self.head is not None and self.head.weight is not None
         head = {"head.weight": self.head.weight, "head.bias": self.head.bias} if self.head and kept else {}
         for name, array in sorted({**self.weights, **head}.items()):

@@ -42,6 +42,11 @@ class Selecting:
         """Whether the candidate layers are."""
         return self.fixed or bool(self.layers)
 
+    @property
+    def said(self) -> tuple[dict[str, list[int]], ...]:
+        """What is given beside the policy, for the model's digest."""
+        return tuple({layer: list(v) for layer, v in given.items()} for given in (self.channels, self.start) if given)
+
     def norms(self, channels: int) -> int:
         """How many norms the device keeps."""
         return channels if self.policy == "proportional" else 0

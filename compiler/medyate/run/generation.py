@@ -95,8 +95,10 @@ def read_bank(facts: Facts, bank: bytes) -> Generation | None:
     if len(bank) < BANK_HEADER_BYTES:
         return None
     header = struct.unpack(f"<{WORDS}I", bank[:BANK_HEADER_BYTES])
-    if header[:2] != (MAGIC, FORMAT) or header[15] != zlib.crc32(bank[: BANK_HEADER_BYTES - 4]):
+    if header[0] != MAGIC or header[15] != zlib.crc32(bank[: BANK_HEADER_BYTES - 4]):
         return None
+    if header[1] != FORMAT:
+        raise ArtefactError(f"the flash holds a generation of format {header[1]}, not {FORMAT}.", TRAIN_FIRST)
     saved = facts.state.saved_bytes
     if header[3] != facts.digest or header[4] != saved + facts.weight_bytes:
         raise ArtefactError("the flash holds another model's generations.", TRAIN_FIRST)

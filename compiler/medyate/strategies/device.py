@@ -25,15 +25,22 @@ def on_device(
     """
     rule = strategy.rule
     redrawn = isinstance(rule, Sampled) and rule.redrawn
-    budget = UNBOUNDED if redrawn or settings.scheme is not None or "budget" not in strategy.heeds else elements
+    by_memory = isinstance(rule, Sampled) and rule.candidates is by_lara and settings.k is None
+    if by_memory and settings.boost == "rank":
+        raise DataError("a boost by rank has to know how many layers there are.", "Give a k with it: --set k=N.")
+    if settings.scheme is not None and elements > 0:
+        raise DataError("a scheme says itself how much is trained.", "Leave out --min-elements.")
+    whole = settings.scheme is not None or (not isinstance(rule, Sampled) and settings.k is not None)
+    budget = UNBOUNDED if redrawn or whole or "budget" not in strategy.heeds else elements
     if budget == 0:
+        own = [f"--set {name}=..." for name in ("k", "scheme") if name in strategy.heeds and not redrawn]
         raise DataError(
-            f"'{strategy.name}' selects before anything is planned.", "Say how much with --min-elements, or a --scheme."
+            f"'{strategy.name}' selects before anything is planned.",
+            f"Say how much with {' or '.join(['--min-elements', *own])}.",
         )
     layers, selecting = device_form(strategy, Problem(*network, ranking, budget, settings=settings), seed)
     if selecting.fixed and not selecting.channels:
         raise DataError(f"'{strategy.name}' trains no channel of the backbone.", "Use `medyate run --head-only`.")
-    by_memory = isinstance(rule, Sampled) and rule.candidates is by_lara and settings.k is None
     start = {} if settings.boost == "none" else selecting.start
     names = () if by_memory or selecting.fixed else tuple(layer.layer for layer in layers)
     return Selecting(selecting.policy, selecting.channels, names, start)

@@ -8,15 +8,17 @@ from contextlib import suppress
 from typing import Any
 
 from medyate.errors import DataError
+from medyate.plan.budget import ALPHA
 from medyate.strategies import strategy
 from medyate.strategies.problem import Settings
 
+TEXTS = ("scheme", "boost")
 ELSEWHERE = ("budget", "alpha")
 """Options of their own."""
 
 
-def settings(name: str, texts: Iterable[str], alpha: float) -> Settings:
-    """Raises DataError for a strategy or a setting that does not exist."""
+def settings(name: str, texts: Iterable[str], alpha: float, *, sampled_head: bool) -> Settings:
+    """Raises DataError for a strategy or a setting that does not exist. A sampled head heeds alpha too."""
     heeded = [setting for setting in strategy(name).heeds if setting not in ELSEWHERE]
     found: dict[str, Any] = {}
     for text in texts:
@@ -24,7 +26,9 @@ def settings(name: str, texts: Iterable[str], alpha: float) -> Settings:
         if not equals or key not in heeded:
             known = f"It heeds {', '.join(heeded)}, like {heeded[0]}=VALUE." if heeded else "It has no settings."
             raise DataError(f"'{name}' does not heed '{text}'.", known)
-        found[key] = _value(value)
+        found[key] = value if key in TEXTS else _value(value)
+    if alpha != ALPHA and "alpha" not in strategy(name).heeds and not sampled_head:
+        raise DataError(f"'{name}' does not heed alpha.", "Leave out --alpha.")
     return Settings(alpha=alpha, **found)
 
 
