@@ -11,7 +11,6 @@ from typing import Any
 from medyate import artefact
 from medyate.boards import Board
 from medyate.data import Dataset
-from medyate.emit.size import image_bytes
 from medyate.plan.advice import alternatives, peak
 from medyate.plan.budget import Network
 from medyate.plan.frontier import Selections, frontier
@@ -87,7 +86,7 @@ def overview(
 ) -> dict[str, Any]:
     """The plan and what follows from it. Raises BudgetError when the board's flash does not hold two banks."""
     assert plan.row is not None
-    banks = bank_sectors(plan, board, image_bytes(plan))
+    banks = bank_sectors(plan, board)
     drawn = Selections(network, ranking, plan.limits.selecting)
     return {
         **plan.to_json(),

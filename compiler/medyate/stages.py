@@ -208,8 +208,8 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
     return Material(imported, normal, qgraph, integers, ranking, head, calibration, meaning, selecting)
 
 
-def write_artefacts(made: Material, plan: Plan, out: Path) -> None:
-    """What every stage up to the plan leaves."""
+def write_artefacts(made: Material, out: Path) -> None:
+    """What every stage in front of the plan leaves."""
     imported, normal, qgraph = made.imported, made.normal, made.qgraph
     _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
     whole = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
@@ -218,7 +218,6 @@ def write_artefacts(made: Material, plan: Plan, out: Path) -> None:
     numbers = {"quant": quants, "rounds_once": qgraph.rounds_once}
     _write(out, "03_quantised", to_json(qgraph.graph, numbers), made.integers)
     artefact.write_json(out / "04_ranking.json", made.ranking.to_json())
-    artefact.write_json(out / "05_plan.json", plan.to_json())
 
 
 def compile_model(
@@ -230,7 +229,9 @@ def compile_model(
     for number in range(ROUNDS):
         progress("plan", 0, 1)
         plan = made.plan(limits, network)
-        write_artefacts(made, plan, out)
+        if number == 0:
+            write_artefacts(made, out)
+        artefact.write_json(out / "05_plan.json", plan.to_json())
         progress("build", 0, 1)
         image, flash, banks = _build(plan, options, out)
         fits = reserves_suffice(limits, image)
@@ -271,7 +272,7 @@ def _build(plan: Plan, options: Options, out: Path) -> tuple[Image, BankFlash, R
     """(image, sectors of the banks, where they lie on the board); built anew if its size moves the banks."""
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
-    banks = bank_sectors(plan, options.board, image_bytes(plan))
+    banks = bank_sectors(plan, options.board)
     while True:  # twice at most: the banks do not change the image's size
         flash = write_project(plan, project, options.board_ram_bytes, options.flash if banks is None else banks.flash)
         image = build(plan, project, options.target, options.builder)
@@ -301,12 +302,14 @@ def _needed(image: Image, least: Limits) -> Limits:
     return replace(least, stack_bytes=max(stack, least.stack_bytes), static_bytes=max(static, least.static_bytes))
 
 
-def bank_sectors(plan: Plan, board: Board | None, image: int) -> Reservation | None:
-    """Sectors of a board for the banks, beside an image of so many bytes. Raises BudgetError when they do not fit.
+def bank_sectors(plan: Plan, board: Board | None, image: int | None = None) -> Reservation | None:
+    """Sectors of a board for the banks, beside an image of so many bytes, or of those that it is estimated to take.
 
-    None without a board, or where no bank is written.
+    None without a board, or where no bank is written. Raises BudgetError when they do not fit.
     """
-    return None if board is None or plan.weights_in_ram else reserve(board, plan.generation_bytes, image)
+    if board is None or plan.weights_in_ram:
+        return None
+    return reserve(board, plan.generation_bytes, image_bytes(plan) if image is None else image)
 
 
 def load_compiled(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
