@@ -125,7 +125,7 @@ class _Play:
                     self.writes[number].append(use.value)
                 elif use.rows is not None:
                     self.readers.setdefault(use.value, []).append((number, use.rows))
-        made = {value for values in self.writes for value in values}
+        made = dict.fromkeys(value for values in self.writes for value in values)  # in one order in every process
         self.early = [value for value in self.readers if value not in made]
         self.rings = dict.fromkeys(made, 1)
         self.lags = {(value, old): 0 for value in made for old in self.early}
@@ -283,7 +283,7 @@ class _Cut:
         plan, stores = self.plan, self.plan.stores
         steps = plan.steps[begin:end]
         alone = len(steps) == 1
-        inner = {
+        inner = dict.fromkeys(
             use.value
             for step in steps
             for use in step.uses
@@ -293,7 +293,7 @@ class _Cut:
             and self.last[use.value] < end
             and self.by_rows[use.value]
             and use.value not in plan.given | plan.kept
-        }
+        )
         stages, after, summed = [], [], 0
         work = 0
         for step in steps:
