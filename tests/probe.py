@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.build.project import assets, write_project
+from medyate.plan.parameters import NORM_BITS
 from medyate.plan.plan import Plan
+from medyate.sample.policy import pack
 
 HERE = Path(__file__).parent
 RUNTIME = assets() / "runtime_c"
@@ -67,9 +69,10 @@ class Probe:
             pointer = ctypes.c_void_p.in_dll(self.lib, name)
             pointer.value = array.ctypes.data
 
-    def init(self, seed: int = 0, rate_mult: int = 0, rate_exponent: int = 0) -> None:
+    def init(self, seed: int = 0, rate_mult: int = 0, rate_exponent: int = 0, clip: float = 0.0) -> None:
         """Factory state."""
-        assert self.lib.probe_init(ctypes.c_uint32(seed), rate_mult, rate_exponent) == 0
+        code = pack(round(clip * 2**NORM_BITS))
+        assert self.lib.probe_init(ctypes.c_uint32(seed), rate_mult, rate_exponent, code) == 0
 
     def step(self, sample: NDArray[np.int8], label: Any) -> float:
         """One training step towards a class or a vector; returns the loss, in nats for classes."""

@@ -32,6 +32,7 @@ from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
+from medyate.recipe import CLIP, RATE
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
@@ -456,7 +457,8 @@ def run(
     data_: Data,
     on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
     epochs: int = 10,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.0015,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = RATE,
+    clip: Annotated[float, typer.Option(help="Largest norm of a layer's gradient in one step; 0: any.")] = CLIP,
     schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
     head_only: bool = False,
@@ -477,6 +479,8 @@ def run(
     _choice(schedule, ("cosine", "constant"), "--schedule")
     if epochs < 1 or not 1e-9 < rate < 1024.0 or (limit is not None and limit < 1):
         raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
+    if not (clip == 0.0 or 1e-3 <= clip <= 1024.0):
+        raise DataError(f"--clip {clip:g} is no norm from 0.001 to 1024.", "Give one, or 0 for no bound.")
     compiled = Compiled.read(out)
     store = flash or out / "flash.bin"
     written = log or out / "run.json"
@@ -486,7 +490,7 @@ def run(
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
-    training = Training(rate, epochs, count, schedule, 1.0, seed, head_only, flip, not resume)
+    training = Training(rate, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, clip)
     options = RunOptions(
         on,
         training,

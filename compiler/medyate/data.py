@@ -138,6 +138,13 @@ class Dataset:
                 raise DataError(f"'{self.name}' holds NaN or infinite samples.", "Clean the samples.")
         return fitted
 
+    def resized(self, shape: Shape) -> Dataset:
+        """Images (N, H, W, C) in the size of a network's input, bilinear; grey ones three times for one of colour.
+
+        Raises DataError where the samples are no images.
+        """
+        return replace(self, x_train=_resize(self.x_train, shape), x_test=_resize(self.x_test, shape))
+
     def check(self, shape: Shape) -> Dataset:
         """The fitted set. Raises DataError also where it cannot be learned from."""
         fitted = self.fit(shape)
@@ -153,6 +160,24 @@ class Dataset:
         if len(self.classes) < 2:
             raise DataError(f"'{self.name}' has fewer than two classes.", "Give at least two.")
         return fitted
+
+
+def _resize(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    images = samples[..., None] if samples.ndim == 3 else samples
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise DataError(
+            f"samples {samples.shape} of {samples.dtype} cannot be resized.", "Images are uint8 (n, h, w, channels)."
+        )
+    if images.shape[3] == 1 and shape[2] == 3:
+        images = images.repeat(3, axis=3)
+    if images.shape[1:3] == tuple(shape[:2]):
+        return images
+    image, (height, width) = _pillow(), shape[:2]
+    found = np.empty((len(images), height, width, images.shape[3]), np.uint8)
+    for sample, own in zip(images, found, strict=True):
+        for c in range(own.shape[2]):
+            own[..., c] = image.fromarray(sample[..., c]).resize((width, height), image.Resampling.BILINEAR)
+    return found
 
 
 def _fit(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
@@ -223,19 +248,22 @@ def _class_folders(path: Path) -> tuple[list[tuple[Path, str]], tuple[str, ...]]
     return files, tuple(classes)
 
 
-def _read(files: Sequence[tuple[Path, str]], names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _pillow() -> Any:
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError as error:
-        raise ToolchainError(
-            "reading images needs the package pillow.", "Install it with: pip install pillow."
-        ) from error
+        raise ToolchainError("images need the package pillow.", "Install it with: pip install pillow.") from error
+    return Image
+
+
+def _read(files: Sequence[tuple[Path, str]], names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    pillow = _pillow()
     images: list[NDArray[Any]] = []
     for file, _ in files:
         try:
-            with Image.open(file) as image:
+            with pillow.open(file) as image:
                 images.append(np.asarray(image.convert("RGB"), np.uint8))
-        except (UnidentifiedImageError, OSError) as error:
+        except OSError as error:  # an unidentified image, too
             raise DataError(f"'{file}' is no readable image.", "Replace or remove the file.") from error
         if images[-1].shape != images[0].shape:
             raise DataError(
@@ -258,8 +286,13 @@ def _npz(path: Path, split: float, seed: int) -> Dataset:
     if "x" in arrays and "x_train" not in arrays:  # no split of its own
         whole = {f"{k}_{part}": arrays[k] for k in ("x", "y") if k in arrays for part in ("train", "test")}
         checked = _parts(path, whole, names)
-        return _split(path.stem, checked.classes, checked.x_train, checked.y_train, split, seed)
+        return _split(_name(path), checked.classes, checked.x_train, checked.y_train, split, seed)
     return _parts(path, arrays, names)
+
+
+def _name(path: Path) -> str:
+    """Of an npz: its own, or its folder's where it has none to speak of."""
+    return path.parent.name if path.stem == "data" and path.parent.name else path.stem
 
 
 def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] | None) -> Dataset:
@@ -291,13 +324,13 @@ def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] |
         targets = [arrays[f"y_{part}"].astype(np.float32) for part in PARTS]
         if targets[0].shape[1:] != targets[1].shape[1:]:
             raise DataError(f"'{path}': targets of {targets[0].shape} and {targets[1].shape}.", "Give one length.")
-        return Dataset(path.stem, (), arrays["x_train"], targets[0], arrays["x_test"], targets[1])
+        return Dataset(_name(path), (), arrays["x_train"], targets[0], arrays["x_test"], targets[1])
     count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     names = tuple(str(name) for name in (np.arange(count) if given is None else given))
     if len(names) < count:
         raise DataError(f"'{path}' names {len(names)} classes, its labels reach {count - 1}.", "Name every class.")
     y_train, y_test = arrays["y_train"].astype(np.int64), arrays["y_test"].astype(np.int64)
-    return Dataset(path.stem, names, arrays["x_train"], y_train, arrays["x_test"], y_test)
+    return Dataset(_name(path), names, arrays["x_train"], y_train, arrays["x_test"], y_test)
 
 
 def _digits(split: float, seed: int) -> Dataset:

@@ -107,6 +107,8 @@ static mdy_update_t update_of(mdy_t *m, const mdy_layer_t *layer, const mdy_sele
         .by_rows = sums != MDY_NONE,
         .key = mdy_rng_key(m->seed, MDY_RNG_ROUNDING, m->steps, layer->order),
         .exponent = m->slot_e[dy->slot],
+        .rate_mult = m->rate_mult,
+        .rate_exponent = m->rate_exponent,
     };
     return update;
 }
@@ -126,6 +128,24 @@ void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *
     layer->op->backward_weight(layer->p, &selected, &dy_view, rows, &update);
 }
 
+/* Goes over the sums of every tap: those that came by rows, or new ones. */
+static void every_tap(mdy_update_t *update, const mdy_gradient_t *dy, uint8_t does)
+{
+    const mdy_conv_t *p = update->layer->p;
+    update->does = does;
+    if (!update->by_rows) {
+        const mdy_view_t dy_view = mdy_grad_view(update->m, dy);
+        const mdy_band_t all = {0, dy->shape.h};
+        update->layer->op->backward_weight(p, update->selected, &dy_view, all, update);
+        return;
+    }
+    for (uint32_t slot = 0; slot < update->selected->count; slot++) {
+        for (uint32_t tap = 0; tap < (uint32_t)p->kernel_h * p->kernel_w; tap++) {
+            mdy_update_tap(update, slot, tap, mdy_update_begin(update, slot, tap));
+        }
+    }
+}
+
 void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums)
 {
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
@@ -133,18 +153,13 @@ void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *d
         return;
     }
     mdy_update_t update = update_of(m, layer, &selected, dy, sums);
-    if (sums == MDY_NONE) {
-        const mdy_view_t dy_view = mdy_grad_view(m, dy);
-        const mdy_band_t all = {0, dy->shape.h};
-        layer->op->backward_weight(layer->p, &selected, &dy_view, all, &update);
+    if (m->schedule.clip == 0) {
+        every_tap(&update, dy, MDY_MEASURE | MDY_APPLY);
         return;
     }
-    const uint32_t taps = (uint32_t)layer->p->kernel_h * layer->p->kernel_w;
-    for (uint32_t slot = 0; slot < selected.count; slot++) {
-        for (uint32_t tap = 0; tap < taps; tap++) {
-            mdy_update_tap(&update, slot, tap, mdy_update_begin(&update, slot, tap));
-        }
-    }
+    every_tap(&update, dy, MDY_MEASURE);
+    mdy_update_clip(&update);
+    every_tap(&update, dy, MDY_APPLY);
 }
 
 void mdy_back_pool(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)

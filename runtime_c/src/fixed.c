@@ -2,6 +2,8 @@
 /* Integer elementary functions. The polynomials are least-squares Chebyshev fits in Q30. */
 #include "mdy/fixed.h"
 
+#define MANTISSA_BITS 11 /* of packed norms */
+
 static int leading_bit(uint64_t x)
 {
     int bit = 0;
@@ -70,4 +72,18 @@ uint32_t mdy_cos2(uint32_t u)
     const int64_t cosine = polynomial(fit, 5, square);
     const int64_t value = (cosine * cosine) >> 44;
     return value < 0 ? 0 : value > 65536 ? 65536 : (uint32_t)value;
+}
+
+uint16_t mdy_norm_pack(uint32_t norm)
+{
+    uint32_t exponent = 0;
+    while (norm >> exponent >> MANTISSA_BITS != 0) {
+        exponent++;
+    }
+    return (uint16_t)(exponent << MANTISSA_BITS | norm >> exponent);
+}
+
+uint32_t mdy_norm_unpack(uint16_t code)
+{
+    return (code & ((1u << MANTISSA_BITS) - 1u)) << (code >> MANTISSA_BITS);
 }

@@ -7,22 +7,6 @@
 #include "mdy/rng.h"
 #include "mdy/train.h"
 
-#define MANTISSA_BITS 11
-
-uint16_t mdy_norm_pack(uint32_t norm)
-{
-    uint32_t exponent = 0;
-    while (norm >> exponent >> MANTISSA_BITS != 0) {
-        exponent++;
-    }
-    return (uint16_t)(exponent << MANTISSA_BITS | norm >> exponent);
-}
-
-uint32_t mdy_norm_unpack(uint16_t code)
-{
-    return (code & ((1u << MANTISSA_BITS) - 1u)) << (code >> MANTISSA_BITS);
-}
-
 static int bit(const uint8_t *bitmap, uint32_t channel)
 {
     return bitmap[channel / 8] >> (channel % 8) & 1;

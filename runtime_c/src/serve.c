@@ -70,6 +70,7 @@ static void put_position(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.schedule.cosine);
     put(s, n, s->net.schedule.warmup_steps);
     put(s, n, s->net.schedule.total_steps);
+    put(s, n, s->net.schedule.clip);
     put(s, n, (uint32_t)s->net.head_only | (uint32_t)s->net.flip << 1);
     put(s, n, s->net.bank);
     for (uint32_t bank = 0; bank < 2; bank++) {
@@ -108,6 +109,7 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     config.schedule.cosine = get(r, 4);
     config.schedule.warmup_steps = get(r, 4);
     config.schedule.total_steps = get(r, 4);
+    config.schedule.clip = (uint16_t)get(r, 2);
     const uint32_t flags = get(r, 1);
     const uint8_t pattern = (uint8_t)get(r, 1);
     if (r->bad) {

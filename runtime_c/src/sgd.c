@@ -46,40 +46,78 @@ static uint64_t squared(int32_t sum, uint16_t mult, int exponent)
     return (uint64_t)value * (uint64_t)value;
 }
 
-static void add_squares(uint8_t *record, uint64_t squares)
+static uint64_t add_saturated(uint64_t a, uint64_t b)
 {
-    uint32_t *words = (uint32_t *)(void *)record;
-    const uint64_t old = words[0] | ((uint64_t)words[1] << 32);
-    const uint64_t sum = old > UINT64_MAX - squares ? UINT64_MAX : old + squares;
-    words[0] = (uint32_t)sum;
-    words[1] = (uint32_t)(sum >> 32);
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+/* Adds to the norms of the channel and of the layer. */
+static void measure(mdy_update_t *u, uint8_t *record, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;
-    uint8_t *record = mdy_record(u->selected, slot);
+    const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
+    const int exponent = reduced_exponent(u->exponent) + p->norm_exponent;
+    uint64_t squares = 0;
+    for (uint32_t i = 0; i < p->group_out; i++) {
+        const int32_t sum = p->rate_mult[first + i] == 0 ? 0 : reduce(sums[i]);
+        squares += sum == 0 ? 0 : squared(sum, p->norm_mult, exponent);
+    }
+    uint32_t *words = (uint32_t *)(void *)record;
+    const uint64_t total = add_saturated(words[0] | ((uint64_t)words[1] << 32), squares);
+    words[0] = (uint32_t)total;
+    words[1] = (uint32_t)(total >> 32);
+    u->squares = add_saturated(u->squares, squares);
+}
+
+static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const mdy_wacc_t *sums)
+{
+    const mdy_conv_t *p = u->layer->p;
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
     int8_t *delta = mdy_record_delta(record) + tap * p->group_out;
-    const int exponent = reduced_exponent(u->exponent);
-    uint64_t squares = 0;
+    const int exponent = reduced_exponent(u->exponent) + u->rate_exponent;
     for (uint32_t i = 0; i < p->group_out; i++) {
         const uint32_t o = first + i;
         const int32_t sum = reduce(sums[i]);
         if (sum == 0 || p->rate_mult[o] == 0) {
             continue;
         }
-        squares += squared(sum, p->norm_mult, exponent + p->norm_exponent);
         const uint32_t offset = u->layer->op->weight_offset(p, o, tap, channel);
-        const int64_t product = (int64_t)sum * (int64_t)(p->rate_mult[o] * u->m->rate_mult);
-        const int shift = -(exponent + p->rate_exponent[o] + u->m->rate_exponent);
-        const int64_t step = mdy_stochastic_shift(product, shift, mdy_rng(u->key, offset));
+        const int64_t product = (int64_t)sum * (int64_t)(p->rate_mult[o] * u->rate_mult);
+        const int64_t step =
+            mdy_stochastic_shift(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
         const int64_t value = delta[i] - step;
         const int32_t base = u->weights[offset];
         const int32_t low = base < 0 ? p->w_min - base : -128; /* both D and base + D stay in range */
         const int32_t high = base > 0 ? 127 - base : 127;
         delta[i] = (int8_t)(value < low ? low : value > high ? high : value);
     }
-    add_squares(record, squares);
+}
+
+void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+{
+    uint8_t *record = mdy_record(u->selected, slot);
+    if ((u->does & MDY_MEASURE) != 0) {
+        measure(u, record, sums);
+    }
+    if ((u->does & MDY_APPLY) != 0) {
+        apply(u, record, tap, sums);
+    }
+}
+
+void mdy_update_clip(mdy_update_t *u)
+{
+    const uint64_t most = mdy_norm_unpack(u->m->schedule.clip);
+    const uint64_t norm = mdy_isqrt(u->squares);
+    if (norm <= most) {
+        return;
+    }
+    uint64_t mult = ((u->rate_mult * most) << 15) / norm;
+    int32_t exponent = u->rate_exponent - 15;
+    while (mult > UINT16_MAX) {
+        mult >>= 1;
+        exponent++;
+    }
+    u->rate_mult = (uint32_t)mult;
+    u->rate_exponent = exponent;
 }

@@ -172,6 +172,7 @@ static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
     m->head_only = header[H_FLAGS] & 1u;
     m->flip = header[H_FLAGS] >> 1 & 1u;
     m->schedule.cosine = header[H_FLAGS] >> 2 & 1u;
+    m->schedule.clip = (uint16_t)(header[H_FLAGS] >> 16);
     return MDY_OK;
 }
 
@@ -307,7 +308,8 @@ mdy_status_t mdy_store_commit(mdy_t *m)
     header[H_RATE] = m->schedule.rate_mult | (uint32_t)(m->schedule.rate_exponent + RATE_BIAS) << 16;
     header[H_WARMUP_STEPS] = m->schedule.warmup_steps;
     header[H_TOTAL_STEPS] = m->schedule.total_steps;
-    header[H_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1 | (uint32_t)(m->schedule.cosine != 0) << 2;
+    header[H_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1 | (uint32_t)(m->schedule.cosine != 0) << 2 |
+                      (uint32_t)m->schedule.clip << 16;
     header[H_ERASES] = m->erases[bank];
     header[H_OTHER_ERASES] = m->erases[1u - bank];
     header[H_CRC] = mdy_crc32(0, header, 4u * H_CRC);

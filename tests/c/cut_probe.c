@@ -62,7 +62,7 @@ int cut_probe_boot(int fresh, uint32_t bad_address, uint32_t bad_bytes)
 {
     const mdy_config_t config = {
         .seed = 5,
-        .schedule = {.rate_mult = 20000, .rate_exponent = -16, .cosine = 1, .total_steps = 4000},
+        .schedule = {.rate_mult = 20000, .rate_exponent = -16, .cosine = 1, .total_steps = 4000, .clip = 0x2400},
         .flip = 1,
         .fresh = (uint8_t)fresh,
     };

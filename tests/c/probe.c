@@ -55,11 +55,11 @@ static void give(const int8_t *sample)
     }
 }
 
-int probe_init(uint32_t seed, int rate_mult, int rate_exponent)
+int probe_init(uint32_t seed, int rate_mult, int rate_exponent, uint32_t clip)
 {
     const mdy_config_t config = {
         .seed = seed,
-        .schedule = {.rate_mult = (uint32_t)rate_mult, .rate_exponent = rate_exponent},
+        .schedule = {.rate_mult = (uint32_t)rate_mult, .rate_exponent = rate_exponent, .clip = (uint16_t)clip},
         .fresh = 1,
         .load = load,
     };

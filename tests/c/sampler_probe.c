@@ -2,6 +2,7 @@
 /* The channel sampler on candidate layers that a test makes up: what the tests call through ctypes. */
 #include <string.h>
 
+#include "mdy/fixed.h"
 #include "mdy/sampler.h"
 
 #define LAYERS_MAX 64

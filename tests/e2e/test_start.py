@@ -158,4 +158,4 @@ def test_generations_of_another_model_or_format(tiny_host: Compiled, stopped: by
 )
 def test_sentences(states: str, bank: int, sentence: str) -> None:
     first, second = (Found(BANK_STATES[int(s)], 7 + i, 0, 0) for i, s in enumerate(states))
-    assert Position(7 + bank, 0, 0, 0, Settings(0, 0, 0, 0, 0, 0, 0), bank, (first, second)).start() == sentence
+    assert Position(7 + bank, 0, 0, 0, Settings(0, 0, 0, 0, 0, 0, 0, 0), bank, (first, second)).start() == sentence

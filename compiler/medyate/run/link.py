@@ -13,7 +13,7 @@ from cobs import cobs
 
 from medyate.errors import LinkError
 
-PROTOCOL = 5
+PROTOCOL = 6
 BODY_BYTES = 528
 DATA_BYTES = BODY_BYTES - 8
 """Sample bytes in one DATA request."""

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import LinkError
+from medyate.plan.parameters import NORM_BITS
 from medyate.quantize.scheme import mantissa15
+from medyate.recipe import CLIP
 from medyate.run.link import DATA_BYTES, Link, RefusedError
-from medyate.sample.policy import unpack
+from medyate.sample.policy import pack, unpack
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
@@ -35,7 +37,7 @@ ODD = {
     "damaged": "bank {bank} was damaged",
     **STRANGER,
 }
-POSITION = struct.Struct("<6Ii4I9I")
+POSITION = struct.Struct("<6Ii5I9I")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Settings:
     cosine: int
     warmup_steps: int
     total_steps: int
+    clip: int
+    """Packed norm; 0: none."""
     flags: int
 
 
@@ -166,6 +170,8 @@ class Training:
     head_only: bool = False
     flip: bool = False
     fresh: bool = True
+    clip: float = CLIP
+    """Largest norm of a layer's gradient in a step; 0: any."""
 
     def settings(self) -> Settings:
         """What the device is asked to keep."""
@@ -173,20 +179,22 @@ class Training:
         total = self.epochs * self.epoch_samples
         warmup = math.floor(self.warmup_epochs * self.epoch_samples) if self.epochs > 1 else 0
         cosine = int(self.schedule == "cosine")
-        return Settings(self.seed & 0xFFFFFFFF, mult, exponent, cosine, warmup, total, self.head_only | self.flip << 1)
+        flags = self.head_only | self.flip << 1
+        clip = pack(round(self.clip * 2**NORM_BITS))
+        return Settings(self.seed & 0xFFFFFFFF, mult, exponent, cosine, warmup, total, clip, flags)
 
     def fields(self, pattern: int) -> bytes:
         """The BEGIN request."""
         s = self.settings()
-        schedule = (s.rate_mult, s.rate_exponent, s.cosine, s.warmup_steps, s.total_steps)
-        return struct.pack("<IIiIIIBB", s.seed, *schedule, s.flags | self.fresh << 2, pattern)
+        schedule = (s.rate_mult, s.rate_exponent, s.cosine, s.warmup_steps, s.total_steps, s.clip)
+        return struct.pack("<IIiIIIHBB", s.seed, *schedule, s.flags | self.fresh << 2, pattern)
 
 
 def _position(reply: bytes) -> Position:
     words = POSITION.unpack(reply)
     generation, epochs, steps, epoch_step = words[:4]
-    first, second = (Found(BANK_STATES[words[at]], *words[at + 1 : at + 4]) for at in (12, 16))
-    return Position(generation, epochs, steps, epoch_step, Settings(*words[4:11]), words[11], (first, second))
+    first, second = (Found(BANK_STATES[words[at]], *words[at + 1 : at + 4]) for at in (13, 17))
+    return Position(generation, epochs, steps, epoch_step, Settings(*words[4:12]), words[12], (first, second))
 
 
 class Session:

@@ -318,6 +318,7 @@ def _log(
         "on": options.on,
         "seed": training.seed,
         "rate": training.rate,
+        "clip": training.clip,
         "schedule": training.schedule,
         "head_only": training.head_only,
         "epoch_samples": training.epoch_samples,

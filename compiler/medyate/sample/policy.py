@@ -16,6 +16,14 @@ from medyate import rng
 
 MANTISSA_BITS = 11
 
+SQUARES, SUM, LAST = "squares", "sum", "last"
+NORMS = (SQUARES, SUM, LAST)
+"""What is observed of a channel's gradients in an epoch: the root of the summed squares of all steps, as on the device;
+the norm of their sum; the norm of the last step's."""
+SKIP, STOP = "skip", "stop"
+FITS = (SKIP, STOP)
+"""What becomes of a drawn channel that does not fit: others are drawn, as on the device, or it ends the drawing."""
+
 
 def pack(norm: int) -> int:
     """A norm in 16 bits: 11 leading bits, rounded down, and an exponent."""
@@ -28,7 +36,9 @@ def unpack(code: int) -> int:
     return (code & (1 << MANTISSA_BITS) - 1) << (code >> MANTISSA_BITS)
 
 
-def draw_selection(norms: Sequence[int], costs: Sequence[int], budget: int, seed: int, epoch: int) -> tuple[int, ...]:
+def draw_selection(
+    norms: Sequence[int], costs: Sequence[int], budget: int, seed: int, epoch: int, fit: str = SKIP
+) -> tuple[int, ...]:
     """Indices of the selected channels, ascending.
 
     `norms` and `costs` have one entry per candidate channel; a norm of 0 excludes the channel.
@@ -40,7 +50,7 @@ def draw_selection(norms: Sequence[int], costs: Sequence[int], budget: int, seed
     left = budget
     draw = 0
     while True:
-        open_ = np.flatnonzero(~taken & (cost <= left))
+        open_ = np.flatnonzero(~taken & (cost <= left if fit == SKIP else True))
         totals = np.cumsum(weight[open_]) if len(open_) else np.array([], object)
         total = int(totals[-1]) if len(totals) else 0
         if total == 0:
@@ -48,6 +58,8 @@ def draw_selection(norms: Sequence[int], costs: Sequence[int], budget: int, seed
         random = rng.draw(key, 2 * draw) << 32 | rng.draw(key, 2 * draw + 1)
         point = random * total >> 64
         chosen = open_[int(np.searchsorted(totals, point, side="right"))]
+        if cost[chosen] > left:
+            return tuple(int(i) for i in np.flatnonzero(taken))
         taken[chosen] = True
         left -= int(cost[chosen])
         draw += 1

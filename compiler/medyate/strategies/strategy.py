@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import BudgetError
-from medyate.sample.policy import draw_selection, observe
+from medyate.sample.policy import SKIP, draw_selection, observe
 from medyate.strategies import candidates, velocity
 from medyate.strategies.candidates import Layers
 from medyate.strategies.problem import Problem
@@ -84,9 +84,9 @@ class Strategy:
 class Course:
     """A strategy on its way through the epochs of one training."""
 
-    def __init__(self, strategy: Strategy, problem: Problem, seed: int) -> None:
-        """Raises BudgetError when the budget holds not one channel."""
-        self.strategy, self.problem, self.seed = strategy, problem, seed
+    def __init__(self, strategy: Strategy, problem: Problem, seed: int, fit: str = SKIP) -> None:
+        """`fit`: one of sample.policy.FITS. Raises BudgetError when the budget holds not one channel."""
+        self.strategy, self.problem, self.seed, self.fit = strategy, problem, seed, fit
         self._kept: Selection | None = None
         self._equilibrium = velocity.Equilibrium()
         rule = strategy.rule
@@ -133,7 +133,7 @@ class Course:
             if rule.choice == LARGEST:
                 return largest_that_fit(flat, self.costs, budget)
             norms = integers(flat)
-        return draw_selection(norms, self.costs, budget, self.seed, epoch)
+        return draw_selection(norms, self.costs, budget, self.seed, epoch, self.fit)
 
     def _neurons(self, epoch: int, evidence: Evidence) -> Selection:
         self._equilibrium.update(evidence.outputs())

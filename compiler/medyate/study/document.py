@@ -35,9 +35,11 @@ def write(
 
     parts = [f"# {name}\n", _facts(rows, failures)]
     for number, group in enumerate(groups(rows), 1):
-        path = picture(f"curves{number}")
-        pictures.curves(group, path)
-        parts += [f"## {group.title}\n", tables.accuracy(group), f"![accuracy over epochs]({path.name})\n"]
+        parts += [f"## {group.title}\n", tables.accuracy(group)]
+        if all(None not in row.result["accuracies"] for row in group.rows):
+            path = picture(f"curves{number}")
+            pictures.curves(group, path)
+            parts += [f"![accuracy over epochs]({path.name})\n"]
         parts += [text for text in (tables.footprints(group), tables.device(group)) if text]
     parts += _tests(rows, picture)
     for axis in SWEPT:
@@ -68,11 +70,14 @@ def _facts(rows: Sequence[Row], failures: Sequence[tuple[Cell, str]]) -> str:
     for fixed in unique(row.cell.fixed for row in rows):
         limit = f"{fixed.limit} training samples" if fixed.limit else "all training samples"
         ranked = f"ranking from {Path(fixed.rank_data).name}" if fixed.rank_data else "ranking from the task itself"
-        batch = f"batch {fixed.batch}" if fixed.engine == "float" else "one sample per update"
+        batch = f"batch {fixed.batch}" if fixed.engine == "float" and fixed.batch > 1 else "one sample per update"
+        clip = f"gradients clipped to {fixed.clip:g} per layer" if fixed.clip else "no clipping"
         lines.append(
-            f"Engine {fixed.engine}: {fixed.epochs} epochs with {fixed.warmup} of warm-up, {batch}, {limit}, "
+            f"Engine {fixed.engine}: {fixed.epochs} epochs with {fixed.warmup} of warm-up, {batch}, {clip}, {limit}, "
             f"{'random flips' if fixed.flip else 'no augmentation'}; {ranked} ({fixed.rank_epochs} epochs)."
         )
+    others = unique((row.data, row.cell.own) for row in rows if row.cell.own)
+    lines += [f"{data}: {', '.join(f'{name} {value}' for name, value in own)}." for data, own in others]
     lines += [f"Failed: {cell.label} on {Path(cell.data).name}, seed {cell.seed}: {error}" for cell, error in failures]
     return "\n\n".join(lines) + "\n"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any
 
 from medyate.rank.lara import Ranking
@@ -14,32 +15,24 @@ from medyate.strategies.selection import layer_macs
 from medyate.strategies.strategy import Sampled
 from medyate.study.job import Task
 from medyate.study.spec import Cell
-from medyate.study.trainer import Recipe, Trainer
+from medyate.study.trainer import Recipe, Trainer, final_accuracy
 
 
 def train(cell: Cell, task: Task, ranking: Ranking) -> dict[str, Any]:
     """Trains it. Raises MedyateError where its facts do not fit together."""
-    fixed, chosen = cell.fixed, strategy(cell.strategy)
+    fixed, chosen = cell.facts, strategy(cell.strategy)
     settings = Settings(**dict(cell.settings))
     graph = task.normal.graph
     problem = Problem(graph, task.normal.weights, ranking, cell.budget, cost_model(fixed.cost), settings)
-    recipe = Recipe(
-        fixed.epochs,
-        fixed.warmup,
-        fixed.batch,
-        cell.rate,
-        cell.seed,
-        fixed.flip,
-        fixed.gradient_samples,
-        fixed.stability,
-    )
+    shared = {name: getattr(fixed, name) for name in (field.name for field in fields(Recipe)) if hasattr(fixed, name)}
+    recipe = Recipe(rate=cell.rate, seed=cell.seed, **shared)
     epochs = Trainer(task.normal, task.samples, task.dataset, recipe).train(chosen, problem, lambda _: None)
     candidates = chosen.rule.candidates(problem) if isinstance(chosen.rule, Sampled) else ()
     macs = layer_macs(graph)
     return {
         "network": graph.name,
         "data": task.dataset.name,
-        "accuracy": epochs[-1].accuracy,
+        "accuracy": final_accuracy(epochs),
         "accuracies": [epoch.accuracy for epoch in epochs],
         "losses": [epoch.loss if math.isfinite(epoch.loss) else None for epoch in epochs],
         "weights": [epoch.footprint.weights for epoch in epochs],

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from medyate import data, frontends
 from medyate.data import Dataset, epoch_order
 from medyate.errors import DataError, MedyateError
+from medyate.ir import Shape
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.quantize.apply import input_quant
 from medyate.rank.lara import Ranking
-from medyate.study.spec import Cell, RankJob
+from medyate.study.spec import Cell, RankJob, Samples
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def work(job: Work) -> Outcome:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         began = time.monotonic()
-        result = _rank(RankJob(**job.rank)) if job.rank is not None else _train(job)
+        result = _rank(RankJob.from_json(job.rank)) if job.rank is not None else _train(job)
         return Outcome(job.key, {**result, "seconds": round(time.monotonic() - began, 1)}, None)
     except MedyateError as error:
         return Outcome(job.key, None, str(error))
@@ -69,11 +70,11 @@ def _train(job: Work) -> dict[str, Any]:
     if cell.fixed.engine == "device":
         from medyate.study.twin import train
 
-        return train(cell, _dataset(cell.data, cell.fixed.limit, cell.fixed.split))
+        return train(cell)
     from medyate.study.floats import train as train_floats
 
     assert job.ranking is not None
-    task = load_task(cell.network, cell.data, cell.fixed.limit, cell.fixed.pixels, cell.fixed.split)
+    task = load_task(cell.network, cell.data, cell.facts.samples)
     return train_floats(cell, task, Ranking.from_json(job.ranking, task.normal.graph))
 
 
@@ -83,7 +84,7 @@ def _rank(job: RankJob) -> dict[str, Any]:
     from medyate.rank.provenance import provenance
 
     _one_thread()
-    task = load_task(job.network, job.data, job.limit, job.pixels, job.split)
+    task = load_task(job.network, job.data, job.samples)
     collected = collect(
         task.normal.graph,
         task.normal.weights,
@@ -106,28 +107,30 @@ def _one_thread() -> None:
 
 
 @lru_cache(maxsize=1)  # cells of one task follow each other
-def load_task(network: str, source: str, limit: int, pixels: str, split: float) -> Task:
+def load_task(network: str, source: str, samples: Samples) -> Task:
     """Reads both. Raises MedyateError where they do not fit together."""
     _one_thread()
     normal = normalise(frontends.load(Path(network)))
-    dataset = _dataset(source, limit, split).check(normal.graph.shapes[normal.graph.input])
+    shape = normal.graph.shapes[normal.graph.input]
+    dataset = load_data(source, samples, shape).check(shape)
     if dataset.regression:
         raise DataError(f"'{dataset.name}' has no classes.", "Studies compare accuracies.")
     own = None if normal.quantised is None else input_quant(normal.quantised[0])
-    meaning = data.scaling(pixels, dataset.x_train, own)
-    samples = {"train": meaning.real(dataset.x_train), "test": meaning.real(dataset.x_test)}
-    return Task(normal, dataset, samples)
+    meaning = data.scaling(samples.pixels, dataset.x_train, own)
+    parts = {"train": meaning.real(dataset.x_train), "test": meaning.real(dataset.x_test)}
+    return Task(normal, dataset, parts)
 
 
-@lru_cache(maxsize=1)
-def _dataset(source: str, limit: int, split: float) -> Dataset:
-    from dataclasses import replace
-
-    dataset = data.load(source, split)
-    if not limit:
-        return dataset
-    chosen = epoch_order(0, 0, len(dataset.x_train))[:limit]
-    return replace(dataset, x_train=dataset.x_train[chosen], y_train=dataset.y_train[chosen])
+def load_data(source: str, samples: Samples, shape: Shape) -> Dataset:
+    """As many samples as are wanted, in the size of a network's input."""
+    dataset = data.load(source, samples.split)
+    train, test = (
+        epoch_order(0, 0, len(labels))[: limit or None]
+        for labels, limit in ((dataset.y_train, samples.limit), (dataset.y_test, samples.test_limit))
+    )
+    parts = (dataset.x_train[train], dataset.y_train[train], dataset.x_test[test], dataset.y_test[test])
+    chosen = Dataset(dataset.name, dataset.classes, *parts)
+    return chosen.resized(shape) if samples.resize else chosen
 
 
 def rank_work(job: RankJob) -> Work:

@@ -23,7 +23,8 @@ from medyate.strategies.problem import Problem
 from medyate.strategies.selection import Selection
 from medyate.strategies.strategy import Given, Strategy
 from medyate.study.job import Task, load_task
-from medyate.study.trainer import Recipe, Trainer
+from medyate.study.spec import Samples
+from medyate.study.trainer import Recipe, Trainer, final_accuracy
 
 
 def find(
@@ -38,7 +39,7 @@ def find(
     Raises BudgetError when nothing that fits helps.
     """
     model, data_name, limit, pixels = source
-    task = held_out(load_task(str(model), data_name, limit, pixels, 0.25))
+    task = held_out(load_task(str(model), data_name, Samples(limit, 0, pixels, 0.25, resize=False)))
     graph = task.normal.graph
     none = {node.name: GradientNorms(0.0, 0.0) for node in graph}
     problem = Problem(graph, task.normal.weights, rank(graph, task.dataset.name, none), *allowed)
@@ -51,7 +52,7 @@ def find(
         epochs = Trainer(task.normal, task.samples, task.dataset, recipe).train(given, problem, lambda _: None)
         done += 1
         progress(done, total)
-        return epochs[-1].accuracy
+        return final_accuracy(epochs)
 
     worth = su.measured(problem, accuracy)
     chosen = su.search(problem, worth)

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A study as a TOML file: what is fixed, and a grid of what is not; each point of the grid is a cell.
 
+A network may have budgets of its own, a data set what is fixed for the others.
+
     name = "strategies"
     engine = "float"                # or "device": the integer host twin; a budget is then the total RAM
     epochs = 12
     [grid]
-    network = ["../nets/net.onnx"]  # paths are relative to the file
-    data = ["../data/flowers17"]
+    network = ["../nets/net.onnx", {path = "../nets/large.onnx", budget = [66592]}]  # relative to the file
+    data = ["../data/flowers17", {path = "../data/birds", limit = 600, epochs = 4}]
     strategy = ["medyate", {name = "su", scheme = "49kb"}]
     budget = [27946]
     seed = [0, 42, 100]
@@ -27,6 +29,8 @@ from typing import Any
 
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError
+from medyate.recipe import CLIP
+from medyate.sample.policy import FITS, NORMS, SKIP, SQUARES
 from medyate.strategies import strategy
 from medyate.strategies.cost import COSTS
 from medyate.strategies.problem import Settings
@@ -50,8 +54,16 @@ class Fixed:
     warmup: int = 1
     batch: int = 32
     """Samples per step; the device takes one."""
+    clip: float = CLIP
+    """Largest norm of a layer's gradient in one step; 0: as large as it comes."""
     limit: int = 0
     """Training samples, the first of a seeded order; 0: all."""
+    test_limit: int = 0
+    """Test samples, likewise."""
+    evaluate_each: bool = True
+    """Whether accuracy is measured after every epoch, not only after the last one."""
+    resize: bool = False
+    """Whether images of another size, or grey ones, are brought to the network's input."""
     pixels: str = AUTO
     split: float = 0.25
     flip: bool = False
@@ -60,10 +72,32 @@ class Fixed:
     """Whether each epoch's full gradient is compared with the last one's."""
     gradient_samples: int = 256
     """Training samples of a full gradient."""
+    norm: str = SQUARES
+    """What an epoch sees of its channels: one of sample.policy.NORMS."""
+    fit: str = SKIP
+    """What becomes of a drawn channel that does not fit: one of sample.policy.FITS."""
     rank_data: str = ""
     """Data of the preliminary fine-tuning; empty: the cell's own."""
     rank_epochs: int = 3
     rank_seed: int = 0
+    rank_limit: int = 0
+    """Training samples of the preliminary fine-tuning; 0: as many as of the training itself."""
+
+    @property
+    def samples(self) -> Samples:
+        """How data are read."""
+        return Samples(self.limit, self.test_limit, self.pixels, self.split, self.resize)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """How data are read: fields of `Fixed`."""
+
+    limit: int
+    test_limit: int
+    pixels: str
+    split: float
+    resize: bool
 
 
 @dataclass(frozen=True)
@@ -80,6 +114,14 @@ class Cell:
     seed: int
     rate: float
     fixed: Fixed
+    """Of the study."""
+    own: tuple[tuple[str, Any], ...] = ()
+    """What is fixed otherwise for this data set, by name."""
+
+    @property
+    def facts(self) -> Fixed:
+        """All that is fixed for this cell."""
+        return replace(self.fixed, **dict(self.own))
 
     @property
     def key(self) -> str:
@@ -89,8 +131,9 @@ class Cell:
     @property
     def ranking(self) -> RankJob:
         """The preliminary fine-tuning that its strategy builds on."""
-        f = self.fixed
-        return RankJob(self.network, f.rank_data or self.data, f.rank_epochs, f.rank_seed, f.limit, f.pixels, f.split)
+        f = self.facts
+        samples = replace(f.samples, limit=f.rank_limit or f.limit)
+        return RankJob(self.network, f.rank_data or self.data, f.rank_epochs, f.rank_seed, samples)
 
     @property
     def label(self) -> str:
@@ -100,13 +143,13 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """For the store and for workers."""
-        return {**asdict(self), "settings": dict(self.settings)}
+        return {**asdict(self), "settings": dict(self.settings), "own": dict(self.own)}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Cell:
         """The inverse."""
-        settings = tuple(content["settings"].items())
-        return Cell(**{**content, "settings": settings, "fixed": Fixed(**content["fixed"])})
+        settings, own = (tuple(content[name].items()) for name in ("settings", "own"))
+        return Cell(**{**content, "settings": settings, "own": own, "fixed": Fixed(**content["fixed"])})
 
 
 @dataclass(frozen=True)
@@ -117,14 +160,17 @@ class RankJob:
     data: str
     epochs: int
     seed: int
-    limit: int
-    pixels: str
-    split: float
+    samples: Samples
 
     @property
     def key(self) -> str:
         """The digest of everything above."""
         return _digest(asdict(self))
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> RankJob:
+        """The inverse of asdict."""
+        return RankJob(**{**content, "samples": Samples(**content["samples"])})
 
 
 @dataclass(frozen=True)
@@ -158,26 +204,30 @@ def read(path: Path) -> Study:
     name, grid = content.pop("name", path.stem), content.pop("grid", {})
     if not isinstance(name, str) or not isinstance(grid, dict):
         raise DataError(f"'{path}' needs a name and a [grid].", "See the head of medyate/study/spec.py.")
-    fixed = _fixed(content, path)
+    fixed = _fixed(Fixed(), content, path)
     cells = {cell.key: cell for cell in _cells(grid, fixed, path)}  # settings that a strategy ignores make equals
     return Study(name, path.parent, tuple(cells.values()))
 
 
-def _fixed(content: Mapping[str, Any], path: Path) -> Fixed:
+def _fixed(base: Fixed, content: Mapping[str, Any], path: Path) -> Fixed:
     known = {field.name: type(field.default) for field in fields(Fixed)}
     for name, value in content.items():
         if name not in known:
             raise DataError(f"'{path}' sets '{name}', which a study does not have.", f"It has {', '.join(known)}.")
         if not _is(value, known[name]):
             raise DataError(f"'{path}': {name} = {value!r} is no {known[name].__name__}.", "Correct the file.")
-    fixed = Fixed(**content)
+    fixed = replace(base, **content)
     checks = (
         (fixed.engine in ENGINES, f"engine '{fixed.engine}' is none of {', '.join(ENGINES)}"),
         (fixed.cost in COSTS, f"cost '{fixed.cost}' is none of {', '.join(COSTS)}"),
+        (fixed.norm in NORMS, f"norm '{fixed.norm}' is none of {', '.join(NORMS)}"),
+        (fixed.fit in FITS, f"fit '{fixed.fit}' is none of {', '.join(FITS)}"),
+        (fixed.engine == "float" or (fixed.norm, fixed.fit) == (SQUARES, SKIP), "the device's norm and fit are given"),
         (fixed.pixels in PIXELS, f"pixels '{fixed.pixels}' is none of {', '.join(PIXELS)}"),
         (0 <= fixed.warmup < fixed.epochs, f"{fixed.warmup} of {fixed.epochs} epochs cannot be warm-up"),
         (min(fixed.batch, fixed.gradient_samples, fixed.rank_epochs) >= 1, "batch, gradient_samples and rank_epochs"),
-        (fixed.limit >= 0, f"limit {fixed.limit} is below zero"),
+        (min(fixed.limit, fixed.test_limit, fixed.rank_limit) >= 0, "a limit is below zero"),
+        (fixed.clip >= 0, f"clip {fixed.clip:g} is below zero"),
         (0.0 < fixed.split < 1.0, f"split {fixed.split:g} is outside (0, 1)"),
         (0 <= fixed.rank_seed < 2**32, f"rank_seed {fixed.rank_seed} has more than 32 bits"),
     )
@@ -203,12 +253,15 @@ def _cells(grid: Mapping[str, Any], fixed: Fixed, path: Path) -> Iterator[Cell]:
         if not isinstance(given, list) or (not given and name in ("network", "data", "strategy", "seed", "rate")):
             raise DataError(f"'{path}': the grid's {name} is no list with entries.", "Give a list.")
     settings = [name for name in ("k", "alpha") if values[name]]
-    axes = [values[name] for name in ("network", "data", "strategy", "seed", "rate")]
-    for network, data, chosen, seed, rate, *rest in itertools.product(
-        *axes, values["budget"] or [0], *(values[name] for name in settings)
-    ):
-        budget, *given = rest
-        yield _cell(network, data, chosen, budget, seed, rate, dict(zip(settings, given, strict=True)), fixed, path)
+    axes = [values[name] for name in ("seed", "network", "data", "strategy", "rate")]  # seeds apart: a part is balanced
+    for seed, network, data, chosen, rate in itertools.product(*axes):
+        own = isinstance(network, dict) and set(network) == {"path", "budget"}
+        place, budgets = (network["path"], network["budget"]) if own else (network, values["budget"])
+        if not isinstance(budgets, list):
+            raise DataError(f"'{path}': the budgets of '{place}' are no list.", "Give a list.")
+        for budget, *given in itertools.product(budgets or [0], *(values[name] for name in settings)):
+            common = dict(zip(settings, given, strict=True))
+            yield _cell(place, data, chosen, budget, seed, rate, common, fixed, path)
 
 
 def _cell(
@@ -222,6 +275,11 @@ def _cell(
     fixed: Fixed,
     path: Path,
 ) -> Cell:
+    place = dict(data) if isinstance(data, dict) else {"path": data}
+    data = place.pop("path", None)
+    facts = _fixed(fixed, place, path)
+    if (facts.engine, facts.cost) != (fixed.engine, fixed.cost):
+        raise DataError(f"'{path}': engine and cost are those of the whole study.", "Correct the grid.")
     own = dict(chosen) if isinstance(chosen, dict) else {"name": chosen}
     named = strategy(str(own.pop("name", "")))
     unknown = sorted(set(own) - set(SETTINGS))
@@ -243,7 +301,8 @@ def _cell(
     if budgeted and not (_is(budget, int) and budget > 0):
         raise DataError(f"'{path}': '{named.name}' needs a budget above zero.", "Give the grid a list of budgets.")
     heeded = {name: value for name, value in {**common, **own}.items() if name in named.heeds}
-    return Cell(network, data, named.name, tuple(sorted(heeded.items())), budget if budgeted else 0, seed, rate, fixed)
+    settings, other = (tuple(sorted(given.items())) for given in (heeded, place))
+    return Cell(network, data, named.name, settings, budget if budgeted else 0, seed, rate, fixed, other)
 
 
 def with_folder(cell: Cell, folder: Path) -> Cell:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The float reference: one training in PyTorch, epoch by epoch, of what a strategy selects.
 
-SGD without momentum and weight decay, a linear warm-up, then a cosine to zero. The head is always trained; it starts
+SGD without momentum and weight decay, each tensor's gradient clipped to a norm (recipe.py), a linear warm-up, then a
+cosine to zero. The head is always trained; it starts
 with small random weights, as a head of zeros would give no gradient to those who ask for one before the first step.
 Source: MeDyate, arXiv 2510.20979, section 4; the norm of a channel is DESIGN.md's, section 6.
 """
@@ -9,7 +10,7 @@ Source: MeDyate, arXiv 2510.20979, section 4; the norm of a channel is DESIGN.md
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +24,14 @@ from medyate.ops import OPS
 from medyate.passes.pipeline import Normalised
 from medyate.rank.collect import channel_squares
 from medyate.real import Network, channels_first
+from medyate.recipe import CLIP
+from medyate.sample.policy import SKIP, SQUARES
 from medyate.strategies.candidates import Layers
 from medyate.strategies.problem import Problem
 from medyate.strategies.selection import Footprint, Selection, footprint, layer_macs
 from medyate.strategies.strategy import Course, Given, Norms, Sampled, Strategy
 from medyate.study.masks import masks
+from medyate.study.seen import Seen
 from medyate.study.tail import Tail
 
 VELOCITY_SAMPLES = 16
@@ -43,9 +47,17 @@ class Recipe:
     batch: int
     rate: float
     seed: int
+    clip: float = CLIP
+    """Largest norm of a tensor's gradient in one step; 0: as large as it comes."""
     flip: bool = False
     gradient_samples: int = 256
     stability: bool = False
+    norm: str = SQUARES
+    """What an epoch sees of its channels: one of sample.policy.NORMS."""
+    fit: str = SKIP
+    """What becomes of a drawn channel that does not fit: one of sample.policy.FITS."""
+    evaluate_each: bool = True
+    """Accuracy after every epoch, not only after the last one."""
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step from 0; `steps` in an epoch."""
@@ -60,13 +72,20 @@ class Epoch:
     """What one epoch gave."""
 
     loss: float
-    accuracy: float
-    """On the test part."""
+    accuracy: float | None
+    """On the test part; None where it was not measured."""
     footprint: Footprint
     deepest: int
     """Number of the first trained layer; the number of layers where only the head is."""
     p: float | None
     """Of a t-test between the norms of this epoch's full gradient and the last one's."""
+
+
+def final_accuracy(epochs: Sequence[Epoch]) -> float:
+    """On the test part, after the last epoch."""
+    accuracy = epochs[-1].accuracy
+    assert accuracy is not None  # the last one always is measured
+    return accuracy
 
 
 def device() -> torch.device:
@@ -96,7 +115,7 @@ class Trainer:
 
     def train(self, strategy: Strategy, problem: Problem, progress: Callable[[int], None]) -> list[Epoch]:
         """All epochs. Raises BudgetError where the strategy can train nothing."""
-        course = Course(strategy, problem, self.recipe.seed)
+        course = Course(strategy, problem, self.recipe.seed, self.recipe.fit)
         self.tail = Tail(self.network, self._reach(strategy, course, problem))
         kept = {part: self.tail.prefix(x) for part, x in self.x.items()} if not self.recipe.flip else {}
         test = kept["test"] if kept else self.tail.prefix(self.x["test"])
@@ -109,7 +128,9 @@ class Trainer:
             loss, seen = self._epoch(epoch, selection, kept.get("train"))
             taken = footprint(selection, problem.layers, macs, problem.outputs)
             deepest = min((order.index(name) for name in selection.layers), default=len(order))
-            epochs.append(Epoch(loss, self._accuracy(test), taken, deepest, p))
+            over = epoch == self.recipe.epochs - 1 or not math.isfinite(loss)
+            accuracy = self._accuracy(test) if over or self.recipe.evaluate_each else None
+            epochs.append(Epoch(loss, accuracy, taken, deepest, p))
             progress(epoch + 1)
             if not math.isfinite(loss):  # it stays so
                 return epochs + epochs[-1:] * (self.recipe.epochs - epoch - 1)
@@ -127,10 +148,10 @@ class Trainer:
     def _epoch(
         self, epoch: int, selection: Selection, kept: tuple[torch.Tensor, ...] | None
     ) -> tuple[float, dict[str, NDArray[np.float64]]]:
-        """(mean loss, root of the summed squares of every selected channel's gradients, by layer)."""
+        """(mean loss, the norm of every selected channel's gradients, by layer)."""
         trained = masks(self.network, selection)
         parameters = {name: self.network.weight(name).requires_grad_(True) for name in trained}
-        squares = {name: torch.zeros(0) for name in selection.channels}
+        seen = Seen(self.recipe.norm)
         y, total = self.y["train"], 0.0
         order = torch.from_numpy(epoch_order(self.recipe.seed, epoch, len(y))).to(device())
         batches = order.split(self.recipe.batch)  # type: ignore[no-untyped-call]
@@ -144,19 +165,22 @@ class Trainer:
                 gradient, mask = parameter.grad, trained[name]
                 assert gradient is not None
                 layer, _, role = name.rpartition(".")
-                if role == "weight" and layer in squares:
-                    own = channel_squares(gradient, self._nodes[layer])
-                    squares[layer] = own + squares[layer] if len(squares[layer]) else own
-                self._step(parameter, gradient if mask is None else gradient * mask, rate)
+                if role == "weight" and layer in selection.channels:
+                    seen.add(self._nodes[layer], gradient)
+                self._step(parameter, self._clipped(gradient if mask is None else gradient * mask), rate)
             for parameter in self.head.parameters():
                 self._step(parameter, parameter.grad, rate)
         for parameter in parameters.values():
             parameter.requires_grad_(False)
-        seen = {
-            name: squares[name].sqrt().double().cpu().numpy()[list(chosen)]
-            for name, chosen in selection.channels.items()
-        }
-        return total / len(y), seen
+        found = {name: seen.norms(self._nodes[name])[list(chosen)] for name, chosen in selection.channels.items()}
+        return total / len(y), found
+
+    def _clipped(self, gradient: torch.Tensor) -> torch.Tensor:
+        """No longer than is allowed."""
+        if not self.recipe.clip:
+            return gradient
+        norm = torch.linalg.vector_norm(gradient)
+        return gradient * torch.clamp(self.recipe.clip / (norm + 1e-30), max=1.0)
 
     @staticmethod
     def _step(parameter: torch.Tensor, gradient: Any, rate: float) -> None:

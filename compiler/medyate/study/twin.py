@@ -7,18 +7,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from medyate.data import Dataset
+from medyate import frontends
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
 from medyate.strategies.problem import Settings
+from medyate.study.job import load_data
 from medyate.study.spec import Cell
 
 
-def train(cell: Cell, dataset: Dataset) -> dict[str, Any]:
+def train(cell: Cell) -> dict[str, Any]:
     """Compiles and trains it. Raises MedyateError, BudgetError with the RAM that is needed."""
-    fixed, settings = cell.fixed, Settings(**dict(cell.settings))
+    fixed, settings = cell.facts, Settings(**dict(cell.settings))
+    graph = frontends.load(Path(cell.network)).graph
+    dataset = load_data(cell.data, fixed.samples, graph.shapes[graph.input])
     head_only = cell.strategy == "head"
     options = Options(
         "host",
@@ -43,6 +46,7 @@ def train(cell: Cell, dataset: Dataset) -> dict[str, Any]:
             cell.seed,
             head_only,
             fixed.flip,
+            clip=fixed.clip,
         )
         chosen = RunOptions("host", training, folder / "flash.bin", measure=False, count=False)
         log = run(compiled, dataset, chosen, lambda _: None)

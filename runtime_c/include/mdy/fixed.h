@@ -110,4 +110,11 @@ int32_t mdy_ln_q30(uint64_t x);
 /** cos^2(pi/2 * u) in Q16 for u in [0, 1] given in Q16: the cosine schedule's factor, within 2^-13. */
 uint32_t mdy_cos2(uint32_t u);
 
+/**
+ * A norm in 16 bits: value = (code & 2047) << (code >> 11), rounded down to the 11 leading bits. Codes are in the
+ * order of their values, 0 and 1 are themselves.
+ */
+uint16_t mdy_norm_pack(uint32_t norm);
+uint32_t mdy_norm_unpack(uint16_t code);
+
 #endif

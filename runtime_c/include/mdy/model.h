@@ -225,7 +225,7 @@ typedef struct {
     const mdy_head_t *head; /* NULL: inference only */
     const mdy_candidate_t *candidates;
     const uint8_t *eligible;        /* bitmap: candidate channels that may be selected at all */
-    const uint16_t *norm_start;     /* packed as in sampler.h, 0: never drawn; NULL: 1 for every eligible channel */
+    const uint16_t *norm_start;     /* packed as in fixed.h, 0: never drawn; NULL: 1 for every eligible channel */
     const int16_t *exponent_start;  /* per slot, log2 relative to the loss gradient, in 1/16 */
     uint16_t candidate_count;
     uint16_t channel_count; /* candidate channels in all */
@@ -262,6 +262,7 @@ typedef struct {
     uint32_t cosine;        /* 0: constant; 1: cosine decay to zero */
     uint32_t warmup_steps;  /* linear rise from zero */
     uint32_t total_steps;   /* length of the training; a constant rate needs none */
+    uint16_t clip;          /* largest norm of a layer's gradient in a step, packed as in fixed.h; 0: any */
 } mdy_schedule_t;
 
 /** What a bank holds. */

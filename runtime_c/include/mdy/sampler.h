@@ -11,13 +11,6 @@
 
 #include "mdy/model.h"
 
-/**
- * A norm in 16 bits: value = (code & 2047) << (code >> 11), rounded down to the 11 leading bits. Codes are in the
- * order of their values, 0 and 1 are themselves.
- */
-uint16_t mdy_norm_pack(uint32_t norm);
-uint32_t mdy_norm_unpack(uint16_t code);
-
 /** Bytes of m->norms for this model. */
 uint32_t mdy_sampler_norm_bytes(const mdy_model_t *model);
 

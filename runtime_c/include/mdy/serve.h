@@ -6,7 +6,7 @@
 #include "mdy/link.h"
 #include "mdy/mdy.h"
 
-#define MDY_PROTOCOL 5
+#define MDY_PROTOCOL 6
 
 /** A served model: the first two are the caller's, the rest is filled here. */
 typedef struct {

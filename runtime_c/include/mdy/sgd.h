@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** SGD with stochastic rounding on the deltas of the selected channels. DESIGN.md, section 3. */
+/**
+ * SGD with stochastic rounding on the deltas of the selected channels. DESIGN.md, section 3.
+ *
+ * Where a layer's gradient is bounded, its weight gradients are made twice: the first time they are measured, the
+ * second time applied at the rate that follows. They are nowhere kept in between.
+ */
 #ifndef MDY_SGD_H
 #define MDY_SGD_H
 
 #include "mdy/model.h"
+
+/** What is done with the sums of a tap. */
+enum { MDY_MEASURE = 1, MDY_APPLY = 2 };
 
 struct mdy_update {
     mdy_t *m;
@@ -14,10 +22,17 @@ struct mdy_update {
     uint8_t by_rows;
     uint32_t key;  /* of this step's and layer's random numbers */
     int exponent;  /* the sums carry 2^exponent */
+    uint8_t does;  /* MDY_MEASURE, MDY_APPLY or both */
+    uint64_t squares;      /* of all sums measured so far, in norm units; saturated */
+    uint32_t rate_mult;    /* at which sums are applied */
+    int32_t rate_exponent;
 };
 
-/** Applies the sums of one tap, group_out of them. */
+/** Measures or applies the sums of one tap, group_out of them. */
 void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums);
+
+/** Lowers the rate of an update where what was measured is longer than the schedule's clip. */
+void mdy_update_clip(mdy_update_t *update);
 
 /** Sets rate_mult and rate_exponent of the step that comes, from the schedule. */
 void mdy_sgd_schedule(mdy_t *m);
