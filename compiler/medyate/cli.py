@@ -104,6 +104,13 @@ def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
     return value
 
 
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(f"{option} '{text}' is no number.", "Give one, or auto.") from error
+
+
 def _head(text: str) -> tuple[str, str]:
     """(new or keep, full or sampled) of --head. Raises DataError."""
     parts = text.split(",")
@@ -457,7 +464,7 @@ def run(
     data_: Data,
     on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
     epochs: int = 10,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = RATE,
+    rate: Annotated[str, typer.Option(help="Peak learning rate, or auto: by short trials on the target.")] = str(RATE),
     clip: Annotated[float, typer.Option(help="Largest norm of a layer's gradient in one step; 0: any.")] = CLIP,
     schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
@@ -477,7 +484,10 @@ def run(
     from medyate.run.train import run as run_target
 
     _choice(schedule, ("cosine", "constant"), "--schedule")
-    if epochs < 1 or not 1e-9 < rate < 1024.0 or (limit is not None and limit < 1):
+    peak = RATE if rate == "auto" else _number(rate, "--rate")
+    if rate == "auto" and resume:
+        raise DataError("a resumed training goes on at its own rate.", "Resume without --rate auto.")
+    if epochs < 1 or not 1e-9 < peak < 1024.0 or (limit is not None and limit < 1):
         raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
     if not (clip == 0.0 or 1e-3 <= clip <= 1024.0):
         raise DataError(f"--clip {clip:g} is no norm from 0.001 to 1024.", "Give one, or 0 for no bound.")
@@ -490,13 +500,14 @@ def run(
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
-    training = Training(rate, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, clip)
+    training = Training(peak, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, clip)
     options = RunOptions(
         on,
         training,
         store,
         limit,
         evaluate_each=not evaluate_at_end,
+        find_rate=rate == "auto",
         measure=not no_measure and not on.startswith("serial"),
         tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
         history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),

@@ -73,6 +73,16 @@ class Settings:
     """Packed norm; 0: none."""
     flags: int
 
+    @property
+    def rate(self) -> float:
+        """The peak rate as a number."""
+        return math.ldexp(self.rate_mult, self.rate_exponent)
+
+    @property
+    def clip_norm(self) -> float:
+        """The clip as a number."""
+        return math.ldexp(unpack(self.clip), -NORM_BITS)
+
 
 @dataclass(frozen=True)
 class Found:

@@ -7,7 +7,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from medyate.plan.banks import BankFlash, Run
 from medyate.run.link import Link
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
+from medyate.run.trials import Trial, find
 from medyate.stages import load_compiled
 
 TIMEOUT = 120.0
@@ -201,12 +202,14 @@ class RunOptions:
     flash: Path
     limit: int | None = None
     evaluate_each: bool = True
+    find_rate: bool = False
+    """Rate and clip are those of the best trial."""
     measure: bool = True
     count: bool = True
     history: tuple[dict[str, Any], ...] = ()
     """Epochs of the log that a resumed run continues."""
     tell: Callable[[str], None] = lambda _: None
-    """Is told at once what a resumed run found in flash."""
+    """Is told at once what a resumed run found in flash, and what rate was found."""
 
 
 def _discard(flash: Path) -> None:
@@ -221,8 +224,8 @@ def _check_resumed(training: Training, position: Position) -> None:
     """Raises DataError when the device goes on with other settings than were asked for, or is done."""
     if position.settings != training.settings():
         raise DataError(
-            "the training in flash was begun with other settings (seed, rate, schedule, epochs, limit, flips or "
-            "head only).",
+            f"the training in flash was begun with other settings (seed, rate, clip, schedule, epochs, limit, flips or "
+            f"head only): its rate is {position.settings.rate:.4g}, its clip {position.settings.clip_norm:.4g}.",
             "Resume with the same options, or start afresh without --resume.",
         )
     if position.epochs >= training.epochs:
@@ -245,7 +248,12 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     instructions: list[int] = []
     if training.fresh and not options.on.startswith("serial"):
         _discard(options.flash)
+    trials: tuple[Trial, ...] = ()
     with connect(compiled, options.on, options.flash, count=options.count) as session:
+        if options.find_rate:
+            trials = find(session, training, x_train, dataset.y_train, lambda *at: progress(_trial_tick(*at)))
+            training = replace(training, rate=trials[0].rate, clip=trials[0].clip)
+            options.tell(f"rate {training.rate:g} and clip {training.clip:g} are the best of {len(trials)} trials")
         position = session.begin(training)
         if not training.fresh:
             options.tell(position.start())
@@ -266,7 +274,8 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
         worn = session.position
         logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
     earlier = [entry for entry in options.history if entry["epoch"] <= first_epoch]
-    log = _log(compiled, options, before, accuracy, [*earlier, *epochs])
+    log = _log(compiled, replace(options, training=training), before, accuracy, [*earlier, *epochs])
+    log["rate_trials"] = [asdict(trial) for trial in trials]
     log["digest"] = str(digests)
     log["logit_range"] = logits
     log["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
@@ -275,6 +284,10 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     if options.measure:
         log.update(_memory(compiled, measure(compiled, options.on, x_train[0])))
     return log
+
+
+def _trial_tick(done: int, total: int, loss: float) -> Tick:
+    return Tick("trying rates", done, total, loss, 0.0)
 
 
 def _train_epoch(

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rate found by trials on the target leaves no trace but the rate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medyate.data import load
+from medyate.errors import DataError
+from medyate.run.session import Training
+from medyate.run.train import Compiled, RunOptions, Tick, run
+from medyate.run.trials import CLIPS, RATES
+
+TRAINING = Training(0.5, 2, 40, seed=7, flip=True)
+
+
+def options(flash: Path, training: Training, said: list[str] | None = None) -> RunOptions:
+    tell = said.append if said is not None else lambda _: None
+    return RunOptions("host", training, flash, measure=False, find_rate=said is not None, tell=tell)
+
+
+@pytest.mark.parametrize("head_only", [False, True])
+def test_a_found_rate_trains_like_a_given_one(
+    digitnet_host: Compiled, small_digits: Path, tmp_path: Path, *, head_only: bool
+) -> None:
+    data, said, ticks = load(str(small_digits)), list[str](), list[Tick]()
+    training = replace(TRAINING, head_only=head_only)
+    found = run(digitnet_host, data, options(tmp_path / "a.bin", training, said), ticks.append)
+    trials = found["rate_trials"]
+    assert sorted((t["rate"], t["clip"]) for t in trials) == [(r, c) for r in RATES for c in CLIPS[: 2 - head_only]]
+    assert [t["loss"] for t in trials] == sorted(t["loss"] for t in trials)
+    assert (found["rate"], found["clip"]) == (trials[0]["rate"], trials[0]["clip"])
+    assert f"rate {found['rate']:g} and clip {found['clip']:g}" in said[0]
+    assert [t.done for t in ticks if t.phase == "trying rates"] == list(range(1, len(trials) + 1))
+    given = replace(training, rate=found["rate"], clip=found["clip"])
+    again = run(digitnet_host, data, options(tmp_path / "b.bin", given), lambda _: None)
+    assert again["rate_trials"] == []
+    assert {**again, "rate_trials": trials} == found
+
+
+def test_too_few_samples_to_try_on_are_refused(digitnet_host: Compiled, small_digits: Path, tmp_path: Path) -> None:
+    data = load(str(small_digits))
+    same = data.y_train[:4]
+    few = replace(data, x_train=data.x_train[:4], y_train=same, x_test=data.x_test[:4], y_test=same)
+    with pytest.raises(DataError, match="too few to try"):
+        run(digitnet_host, few, options(tmp_path / "a.bin", TRAINING, []), lambda _: None)
