@@ -69,6 +69,9 @@ HeadChoice = Annotated[
     ),
 ]
 MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' elements.")]
+Budget = Annotated[
+    str | None, typer.Option("--budget", help="Largest budget, bytes of what is trained at a time; default: what fits.")
+]
 Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
 RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
 Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
@@ -130,6 +133,7 @@ def _limits(
     saving: tuple[str, str, str, str],
     head: str,
     stack: str | None = None,
+    budget: str | None = None,
 ) -> Limits:
     """`memory`: --ram and the board; `head`: one of HEADS."""
     if grad_bits not in (8, 16):
@@ -140,11 +144,14 @@ def _limits(
         raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
     for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE, WEIGHTS), SAVING, strict=True):
         _choice(value, allowed, option)
+    most = 0 if budget is None else parse_size(budget)
+    if budget is not None and most == 0:
+        raise DataError("a budget of no bytes trains nothing.", "Leave out --budget, or use `run --head-only`.")
     ram, board = memory
     total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
     areas = () if board is None else board.areas
     reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
-    return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, head, areas)
+    return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, head, areas, budget_bytes=most)
 
 
 def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
@@ -320,6 +327,7 @@ def plan(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for plan.json and both pictures.")] = None,
     picture: Annotated[Path | None, typer.Option(help="A picture: FILE.svg or FILE.png.")] = None,
     min_elements: MinElements = 0,
+    budget: Budget = None,
     alpha: Alpha = ALPHA,
     pixels: Pixels = AUTO,
     head: HeadChoice = "new",
@@ -343,7 +351,9 @@ def plan(
     _choice(pixels, PIXELS, "--pixels")
     start, trained = _head(head)
     chip = None if board is None else find_board(board)
-    limits = _limits((ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained)
+    limits = _limits(
+        (ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained, budget=budget
+    )
     options = Options(
         "host",
         limits,
@@ -374,6 +384,7 @@ def compile(
     ram: Ram = None,
     board: BoardName = None,
     min_elements: MinElements = 0,
+    budget: Budget = None,
     alpha: Alpha = ALPHA,
     pixels: Pixels = AUTO,
     head: HeadChoice = "new",
@@ -411,7 +422,7 @@ def compile(
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
     chip = None if board is None else find_board(board)
     limits = _limits(
-        (ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained, stack
+        (ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained, stack, budget
     )
     if stack == BOUND and target == "host":
         raise DataError("this machine's stack says nothing of a device's.", "Give another --target, or --stack BYTES.")

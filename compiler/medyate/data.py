@@ -141,9 +141,18 @@ class Dataset:
     def resized(self, shape: Shape) -> Dataset:
         """Images (N, H, W, C) in the size of a network's input, bilinear; grey ones three times for one of colour.
 
-        Raises DataError where the samples are no images.
+        Maps of other numbers become images whose 0 and 255 are the least and the largest of the training part. Raises
+        DataError where the samples are neither.
         """
-        return replace(self, x_train=_resize(self.x_train, shape), x_test=_resize(self.x_test, shape))
+        x_train, x_test = self.x_train, self.x_test
+        if x_train.ndim in (3, 4) and x_train.dtype != np.uint8:
+            low, high = float(x_train.min()), float(x_train.max())
+            gain = 255.0 / (high - low) if high > low else 0.0
+            x_train, x_test = (
+                np.rint(np.clip((np.asarray(x, np.float32) - low) * gain, 0, 255)).astype(np.uint8)
+                for x in (x_train, x_test)
+            )
+        return replace(self, x_train=_resize(x_train, shape), x_test=_resize(x_test, shape))
 
     def check(self, shape: Shape) -> Dataset:
         """The fitted set. Raises DataError also where it cannot be learned from."""
@@ -166,7 +175,7 @@ def _resize(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
     images = samples[..., None] if samples.ndim == 3 else samples
     if images.ndim != 4 or images.dtype != np.uint8:
         raise DataError(
-            f"samples {samples.shape} of {samples.dtype} cannot be resized.", "Images are uint8 (n, h, w, channels)."
+            f"samples {samples.shape} of {samples.dtype} cannot be resized.", "Images are (n, h, w, channels)."
         )
     if images.shape[3] == 1 and shape[2] == 3:
         images = images.repeat(3, axis=3)

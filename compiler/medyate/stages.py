@@ -203,8 +203,7 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
     calibration = (samples[order], dataset.y_train[order], at_start)
     head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
     network = (normal.graph, normal.weights)
-    elements = options.limits.min_elements
-    selecting = on_device(strategy(options.strategy), options.settings, network, ranking, elements, options.seed)
+    selecting = on_device(strategy(options.strategy), options.settings, network, ranking, options.limits, options.seed)
     return Material(imported, normal, qgraph, integers, ranking, head, calibration, meaning, selecting)
 
 

@@ -40,7 +40,9 @@ def test_training_fits(point: Point) -> None:
     if point.strategy:
         name, scheme = point.strategy[1], point.strategy[3].removeprefix("scheme=")
         network = (normal.graph, normal.weights)
-        selecting = on_device(strategy(name), Settings(scheme=scheme), network, ranking, point.elements, 0)
+        selecting = on_device(
+            strategy(name), Settings(scheme=scheme), network, ranking, Limits(1, min_elements=point.elements), 0
+        )
         limits = replace(limits, selecting=selecting)
     row, _ = choose(qgraph, weights, ranking, classes_loss(17), limits)
     assert row.b_mem_elements >= point.elements

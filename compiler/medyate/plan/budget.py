@@ -115,6 +115,8 @@ class Limits:
     selecting: Selecting = DRAWN
     static_bytes: int = ledger.STATIC_BYTES
     """Reserved for .data and .bss without the regions."""
+    budget_bytes: int = 0
+    """Largest budget of what is trained at a time, in bytes of records; 0: what memory and alpha allow."""
 
     def __post_init__(self) -> None:
         """Raises DataError for choices that exclude each other."""
@@ -132,6 +134,11 @@ class Limits:
                 f"a sampled head has at most {FEATURES_MAX:,} inputs, this one {features:,}.", "Take the full head."
             )
         return max(1, math.ceil(self.alpha * features))
+
+    def most_bytes(self, scores: Scores) -> int:
+        """The largest budget for candidate layers, whatever the memory; a selection that is given is not cut short."""
+        most = self.selecting.most_bytes(scores, self.alpha)
+        return most if self.selecting.fixed or not self.budget_bytes else min(most, self.budget_bytes // 4 * 4)
 
     @property
     def reserved_bytes(self) -> int:
@@ -199,7 +206,9 @@ def choose(
         if repeated is not None:
             return repeated, (*rows, repeated)
     least = limits.selecting.least_bytes(ranked[: chosen.layers], limits.alpha)
-    raise BudgetError(_too_small(rows, limits), _remedy(chosen, limits, least))
+    short = 0 < limits.budget_bytes < least
+    what = f"a budget of {limits.budget_bytes:,} B holds no channel." if short else _too_small(rows, limits)
+    raise BudgetError(what, _remedy(chosen, limits, least))
 
 
 def _samples(graph: Graph, limits: Limits) -> list[bool]:
@@ -221,7 +230,9 @@ def _enough(row: Row, ranked: Scores, limits: Limits) -> bool:
 def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[Row, ...]:
     """Every K up to where memory ends; all layers alone where memory does not end before, or they are given."""
     everything = measure(network, ranked, limits, way, careful=False)
-    if limits.selecting.given or everything.left_bytes >= limits.selecting.most_bytes(ranked, limits.alpha):
+    most = limits.most_bytes(ranked)
+    bounded = 0 < limits.budget_bytes <= everything.b_mem_bytes  # fewer layers may do
+    if limits.selecting.given or (everything.left_bytes >= most and not bounded):
         return (everything,)
     rows: list[Row] = []
     best = 0
@@ -229,7 +240,7 @@ def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[
         row = measure(network, ranked[:count], limits, way, careful=False)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
-        if row.left_bytes <= best:  # deeper layers only take memory away from here on
+        if row.left_bytes <= best or best >= most:  # deeper layers only take memory away from here on
             break
     return tuple(rows)
 
@@ -253,7 +264,7 @@ def _repeating(network: Network, ranked: Scores, limits: Limits, rows: Sequence[
     by_rows, misses = rows[0].way.by_rows, 0
     for count in range(len(ranked) if limits.selecting.given else 1, len(ranked) + 1):
         scores = ranked[:count]
-        allowed = limits.selecting.most_bytes(scores, limits.alpha) * sum(score.elements for score in scores)
+        allowed = limits.most_bytes(scores) * sum(score.elements for score in scores)
         if not limits.selecting.fixed and allowed // sum(score.bytes for score in scores) < limits.min_elements:
             continue
         for choice in Blocks(network.qgraph.graph, [score.layer for score in scores]).choices():
@@ -270,7 +281,7 @@ def _repeating(network: Network, ranked: Scores, limits: Limits, rows: Sequence[
 
 def arrange(network: Network, scores: Sequence[LayerScore], limits: Limits, way: Way) -> Pass:
     """The steps for a set of candidate layers."""
-    largest = limits.selecting.most_bytes(scores, limits.alpha)
+    largest = limits.most_bytes(scores)
     slots = {score.layer: limits.selecting.records(score, largest) for score in scores}
     reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
     given = (network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns)
@@ -293,7 +304,7 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     left = limits.assign(needs.planned_bytes, needs.state_bytes).left_bytes
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
-    b_mem = min(left, limits.selecting.most_bytes(scores, limits.alpha))
+    b_mem = min(left, limits.most_bytes(scores))
     elements = limits.selecting.elements(scores, b_mem)
     taken = (needs.planned_bytes, needs.state_bytes, left, b_mem, elements, m_bytes, m_elements)
     return Row(len(scores), *taken, needs.deepest, way)
@@ -302,7 +313,8 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
 def _key(scores: Scores, limits: Limits, way: Way) -> Key:
     """All that a layout depends on."""
     names = tuple(score.layer for score in scores)
-    return (names, limits.alpha, limits.grad_bits, limits.schedule, limits.weights, limits.head, limits.selecting, way)
+    sizes = (limits.alpha, limits.budget_bytes, limits.grad_bits)
+    return (names, *sizes, limits.schedule, limits.weights, limits.head, limits.selecting, way)
 
 
 def laid_out(network: Network, scores: Scores, limits: Limits, way: Way) -> tuple[Schedule, Layout]:
@@ -350,6 +362,8 @@ def _too_small(rows: Sequence[Row], limits: Limits) -> str:
 def _remedy(chosen: Row, limits: Limits, cheapest: int) -> str:
     per_element = chosen.m_bytes / chosen.m_elements
     wanted = max(round(limits.min_elements * per_element), cheapest)
+    if 0 < limits.budget_bytes < wanted:
+        return f"Raise --budget to {wanted:,} B or more."
     if limits.selecting.given and wanted > chosen.m_bytes:
         return "Ask for fewer elements, or for more layers."
     if wanted <= chosen.left_bytes:  # memory is there, the rule does not let it be used

@@ -93,7 +93,7 @@ def _everything(network: Network, ranking: Ranking, limits: Limits) -> int:
     ranked = limits.selecting.candidates(ranking)
     row = measure(network, ranked, limits, Way(by_rows, NOTHING), careful=False)
     taken = ledger.arena_bytes(row.planned_bytes, 0, row.state_bytes) + limits.reserved_bytes
-    return ledger.align(taken + limits.selecting.most_bytes(ranked, limits.alpha), GRAIN)
+    return ledger.align(taken + limits.most_bytes(ranked), GRAIN)
 
 
 def _smallest(trains: Callable[[int], bool], largest: int) -> int:

@@ -164,6 +164,7 @@ class Plan:
             "loss": self.head.loss.name if self.head else None,
             "ram_limit_bytes": self.limits.ram_bytes,
             "alpha": self.limits.alpha,
+            "budget_limit_bytes": self.limits.budget_bytes,
             "gradient_bits": self.limits.grad_bits,
             "rounds_once": self.qgraph.rounds_once,
             "schedule": self.limits.schedule,

@@ -5,22 +5,25 @@ from __future__ import annotations
 
 from medyate.errors import BudgetError, DataError
 from medyate.ir import Graph, Weights
+from medyate.plan.budget import Limits
 from medyate.plan.selecting import Selecting
 from medyate.rank.lara import Ranking
 from medyate.strategies.candidates import Layers, by_lara
+from medyate.strategies.cost import DEVICE, PAPER
 from medyate.strategies.problem import Problem, Settings
 from medyate.strategies.strategy import OBSERVED, Course, Norms, Sampled, Strategy
 from medyate.strategies.velocity import Outputs
 
 UNBOUNDED = 1 << 30
-"""Elements, where the memory decides."""
+"""Where the memory decides."""
 
 
 def on_device(
-    strategy: Strategy, settings: Settings, network: tuple[Graph, Weights], ranking: Ranking, elements: int, seed: int
+    strategy: Strategy, settings: Settings, network: tuple[Graph, Weights], ranking: Ranking, limits: Limits, seed: int
 ) -> Selecting:
-    """How the device selects under a strategy; `elements`: the budget of one whose selection is made here.
+    """How the device selects under a strategy.
 
+    A selection that is made here fits the limits' budget in bytes or, without one, their smallest number of elements.
     LaRa's layers are as many as the memory asks for, unless a k is given. Raises DataError and BudgetError.
     """
     rule = strategy.rule
@@ -28,17 +31,18 @@ def on_device(
     by_memory = isinstance(rule, Sampled) and rule.candidates is by_lara and settings.k is None
     if by_memory and settings.boost == "rank":
         raise DataError("a boost by rank has to know how many layers there are.", "Give a k with it: --set k=N.")
-    if settings.scheme is not None and elements > 0:
-        raise DataError("a scheme says itself how much is trained.", "Leave out --min-elements.")
+    cost, asked = (DEVICE, limits.budget_bytes) if limits.budget_bytes else (PAPER, limits.min_elements)
+    if settings.scheme is not None and asked > 0:
+        raise DataError("a scheme says itself how much is trained.", "Leave out --budget and --min-elements.")
     whole = settings.scheme is not None or (not isinstance(rule, Sampled) and settings.k is not None)
-    budget = UNBOUNDED if redrawn or whole or "budget" not in strategy.heeds else elements
+    budget = UNBOUNDED if redrawn or whole or "budget" not in strategy.heeds else asked
     if budget == 0:
         own = [f"--set {name}=..." for name in ("k", "scheme") if name in strategy.heeds and not redrawn]
         raise DataError(
             f"'{strategy.name}' selects before anything is planned.",
-            f"Say how much with {' or '.join(['--min-elements', *own])}.",
+            f"Say how much with {' or '.join(['--budget', '--min-elements', *own])}.",
         )
-    layers, selecting = device_form(strategy, Problem(*network, ranking, budget, settings=settings), seed)
+    layers, selecting = device_form(strategy, Problem(*network, ranking, budget, cost, settings), seed)
     if selecting.fixed and not selecting.channels:
         raise DataError(f"'{strategy.name}' trains no channel of the backbone.", "Use `medyate run --head-only`.")
     start = {} if settings.boost == "none" else selecting.start

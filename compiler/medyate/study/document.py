@@ -41,6 +41,8 @@ def write(
             pictures.curves(group, path)
             parts += [f"![accuracy over epochs]({path.name})\n"]
         parts += [text for text in (tables.footprints(group), tables.device(group)) if text]
+    compared = tables.engines(rows)
+    parts += ["## Integers against floats\n", compared] if compared else []
     parts += _tests(rows, picture)
     for axis in SWEPT:
         values = swept(rows, axis)

@@ -65,15 +65,14 @@ def work(job: Work) -> Outcome:
 
 
 def _train(job: Work) -> dict[str, Any]:
-    assert job.cell is not None
+    assert job.cell is not None and job.ranking is not None
     cell = Cell.from_json(job.cell)
-    if cell.fixed.engine == "device":
+    if cell.facts.engine == "device":
         from medyate.study.twin import train
 
-        return train(cell)
+        return train(cell, job.ranking)
     from medyate.study.floats import train as train_floats
 
-    assert job.ranking is not None
     task = load_task(cell.network, cell.data, cell.facts.samples)
     return train_floats(cell, task, Ranking.from_json(job.ranking, task.normal.graph))
 

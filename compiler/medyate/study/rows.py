@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medyate.study.spec import Cell
@@ -40,6 +40,11 @@ class Row:
         """What two rows share that can be compared pair by pair, the budget aside."""
         return (self.result["network"], self.data, self.cell.seed, self.cell.rate, self.cell.fixed)
 
+    @property
+    def without_engine(self) -> Cell:
+        """The cell, whoever ran it."""
+        return replace(self.cell, varied=tuple(pair for pair in self.cell.varied if pair[0] != "engine"))
+
     def value(self, axis: str) -> Any:
         """What it has on an axis of the grid; None where it heeds none."""
         if axis == "budget":
@@ -48,8 +53,7 @@ class Row:
 
     def without(self, axis: str) -> str:
         """The label of all rows that differ on this axis only."""
-        inner = ", ".join(f"{name}={value}" for name, value in self.cell.settings if name != axis)
-        return f"{self.cell.strategy} ({inner})" if inner else self.cell.strategy
+        return replace(self.cell, settings=tuple(pair for pair in self.cell.settings if pair[0] != axis)).label
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def groups(rows: Sequence[Row]) -> tuple[Group, ...]:
     found = []
     for network, rate, fixed in unique((row.result["network"], row.cell.rate, row.cell.fixed) for row in rows):
         own = [row for row in rows if (row.result["network"], row.cell.rate, row.cell.fixed) == (network, rate, fixed)]
-        unit = "bytes of RAM" if fixed.engine == "device" else "elements" if fixed.cost == "paper" else "bytes"
+        unit = {"paper": "elements", "device": "bytes", "ram": "bytes of RAM"}[fixed.cost]
         for budget in sorted({row.cell.budget for row in own if row.cell.budget}) or [0]:
             kept = tuple(row for row in own if row.cell.budget in (0, budget))
             found.append(Group(network, budget, rate, unit, kept))

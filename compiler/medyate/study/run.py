@@ -71,11 +71,11 @@ def _train(
 ) -> None:
     rankings, by_key, jobs = store.rankings(), {cell.key: cell for cell in cells}, []
     for cell in cells:
-        if cell.fixed.engine == "float" and cell.ranking.key in reasons:
+        if cell.ranking.key in reasons:
             store.add(cell, None, reasons[cell.ranking.key])
             continue
-        ranking = rankings[cell.ranking.key] if cell.fixed.engine == "float" else None
-        jobs.append(Work(cell.key, spec.with_folder(cell, study.folder).to_json(), None, ranking))
+        placed = spec.with_folder(cell, study.folder)
+        jobs.append(Work(cell.key, placed.to_json(), None, rankings[cell.ranking.key]))
     progress("train", 0, max(1, len(jobs)), "")
     for count, outcome in enumerate(backend(jobs) if jobs else (), 1):
         cell = by_key[outcome.key]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A study as a TOML file: what is fixed, and a grid of what is not; each point of the grid is a cell.
 
-A network may have budgets of its own, a data set what is fixed for the others.
+A network may have budgets of its own, a data set what is fixed for the others; what can be fixed can be an axis.
 
     name = "strategies"
-    engine = "float"                # or "device": the integer host twin; a budget is then the total RAM
+    engine = "float"                # or "device": the integer host twin
     epochs = 12
     [grid]
     network = ["../nets/net.onnx", {path = "../nets/large.onnx", budget = [66592]}]  # relative to the file
@@ -31,15 +31,20 @@ from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError
 from medyate.recipe import CLIP
 from medyate.sample.policy import FITS, NORMS, SKIP, SQUARES
-from medyate.strategies import strategy
+from medyate.strategies import STRATEGIES, strategy
 from medyate.strategies.cost import COSTS
 from medyate.strategies.problem import Settings
 
 ENGINES = ("float", "device")
-ON_DEVICE = ("medyate", "lara-trady", "trady", "prev-medyate", "d-full-random", "su", "head")
-"""Strategies whose selection needs no budget in elements: the RAM decides; su with a named scheme."""
+RAM = "ram"
+UNITS = (*COSTS, RAM)
+"""What budgets are counted in: a cost model's name or, for the device engine, all of the RAM."""
+IN_RAM = ("medyate", "lara-trady", "trady", "prev-medyate", "d-full-random", "su", "head")
+"""Strategies to which the RAM says how much is selected; su with a named scheme."""
 AXES = ("network", "data", "strategy", "budget", "seed", "rate", "k", "alpha")
 SETTINGS = tuple(field.name for field in fields(Settings))
+MAPPINGS = ("settings", "own", "varied")
+"""Fields of a cell that are pairs here and objects in JSON."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Fixed:
 
     engine: str = "float"
     cost: str = "paper"
-    """Unit of the budgets: a cost model's name."""
+    """Unit of the budgets, one of UNITS; the device engine counts in RAM if nothing is said."""
     epochs: int = 10
     """All of them, the warm-up's included."""
     warmup: int = 1
@@ -117,11 +122,13 @@ class Cell:
     """Of the study."""
     own: tuple[tuple[str, Any], ...] = ()
     """What is fixed otherwise for this data set, by name."""
+    varied: tuple[tuple[str, Any], ...] = ()
+    """What is an axis of the grid though others fix it, by name."""
 
     @property
     def facts(self) -> Fixed:
-        """All that is fixed for this cell."""
-        return replace(self.fixed, **dict(self.own))
+        """All that holds for this cell."""
+        return replace(self.fixed, **dict(self.varied), **dict(self.own))
 
     @property
     def key(self) -> str:
@@ -138,18 +145,18 @@ class Cell:
     @property
     def label(self) -> str:
         """The strategy with its settings: a row of a table."""
-        inner = ", ".join(f"{name}={value}" for name, value in self.settings)
+        inner = ", ".join(f"{name}={value}" for name, value in (*self.settings, *self.varied))
         return f"{self.strategy} ({inner})" if inner else self.strategy
 
     def to_json(self) -> dict[str, Any]:
         """For the store and for workers."""
-        return {**asdict(self), "settings": dict(self.settings), "own": dict(self.own)}
+        return {**asdict(self), **{name: dict(getattr(self, name)) for name in MAPPINGS}}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Cell:
         """The inverse."""
-        settings, own = (tuple(content[name].items()) for name in ("settings", "own"))
-        return Cell(**{**content, "settings": settings, "own": own, "fixed": Fixed(**content["fixed"])})
+        mappings = {name: tuple(content[name].items()) for name in MAPPINGS}
+        return Cell(**{**content, **mappings, "fixed": Fixed(**content["fixed"])})
 
 
 @dataclass(frozen=True)
@@ -185,8 +192,7 @@ class Study:
     @property
     def rankings(self) -> tuple[RankJob, ...]:
         """Every preliminary fine-tuning that some cell needs, once."""
-        wanted = (cell.ranking for cell in self.cells if cell.fixed.engine == "float")
-        return tuple({job.key: job for job in wanted}.values())
+        return tuple({job.key: job for job in (cell.ranking for cell in self.cells)}.values())
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -204,7 +210,8 @@ def read(path: Path) -> Study:
     name, grid = content.pop("name", path.stem), content.pop("grid", {})
     if not isinstance(name, str) or not isinstance(grid, dict):
         raise DataError(f"'{path}' needs a name and a [grid].", "See the head of medyate/study/spec.py.")
-    fixed = _fixed(Fixed(), content, path)
+    unsaid = {"cost": RAM} if content.get("engine") == "device" else {}
+    fixed = _fixed(Fixed(), {**unsaid, **content}, path)
     cells = {cell.key: cell for cell in _cells(grid, fixed, path)}  # settings that a strategy ignores make equals
     return Study(name, path.parent, tuple(cells.values()))
 
@@ -219,7 +226,9 @@ def _fixed(base: Fixed, content: Mapping[str, Any], path: Path) -> Fixed:
     fixed = replace(base, **content)
     checks = (
         (fixed.engine in ENGINES, f"engine '{fixed.engine}' is none of {', '.join(ENGINES)}"),
-        (fixed.cost in COSTS, f"cost '{fixed.cost}' is none of {', '.join(COSTS)}"),
+        (fixed.cost in UNITS, f"cost '{fixed.cost}' is none of {', '.join(UNITS)}"),
+        (fixed.engine == "device" or fixed.cost != RAM, "the float engine has no RAM"),
+        (fixed.engine == "float" or fixed.cost != "paper", "the device's budgets are bytes: cost = 'device' or 'ram'"),
         (fixed.norm in NORMS, f"norm '{fixed.norm}' is none of {', '.join(NORMS)}"),
         (fixed.fit in FITS, f"fit '{fixed.fit}' is none of {', '.join(FITS)}"),
         (fixed.engine == "float" or (fixed.norm, fixed.fit) == (SQUARES, SKIP), "the device's norm and fit are given"),
@@ -245,23 +254,29 @@ def _is(value: Any, wanted: type) -> bool:
 
 
 def _cells(grid: Mapping[str, Any], fixed: Fixed, path: Path) -> Iterator[Cell]:
-    unknown = sorted(set(grid) - set(AXES))
+    varied = sorted(set(grid) & {field.name for field in fields(Fixed)})
+    unknown = sorted(set(grid) - set(AXES) - set(varied))
     if unknown:
-        raise DataError(f"'{path}': the grid has no axis '{unknown[0]}'.", f"Its axes are {', '.join(AXES)}.")
-    values = {name: grid.get(name, []) for name in AXES}
+        raise DataError(
+            f"'{path}': the grid has no axis '{unknown[0]}'.",
+            f"Its axes are {', '.join(AXES)}, and all that can be fixed.",
+        )
+    values = {name: grid.get(name, []) for name in (*AXES, *varied)}
     for name, given in values.items():
-        if not isinstance(given, list) or (not given and name in ("network", "data", "strategy", "seed", "rate")):
+        needed = name in ("network", "data", "strategy", "seed", "rate", *varied)
+        if not isinstance(given, list) or (needed and not given):
             raise DataError(f"'{path}': the grid's {name} is no list with entries.", "Give a list.")
     settings = [name for name in ("k", "alpha") if values[name]]
     axes = [values[name] for name in ("seed", "network", "data", "strategy", "rate")]  # seeds apart: a part is balanced
-    for seed, network, data, chosen, rate in itertools.product(*axes):
+    for seed, network, data, chosen, rate, *others in itertools.product(*axes, *(values[name] for name in varied)):
         own = isinstance(network, dict) and set(network) == {"path", "budget"}
         place, budgets = (network["path"], network["budget"]) if own else (network, values["budget"])
         if not isinstance(budgets, list):
             raise DataError(f"'{path}': the budgets of '{place}' are no list.", "Give a list.")
         for budget, *given in itertools.product(budgets or [0], *(values[name] for name in settings)):
             common = dict(zip(settings, given, strict=True))
-            yield _cell(place, data, chosen, budget, seed, rate, common, fixed, path)
+            other = dict(zip(varied, others, strict=True))
+            yield _cell(place, data, chosen, budget, seed, rate, common, (fixed, other), path)
 
 
 def _cell(
@@ -272,9 +287,12 @@ def _cell(
     seed: Any,
     rate: Any,
     common: dict[str, Any],
-    fixed: Fixed,
+    given: tuple[Fixed, dict[str, Any]],
     path: Path,
 ) -> Cell:
+    """`given`: what is fixed for all, and what varies of it."""
+    base, varied = given
+    fixed = _fixed(base, varied, path)
     place = dict(data) if isinstance(data, dict) else {"path": data}
     data = place.pop("path", None)
     facts = _fixed(fixed, place, path)
@@ -293,16 +311,20 @@ def _cell(
     if not (isinstance(network, str) and isinstance(data, str) and _is(seed, int) and 0 <= seed < 2**32 and rate > 0):
         raise DataError(f"'{path}': network, data, seed or rate is not what it should be.", "Correct the grid.")
     Settings(**{**common, **own})  # raises for values that mean nothing
-    if fixed.engine == "device" and named.name == "su" and "scheme" not in own:
-        raise DataError(f"'{path}': su on the device needs a scheme.", "Name one.")
-    if fixed.engine == "device" and named.name not in ON_DEVICE:
-        raise DataError(f"the device engine does not run '{named.name}' yet.", f"It runs {', '.join(ON_DEVICE)}.")
-    budgeted = "budget" in named.heeds or fixed.engine == "device"
+    if fixed.cost == RAM and named.name == "su" and "scheme" not in own:
+        raise DataError(f"'{path}': su within the RAM needs a scheme.", "Name one.")
+    allowed = IN_RAM if fixed.cost == RAM else tuple(s.name for s in STRATEGIES.values() if "device" in s.runs_on)
+    if fixed.engine == "device" and named.name not in allowed:
+        raise DataError(
+            f"'{path}': '{named.name}' does not run there.", f"With cost '{fixed.cost}' {', '.join(allowed)} do."
+        )
+    budgeted = "budget" in named.heeds or fixed.cost == RAM
     if budgeted and not (_is(budget, int) and budget > 0):
         raise DataError(f"'{path}': '{named.name}' needs a budget above zero.", "Give the grid a list of budgets.")
     heeded = {name: value for name, value in {**common, **own}.items() if name in named.heeds}
-    settings, other = (tuple(sorted(given.items())) for given in (heeded, place))
-    return Cell(network, data, named.name, settings, budget if budgeted else 0, seed, rate, fixed, other)
+    settings, other = (tuple(sorted(pairs.items())) for pairs in (heeded, place))
+    facts_ = (seed, rate, base, other, tuple(varied.items()))
+    return Cell(network, data, named.name, settings, budget if budgeted else 0, *facts_)
 
 
 def with_folder(cell: Cell, folder: Path) -> Cell:

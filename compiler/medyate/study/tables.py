@@ -32,7 +32,8 @@ def accuracy(group: Group) -> str:
 
 def footprints(group: Group) -> str:
     """What each strategy leaves out of training, and what accuracy a byte buys over the head alone."""
-    heads = {data: mean(r.accuracy for r in own) for data in group.data if (own := group.of("head", data))}
+    alone = [row for row in group.rows if row.cell.strategy == "head"]
+    heads = {data: mean(r.accuracy for r in alone if r.data == data) for data in unique(r.data for r in alone)}
     rows = []
     for label in by_mean(group):
         found = tuple(row for row in group.of(label) if "weights" in row.result)
@@ -82,6 +83,28 @@ def stability(rows: Sequence[Row]) -> str:
             cells.append(f"{mean(values):.3f}" if values else "")
         lines.append([label, *cells])
     return table(["strategy", *(str(epoch + 1) for epoch in range(1, epochs))], lines)
+
+
+def engines(rows: Sequence[Row]) -> str:
+    """Cells that both engines ran: their mean accuracies, and by how many points the integers differ."""
+    by_engine = {
+        engine: {row.without_engine: row for row in rows if row.cell.facts.engine == engine}
+        for engine in ("float", "device")
+    }
+    both = [key for key in by_engine["float"] if key in by_engine["device"]]
+    pairs = [(by_engine["float"][key], by_engine["device"][key]) for key in both]
+    lines = []
+    for place in unique((f.result["network"], f.data, f.without_engine.label) for f, _ in pairs):
+        own = [(f, d) for f, d in pairs if (f.result["network"], f.data, f.without_engine.label) == place]
+        lines.append([" ".join(place), *_engines_line(own)])
+    if not pairs:
+        return ""
+    return table(["cells", "float", "device", "difference", "runs"], [*lines, ["average", *_engines_line(pairs)]])
+
+
+def _engines_line(pairs: Sequence[tuple[Row, Row]]) -> list[str]:
+    floats, integers = mean(f.accuracy for f, _ in pairs), mean(d.accuracy for _, d in pairs)
+    return [f"{floats:.2f}", f"{integers:.2f}", f"{integers - floats:+.2f}", str(len(pairs))]
 
 
 def device(group: Group) -> str:

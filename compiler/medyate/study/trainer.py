@@ -2,8 +2,8 @@
 """The float reference: one training in PyTorch, epoch by epoch, of what a strategy selects.
 
 SGD without momentum and weight decay, each tensor's gradient clipped to a norm (recipe.py), a linear warm-up, then a
-cosine to zero. The head is always trained; it starts
-with small random weights, as a head of zeros would give no gradient to those who ask for one before the first step.
+cosine to zero. The head is always trained. It starts all but at zero, as on the device: a head of zeros would give no
+gradient to those who ask for one before the first step.
 Source: MeDyate, arXiv 2510.20979, section 4; the norm of a channel is DESIGN.md's, section 6.
 """
 
@@ -34,6 +34,8 @@ from medyate.study.masks import masks
 from medyate.study.seen import Seen
 from medyate.study.tail import Tail
 
+HEAD_STD = 1e-3
+"""Of the head's weights at the start, next to the device's zeros."""
 VELOCITY_SAMPLES = 16
 """Training samples on which neurons are compared."""
 
@@ -106,6 +108,9 @@ class Trainer:
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
         self.head = torch.nn.Linear(elements(normal.graph.shapes[normal.graph.output]), dataset.outputs).to(device())
+        with torch.no_grad():
+            self.head.weight.normal_(0.0, HEAD_STD)
+            self.head.bias.zero_()
         self.x = {part: channels_first(array).to(device()) for part, array in samples.items()}
         self.y = {
             part: torch.from_numpy(labels).to(device())

@@ -4,37 +4,48 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medyate import frontends
+from medyate import artefact, frontends
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
+from medyate.strategies.cost import DEVICE
 from medyate.strategies.problem import Settings
 from medyate.study.job import load_data
 from medyate.study.spec import Cell
 
+PLENTY = 1 << 28
+"""Bytes of RAM where only what is trained is counted."""
+LITTLE = 1 << 12
+"""A budget where nothing is trained but the head."""
 
-def train(cell: Cell) -> dict[str, Any]:
+
+def train(cell: Cell, ranking: Mapping[str, Any]) -> dict[str, Any]:
     """Compiles and trains it. Raises MedyateError, BudgetError with the RAM that is needed."""
     fixed, settings = cell.facts, Settings(**dict(cell.settings))
     graph = frontends.load(Path(cell.network)).graph
     dataset = load_data(cell.data, fixed.samples, graph.shapes[graph.input])
     head_only = cell.strategy == "head"
+    counted = Limits(PLENTY, budget_bytes=cell.budget or LITTLE)
+    limits = counted if fixed.cost == DEVICE.name else Limits(cell.budget)
     options = Options(
         "host",
-        Limits(cell.budget, alpha=settings.alpha),
+        replace(limits, alpha=settings.alpha),
         fixed.pixels,
-        rank_epochs=fixed.rank_epochs,
-        seed=fixed.rank_seed,
+        seed=cell.seed,
         split=fixed.split,
         strategy="medyate" if head_only else cell.strategy,
         settings=settings,
     )
     with tempfile.TemporaryDirectory(prefix="medyate-") as name:
         folder = Path(name)
+        artefact.write_json(folder / "ranking.json", ranking)
+        options = replace(options, ranking=folder / "ranking.json")
         compile_model(Path(cell.network), dataset, options, folder / "out")
         compiled = Compiled.read(folder / "out")
         training = Training(
@@ -48,13 +59,15 @@ def train(cell: Cell) -> dict[str, Any]:
             fixed.flip,
             clip=fixed.clip,
         )
-        chosen = RunOptions("host", training, folder / "flash.bin", measure=False, count=False)
+        chosen = RunOptions(
+            "host", training, folder / "flash.bin", evaluate_each=fixed.evaluate_each, measure=False, count=False
+        )
         log = run(compiled, dataset, chosen, lambda _: None)
     return {
         "network": log["network"],
         "data": log["data"],
         "accuracy": log["accuracy_after"],
-        "accuracies": [epoch["accuracy"] for epoch in log["history"]],
+        "accuracies": [epoch.get("accuracy") for epoch in log["history"]],
         "losses": [epoch["loss"] for epoch in log["history"]],
         "k": 0 if head_only else log["candidate_layers"],
         "b_mem_bytes": log["b_mem_bytes"],
