@@ -15,7 +15,7 @@ from scipy import stats
 
 import clibrary
 from medyate.plan.selecting import POLICIES
-from medyate.sample.policy import draw_selection, observe, pack, unpack
+from medyate.sample.policy import SKIP, STOP, draw_selection, observe, pack, unpack
 
 RUNTIME = (
     "src/sampler.c",
@@ -152,6 +152,20 @@ def test_device_and_compiler_draw_the_same_channels_and_fill_the_budget(device: 
         assert not (~drawn & (case.norms > 0) & (case.costs <= left)).any(), "something that still fits was left out"
         sizes[int(drawn.sum())] += 1
     assert len(sizes) > 30, "the cases are not varied"
+
+
+def test_a_drawing_that_stops_leaves_more_of_the_budget_than_one_that_skips() -> None:
+    random = np.random.default_rng(5)
+    norms, costs = random.integers(1, 99, 60).tolist(), random.integers(1, 40, 60).tolist()
+    used = {STOP: 0, SKIP: 0}
+    for seed in range(20):
+        for fit in used:
+            taken = sum(costs[c] for c in draw_selection(norms, costs, 200, seed, 1, fit))
+            assert 200 - max(costs) < taken <= 200
+            used[fit] += taken
+        equal = [draw_selection(norms, [10] * 60, 200, seed, 1, fit) for fit in used]
+        assert equal[0] == equal[1]
+    assert used[STOP] < used[SKIP]
 
 
 def test_another_seed_or_epoch_draws_another_selection(device: Device) -> None:

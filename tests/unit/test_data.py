@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from medyate.data import SCALINGS, epoch_order, load
+from medyate.data import SCALINGS, Dataset, epoch_order, load
+from medyate.errors import DataError
 from medyate.ir import Quant
 
 
@@ -31,6 +34,23 @@ def test_colour_images_become_grey_for_a_network_of_one_channel(tmp_path: Path) 
     with Image.open(tmp_path / "train" / "left" / "0.png") as image:
         luma = np.asarray(image.convert("L"), np.int64)
     assert np.abs(grey.x_train[0, :, :, 0] - luma).max() <= 1
+
+
+def test_images_are_brought_to_the_size_of_a_network(tmp_path: Path) -> None:
+    flat = np.full((3, 8, 8), 77, np.uint8)
+    grey = Dataset("grey", ("a", "b"), flat, np.zeros(3, np.int64), flat[:1], np.ones(1, np.int64)).resized((16, 12, 3))
+    assert grey.x_train.shape == (3, 16, 12, 3)
+    assert np.unique(grey.x_train).tolist() == [77]
+    ramp = np.linspace(-3.0, 5.0, 8 * 8 * 3, dtype=np.float32).reshape(1, 8, 8, 3)
+    maps = replace(grey, x_train=ramp, x_test=2 * ramp).resized((8, 8, 3))
+    assert (maps.x_train.min(), maps.x_train.max(), maps.x_train.dtype) == (0, 255, np.uint8)
+    assert (maps.x_test.min(), maps.x_test.max()) == (0, 255)  # beyond the training part's range
+    assert np.array_equal(replace(maps).resized((8, 8, 3)).x_train, maps.x_train)
+    with pytest.raises(DataError, match="cannot be resized"):
+        replace(grey, x_train=np.zeros((3, 5)), x_test=np.zeros((3, 5))).resized((8, 8, 3))
+    (tmp_path / "birds").mkdir()
+    np.savez(tmp_path / "birds" / "data.npz", x=flat, y=np.array([0, 1, 1]))
+    assert load(str(tmp_path / "birds" / "data.npz"), 0.5).name == "birds"
 
 
 def test_the_epoch_order_is_a_permutation_that_depends_on_seed_and_epoch() -> None:

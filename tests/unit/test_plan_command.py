@@ -17,6 +17,9 @@ from medyate.boards import BOARDS
 from medyate.errors import BudgetError
 from medyate.plan.budget import Limits
 from medyate.stages import Material, Options, gather, silent
+from medyate.strategies.candidates import by_lara
+from medyate.strategies.cost import DEVICE
+from medyate.strategies.problem import Problem
 
 
 @pytest.fixture
@@ -131,3 +134,19 @@ def test_people_read_it_too(run_cli: Cli, small_digits: Path, ranking: Path, arg
     assert ended.code == 0, ended.err
     words = {"--board": ("SRAM4", "bank 1 at 0x081e0000"), "--ram": ("the peak is",), "--frontier": ("by the rule in",)}
     assert all(word in ended.out for word in words[arguments[0]])
+
+
+@pytest.mark.parametrize("budget", [600, 2000, 5000])
+def test_a_budget_takes_the_fewest_layers_that_the_rule_allows(told: Any, material: Material, budget: int) -> None:
+    content = told("--ram", "1MiB", "--budget", f"{budget}")
+    assert content["b_mem_bytes"] == budget // 4 * 4
+    graph, weights = material.normal.graph, material.normal.weights
+    wanted = by_lara(Problem(graph, weights, material.ranking, budget, DEVICE))
+    assert {c["layer"] for c in content["candidates"]} == {layer.layer for layer in wanted}
+
+
+def test_a_budget_that_holds_no_channel_is_refused(run_cli: Cli, small_digits: Path, ranking: Path) -> None:
+    for budget, words in (("8", "holds no channel"), ("0", "trains nothing"), ("much", "no size")):
+        ended = run_cli("plan", DIGITNET, "--data", small_digits, "--ranking", ranking, "--budget", budget)
+        assert ended.code == 2
+        assert words in ended.err

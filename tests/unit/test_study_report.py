@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,20 @@ def test_a_sweep_is_found_where_one_strategy_has_several_values() -> None:
     text = tables.sweep(several, "k", (2, 4))
     assert cells(text, "2") == ["83.00 ± 1.41"]
     assert cells(text, "4") == ["85.00 ± 1.41"]
+
+
+def test_engines_are_compared_cell_by_cell() -> None:
+    def engine(made: Row, name: str, points: float) -> Row:
+        cell = replace(made.cell, fixed=replace(made.cell.fixed, cost="device"), varied=(("engine", name),))
+        return Row(cell, {**made.result, "accuracy": made.result["accuracy"] + points / 100})
+
+    rows = [engine(row, "float", 0.0) for row in ROWS] + [engine(row, "device", 1.0) for row in ROWS[:6]]
+    text = tables.engines(rows)
+    assert cells(text, "net flowers medyate") == ["82.00", "83.00", "+1.00", "3"]
+    assert cells(text, "average") == ["71.50", "72.50", "+1.00", "6"]
+    assert "trady" not in text
+    assert tables.engines(ROWS) == ""
+    assert cells(tables.footprints(groups(rows)[0]), "medyate (engine=float)")[-1] != ""
 
 
 def test_stability_is_the_mean_by_epoch() -> None:

@@ -73,6 +73,18 @@ def test_a_larger_grid_keeps_the_keys_of_the_smaller_one(tmp_path: Path) -> None
         ("alpha = [0.1, 0.2]", "alpha = [2.0]", "outside (0, 1]"),
         ("[grid]", "[grid", "no TOML"),
         ('name = "small"', "name = 3", "needs a name"),
+        ("epochs = 4", 'norm = "mean"', "norm 'mean'"),
+        ("epochs = 4", 'fit = "squeeze"', "fit 'squeeze'"),
+        ("epochs = 4", "clip = -1.0", "clip -1"),
+        ("epochs = 4", 'cost = "ram"', "float engine has no RAM"),
+        ("epochs = 4", 'engine = "device"\ncost = "paper"', "budgets are bytes"),
+        ("epochs = 4", 'engine = "device"\nnorm = "last"', "norm and fit"),
+        ("alpha = [0.1, 0.2]", "batch = []", "batch is no list"),
+        ("alpha = [0.1, 0.2]", "batch = [0]", "batch"),
+        ('["digits"]', '[{path = "digits", epochs = 0}]', "warm-up"),
+        ('["digits"]', '[{path = "digits", cost = "device"}]', "of the whole study"),
+        ('["digits"]', "[{limit = 3}]", "data"),
+        ('["net.onnx"]', '[{path = "net.onnx", budget = 5}]', "no list"),
     ],
 )
 def test_mistakes_are_named(old: str, new: str, words: str, tmp_path: Path) -> None:
@@ -84,8 +96,31 @@ def test_mistakes_are_named(old: str, new: str, words: str, tmp_path: Path) -> N
 
 def test_the_device_engine_refuses_what_it_cannot_run(tmp_path: Path) -> None:
     text = GRID.replace("epochs = 4", 'epochs = 4\nengine = "device"').replace('"head"', '"prob-raw"')
-    with pytest.raises(DataError, match="does not run 'prob-raw'"):
+    with pytest.raises(DataError, match="'prob-raw' does not run there"):
         read(written(tmp_path, text))
+
+
+def test_networks_have_own_budgets_data_own_facts_and_facts_can_vary(tmp_path: Path) -> None:
+    text = GRID.replace('["net.onnx"]', '["net.onnx", {path = "big.onnx", budget = [7]}]')
+    text = text.replace('["digits"]', '["digits", {path = "more", epochs = 9, limit = 5}]')
+    study = read(written(tmp_path, text.replace("alpha = [0.1, 0.2]", 'norm = ["squares", "last"]\nbatch = [1, 8]')))
+    budgets = {name: {c.budget for c in study.cells if c.network == name} for name in ("net.onnx", "big.onnx")}
+    assert budgets == {"net.onnx": {0, 1000, 2000}, "big.onnx": {0, 7}}
+    for cell in study.cells:
+        facts, varied = cell.facts, dict(cell.varied)
+        assert (facts.epochs, facts.limit) == ((9, 5) if cell.data == "more" else (4, 0))
+        assert (facts.norm, facts.batch) == (varied["norm"], varied["batch"])
+        assert cell.fixed.epochs == 4
+        assert Cell.from_json(cell.to_json()) == cell
+    assert {cell.label for cell in study.cells if cell.strategy == "head"} == {
+        f"head (batch={batch}, norm={norm})" for batch in (1, 8) for norm in ("squares", "last")
+    }
+    assert len({cell.key for cell in study.cells}) == len(study.cells) == 2 * 2 * 4 * (2 * 2 + 1 + 1 * 2 + 1)
+
+
+def test_rankings_take_their_own_number_of_samples(tmp_path: Path) -> None:
+    text = GRID.replace("epochs = 4", "epochs = 4\nlimit = 8\nrank_limit = 99")
+    assert [job.samples.limit for job in read(written(tmp_path, text)).rankings] == [99]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools" / "studies").glob("*.toml")), ids=lambda path: path.stem)

@@ -18,12 +18,14 @@ from medyate.passes.pipeline import Normalised, normalise
 from medyate.rank.collect import GradientNorms, channel_squares
 from medyate.rank.lara import rank
 from medyate.real import Network, channels_last
+from medyate.sample.policy import NORMS
 from medyate.strategies import STRATEGIES
 from medyate.strategies.candidates import by_lara
 from medyate.strategies.problem import Problem, Settings
 from medyate.strategies.selection import Selection
 from medyate.strategies.strategy import Course
 from medyate.study.masks import masks
+from medyate.study.seen import Seen
 from medyate.study.tail import Tail, alive, cut
 from medyate.study.trainer import Recipe, Trainer
 
@@ -153,6 +155,36 @@ def test_a_training_that_diverges_ends_early() -> None:
     epochs = trainer(replace(RECIPE, epochs=5, rate=1e39)).train(STRATEGIES["full"], problem(), lambda _: None)
     assert len(epochs) == 5
     assert not np.isfinite(epochs[-1].loss)
+
+
+def test_no_step_of_a_layer_is_longer_than_rate_times_clip() -> None:
+    recipe = replace(RECIPE, epochs=1, warmup=0, batch=64, rate=0.5, clip=1e-5)
+    before = Network(digitnet().graph, digitnet().weights)
+    own = trainer(recipe)
+    own.train(STRATEGIES["full"], problem(), lambda _: None)
+    for name, weight in own.network.named_parameters():
+        length = float((weight - before.get_parameter(name)).detach().norm())
+        assert length == pytest.approx(0.5e-5, rel=5e-2), name
+
+
+def test_accuracy_is_measured_where_it_is_asked_for() -> None:
+    recipe = replace(RECIPE, epochs=3, evaluate_each=False)
+    first, second, last = trainer(recipe).train(STRATEGIES["head"], problem(), lambda _: None)
+    assert first.accuracy is second.accuracy is None
+    assert last.accuracy == trainer(replace(RECIPE, epochs=3)).train(STRATEGIES["head"], problem(), print)[-1].accuracy
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_what_an_epoch_sees_of_its_gradients(kind: str) -> None:
+    node = next(node for node in digitnet().graph if OPS[node.op].channel_axes is not None)
+    shape = digitnet().weights[node.weight_name("weight")].shape
+    steps = [torch.randn(shape) for _ in range(3)]
+    seen = Seen(kind)
+    for step in steps:
+        seen.add(node, step)
+    parts = {"squares": steps, "sum": [sum(steps[1:], steps[0])], "last": steps[-1:]}[kind]
+    expected = sum(channel_squares(part, node) for part in parts).sqrt()
+    assert seen.norms(node) == pytest.approx(expected.numpy(), rel=1e-5)
 
 
 def test_settings_reach_the_strategy() -> None:
