@@ -72,6 +72,9 @@ MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' e
 Budget = Annotated[
     str | None, typer.Option("--budget", help="Largest budget, bytes of what is trained at a time; default: what fits.")
 ]
+StepInstructions = Annotated[
+    int, typer.Option("--max-step-instructions", help="No training step takes more, estimated; 0: any number.", min=0)
+]
 Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
 RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
 Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
@@ -134,6 +137,7 @@ def _limits(
     head: str,
     stack: str | None = None,
     budget: str | None = None,
+    instructions: int = 0,
 ) -> Limits:
     """`memory`: --ram and the board; `head`: one of HEADS."""
     if grad_bits not in (8, 16):
@@ -151,7 +155,18 @@ def _limits(
     total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
     areas = () if board is None else board.areas
     reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
-    return Limits(total, reserved, min_elements, alpha, grad_bits, *saving, head, areas, budget_bytes=most)
+    return Limits(
+        total,
+        reserved,
+        min_elements,
+        alpha,
+        grad_bits,
+        *saving,
+        head,
+        areas,
+        budget_bytes=most,
+        step_instructions=instructions,
+    )
 
 
 def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
@@ -328,6 +343,7 @@ def plan(
     picture: Annotated[Path | None, typer.Option(help="A picture: FILE.svg or FILE.png.")] = None,
     min_elements: MinElements = 0,
     budget: Budget = None,
+    step_instructions: StepInstructions = 0,
     alpha: Alpha = ALPHA,
     pixels: Pixels = AUTO,
     head: HeadChoice = "new",
@@ -352,7 +368,15 @@ def plan(
     start, trained = _head(head)
     chip = None if board is None else find_board(board)
     limits = _limits(
-        (ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained, budget=budget
+        (ram, chip),
+        min_elements,
+        alpha,
+        grad_bits,
+        (schedule, recompute, sample, weights),
+        trained,
+        None,
+        budget,
+        step_instructions,
     )
     options = Options(
         "host",
@@ -385,6 +409,7 @@ def compile(
     board: BoardName = None,
     min_elements: MinElements = 0,
     budget: Budget = None,
+    step_instructions: StepInstructions = 0,
     alpha: Alpha = ALPHA,
     pixels: Pixels = AUTO,
     head: HeadChoice = "new",
@@ -422,7 +447,15 @@ def compile(
     _choice(rounding, ("auto", "once", "twice"), "--rounding")
     chip = None if board is None else find_board(board)
     limits = _limits(
-        (ram, chip), min_elements, alpha, grad_bits, (schedule, recompute, sample, weights), trained, stack, budget
+        (ram, chip),
+        min_elements,
+        alpha,
+        grad_bits,
+        (schedule, recompute, sample, weights),
+        trained,
+        stack,
+        budget,
+        step_instructions,
     )
     if stack == BOUND and target == "host":
         raise DataError("this machine's stack says nothing of a device's.", "Give another --target, or --stack BYTES.")

@@ -55,7 +55,7 @@ def plan_one(
     network = material.network()
     plan = material.plan(options.limits, network)
     content = overview(
-        plan, network, material.ranking, board, lambda done, total: progress("alternatives", done, total)
+        plan, network, material.trainable, board, lambda done, total: progress("alternatives", done, total)
     )
     return pictures.write("plan", "memory", content, draw_plan)
 
@@ -67,7 +67,7 @@ def plan_frontier(
     material = gather(model, dataset, options, progress)
     points = frontier(
         material.network(),
-        material.ranking,
+        material.trainable,
         material.limits(options.limits),
         most,
         lambda done, total: progress("frontier", done, total),
@@ -96,7 +96,25 @@ def overview(
         "depth": drawn.depth[plan.row.deepest],
         "expected_depth": drawn.expected_depth(plan.row),
         "peak": peak(plan),
+        "gradient": gradient(plan, ranking),
         "alternatives": [found.to_json() for found in alternatives(network, ranking, plan, progress)],
+    }
+
+
+def gradient(plan: Plan, ranking: Ranking) -> dict[str, float]:
+    """How much of the ranking's summed squared gradients an epoch trains in the mean, and what that takes.
+
+    Norms of layers add up like LaRa's: DESIGN.md, section 6.
+    """
+    row = plan.row
+    assert row is not None
+    energy = {score.layer: (score.lara * score.elements) ** 2 for score in ranking.scores}
+    share = sum(energy[c.layer] for c in plan.candidates) / sum(energy.values()) * row.b_mem_bytes / row.m_bytes
+    taken = plan.region_bytes + plan.static_reserved_bytes
+    return {
+        "share": share,
+        "per_kib": 1024 * share / taken,
+        "per_million_instructions": 1e6 * share / row.step_instructions,
     }
 
 

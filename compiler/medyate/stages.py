@@ -32,6 +32,7 @@ from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.plan.banks import BankFlash
 from medyate.plan.budget import Limits, Network
+from medyate.plan.instructions import Effort
 from medyate.plan.plan import Calibration, Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
 from medyate.plan.sectors import Reservation, reserve
 from medyate.plan.selecting import DRAWN, Selecting
@@ -43,6 +44,7 @@ from medyate.rank.provenance import provenance
 from medyate.strategies import strategy
 from medyate.strategies.device import on_device
 from medyate.strategies.problem import Settings
+from medyate.strategies.strategy import Sampled
 
 CALIBRATION = 256
 """Training samples whose ranges set the scales."""
@@ -171,6 +173,8 @@ class Material:
     qgraph: QGraph
     integers: Weights
     ranking: Ranking
+    trainable: Ranking
+    """Without the layers that a step is too short for."""
     head: Head
     calibration: Calibration
     meaning: Scaling
@@ -182,7 +186,7 @@ class Material:
 
     def plan(self, limits: Limits, network: Network | None = None) -> Plan:
         """A plan within some limits. Raises BudgetError when the memory does not suffice."""
-        parts = (self.qgraph, self.integers, self.ranking, self.head)
+        parts = (self.qgraph, self.integers, self.trainable, self.head)
         return make_plan(*parts, self.limits(limits), self.calibration, network=network)
 
     def limits(self, limits: Limits) -> Limits:
@@ -203,8 +207,24 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
     calibration = (samples[order], dataset.y_train[order], at_start)
     head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
     network = (normal.graph, normal.weights)
-    selecting = on_device(strategy(options.strategy), options.settings, network, ranking, options.limits, options.seed)
-    return Material(imported, normal, qgraph, integers, ranking, head, calibration, meaning, selecting)
+    chosen, trainable = strategy(options.strategy), ranking
+    if options.limits.step_instructions and isinstance(chosen.rule, Sampled):
+        trainable = affordable(ranking, Effort(qgraph.graph, head.loss.outputs), options.limits.step_instructions)
+    selecting = on_device(chosen, options.settings, network, trainable, options.limits, options.seed)
+    return Material(imported, normal, qgraph, integers, ranking, trainable, head, calibration, meaning, selecting)
+
+
+def affordable(ranking: Ranking, effort: Effort, most: int) -> Ranking:
+    """The layers that a step of so many instructions can train a channel of. Raises BudgetError."""
+    kept = tuple(score for score in ranking.scores if effort.least(score.layer) <= most)
+    if not kept:
+        least = min(effort.least(score.layer) for score in ranking.scores)
+        raise BudgetError(
+            f"{most:,} instructions are too few for a step: {effort.base_instructions:,} with the head alone, "
+            f"{least:,} with one channel of the nearest layer.",
+            "Raise --max-step-instructions, or train with `run --head-only`.",
+        )
+    return replace(ranking, scores=kept)
 
 
 def write_artefacts(made: Material, out: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from medyate import ledger
 from medyate.boards import Area
@@ -20,6 +21,7 @@ from medyate.errors import BudgetError, DataError
 from medyate.ir import Graph, QGraph, Weights
 from medyate.ops import OPS
 from medyate.plan.areas import Assignment, assign
+from medyate.plan.instructions import Effort
 from medyate.plan.layout import Layout
 from medyate.plan.recompute import Blocks, Choice
 from medyate.plan.schedule import Schedule, least_bytes, make_schedule
@@ -84,6 +86,8 @@ class Row:
     deepest: str
     way: Way
     """How memory was saved."""
+    step_instructions: int
+    """Of the dearest step, by plan/instructions.py."""
 
     @property
     def alpha(self) -> float:
@@ -115,6 +119,8 @@ class Limits:
     selecting: Selecting = DRAWN
     static_bytes: int = ledger.STATIC_BYTES
     """Reserved for .data and .bss without the regions."""
+    step_instructions: int = 0
+    """What no step may pass, by plan/instructions.py; 0: however many it takes."""
     budget_bytes: int = 0
     """Largest budget of what is trained at a time, in bytes of records; 0: what memory and alpha allow."""
 
@@ -166,6 +172,11 @@ class Network:
     known: dict[Key, Needs] = field(default_factory=dict)
     """What was found already: the amount of memory changes nothing of it."""
     laid: dict[Key, tuple[Schedule, Layout]] = field(default_factory=dict)
+
+    @cached_property
+    def effort(self) -> Effort:
+        """What its steps take."""
+        return Effort(self.qgraph.graph, self.loss.outputs)
 
 
 @dataclass(frozen=True)
@@ -305,9 +316,20 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     b_mem = min(left, limits.most_bytes(scores))
+    again = _again(network, scores, way)
+    if limits.step_instructions:
+        b_mem = min(b_mem, network.effort.budget(scores, limits.step_instructions, again))
     elements = limits.selecting.elements(scores, b_mem)
     taken = (needs.planned_bytes, needs.state_bytes, left, b_mem, elements, m_bytes, m_elements)
-    return Row(len(scores), *taken, needs.deepest, way)
+    return Row(len(scores), *taken, needs.deepest, way, network.effort.step(scores, max(b_mem, 0), again))
+
+
+def _again(network: Network, scores: Scores, way: Way) -> list[str]:
+    """Nodes whose forward pass a step repeats, as often as it does."""
+    if not way.repeats.segments:
+        return []
+    reruns = Blocks(network.qgraph.graph, [score.layer for score in scores]).reruns(way.repeats)
+    return [name for rerun in {rerun.number: rerun for rerun in reruns.values()}.values() for name in rerun.nodes]
 
 
 def _key(scores: Scores, limits: Limits, way: Way) -> Key:
@@ -362,6 +384,8 @@ def _too_small(rows: Sequence[Row], limits: Limits) -> str:
 def _remedy(chosen: Row, limits: Limits, cheapest: int) -> str:
     per_element = chosen.m_bytes / chosen.m_elements
     wanted = max(round(limits.min_elements * per_element), cheapest)
+    if limits.step_instructions and wanted <= min(chosen.left_bytes, limits.budget_bytes or wanted):
+        return "Raise --max-step-instructions, or ask for less."
     if 0 < limits.budget_bytes < wanted:
         return f"Raise --budget to {wanted:,} B or more."
     if limits.selecting.given and wanted > chosen.m_bytes:

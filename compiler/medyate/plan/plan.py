@@ -188,6 +188,8 @@ class Plan:
             "static_reserved_bytes": self.limits.static_bytes,
             "b_mem_bytes": self.row.b_mem_bytes if self.row else 0,
             "b_mem_elements": self.row.b_mem_elements if self.row else 0,
+            "step_instructions_limit": self.limits.step_instructions,
+            "step_instructions_bound": self.row.step_instructions if self.row else 0,
             "areas": [
                 {
                     "name": area.name,

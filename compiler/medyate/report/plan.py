@@ -41,7 +41,14 @@ def print_plan(content: Mapping[str, Any], console: Console) -> None:
     print_table(content, console)
     console.print(
         f"backward reaches {content['depth']} layers down to {content['deepest_layer']}, "
-        f"{content['expected_depth']:.1f} in the mean of first selections\n"
+        f"{content['expected_depth']:.1f} in the mean of first selections"
+    )
+    gradient = content["gradient"]
+    console.print(
+        f"a step takes at most about {content['step_instructions_bound'] / 1e6:,.1f} M instructions of a Cortex-M7; an "
+        f"epoch trains {100 * gradient['share']:.2f} % of the ranking's squared gradients: "
+        f"{100 * gradient['per_kib']:.3f} % for each KiB, "
+        f"{100 * gradient['per_million_instructions']:.3f} % for each million instructions\n"
     )
     table = Table("region", "bytes", "area", title="RAM", title_justify="left")
     for row in content["regions"]:

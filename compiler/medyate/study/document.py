@@ -41,6 +41,10 @@ def write(
             pictures.curves(group, path)
             parts += [f"![accuracy over epochs]({path.name})\n"]
         parts += [text for text in (tables.footprints(group), tables.device(group)) if text]
+        if all("step_instructions" in row.result for row in group.rows):
+            path = picture(f"pareto{number}")
+            pictures.pareto(group, path)
+            parts += [f"![accuracy against instructions against bytes]({path.name})\n"]
     compared = tables.engines(rows)
     parts += ["## Integers against floats\n", compared] if compared else []
     parts += _tests(rows, picture)

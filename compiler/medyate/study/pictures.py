@@ -30,6 +30,29 @@ def curves(group: Group, path: Path) -> None:
     write_figure(made, [path])
 
 
+def pareto(group: Group, path: Path) -> None:
+    """Accuracy against the instructions of a step; colours are RAM, what is dominated in neither is joined."""
+    made, axes = new_figure(1, len(group.data), (1.5 + 5 * len(group.data), 4.5))
+    for axis, data in zip(np.atleast_1d(axes), group.data, strict=True):
+        found = []
+        for label in by_mean(group):
+            own = group.of(label, data)
+            if own:
+                first = own[0].result
+                taken = (first["step_instructions"] / 1e6, first["ram_bytes"] / 1024)
+                found.append((*taken, mean(row.accuracy for row in own), label))
+        best = sorted(p for p in found if not any(q[0] <= p[0] and q[2] > p[2] for q in found))
+        axis.plot([p[0] for p in best], [p[2] for p in best], "-", color="0.7", zorder=1)
+        points = axis.scatter(*zip(*((p[0], p[2]) for p in found), strict=True), c=[p[1] for p in found], zorder=2)
+        for million, _, points_, label in found:
+            axis.annotate(label, (million, points_), fontsize=6, xytext=(4, 4), textcoords="offset points")
+        axis.set(title=f"{data}: {group.title}", xlabel="million instructions of a step", ylabel="test accuracy %")
+        axis.title.set_fontsize(8)
+        axis.grid(alpha=0.3)
+        made.colorbar(points, ax=axis, label="KiB of RAM")
+    write_figure(made, [path])
+
+
 def tests(rows: Sequence[Row], path: Path) -> None:
     """Mean differences of all pairs of strategies in points, with their p."""
     labels = paired.order(rows)

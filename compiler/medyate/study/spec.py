@@ -73,6 +73,8 @@ class Fixed:
     split: float = 0.25
     flip: bool = False
     """Random horizontal flips."""
+    step_instructions: int = 0
+    """What no step of the device may take more than; 0: any number."""
     stability: bool = False
     """Whether each epoch's full gradient is compared with the last one's."""
     gradient_samples: int = 256
@@ -236,6 +238,8 @@ def _fixed(base: Fixed, content: Mapping[str, Any], path: Path) -> Fixed:
         (0 <= fixed.warmup < fixed.epochs, f"{fixed.warmup} of {fixed.epochs} epochs cannot be warm-up"),
         (min(fixed.batch, fixed.gradient_samples, fixed.rank_epochs) >= 1, "batch, gradient_samples and rank_epochs"),
         (min(fixed.limit, fixed.test_limit, fixed.rank_limit) >= 0, "a limit is below zero"),
+        (fixed.step_instructions >= 0, "step_instructions are below zero"),
+        (fixed.engine == "device" or not fixed.step_instructions, "the float engine counts no step_instructions"),
         (fixed.clip >= 0, f"clip {fixed.clip:g} is below zero"),
         (0.0 < fixed.split < 1.0, f"split {fixed.split:g} is outside (0, 1)"),
         (0 <= fixed.rank_seed < 2**32, f"rank_seed {fixed.rank_seed} has more than 32 bits"),

@@ -114,6 +114,7 @@ def device(group: Group) -> str:
         found = [row.result for row in group.of(label) if "b_mem_bytes" in row.result]
         if found:
             first = found[0]
-            numbers = [f"{first[name]:,}" for name in ("k", "b_mem_elements", "b_mem_bytes", "arena_bytes")]
-            rows.append([label, *numbers])
-    return table(["strategy", "K", "B_mem elements", "B_mem bytes", "arena bytes"], rows) if rows else ""
+            names = ("k", "b_mem_elements", "b_mem_bytes", "ram_bytes", "step_instructions")
+            rows.append([label, *(f"{first[name]:,}" for name in names)])
+    head = ["strategy", "K", "B_mem elements", "B_mem bytes", "RAM bytes", "instructions of a step, at most"]
+    return table(head, rows) if rows else ""

@@ -35,7 +35,7 @@ def train(cell: Cell, ranking: Mapping[str, Any]) -> dict[str, Any]:
     limits = counted if fixed.cost == DEVICE.name else Limits(cell.budget)
     options = Options(
         "host",
-        replace(limits, alpha=settings.alpha),
+        replace(limits, alpha=settings.alpha, step_instructions=fixed.step_instructions),
         fixed.pixels,
         seed=cell.seed,
         split=fixed.split,
@@ -73,5 +73,7 @@ def train(cell: Cell, ranking: Mapping[str, Any]) -> dict[str, Any]:
         "b_mem_bytes": log["b_mem_bytes"],
         "b_mem_elements": log["b_mem_elements"],
         "arena_bytes": log["arena_planned_bytes"],
+        "ram_bytes": compiled.plan["arena_bytes"] + limits.reserved_bytes,
+        "step_instructions": compiled.plan["step_instructions_bound"],
         "digest": log["digest"],
     }

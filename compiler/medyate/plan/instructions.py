@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions of a training step before anything is built: work by kind, weighed by what an emulated Cortex-M7 takes.
+
+A step is the forward pass, the head, the input gradients of all that lies behind the deepest selected layer, and what
+selected channels add: their deltas' share of both passes and their weight gradients, made twice where they are clipped.
+The weights are an upper envelope of measured steps (tools/instruction_study.py fits them and says how close they are).
+They count instructions of `gcc -O2` for the emulated board, not cycles. Where most of a gradient is zero, a step takes
+less; of uint8 networks, whose weights have zero points, up to a quarter more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+
+from medyate.ir import Graph, Node, elements
+from medyate.ops import OPS
+from medyate.rank.lara import LayerScore
+
+WEIGHTS: Mapping[str, float] = {
+    "back conv2d": 0,
+    "back depthwise": 11.5,
+    "back other": 126,
+    "back values": 111,
+    "back windows": 55.3,
+    "channels": 4.5e03,
+    "forward conv2d": 4.52,
+    "forward depthwise": 14.9,
+    "forward other": 8.14,
+    "forward values": 125,
+    "forward windows": 7.2,
+    "head": 0,
+    "selected conv2d": 18.5,
+    "selected depthwise": 35.9,
+    "step": 0,
+}
+"""Instructions for each unit of work."""
+
+
+class Effort:
+    """What the steps of one network take."""
+
+    def __init__(self, graph: Graph, outputs: int, weights: Mapping[str, float] = WEIGHTS) -> None:
+        """`outputs`: of the head."""
+        self.graph, self.outputs, self.weights = graph, outputs, weights
+        self.places = {node.name: number for number, node in enumerate(graph)}
+
+    def instructions(self, work: Mapping[str, int]) -> int:
+        """Of some work."""
+        return round(sum(self.weights[kind] * amount for kind, amount in work.items()))
+
+    # --- Work ---
+
+    def base(self) -> Counter[str]:
+        """Forward pass and head: what every step makes."""
+        features = elements(self.graph.shapes[self.graph.output])
+        return self.forward(range(len(self.graph.nodes))) + Counter({"step": 1, "head": features * self.outputs})
+
+    def forward(self, numbers: Iterable[int]) -> Counter[str]:
+        """Of some nodes."""
+        return _sum(self._node(self.graph.nodes[number], "forward") for number in numbers)
+
+    def chain(self, deepest: str) -> Counter[str]:
+        """Input gradients behind a layer."""
+        return _sum(self._node(node, "back") for node in self.graph.nodes[self.places[deepest] + 1 :])
+
+    def selected(self, channels: Mapping[str, int]) -> Counter[str]:
+        """What so many selected channels of layers add."""
+        return _sum(
+            Counter(
+                {f"selected {node.op}": channels[node.name] * self._channel_macs(node), "channels": channels[node.name]}
+            )
+            for node in self.graph
+            if channels.get(node.name, 0)
+        )
+
+    def _node(self, node: Node, direction: str) -> Counter[str]:
+        inputs, output = self.graph.input_shapes(node), self.graph.shapes[node.output]
+        if OPS[node.op].channel_axes is None:
+            return Counter({f"{direction} other": sum(map(elements, inputs)) + elements(output)})
+        macs, windows = OPS[node.op].macs(node.attrs, inputs), elements(output)
+        made = output if direction == "forward" else inputs[0]
+        taps = macs // (windows * inputs[0][2] // getattr(node.attrs, "groups", 1)) if node.op == "conv2d" else 0
+        work = Counter({f"{direction} {node.op}": macs, f"{direction} values": elements(made)})
+        return work + Counter({f"{direction} windows": windows * taps})
+
+    def _channel_macs(self, node: Node) -> int:
+        inputs = self.graph.input_shapes(node)
+        return OPS[node.op].macs(node.attrs, inputs) // inputs[0][2]
+
+    # --- Bounds ---
+
+    @cached_property
+    def base_instructions(self) -> int:
+        """Of a step that trains the head alone."""
+        return self.instructions(self.base())
+
+    def least(self, layer: str) -> int:
+        """Of a step that trains one channel of a layer."""
+        return self.base_instructions + self.instructions(self.chain(layer) + self.selected({layer: 1}))
+
+    def step(self, scores: Sequence[LayerScore], budget: int, repeated: Collection[str] = ()) -> int:
+        """Of the dearest selection of so many bytes among layers; `repeated`: nodes that run forward once more."""
+        fixed = self._fixed(scores, repeated)
+        for rate, most in self._rates(scores):
+            taken = min(budget, most)
+            fixed += rate * taken
+            budget -= taken
+        return round(fixed)
+
+    def budget(self, scores: Sequence[LayerScore], limit: int, repeated: Collection[str] = ()) -> int:
+        """The largest budget, a multiple of 4, with which no selection takes more than `limit`."""
+        left, budget = limit - self._fixed(scores, repeated), 0.0
+        for rate, most in self._rates(scores):
+            taken = max(0.0, min(float(most), left / rate))
+            budget += taken
+            left -= rate * taken
+        return int(budget) // 4 * 4
+
+    def _fixed(self, scores: Sequence[LayerScore], repeated: Collection[str]) -> float:
+        deepest = min((score.layer for score in scores), key=lambda name: self.places[name])
+        again = self.forward(self.places[name] for name in repeated)
+        return self.base_instructions + self.instructions(self.chain(deepest) + again)
+
+    def _rates(self, scores: Sequence[LayerScore]) -> list[tuple[float, int]]:
+        """(instructions for each byte of selected channels, bytes of all) of layers, the dearest first."""
+        whole = ((self.instructions(self.selected({score.layer: score.channels})), score.bytes) for score in scores)
+        return sorted(((work / size, size) for work, size in whole), reverse=True)
+
+
+def _sum(parts: Iterable[Counter[str]]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for part in parts:
+        found.update(part)
+    return found

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The estimate of a step's instructions bounds what an emulated Cortex-M7 counts, and the planner keeps to a limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import DIGITNET, Cli
+from medyate import data
+from medyate.errors import BudgetError, DataError
+from medyate.plan.budget import Limits
+from medyate.plan.instructions import Effort
+from medyate.run.session import Training
+from medyate.run.train import Compiled, connect, int8_samples
+from medyate.stages import Material, Options, compile_model, gather, silent
+from medyate.strategies.problem import Settings
+
+SLACK = 1.35
+"""The network is none of those that the estimate was fitted to."""
+RAM = 64 << 10
+
+
+@pytest.fixture(scope="module")
+def material(small_digits: Path) -> Material:
+    return gather(DIGITNET, data.load(str(small_digits)), Options("host", Limits(0), rank_epochs=1), silent)
+
+
+@pytest.fixture(scope="module")
+def effort(material: Material) -> Effort:
+    return Effort(material.qgraph.graph, 10)
+
+
+@pytest.mark.parametrize("budget", [1500, 12000])
+def test_measured_steps_are_within_the_estimate(budget: int, small_digits: Path, tmp_path: Path) -> None:
+    dataset = data.load(str(small_digits))
+    options = Options("qemu-m7", Limits(RAM, budget_bytes=budget), rank_epochs=1, builder="make")
+    plan, _ = compile_model(DIGITNET, dataset, options, tmp_path / "out")
+    compiled = Compiled.read(tmp_path / "out")
+    effort = Effort(plan.qgraph.graph, 10)
+    samples, _ = int8_samples(compiled, dataset)
+    taken = {}
+    with connect(compiled, "qemu", tmp_path / "flash.bin") as session:
+        for kind in ("head", "drawn", "most"):
+            session.begin(Training(0.01, 1, 20, "constant", head_only=kind == "head"))
+            if kind == "most":
+                session.force([c.worst for c in plan.candidates])
+            steps = [session.train(samples[12 * i % 120], int(dataset.y_train[12 * i % 120])) for i in range(8)]
+            taken[kind] = max(step.instructions for step in steps)
+    assert taken["head"] <= effort.base_instructions <= SLACK * taken["head"]
+    assert plan.row is not None
+    assert max(taken["drawn"], taken["most"]) <= plan.row.step_instructions <= SLACK * taken["most"]
+
+
+def test_the_budget_of_a_limit_is_the_largest(material: Material, effort: Effort) -> None:
+    random = np.random.default_rng(2)
+    for _ in range(50):
+        count = int(random.integers(1, len(material.ranking.scores) + 1))
+        scores = material.ranking.scores[:count]
+        least, most = effort.step(scores, 0), effort.step(scores, 1 << 30)
+        limit = int(random.integers(least, most + 1))
+        budget = effort.budget(scores, limit)
+        assert effort.step(scores, budget) <= limit + 1
+        assert budget + 8 > sum(s.bytes for s in scores) or effort.step(scores, budget + 8) >= limit
+        repeated = [node.name for node in material.qgraph.graph][:5]
+        assert effort.step(scores, budget, repeated) > effort.step(scores, budget)
+        assert effort.budget(scores, limit, repeated) <= budget
+
+
+def test_plans_keep_to_the_limit(material: Material, small_digits: Path) -> None:
+    dataset = data.load(str(small_digits))
+    free = material.plan(Limits(RAM)).row
+    assert free is not None
+    budgets = []
+    for share in (1.0, 0.9, 0.8):
+        limit = round(share * free.step_instructions)
+        options = Options("host", Limits(RAM, step_instructions=limit), rank_epochs=1)
+        row = gather(DIGITNET, dataset, options, silent).plan(options.limits).row
+        assert row is not None
+        assert row.step_instructions <= limit
+        budgets.append(row.b_mem_bytes)
+    assert budgets[0] == free.b_mem_bytes
+    assert budgets == sorted(budgets, reverse=True)
+    assert budgets[-1] > 0
+
+
+def test_a_limit_that_no_layer_meets_is_refused(effort: Effort, small_digits: Path, run_cli: Cli) -> None:
+    limit = effort.base_instructions
+    ended = run_cli("plan", DIGITNET, "--data", small_digits, "--max-step-instructions", limit)
+    assert ended.code == 2
+    assert f"{limit:,} with the head alone" in ended.err
+
+
+def test_a_given_selection_is_not_cut_short(effort: Effort, material: Material, small_digits: Path) -> None:
+    limit = round(1.05 * effort.base_instructions)
+    limits = Limits(RAM, step_instructions=limit)
+    options = Options("host", limits, rank_epochs=1, strategy="last-k", settings=Settings(k=9))
+    with pytest.raises((BudgetError, DataError), match="max-step-instructions"):
+        gather(DIGITNET, data.load(str(small_digits)), options, silent).plan(limits)
