@@ -59,8 +59,8 @@ class Store:
             self._db.execute("INSERT INTO rankings VALUES (?, ?)", (key, json.dumps(ranking)))
 
     def done(self) -> set[str]:
-        """Keys of the cells that have a result."""
-        return {key for (key,) in self._db.execute("SELECT key FROM results WHERE error IS NULL")}
+        """Keys of the cells that have a result; made anew, since a fact that is new since then has its default in them."""
+        return {cell.key for cell, _ in self.results()}
 
     def add(self, cell: Cell, result: Mapping[str, Any] | None, error: str | None) -> None:
         """Stores what a cell gave. One that failed may be stored anew; `runs` counts how often that happened."""
