@@ -39,7 +39,7 @@ TARGET = "qemu-m7"
 RAM = 24 * 1024
 EPOCHS = 8
 RATE, HEAD_RATE = 0.02, 0.1
-"""The peak rates that models/digitnet/train.py --search finds for either training."""
+"""The peak rates that models/digitnet/train.py --search finds for either training, without a clip."""
 
 
 FIELDS = (
@@ -109,7 +109,7 @@ def train_both(compiled: Compiled, dataset: data.Dataset) -> tuple[dict[str, Any
                 note = f"{tick.phase}: accuracy {tick.accuracy:.3f}" + (f", loss {tick.loss:.3f}" if tick.loss else "")
                 bars.update(bar, completed=done, note=note)
 
-            training = Training(HEAD_RATE if head_only else RATE, EPOCHS, samples, head_only=head_only)
+            training = Training(HEAD_RATE if head_only else RATE, EPOCHS, samples, head_only=head_only, clip=0.0)
             flash = OUT / f"{'head' if head_only else 'full'}.flash"
             return run(compiled, dataset, RunOptions("qemu", training, flash, measure=not head_only), show)
 

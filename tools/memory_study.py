@@ -160,7 +160,7 @@ def compared(shared: Path, model: str, ranking: Path) -> list[tuple[str, int, in
             image = build(plan, project, "qemu-m7", "make").path
             flash = Path(folder) / "flash.bin"
             with connect_image(image, "qemu-m7", plan.digest, flash, count=True) as session:
-                session.begin(Training(0.0015, 1, COMPARED, "constant"))
+                session.begin(Training(0.0015, 1, COMPARED, "constant", clip=0.0))
                 samples, labels, _ = subject.calibration
                 steps = [session.train(samples[i], int(labels[i])).instructions for i in range(COMPARED)]
                 digest = str(session.digests())
@@ -182,7 +182,7 @@ def measured(shared: Path, point: Point, out: Path) -> tuple[str, ...]:
     samples, _ = int8_samples(compiled, dataset)
     some = epoch_order(0, 0, len(samples))[:STEPS]
     with connect(compiled, "qemu", Path(folder) / "flash.bin") as session:
-        session.begin(Training(0.0015, 1, STEPS))
+        session.begin(Training(0.0015, 1, STEPS, clip=0.0))
         steps = [session.train(samples[i], int(dataset.y_train[i])).instructions for i in some]
         session.commit()
         digest = str(session.digests())
@@ -212,6 +212,7 @@ def learnt(shared: Path, ram: str, out: Path) -> tuple[str, ...]:
     folder = str(out / f"learn-{ram}")
     plan = medyate("compile", *given, "--ram", ram, "-o", folder)
     run = ("run", folder, "--data", str(data), "--epochs", EPOCHS, "--flip", "--no-measure", "--evaluate-at-end")
+    run += ("--rate", "0.0015", "--clip", "0")
     accuracies = [medyate(*run, *more)["accuracy_after"] for more in ((), ("--head-only",))]
     return (
         f"{plan['ram_limit_bytes']:,}",

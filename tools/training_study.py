@@ -151,7 +151,7 @@ def one_epoch(task: Task, shared: Path, folder: Path) -> dict[str, Any]:
     dataset = task.dataset(shared)
     options = Options("host", Limits(RAM_BYTES), task.pixels, head=task.head, rank_epochs=1)
     compile_model(importable(shared / "models" / task.model, folder), dataset, options, folder / "out")
-    training = Training(task.rate, 1, len(dataset.x_train))
+    training = Training(task.rate, 1, len(dataset.x_train), clip=0.0)
     chosen = RunOptions("host", training, folder / "flash.bin", measure=False)
     return run(Compiled.read(folder / "out"), dataset, chosen, lambda _: None)
 

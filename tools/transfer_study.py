@@ -56,6 +56,8 @@ def one_run(options: argparse.Namespace, seed: int, head_only: bool) -> dict[str
         str(options.epochs),
         "--rate",
         str(options.rate),
+        "--clip",
+        "0",
         "--seed",
         str(seed),
         "--flip",
