@@ -4,8 +4,9 @@
     python tools/instruction_study.py SHARED [--steps FILE] [--only NAME ...]
 
 Every network is compiled with several budgets. Three kinds of steps are measured: of the head alone, with one channel
-of one layer, and with the plan's largest selection. The weights are the smallest upper envelope, so that none of these
-steps takes more than is said. `--steps` keeps what was measured, one JSON object a line, and goes on from there.
+of one layer, and with the plan's largest selection. The weights are fitted by least squares and then scaled, so that
+none of these steps takes more than is said. `--steps` keeps what was measured, one JSON object a line, and goes on from
+there.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import lsq_linear
 
 from medyate.errors import BudgetError
 from medyate.plan.budget import Limits
-from medyate.plan.instructions import WEIGHTS, Effort
+from medyate.plan.instructions import WEIGHTS, WIDE, WIDENED, Effort
 from medyate.run.session import Training
 from medyate.run.train import Compiled, connect, int8_samples
 from medyate.stages import Options, compile_model
@@ -31,17 +33,37 @@ MODELS = ("ic_resnet8_cifar10_int8", "kws_dscnn_int8", "vww_mobilenetv1_025_96_i
 MODELS += ("mcunet-5fps.pkl", "resnet20", "micro_speech", "derived/mbv2")
 BUDGETS = (1000, 4000, 40000)
 """Bytes of what is trained."""
+CLASSES = {"kws_dscnn_int8": 200, "ic_resnet8_cifar10_int8": 200}
+"""Models that are measured with a large head, too, and with gradients of 16 bits."""
+FLOORS = {
+    "back conv2d": 0.5,
+    "back depthwise": 5.0,
+    "back other": 5.0,
+    "back values": 20.0,
+    "back windows": 5.0,
+    "forward conv2d": 3.0,
+    "forward depthwise": 5.0,
+    "forward other": 2.0,
+    "forward values": 30.0,
+    "forward windows": 1.0,
+    "head": 60.0,
+    "selected conv2d": 8.0,
+    "selected depthwise": 8.0,
+}
+"""What the loops take at least; the steps alone cannot tell one kind of work from another that comes with it."""
 RAM = 1 << 21
 WARM, MEASURED = 2, 4
 """Steps; the first ones have a head of zeros, whose gradients are zeros."""
 
 
-def measured(task: Task, shared: Path, budget: int) -> list[dict[str, Any]]:
-    """(model, budget, kind, work, most instructions) of each kind of step."""
+def measured(task: Task, shared: Path, budget: int, grad_bits: int = 8, classes: int = 0) -> list[dict[str, Any]]:
+    """(model, budget, bits, classes, kind, work, most instructions) of each kind of step."""
     dataset = task.dataset(shared)
+    if classes:
+        dataset = replace(dataset, classes=tuple(map(str, range(classes))))
     with tempfile.TemporaryDirectory(prefix="medyate-") as name:
         folder = Path(name)
-        limits = Limits(RAM, budget_bytes=budget)
+        limits = Limits(RAM, budget_bytes=budget, grad_bits=grad_bits)
         options = Options("qemu-m7", limits, task.pixels, head=task.head, rank_epochs=1, builder="make")
         plan, _ = compile_model(importable(shared / "models" / task.model, folder), dataset, options, folder / "out")
         compiled = Compiled.read(folder / "out")
@@ -62,19 +84,18 @@ def measured(task: Task, shared: Path, budget: int) -> list[dict[str, Any]]:
                 if trained:
                     work += effort.chain(min(trained, key=lambda layer: effort.places[layer]))
                 most = max(step.instructions for step in steps[WARM:])
-                facts = {"model": task.model, "budget": budget, "kind": kind}
+                facts = {"model": task.model, "budget": budget, "bits": grad_bits, "classes": classes, "kind": kind}
                 found.append({**facts, "work": dict(work), "instructions": most})
     return found
 
 
-def envelope(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The weights with which every row is bounded and the mean ratio is smallest."""
-    kinds = sorted({kind for row in rows for kind in row["work"]})
+def fitted(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Least squares of the ratios, with floors; then so much larger that no row takes more than is said."""
+    kinds = list(FLOORS)
     taken = np.array([row["instructions"] for row in rows], float)
     share = np.array([[row["work"].get(kind, 0) for kind in kinds] for row in rows]) / taken[:, None]
-    scale = share.max(axis=0)
-    solved = linprog((share / scale).sum(axis=0), A_ub=-share / scale, b_ub=-np.ones(len(rows)), method="highs")
-    return dict(zip(kinds, solved.x / scale, strict=True))
+    solved = lsq_linear(share, np.ones(len(rows)), bounds=(list(FLOORS.values()), np.inf)).x
+    return dict(zip(kinds, solved / (share @ solved).min(), strict=True))
 
 
 def main() -> None:
@@ -87,30 +108,39 @@ def main() -> None:
     options.steps.parent.mkdir(parents=True, exist_ok=True)
     lines = options.steps.read_text().splitlines() if options.steps.exists() else []
     rows = [json.loads(line) for line in lines]
-    known = {(row["model"], row["budget"]) for row in rows}
+    known = {(row["model"], row["budget"], row["bits"], row["classes"]) for row in rows}
     for task in TASKS:
         if not any(word in task.model for word in options.only):
             continue
-        for budget in BUDGETS:
-            if (task.model, budget) in known:
+        classes = next((count for word, count in CLASSES.items() if word in task.model), 0)
+        odd = [(BUDGETS[1], 16, 0), (BUDGETS[1], 8, classes)] if classes else []
+        for case in [*((budget, 8, 0) for budget in BUDGETS), *odd]:
+            if (task.model, *case) in known:
                 continue
             try:
-                found = measured(task, options.shared, budget)
+                found = measured(task, options.shared, *case)
             except BudgetError:  # holds no channel of this network
                 continue
             rows += found
             with options.steps.open("a") as file:
                 file.writelines(json.dumps(row) + "\n" for row in found)
-    weights = envelope(rows)
+    weights = fitted([row for row in rows if row["bits"] == 8])
     print("WEIGHTS: Mapping[str, float] = {")
     for kind, weight in weights.items():
         print(f'    "{kind}": {weight:.3g},')
-    print("}\n\n| model | budget | step | instructions | bound by these / measured | by those in use |")
-    print("| --- | --: | --- | --: | --: | --: |")
+    print(
+        "}\n\n| model | budget | bits | classes | step | instructions | bound by these / measured | by those in use |"
+    )
+    print("| --- | --: | --: | --: | --- | --: | --: | --: |")
     for row in rows:
-        bounds = [sum(w.get(kind, 0.0) * amount for kind, amount in row["work"].items()) for w in (weights, WEIGHTS)]
+        wide = {kind: WIDE if row["bits"] == 16 and kind.startswith(WIDENED) else 1.0 for kind in row["work"]}
+        bounds = [
+            sum(w[kind] * wide[kind] * amount for kind, amount in row["work"].items() if kind in w)
+            for w in (weights, WEIGHTS)
+        ]
         ratios = " | ".join(f"{bound / row['instructions']:.3f}" for bound in bounds)
-        print(f"| {row['model']} | {row['budget']:,} | {row['kind']} | {row['instructions']:,} | {ratios} |")
+        facts = f"{row['budget']:,} | {row['bits']} | {row['classes'] or 'own'} | {row['kind']}"
+        print(f"| {row['model']} | {facts} | {row['instructions']:,} | {ratios} |")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
-from medyate.recipe import CLIP, RATE
+from medyate.recipe import CLIP, RATE, check_clip
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
@@ -509,7 +509,9 @@ def run(
     on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
     epochs: int = 10,
     rate: Annotated[str, typer.Option(help="Peak learning rate, or auto: by short trials on the target.")] = str(RATE),
-    clip: Annotated[float, typer.Option(help="Largest norm of a layer's gradient in one step; 0: any.")] = CLIP,
+    clip: Annotated[
+        float | None, typer.Option(help=f"Largest norm of a layer's gradient in one step; 0: any. Default: {CLIP:g}.")
+    ] = None,
     schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
     head_only: bool = False,
@@ -533,8 +535,9 @@ def run(
         raise DataError("a resumed training goes on at its own rate.", "Resume without --rate auto.")
     if epochs < 1 or not 1e-9 < peak < 1024.0 or (limit is not None and limit < 1):
         raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
-    if not (clip == 0.0 or 1e-3 <= clip <= 1024.0):
-        raise DataError(f"--clip {clip:g} is no norm from 0.001 to 1024.", "Give one, or 0 for no bound.")
+    if rate == "auto" and clip is not None:
+        raise DataError("--rate auto finds the clip, too.", "Leave out --clip, or give a rate.")
+    bound = check_clip(CLIP if clip is None else clip)
     compiled = Compiled.read(out)
     store = flash or out / "flash.bin"
     written = log or out / "run.json"
@@ -544,7 +547,7 @@ def run(
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
-    training = Training(peak, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, clip)
+    training = Training(peak, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, bound)
     options = RunOptions(
         on,
         training,

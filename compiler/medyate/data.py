@@ -134,8 +134,7 @@ class Dataset:
                 )
             if not len(samples):
                 raise DataError(f"'{self.name}' has no samples to train or to test.", "Add samples or change --split.")
-            if not np.isfinite(np.asarray(samples, np.float64)).all():
-                raise DataError(f"'{self.name}' holds NaN or infinite samples.", "Clean the samples.")
+        _check_finite(self.name, fitted.x_train, fitted.x_test)
         return fitted
 
     def resized(self, shape: Shape) -> Dataset:
@@ -145,6 +144,7 @@ class Dataset:
         DataError where the samples are neither.
         """
         x_train, x_test = self.x_train, self.x_test
+        _check_finite(self.name, x_train, x_test)
         if x_train.ndim in (3, 4) and x_train.dtype != np.uint8:
             low, high = float(x_train.min()), float(x_train.max())
             gain = 255.0 / (high - low) if high > low else 0.0
@@ -169,6 +169,11 @@ class Dataset:
         if len(self.classes) < 2:
             raise DataError(f"'{self.name}' has fewer than two classes.", "Give at least two.")
         return fitted
+
+
+def _check_finite(name: str, *parts: NDArray[Any]) -> None:
+    if not all(np.isfinite(np.asarray(samples, np.float64)).all() for samples in parts):
+        raise DataError(f"'{name}' holds NaN or infinite samples.", "Clean the samples.")
 
 
 def _resize(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:

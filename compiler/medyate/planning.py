@@ -57,6 +57,7 @@ def plan_one(
     content = overview(
         plan, network, material.trainable, board, lambda done, total: progress("alternatives", done, total)
     )
+    content["gradient"] = gradient(plan, material.ranking)
     return pictures.write("plan", "memory", content, draw_plan)
 
 
@@ -96,7 +97,6 @@ def overview(
         "depth": drawn.depth[plan.row.deepest],
         "expected_depth": drawn.expected_depth(plan.row),
         "peak": peak(plan),
-        "gradient": gradient(plan, ranking),
         "alternatives": [found.to_json() for found in alternatives(network, ranking, plan, progress)],
     }
 

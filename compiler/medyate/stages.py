@@ -207,10 +207,12 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
     calibration = (samples[order], dataset.y_train[order], at_start)
     head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
     network = (normal.graph, normal.weights)
-    chosen, trainable = strategy(options.strategy), ranking
-    if options.limits.step_instructions and isinstance(chosen.rule, Sampled):
-        trainable = affordable(ranking, Effort(qgraph.graph, head.loss.outputs), options.limits.step_instructions)
-    selecting = on_device(chosen, options.settings, network, trainable, options.limits, options.seed)
+    chosen, trainable, limits = strategy(options.strategy), ranking, options.limits
+    if limits.step_instructions and isinstance(chosen.rule, Sampled):
+        trainable = affordable(
+            ranking, Effort(qgraph.graph, head.loss.outputs, limits.grad_bits), limits.step_instructions
+        )
+    selecting = on_device(chosen, options.settings, network, trainable, limits, options.seed)
     return Material(imported, normal, qgraph, integers, ranking, trainable, head, calibration, meaning, selecting)
 
 

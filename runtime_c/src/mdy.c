@@ -73,11 +73,11 @@ static void lay_out_selection(mdy_t *m)
     m->selection_crc = mdy_crc32(m->selection_crc, m->selection, (m->model->channel_count + 7u) / 8u);
 }
 
-/* Bounds within which no product or shift of the update can overflow. */
+/* Bounds within which no product or shift of the update can overflow, and a clip that is a packed norm. */
 static int schedule_valid(const mdy_schedule_t *schedule)
 {
     return schedule->rate_mult <= UINT16_MAX && schedule->rate_exponent >= -64 &&
-           schedule->rate_exponent <= 64;
+           schedule->rate_exponent <= 64 && mdy_norm_pack(mdy_norm_unpack(schedule->clip)) == schedule->clip;
 }
 
 static int region_fits(const mdy_region_t *region, uint32_t bytes)

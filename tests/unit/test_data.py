@@ -46,6 +46,8 @@ def test_images_are_brought_to_the_size_of_a_network(tmp_path: Path) -> None:
     assert (maps.x_train.min(), maps.x_train.max(), maps.x_train.dtype) == (0, 255, np.uint8)
     assert (maps.x_test.min(), maps.x_test.max()) == (0, 255)  # beyond the training part's range
     assert np.array_equal(replace(maps).resized((8, 8, 3)).x_train, maps.x_train)
+    with pytest.raises(DataError, match="NaN"):
+        replace(grey, x_train=np.full((3, 8, 8), np.nan)).resized((8, 8, 3))
     with pytest.raises(DataError, match="cannot be resized"):
         replace(grey, x_train=np.zeros((3, 5)), x_test=np.zeros((3, 5))).resized((8, 8, 3))
     (tmp_path / "birds").mkdir()

@@ -75,7 +75,9 @@ def test_a_larger_grid_keeps_the_keys_of_the_smaller_one(tmp_path: Path) -> None
         ('name = "small"', "name = 3", "needs a name"),
         ("epochs = 4", 'norm = "mean"', "norm 'mean'"),
         ("epochs = 4", 'fit = "squeeze"', "fit 'squeeze'"),
-        ("epochs = 4", "clip = -1.0", "clip -1"),
+        ("epochs = 4", "clip = -1.0", "clip of -1"),
+        ("epochs = 4", "clip = 1e9", "no norm from"),
+        ("epochs = 4", "step_instructions = 5", "counts no step_instructions"),
         ("epochs = 4", 'cost = "ram"', "float engine has no RAM"),
         ("epochs = 4", 'engine = "device"\ncost = "paper"', "budgets are bytes"),
         ("epochs = 4", 'engine = "device"\nnorm = "last"', "norm and fit"),
@@ -116,6 +118,18 @@ def test_networks_have_own_budgets_data_own_facts_and_facts_can_vary(tmp_path: P
         f"head (batch={batch}, norm={norm})" for batch in (1, 8) for norm in ("squares", "last")
     }
     assert len({cell.key for cell in study.cells}) == len(study.cells) == 2 * 2 * 4 * (2 * 2 + 1 + 1 * 2 + 1)
+
+
+def test_what_varies_is_no_data_sets_own(tmp_path: Path) -> None:
+    text = GRID.replace('["digits"]', '[{path = "digits", limit = 5}]').replace("alpha = [0.1, 0.2]", "limit = [7, 8]")
+    with pytest.raises(DataError, match="'limit' is an axis and a data set's own"):
+        read(written(tmp_path, text))
+
+
+def test_a_key_is_of_facts_however_they_are_given(tmp_path: Path) -> None:
+    fixed = read(written(tmp_path, GRID.replace("epochs = 4", "epochs = 4\nclip = 0.5")))
+    varied = read(written(tmp_path, GRID.replace("alpha =", "clip = [0.5]\nalpha =")))
+    assert [cell.key for cell in fixed.cells] == [cell.key for cell in varied.cells]
 
 
 def test_rankings_take_their_own_number_of_samples(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from medyate import ledger
 from medyate.boards import Area
@@ -172,11 +171,11 @@ class Network:
     known: dict[Key, Needs] = field(default_factory=dict)
     """What was found already: the amount of memory changes nothing of it."""
     laid: dict[Key, tuple[Schedule, Layout]] = field(default_factory=dict)
+    efforts: dict[int, Effort] = field(default_factory=dict)
 
-    @cached_property
-    def effort(self) -> Effort:
+    def effort(self, grad_bits: int) -> Effort:
         """What its steps take."""
-        return Effort(self.qgraph.graph, self.loss.outputs)
+        return self.efforts.setdefault(grad_bits, Effort(self.qgraph.graph, self.loss.outputs, grad_bits))
 
 
 @dataclass(frozen=True)
@@ -216,10 +215,7 @@ def choose(
         repeated = _repeating(network, ranked, limits, rows)
         if repeated is not None:
             return repeated, (*rows, repeated)
-    least = limits.selecting.least_bytes(ranked[: chosen.layers], limits.alpha)
-    short = 0 < limits.budget_bytes < least
-    what = f"a budget of {limits.budget_bytes:,} B holds no channel." if short else _too_small(rows, limits)
-    raise BudgetError(what, _remedy(chosen, limits, least))
+    raise _refusal(network, ranked, rows, chosen, limits)
 
 
 def _samples(graph: Graph, limits: Limits) -> list[bool]:
@@ -241,17 +237,17 @@ def _enough(row: Row, ranked: Scores, limits: Limits) -> bool:
 def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[Row, ...]:
     """Every K up to where memory ends; all layers alone where memory does not end before, or they are given."""
     everything = measure(network, ranked, limits, way, careful=False)
-    most = limits.most_bytes(ranked)
-    bounded = 0 < limits.budget_bytes <= everything.b_mem_bytes  # fewer layers may do
-    if limits.selecting.given or (everything.left_bytes >= most and not bounded):
+    if limits.selecting.given or everything.b_mem_bytes >= limits.selecting.most_bytes(ranked, limits.alpha):
         return (everything,)
+    most = limits.most_bytes(ranked)
     rows: list[Row] = []
     best = 0
     for count in range(1, len(ranked) + 1):
         row = measure(network, ranked[:count], limits, way, careful=False)
         rows.append(row)
         best = max(best, row.b_mem_bytes)
-        if row.left_bytes <= best or best >= most:  # deeper layers only take memory away from here on
+        done = best >= most and any(_enough(row, ranked, limits) for row in rows)
+        if row.left_bytes <= best or done:  # deeper layers only take memory away from here on
             break
     return tuple(rows)
 
@@ -259,10 +255,9 @@ def _table(network: Network, ranked: Scores, limits: Limits, way: Way) -> tuple[
 def _best(network: Network, ranked: Scores, rows: Sequence[Row], limits: Limits) -> Row:
     """The smallest K with the largest budget, laid out with care; the next ones, where that misses what is wanted."""
     ordered = sorted(rows, key=lambda row: (-row.b_mem_bytes, row.layers))
-    best = ordered[0]
-    for number, row in enumerate(ordered[:MISSES]):
-        if not _enough(row, ranked, limits):  # its layout is no smaller than its lower bound
-            break
+    able = [row for row in ordered if _enough(row, ranked, limits)]  # no layout is smaller than its lower bound
+    best = (*able, *ordered)[0]
+    for number, row in enumerate(able[:MISSES]):
         careful = measure(network, ranked[: row.layers], limits, row.way)
         best = careful if number == 0 or careful.b_mem_bytes > best.b_mem_bytes else best
         if _enough(best, ranked, limits):
@@ -316,12 +311,12 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     b_mem = min(left, limits.most_bytes(scores))
-    again = _again(network, scores, way)
+    effort, again = network.effort(limits.grad_bits), _again(network, scores, way)
     if limits.step_instructions:
-        b_mem = min(b_mem, network.effort.budget(scores, limits.step_instructions, again))
+        b_mem = min(b_mem, effort.budget(scores, limits.step_instructions, again))
     elements = limits.selecting.elements(scores, b_mem)
-    taken = (needs.planned_bytes, needs.state_bytes, left, b_mem, elements, m_bytes, m_elements)
-    return Row(len(scores), *taken, needs.deepest, way, network.effort.step(scores, max(b_mem, 0), again))
+    taken = (needs.planned_bytes, needs.state_bytes, left, b_mem, elements, m_bytes, m_elements, needs.deepest)
+    return Row(len(scores), *taken, way, effort.step(scores, max(b_mem, 0), again))
 
 
 def _again(network: Network, scores: Scores, way: Way) -> list[str]:
@@ -369,6 +364,30 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
     return network.known[key]
 
 
+def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row, limits: Limits) -> BudgetError:
+    """Names the one bound that is in the way, and what to do about it."""
+    scores = ranked[: chosen.layers]
+    least = limits.selecting.least_bytes(ranked, limits.alpha)
+    wanted = max(round(limits.min_elements * chosen.m_bytes / chosen.m_elements), least)
+    if limits.selecting.given and wanted > chosen.m_bytes:
+        return BudgetError(_too_small(rows, limits), "Ask for fewer elements, or for more layers.")
+    if 0 < limits.budget_bytes < wanted and not limits.selecting.fixed:
+        what = "no channel" if limits.budget_bytes < least else f"no {limits.min_elements:,} elements"
+        return BudgetError(f"a budget of {limits.budget_bytes:,} B holds {what}.", f"Raise --budget to {wanted:,} B.")
+    if limits.step_instructions:
+        effort, again = network.effort(limits.grad_bits), _again(network, scores, chosen.way)
+        allowed = effort.budget(scores, limits.step_instructions, again)
+        if allowed < min(wanted, chosen.left_bytes):
+            return BudgetError(
+                f"{limits.step_instructions:,} instructions let {allowed:,} B of {chosen.layers} layers be trained.",
+                f"Raise --max-step-instructions to {effort.step(scores, wanted, again):,}, or ask for less.",
+            )
+    if wanted <= chosen.left_bytes:  # memory is there, the rule does not let it be used
+        alpha = min(1.0, math.ceil(100 * wanted / chosen.m_bytes) / 100)
+        return BudgetError(_too_small(rows, limits), f"Raise --alpha to {alpha:g}, or ask for fewer elements.")
+    return BudgetError(_too_small(rows, limits), _more_memory(wanted - chosen.left_bytes, limits))
+
+
 def _too_small(rows: Sequence[Row], limits: Limits) -> str:
     row = max(rows, key=lambda row: (row.b_mem_bytes, -row.layers))
     areas = ", ".join(f"{area.name} {area.bytes:,} B" for area in limits.areas)
@@ -381,19 +400,8 @@ def _too_small(rows: Sequence[Row], limits: Limits) -> str:
     )
 
 
-def _remedy(chosen: Row, limits: Limits, cheapest: int) -> str:
-    per_element = chosen.m_bytes / chosen.m_elements
-    wanted = max(round(limits.min_elements * per_element), cheapest)
-    if limits.step_instructions and wanted <= min(chosen.left_bytes, limits.budget_bytes or wanted):
-        return "Raise --max-step-instructions, or ask for less."
-    if 0 < limits.budget_bytes < wanted:
-        return f"Raise --budget to {wanted:,} B or more."
-    if limits.selecting.given and wanted > chosen.m_bytes:
-        return "Ask for fewer elements, or for more layers."
-    if wanted <= chosen.left_bytes:  # memory is there, the rule does not let it be used
-        alpha = min(1.0, math.ceil(100 * wanted / chosen.m_bytes) / 100)
-        return f"Raise --alpha to {alpha:g}, or ask for fewer elements."
-    more = ledger.align(max(wanted - chosen.left_bytes, 1024), 1024)
+def _more_memory(missing: int, limits: Limits) -> str:
+    more = ledger.align(max(missing, 1024), 1024)
     if limits.areas and limits.ram_bytes + more > sum(area.bytes for area in limits.areas):
         return "Take a board with larger areas, let --recompute auto save memory, or ask for less."
     asked = f" for {limits.min_elements:,} elements" if limits.min_elements else ""

@@ -3,7 +3,7 @@
 
 A step is the forward pass, the head, the input gradients of all that lies behind the deepest selected layer, and what
 selected channels add: their deltas' share of both passes and their weight gradients, made twice where they are clipped.
-The weights are an upper envelope of measured steps (tools/instruction_study.py fits them and says how close they are).
+The weights are fitted to measured steps, of which none takes more (tools/instruction_study.py says how close they are).
 They count instructions of `gcc -O2` for the emulated board, not cycles. Where most of a gradient is zero, a step takes
 less; of uint8 networks, whose weights have zero points, up to a quarter more.
 """
@@ -19,31 +19,33 @@ from medyate.ops import OPS
 from medyate.rank.lara import LayerScore
 
 WEIGHTS: Mapping[str, float] = {
-    "back conv2d": 0,
-    "back depthwise": 11.5,
-    "back other": 126,
-    "back values": 111,
-    "back windows": 55.3,
-    "channels": 4.5e03,
-    "forward conv2d": 4.52,
-    "forward depthwise": 14.9,
-    "forward other": 8.14,
-    "forward values": 125,
-    "forward windows": 7.2,
-    "head": 0,
-    "selected conv2d": 18.5,
-    "selected depthwise": 35.9,
-    "step": 0,
+    "back conv2d": 0.556,
+    "back depthwise": 24.5,
+    "back other": 235,
+    "back values": 64.5,
+    "back windows": 43.7,
+    "forward conv2d": 5.14,
+    "forward depthwise": 11.7,
+    "forward other": 2.22,
+    "forward values": 149,
+    "forward windows": 1.11,
+    "head": 66.7,
+    "selected conv2d": 17.3,
+    "selected depthwise": 92.8,
 }
 """Instructions for each unit of work."""
+WIDE = 1.3
+"""What gradients of 16 bits take of the work that has to do with them, those of 8 bits taken as 1."""
+WIDENED = ("back", "selected")
 
 
 class Effort:
     """What the steps of one network take."""
 
-    def __init__(self, graph: Graph, outputs: int, weights: Mapping[str, float] = WEIGHTS) -> None:
+    def __init__(self, graph: Graph, outputs: int, grad_bits: int = 8, weights: Mapping[str, float] = WEIGHTS) -> None:
         """`outputs`: of the head."""
-        self.graph, self.outputs, self.weights = graph, outputs, weights
+        wide = {kind: weight * (WIDE if kind.startswith(WIDENED) else 1.0) for kind, weight in weights.items()}
+        self.graph, self.outputs, self.weights = graph, outputs, weights if grad_bits == 8 else wide
         self.places = {node.name: number for number, node in enumerate(graph)}
 
     def instructions(self, work: Mapping[str, int]) -> int:
@@ -55,7 +57,7 @@ class Effort:
     def base(self) -> Counter[str]:
         """Forward pass and head: what every step makes."""
         features = elements(self.graph.shapes[self.graph.output])
-        return self.forward(range(len(self.graph.nodes))) + Counter({"step": 1, "head": features * self.outputs})
+        return self.forward(range(len(self.graph.nodes))) + Counter({"head": features * self.outputs})
 
     def forward(self, numbers: Iterable[int]) -> Counter[str]:
         """Of some nodes."""
@@ -68,9 +70,7 @@ class Effort:
     def selected(self, channels: Mapping[str, int]) -> Counter[str]:
         """What so many selected channels of layers add."""
         return _sum(
-            Counter(
-                {f"selected {node.op}": channels[node.name] * self._channel_macs(node), "channels": channels[node.name]}
-            )
+            Counter({f"selected {node.op}": channels[node.name] * self._channel_macs(node)})
             for node in self.graph
             if channels.get(node.name, 0)
         )

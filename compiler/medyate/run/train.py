@@ -225,7 +225,7 @@ def _check_resumed(training: Training, position: Position) -> None:
     if position.settings != training.settings():
         raise DataError(
             f"the training in flash was begun with other settings (seed, rate, clip, schedule, epochs, limit, flips or "
-            f"head only): its rate is {position.settings.rate:.4g}, its clip {position.settings.clip_norm:.4g}.",
+            f"head only): its rate is {position.settings.rate:.6g}, its clip {position.settings.clip_norm:.6g}.",
             "Resume with the same options, or start afresh without --resume.",
         )
     if position.epochs >= training.epochs:

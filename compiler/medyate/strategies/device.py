@@ -32,9 +32,10 @@ def on_device(
     if by_memory and settings.boost == "rank":
         raise DataError("a boost by rank has to know how many layers there are.", "Give a k with it: --set k=N.")
     cost, asked = (DEVICE, limits.budget_bytes) if limits.budget_bytes else (PAPER, limits.min_elements)
-    if settings.scheme is not None and asked > 0:
-        raise DataError("a scheme says itself how much is trained.", "Leave out --budget and --min-elements.")
-    whole = settings.scheme is not None or (not isinstance(rule, Sampled) and settings.k is not None)
+    whole = says_itself(strategy, settings)
+    if whole and asked > 0:
+        which = "a scheme" if settings.scheme is not None else "a number of last layers"
+        raise DataError(f"{which} says itself how much is trained.", "Leave out --budget and --min-elements.")
     budget = UNBOUNDED if redrawn or whole or "budget" not in strategy.heeds else asked
     if budget == 0:
         own = [f"--set {name}=..." for name in ("k", "scheme") if name in strategy.heeds and not redrawn]
@@ -48,6 +49,11 @@ def on_device(
     start = {} if settings.boost == "none" else selecting.start
     names = () if by_memory or selecting.fixed else tuple(layer.layer for layer in layers)
     return Selecting(selecting.policy, selecting.channels, names, start)
+
+
+def says_itself(strategy: Strategy, settings: Settings) -> bool:
+    """Whether a selection that is given leaves nothing to a budget."""
+    return settings.scheme is not None or (not isinstance(strategy.rule, Sampled) and settings.k is not None)
 
 
 def device_form(strategy: Strategy, problem: Problem, seed: int) -> tuple[Layers, Selecting]:

@@ -41,7 +41,7 @@ def write(
             pictures.curves(group, path)
             parts += [f"![accuracy over epochs]({path.name})\n"]
         parts += [text for text in (tables.footprints(group), tables.device(group)) if text]
-        if all("step_instructions" in row.result for row in group.rows):
+        if any("step_instructions" in row.result for row in group.rows):
             path = picture(f"pareto{number}")
             pictures.pareto(group, path)
             parts += [f"![accuracy against instructions against bytes]({path.name})\n"]
@@ -73,15 +73,20 @@ def _facts(rows: Sequence[Row], failures: Sequence[tuple[Cell, str]]) -> str:
         "the summed squares, as in the papers. Points per KiB: what training adds to the head alone, for each KiB "
     )
     lines[0] += "of int8 weights and maps that are trained."
-    for fixed in unique(row.cell.fixed for row in rows):
-        limit = f"{fixed.limit} training samples" if fixed.limit else "all training samples"
+    for fixed, varied in unique((row.cell.fixed, tuple(name for name, _ in row.cell.varied)) for row in rows):
         ranked = f"ranking from {Path(fixed.rank_data).name}" if fixed.rank_data else "ranking from the task itself"
-        batch = f"batch {fixed.batch}" if fixed.engine == "float" and fixed.batch > 1 else "one sample per update"
-        clip = f"gradients clipped to {fixed.clip:g} per layer" if fixed.clip else "no clipping"
-        lines.append(
-            f"Engine {fixed.engine}: {fixed.epochs} epochs with {fixed.warmup} of warm-up, {batch}, {clip}, {limit}, "
-            f"{'random flips' if fixed.flip else 'no augmentation'}; {ranked} ({fixed.rank_epochs} epochs)."
-        )
+        said = {
+            "engine": f"engine {fixed.engine}",
+            "epochs": f"{fixed.epochs} epochs with {fixed.warmup} of warm-up",
+            "batch": f"batch {fixed.batch}" if fixed.engine == "float" and fixed.batch > 1 else "one sample per update",
+            "clip": f"gradients clipped to {fixed.clip:g} per layer" if fixed.clip else "no clipping",
+            "limit": f"{fixed.limit} training samples" if fixed.limit else "all training samples",
+            "flip": "random flips" if fixed.flip else "no augmentation",
+            "rank_data": f"{ranked} ({fixed.rank_epochs} epochs)",
+        }
+        text = ", ".join(what for name, what in said.items() if name not in varied)
+        axes = f" Varied: {', '.join(varied)}." if varied else ""
+        lines.append(f"{text[0].upper()}{text[1:]}.{axes}")
     others = unique((row.data, row.cell.own) for row in rows if row.cell.own)
     lines += [f"{data}: {', '.join(f'{name} {value}' for name, value in own)}." for data, own in others]
     lines += [f"Failed: {cell.label} on {Path(cell.data).name}, seed {cell.seed}: {error}" for cell, error in failures]

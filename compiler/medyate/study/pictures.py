@@ -36,7 +36,7 @@ def pareto(group: Group, path: Path) -> None:
     for axis, data in zip(np.atleast_1d(axes), group.data, strict=True):
         found = []
         for label in by_mean(group):
-            own = group.of(label, data)
+            own = [row for row in group.of(label, data) if "step_instructions" in row.result]
             if own:
                 first = own[0].result
                 taken = (first["step_instructions"] / 1e6, first["ram_bytes"] / 1024)

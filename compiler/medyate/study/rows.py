@@ -41,6 +41,11 @@ class Row:
         return (self.result["network"], self.data, self.cell.seed, self.cell.rate, self.cell.fixed)
 
     @property
+    def beside(self) -> tuple[Any, ...]:
+        """What it shares with the training of the head alone."""
+        return (self.data, self.cell.varied)
+
+    @property
     def without_engine(self) -> Cell:
         """The cell, whoever ran it."""
         return replace(self.cell, varied=tuple(pair for pair in self.cell.varied if pair[0] != "engine"))

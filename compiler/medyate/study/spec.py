@@ -29,7 +29,7 @@ from typing import Any
 
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError
-from medyate.recipe import CLIP
+from medyate.recipe import CLIP, check_clip
 from medyate.sample.policy import FITS, NORMS, SKIP, SQUARES
 from medyate.strategies import STRATEGIES, strategy
 from medyate.strategies.cost import COSTS
@@ -134,8 +134,9 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The digest of everything above."""
-        return _digest(asdict(self))
+        """The digest of all that makes the training what it is."""
+        content = {**asdict(self), "fixed": asdict(self.facts)}
+        return _digest({name: value for name, value in content.items() if name not in ("own", "varied")})
 
     @property
     def ranking(self) -> RankJob:
@@ -240,13 +241,13 @@ def _fixed(base: Fixed, content: Mapping[str, Any], path: Path) -> Fixed:
         (min(fixed.limit, fixed.test_limit, fixed.rank_limit) >= 0, "a limit is below zero"),
         (fixed.step_instructions >= 0, "step_instructions are below zero"),
         (fixed.engine == "device" or not fixed.step_instructions, "the float engine counts no step_instructions"),
-        (fixed.clip >= 0, f"clip {fixed.clip:g} is below zero"),
         (0.0 < fixed.split < 1.0, f"split {fixed.split:g} is outside (0, 1)"),
         (0 <= fixed.rank_seed < 2**32, f"rank_seed {fixed.rank_seed} has more than 32 bits"),
     )
     for holds, what in checks:
         if not holds:
             raise DataError(f"'{path}': {what}.", "Correct the file.")
+    check_clip(fixed.clip)
     return fixed
 
 
@@ -299,6 +300,9 @@ def _cell(
     fixed = _fixed(base, varied, path)
     place = dict(data) if isinstance(data, dict) else {"path": data}
     data = place.pop("path", None)
+    both = sorted(set(place) & set(varied))
+    if both:
+        raise DataError(f"'{path}': '{both[0]}' is an axis and a data set's own.", "Correct the grid.")
     facts = _fixed(fixed, place, path)
     if (facts.engine, facts.cost) != (fixed.engine, fixed.cost):
         raise DataError(f"'{path}': engine and cost are those of the whole study.", "Correct the grid.")

@@ -59,7 +59,7 @@ class Store:
             self._db.execute("INSERT INTO rankings VALUES (?, ?)", (key, json.dumps(ranking)))
 
     def done(self) -> set[str]:
-        """Keys of the cells that have a result; made anew, since a fact that is new since then has its default in them."""
+        """Keys of the cells that have a result; made anew, as a fact that came since then has its default in them."""
         return {cell.key for cell, _ in self.results()}
 
     def add(self, cell: Cell, result: Mapping[str, Any] | None, error: str | None) -> None:

@@ -33,7 +33,7 @@ def accuracy(group: Group) -> str:
 def footprints(group: Group) -> str:
     """What each strategy leaves out of training, and what accuracy a byte buys over the head alone."""
     alone = [row for row in group.rows if row.cell.strategy == "head"]
-    heads = {data: mean(r.accuracy for r in alone if r.data == data) for data in unique(r.data for r in alone)}
+    heads = {key: mean(r.accuracy for r in alone if r.beside == key) for key in unique(r.beside for r in alone)}
     rows = []
     for label in by_mean(group):
         found = tuple(row for row in group.of(label) if "weights" in row.result)
@@ -41,7 +41,7 @@ def footprints(group: Group) -> str:
             continue
         saved = [100.0 * (1.0 - share(found, name)) for name in ("weights", "activations", "macs")]
         elements = mean(mean(r.result["weights"]) + mean(r.result["activations"]) for r in found)
-        gains = [row.accuracy - heads[row.data] for row in found if row.data in heads]
+        gains = [row.accuracy - heads[row.beside] for row in found if row.beside in heads]
         per_byte = f"{mean(gains) / elements * 1024:.2f}" if gains and elements else ""
         deepest = min(min(row.result["deepest"]) for row in found)
         k = f"{mean(row.result['k'] for row in found):.0f}" if found[0].result["k"] else ""

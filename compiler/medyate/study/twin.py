@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cell of the device engine: compiled within a total RAM and trained by the integer host twin."""
+"""A cell of the device engine: compiled within a budget or a total RAM, and trained by the integer host twin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
+from medyate.strategies import strategy
 from medyate.strategies.cost import DEVICE
+from medyate.strategies.device import says_itself
 from medyate.strategies.problem import Settings
 from medyate.study.job import load_data
 from medyate.study.spec import Cell
@@ -31,11 +33,13 @@ def train(cell: Cell, ranking: Mapping[str, Any]) -> dict[str, Any]:
     graph = frontends.load(Path(cell.network)).graph
     dataset = load_data(cell.data, fixed.samples, graph.shapes[graph.input])
     head_only = cell.strategy == "head"
-    counted = Limits(PLENTY, budget_bytes=cell.budget or LITTLE)
+    whole = says_itself(strategy(cell.strategy), settings)
+    counted = Limits(PLENTY, budget_bytes=0 if whole else cell.budget or LITTLE)
     limits = counted if fixed.cost == DEVICE.name else Limits(cell.budget)
+    most = 0 if head_only else fixed.step_instructions
     options = Options(
         "host",
-        replace(limits, alpha=settings.alpha, step_instructions=fixed.step_instructions),
+        replace(limits, alpha=settings.alpha, step_instructions=most),
         fixed.pixels,
         seed=cell.seed,
         split=fixed.split,
@@ -63,17 +67,23 @@ def train(cell: Cell, ranking: Mapping[str, Any]) -> dict[str, Any]:
             "host", training, folder / "flash.bin", evaluate_each=fixed.evaluate_each, measure=False, count=False
         )
         log = run(compiled, dataset, chosen, lambda _: None)
-    return {
+    result = {
         "network": log["network"],
         "data": log["data"],
         "accuracy": log["accuracy_after"],
         "accuracies": [epoch.get("accuracy") for epoch in log["history"]],
         "losses": [epoch["loss"] for epoch in log["history"]],
-        "k": 0 if head_only else log["candidate_layers"],
+        "digest": log["digest"],
+        "k": 0,
+    }
+    if head_only:  # what it was compiled for takes more than it trains
+        return result
+    return {
+        **result,
+        "k": log["candidate_layers"],
         "b_mem_bytes": log["b_mem_bytes"],
         "b_mem_elements": log["b_mem_elements"],
         "arena_bytes": log["arena_planned_bytes"],
         "ram_bytes": compiled.plan["arena_bytes"] + limits.reserved_bytes,
         "step_instructions": compiled.plan["step_instructions_bound"],
-        "digest": log["digest"],
     }
