@@ -367,13 +367,15 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
 def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row, limits: Limits) -> BudgetError:
     """Names the one bound that is in the way, and what to do about it."""
     scores = ranked[: chosen.layers]
-    least = limits.selecting.least_bytes(ranked, limits.alpha)
-    wanted = max(round(limits.min_elements * chosen.m_bytes / chosen.m_elements), least)
+    asked = round(limits.min_elements * chosen.m_bytes / chosen.m_elements)
+    wanted = max(asked, limits.selecting.least_bytes(scores, limits.alpha))
     if limits.selecting.given and wanted > chosen.m_bytes:
         return BudgetError(_too_small(rows, limits), "Ask for fewer elements, or for more layers.")
-    if 0 < limits.budget_bytes < wanted and not limits.selecting.fixed:
+    least = limits.selecting.least_bytes(ranked, limits.alpha)
+    if 0 < limits.budget_bytes < max(asked, least) and not limits.selecting.fixed:
         what = "no channel" if limits.budget_bytes < least else f"no {limits.min_elements:,} elements"
-        return BudgetError(f"a budget of {limits.budget_bytes:,} B holds {what}.", f"Raise --budget to {wanted:,} B.")
+        more = f"Raise --budget to {max(asked, least):,} B."
+        return BudgetError(f"a budget of {limits.budget_bytes:,} B holds {what}.", more)
     if limits.step_instructions:
         effort, again = network.effort(limits.grad_bits), _again(network, scores, chosen.way)
         allowed = effort.budget(scores, limits.step_instructions, again)
