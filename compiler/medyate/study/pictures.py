@@ -46,6 +46,7 @@ def pareto(group: Group, path: Path) -> None:
         points = axis.scatter(*zip(*((p[0], p[2]) for p in found), strict=True), c=[p[1] for p in found], zorder=2)
         for million, _, points_, label in found:
             axis.annotate(label, (million, points_), fontsize=6, xytext=(4, 4), textcoords="offset points")
+        axis.margins(0.25)  # labels have room
         axis.set(title=f"{data}: {group.title}", xlabel="million instructions of a step", ylabel="test accuracy %")
         axis.title.set_fontsize(8)
         axis.grid(alpha=0.3)
