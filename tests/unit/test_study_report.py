@@ -88,6 +88,13 @@ def test_a_paired_t_test_is_students() -> None:
     assert paired.order(ROWS) == ("medyate", "trady", "head")
 
 
+def test_every_pair_is_tested() -> None:
+    text = paired.matrix(ROWS)
+    head = text.splitlines()[0]
+    assert cells(text, "trady")[cells(head.replace("points (p)", "x"), "x").index("medyate")].startswith("-1.00 (")
+    assert cells(text, "medyate")[0] == ""
+
+
 def test_budgets_are_groups_that_share_what_needs_none() -> None:
     more = [*ROWS, row("medyate", "flowers", 0, 90.0, 2000)]
     small, large = groups(more)

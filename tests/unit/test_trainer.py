@@ -144,6 +144,11 @@ def test_a_training_is_the_same_again_and_learns() -> None:
     assert len({epoch.footprint for epoch in first}) > 1
 
 
+def test_the_head_alone_has_no_norms_to_be_stable() -> None:
+    epochs = trainer(replace(RECIPE, stability=True)).train(STRATEGIES["head"], problem(), lambda _: None)
+    assert [epoch.p for epoch in epochs] == [None, None]
+
+
 def test_flips_change_the_training() -> None:
     plain, flipped = (
         trainer(replace(RECIPE, flip=flip)).train(STRATEGIES["head"], problem(), print) for flip in (0, 1)

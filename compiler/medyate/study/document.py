@@ -105,7 +105,13 @@ def _tests(rows: Sequence[Row], picture: Any) -> list[str]:
         pictures.tests(own, path)
         note = "Pairs share network, data, budget and seed; p of paired t-tests, not corrected for their number.\n"
         drawn = f"![paired t-tests]({path.name})\n"
-        parts += [f"## Paired t-tests, rate {rate:g}\n", note, paired.against(own, labels[0]), drawn]
+        parts += [
+            f"## Paired t-tests, rate {rate:g}\n",
+            note,
+            paired.against(own, labels[0]),
+            paired.matrix(own),
+            drawn,
+        ]
     return parts
 
 

@@ -61,6 +61,17 @@ def order(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=strength, reverse=True))
 
 
+def matrix(rows: Sequence[Row]) -> str:
+    """Every strategy against every other one: row minus column in points, and p."""
+    labels = order(rows)
+    lines = []
+    for first in labels:
+        tests = [compare(rows, first, second) if first != second else None for second in labels]
+        cells = ["" if t is None else f"{t.difference:+.2f}" + ("" if t.p is None else f" ({t.p:.3f})") for t in tests]
+        lines.append([first, *cells])
+    return table(["points (p)", *labels], lines)
+
+
 def against(rows: Sequence[Row], reference: str) -> str:
     """Every strategy against one."""
     lines = []

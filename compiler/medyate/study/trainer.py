@@ -256,7 +256,10 @@ class Trainer:
         """(p that both epochs' norms have one mean, this epoch's norms)."""
         from scipy import stats
 
-        norms = self.gradient_norms(tuple(layer for layer in problem.layers if self._behind_cut(layer.layer)))
+        layers = tuple(layer for layer in problem.layers if self._behind_cut(layer.layer))
+        if not layers:  # the head alone is trained
+            return None, np.zeros(0)
+        norms = self.gradient_norms(layers)
         flat = np.concatenate(list(norms.values()))
         p = None if before is None else float(stats.ttest_ind(before, flat, equal_var=False).pvalue)
         return p, flat
