@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `run --rate auto` finds and where it ends, beside the default and a rate that was searched for.
+
+    python tools/rate_study.py [SHARED]
+
+digitnet on its field task, two seeds, in the demonstration's RAM; with SHARED, the folder with models/ and data/, also
+MobileNetV2-w0.35 on flowers17. By the host twin, whose integers are the device's.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from demo import DIGITNET, EPOCHS, RAM, RATE, digitnet
+from medyate import data
+from medyate.data import Dataset
+from medyate.plan.budget import Limits
+from medyate.recipe import CLIP
+from medyate.recipe import RATE as DEFAULT
+from medyate.run.session import Training
+from medyate.run.train import Compiled, RunOptions, run
+from medyate.stages import Options, compile_model
+
+WAYS = {"auto": (DEFAULT, CLIP), "default": (DEFAULT, CLIP), "no clip": (DEFAULT, 0.0), "searched": (RATE, 0.0)}
+
+
+def study(model: Path, dataset: Dataset, options: Options, training: Training, ways: tuple[str, ...]) -> None:
+    """Prints a row for each way and seed."""
+    with tempfile.TemporaryDirectory(prefix="medyate-") as name:
+        folder = Path(name)
+        compile_model(model, dataset, options, folder / "out")
+        compiled = Compiled.read(folder / "out")
+        for way in ways:
+            rate, clip = WAYS[way]
+            for seed in (0, 1):
+                chosen = replace(training, rate=rate, clip=clip, seed=seed)
+                auto = way == "auto"
+                told = RunOptions("host", chosen, folder / "f.bin", evaluate_each=False, find_rate=auto, measure=False)
+                log = run(compiled, dataset, told, lambda _: None)
+                found = f"{log['rate']:g} | {log['clip']:g} | {log['accuracy_after']:.4f}"
+                print(f"| {compiled.plan['network']} on {dataset.name} | {way} | {seed} | {found} |", flush=True)
+
+
+def main() -> None:
+    """Runs all of it."""
+    print("| network | rate | seed | rate | clip | accuracy |\n| --- | --- | --: | --: | --: | --: |", flush=True)
+    split = digitnet("task").load_adaptation()
+    parts = (split.x_train, split.y_train, split.x_test, split.y_test)
+    field = Dataset("its field task", tuple(map(str, range(10))), *parts)
+    training = Training(DEFAULT, EPOCHS, len(field.x_train))
+    study(DIGITNET / "digitnet.onnx", field, Options("host", Limits(RAM), head="keep"), training, tuple(WAYS))
+    if len(sys.argv) > 1:
+        shared = Path(sys.argv[1])
+        flowers = data.load(str(shared / "data" / "flowers17"))
+        order = data.epoch_order(0, 0, len(flowers.x_train))[:340]
+        some = replace(flowers, x_train=flowers.x_train[order], y_train=flowers.y_train[order])
+        options = Options("host", Limits(128 << 10))
+        model = shared / "models" / "mbv2-w0.35.pkl"
+        study(model, some, options, Training(DEFAULT, 6, len(some.x_train)), ("auto", "no clip"))
+
+
+if __name__ == "__main__":
+    main()
