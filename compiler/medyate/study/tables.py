@@ -69,19 +69,19 @@ def sweep(rows: Sequence[Row], axis: str, values: Sequence[Any]) -> str:
 
 
 def stability(rows: Sequence[Row]) -> str:
-    """Mean p of consecutive epochs' norms, by strategy and epoch."""
+    """Mean p of consecutive epochs' norms, by strategy, data set and epoch."""
     found = [row for row in rows if any(p is not None for p in row.result.get("p", ()))]
     if not found:
         return ""
     epochs = max(len(row.result["p"]) for row in found)
     lines = []
-    for label in unique(row.label for row in found):
-        own = [row.result["p"] for row in found if row.label == label]
+    for label, data in unique((row.label, row.data) for row in found):
+        own = [row.result["p"] for row in found if (row.label, row.data) == (label, data)]
         cells = []
         for epoch in range(1, epochs):
             values = [p[epoch] for p in own if len(p) > epoch and p[epoch] is not None]
             cells.append(f"{mean(values):.3f}" if values else "")
-        lines.append([label, *cells])
+        lines.append([f"{label} on {data}", *cells])
     return table(["strategy", *(str(epoch + 1) for epoch in range(1, epochs))], lines)
 
 
