@@ -46,7 +46,7 @@ def study(model: Path, dataset: Dataset, options: Options, training: Training, w
 
 def main() -> None:
     """Runs all of it."""
-    print("| network | rate | seed | rate | clip | accuracy |\n| --- | --- | --: | --: | --: | --: |", flush=True)
+    print("| network | how | seed | rate | clip | accuracy |\n| --- | --- | --: | --: | --: | --: |", flush=True)
     split = digitnet("task").load_adaptation()
     parts = (split.x_train, split.y_train, split.x_test, split.y_test)
     field = Dataset("its field task", tuple(map(str, range(10))), *parts)
