@@ -33,8 +33,8 @@ MODELS = ("ic_resnet8_cifar10_int8", "kws_dscnn_int8", "vww_mobilenetv1_025_96_i
 MODELS += ("mcunet-5fps.pkl", "resnet20", "micro_speech", "derived/mbv2")
 BUDGETS = (1000, 4000, 40000)
 """Bytes of what is trained."""
-CLASSES = {"kws_dscnn_int8": 200, "ic_resnet8_cifar10_int8": 200}
-"""Models that are measured with a large head, too, and with gradients of 16 bits."""
+ODD, LARGE = ("kws_dscnn_int8", "ic_resnet8_cifar10_int8"), 200
+"""Models that are measured with gradients of 16 bits, too, and with a head of so many classes."""
 FLOORS = {
     "back conv2d": 0.5,
     "back depthwise": 5.0,
@@ -112,8 +112,7 @@ def main() -> None:
     for task in TASKS:
         if not any(word in task.model for word in options.only):
             continue
-        classes = next((count for word, count in CLASSES.items() if word in task.model), 0)
-        odd = [(BUDGETS[1], 16, 0), (BUDGETS[1], 8, classes)] if classes else []
+        odd = [(BUDGETS[1], 16, 0), (BUDGETS[1], 8, LARGE)] if any(word in task.model for word in ODD) else []
         for case in [*((budget, 8, 0) for budget in BUDGETS), *odd]:
             if (task.model, *case) in known:
                 continue

@@ -54,9 +54,7 @@ def main() -> None:
     study(DIGITNET / "digitnet.onnx", field, Options("host", Limits(RAM), head="keep"), training, tuple(WAYS))
     if len(sys.argv) > 1:
         shared = Path(sys.argv[1])
-        flowers = data.load(str(shared / "data" / "flowers17"))
-        order = data.epoch_order(0, 0, len(flowers.x_train))[:340]
-        some = replace(flowers, x_train=flowers.x_train[order], y_train=flowers.y_train[order])
+        some = data.load(str(shared / "data" / "flowers17")).first(340, 0)
         options = Options("host", Limits(128 << 10))
         model = shared / "models" / "mbv2-w0.35.pkl"
         study(model, some, options, Training(DEFAULT, 6, len(some.x_train)), ("auto", "no clip"))

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from import_study import Source, arrays, dequantised
 from medyate import data
@@ -47,32 +46,16 @@ class Task:
 
     def dataset(self, shared: Path) -> Dataset:
         """As many samples as the task is for, in a seeded order."""
-        found = self.source(shared)
-        train, test = (
-            data.epoch_order(0, 0, len(x))[:count]
-            for x, count in ((found.x_train, self.limit), (found.x_test, self.tests))
-        )
-        parts = {f"{role}_{part}": chosen for part, chosen in (("train", train), ("test", test)) for role in "xy"}
-        return replace(found, **{name: getattr(found, name)[chosen] for name, chosen in parts.items()})
+        return self.source(shared).first(self.limit, self.tests)
 
 
 def images(name: str, size: int) -> Source:
     """A set of class folders at another size."""
 
     def load(shared: Path) -> Dataset:
-        found = data.load(str(shared / "data" / name))
-        if found.x_train.shape[1] == size:
-            return found
-        parts = {part: resized(getattr(found, part), size) for part in ("x_train", "x_test")}
-        return replace(found, **parts)
+        return data.load(str(shared / "data" / name)).resized((size, size, 3))
 
     return load
-
-
-def resized(samples: Any, size: int) -> Any:
-    """Square images of another size."""
-    bilinear = Image.Resampling.BILINEAR
-    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), bilinear)) for image in samples])
 
 
 def spoken(size: int, low: float, high: float) -> Source:

@@ -137,6 +137,15 @@ class Dataset:
         _check_finite(self.name, fitted.x_train, fitted.x_test)
         return fitted
 
+    def first(self, train: int, test: int) -> Dataset:
+        """As many training and test samples, the first ones of a seeded order; 0: all."""
+        chosen = {
+            part: epoch_order(0, 0, len(getattr(self, f"x_{part}")))[: count or None]
+            for part, count in zip(PARTS, (train, test), strict=True)
+        }
+        arrays = {f"{role}_{part}": getattr(self, f"{role}_{part}")[chosen[part]] for part in PARTS for role in "xy"}
+        return replace(self, **arrays)
+
     def resized(self, shape: Shape) -> Dataset:
         """Images (N, H, W, C) in the size of a network's input, bilinear; grey ones three times for one of colour.
 

@@ -55,6 +55,16 @@ def test_images_are_brought_to_the_size_of_a_network(tmp_path: Path) -> None:
     assert load(str(tmp_path / "birds" / "data.npz"), 0.5).name == "birds"
 
 
+def test_the_first_samples_are_those_of_a_seeded_order() -> None:
+    whole = load("digits")
+    some = whole.first(30, 0)
+    order = epoch_order(0, 0, len(whole.x_train))[:30]
+    assert np.array_equal(some.x_train, whole.x_train[order])
+    assert np.array_equal(some.y_train, whole.y_train[order])
+    assert len(some.x_test) == len(some.y_test) == len(whole.y_test)
+    assert len(whole.first(10**6, 7).x_train) == len(whole.x_train)
+
+
 def test_the_epoch_order_is_a_permutation_that_depends_on_seed_and_epoch() -> None:
     first = epoch_order(1, 0, 100)
     assert sorted(first) == list(range(100))

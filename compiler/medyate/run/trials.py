@@ -53,9 +53,9 @@ def find(
     unseen, seen = order[:held], order[held : held + TRAINED]
     pairs = [(rate, clip) for rate in RATES for clip in (CLIPS[:1] if training.head_only else CLIPS)]
     found: list[Trial] = []
+    tried = replace(training, epochs=1, epoch_samples=len(seen), schedule="constant", fresh=True)
     for rate, clip in pairs:
-        tried = replace(training, rate=rate, clip=clip, epochs=1, epoch_samples=len(seen), schedule="constant")
-        session.begin(replace(tried, fresh=True))
+        session.begin(replace(tried, rate=rate, clip=clip))
         for index in seen:
             session.train(samples[index], labels[index])
         loss = float(np.mean([session.infer(samples[index], labels[index]).loss for index in unseen]))

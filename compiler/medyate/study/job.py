@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import data, frontends
-from medyate.data import Dataset, epoch_order
+from medyate.data import Dataset
 from medyate.errors import DataError, MedyateError
 from medyate.ir import Shape
 from medyate.passes.pipeline import Normalised, normalise
@@ -122,13 +122,7 @@ def load_task(network: str, source: str, samples: Samples) -> Task:
 
 def load_data(source: str, samples: Samples, shape: Shape) -> Dataset:
     """As many samples as are wanted, in the size of a network's input."""
-    dataset = data.load(source, samples.split)
-    train, test = (
-        epoch_order(0, 0, len(labels))[: limit or None]
-        for labels, limit in ((dataset.y_train, samples.limit), (dataset.y_test, samples.test_limit))
-    )
-    parts = (dataset.x_train[train], dataset.y_train[train], dataset.x_test[test], dataset.y_test[test])
-    chosen = Dataset(dataset.name, dataset.classes, *parts)
+    chosen = data.load(source, samples.split).first(samples.limit, samples.test_limit)
     return chosen.resized(shape) if samples.resize else chosen
 
 
