@@ -56,6 +56,7 @@ def compile_tiny(
     flash: BankFlash | None = FLASH,
     strategy: str = "medyate",
     settings: Settings | None = None,
+    head_start: str = "new",
     **limits: Any,
 ) -> Compiled:
     """The network built for a target, with other limits; the data lie in folder/data.npz."""
@@ -65,7 +66,14 @@ def compile_tiny(
     dataset = data.load(str(write_data(folder / "data.npz")))
     allowed = Limits(**{"ram_bytes": 16 << 10, "alpha": 0.5, **limits})
     options = Options(
-        target, allowed, rank_epochs=1, builder="make", flash=flash, strategy=strategy, settings=settings or Settings()
+        target,
+        allowed,
+        head=head_start,
+        rank_epochs=1,
+        builder="make",
+        flash=flash,
+        strategy=strategy,
+        settings=settings or Settings(),
     )
     compile_model(folder / "tiny.pt2", dataset, options, folder / "out")
     return Compiled.read(folder / "out")

@@ -8,31 +8,57 @@ messages go to standard error.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from medyate import __version__, artefact, data, ledger
-from medyate.boards import BOARDS, CHIPS, TARGETS, Board, with_limit
+from medyate import __version__, arguments, artefact, data
+from medyate.arguments import (
+    BOUND,
+    Alpha,
+    Batch,
+    BoardName,
+    Budget,
+    Data,
+    GradBits,
+    HeadChoice,
+    Json,
+    MinElements,
+    Model,
+    Out,
+    Pixels,
+    Ram,
+    RankingFile,
+    Recompute,
+    RowSchedule,
+    Sample,
+    Seed,
+    SettingsText,
+    Split,
+    StepInstructions,
+    StrategyName,
+    WeightPlace,
+    choice,
+    console,
+    errors,
+    head_choice,
+    parse_size,
+    show,
+)
+from medyate.boards import BOARDS, TARGETS
 from medyate.boards import find as find_board
 from medyate.build.compile import APT
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
-from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
-from medyate.plan.recompute import RECOMPUTE
-from medyate.plan.stream import SCHEDULES
+from medyate.plan.budget import ALPHA, Limits
 from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
-from medyate.recipe import CLIP, RATE, check_clip
+from medyate.run import cli as run_cli
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
@@ -43,137 +69,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fine-tune a pretrained network on the microcontroller itself.",
 )
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-console = Console(highlight=False, soft_wrap=True)
 app.command()(strategies_cli.strategies)
+app.command()(run_cli.run)
 app.add_typer(study_cli.app, name="study")
-
-Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
-Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
-Split = Annotated[float, typer.Option(help="Share for testing where the data has no split of its own.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Seed = Annotated[int, typer.Option(min=0, max=0xFFFFFFFF, help="Of all random numbers.")]
-Pixels = Annotated[str, typer.Option(help=f"What a sample's value means to the network: {', '.join(PIXELS)}.")]
-Ram = Annotated[
-    str | None, typer.Option(help="Total SRAM: 128KiB, 131072, 320kB ...; default: all of --board, else 128KiB.")
-]
-BoardName = Annotated[str | None, typer.Option("--board", help=f"Plan for its RAM and flash: {', '.join(CHIPS)}.")]
-Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the artefacts.")]
-RankingFile = Annotated[Path | None, typer.Option("--ranking", help="Reuse a ranking made by `rank`.")]
-HeadChoice = Annotated[
-    str,
-    typer.Option(
-        "--head",
-        help="new (starts at zero) or keep (the pretrained one), and full or sampled (a share of its inputs is trained "
-        "at a time); both with a comma.",
-    ),
-]
-MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' elements.")]
-Budget = Annotated[
-    str | None, typer.Option("--budget", help="Largest budget, bytes of what is trained at a time; default: what fits.")
-]
-StepInstructions = Annotated[
-    int, typer.Option("--max-step-instructions", help="No training step takes more, estimated; 0: any number.", min=0)
-]
-Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
-RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
-Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
-Sample = Annotated[str, typer.Option(help=f"How a sample comes: {', '.join(SAMPLE)}.")]
-WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layers: {', '.join(WEIGHTS)}.")]
-GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
-
-StrategyName = Annotated[str, typer.Option("--strategy", help="How channels are chosen: `medyate strategies`.")]
-SettingsText = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Of the strategy, NAME=VALUE: k, coverage, boost, scheme ... May be repeated."),
-]
-
-SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
-SAVING = ("--schedule", "--recompute", "--sample", "--weights")
-BOUND = "bound"
-RAM = "128KiB"
-"""Where neither --ram nor --board says how much there is."""
-UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size like 128KiB. Raises DataError."""
-    match = SIZE.fullmatch(text.strip())
-    if match is None:
-        raise DataError(f"'{text}' is no size.", "Write it like 128KiB, 320kB or 131072.")
-    return int(match.group(1)) * UNITS[match.group(2).lower()]
-
-
-def _choice(value: str, allowed: tuple[str, ...], option: str) -> str:
-    if value not in allowed:
-        raise DataError(f"{option} '{value}' is unknown.", f"It is one of {', '.join(allowed)}.")
-    return value
-
-
-def _number(text: str, option: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{option} '{text}' is no number.", "Give one, or auto.") from error
-
-
-def _head(text: str) -> tuple[str, str]:
-    """(new or keep, full or sampled) of --head. Raises DataError."""
-    parts = text.split(",")
-    for part in parts:
-        _choice(part, ("new", "keep", *HEADS), "--head")
-    starts, trained = [p for p in parts if p not in HEADS], [p for p in parts if p in HEADS]
-    if len(starts) > 1 or len(trained) > 1:
-        raise DataError(f"--head '{text}' contradicts itself.", "Give new or keep, and full or sampled.")
-    return (*starts, "new")[0], (*trained, "full")[0]
-
-
-def _limits(
-    memory: tuple[str | None, Board | None],
-    min_elements: int,
-    alpha: float,
-    grad_bits: int,
-    saving: tuple[str, str, str, str],
-    head: str,
-    stack: str | None = None,
-    budget: str | None = None,
-    instructions: int = 0,
-) -> Limits:
-    """`memory`: --ram and the board; `head`: one of HEADS."""
-    if grad_bits not in (8, 16):
-        raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
-    if not 0.0 < alpha <= 1.0:
-        raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
-    if min_elements < 0:
-        raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
-    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE, WEIGHTS), SAVING, strict=True):
-        _choice(value, allowed, option)
-    most = 0 if budget is None else parse_size(budget)
-    if budget is not None and most == 0:
-        raise DataError("a budget of no bytes trains nothing.", "Leave out --budget, or use `run --head-only`.")
-    ram, board = memory
-    total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
-    areas = () if board is None else board.areas
-    reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
-    return Limits(
-        total,
-        reserved,
-        min_elements,
-        alpha,
-        grad_bits,
-        *saving,
-        head,
-        areas,
-        budget_bytes=most,
-        step_instructions=instructions,
-    )
-
-
-def _print(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
-    if as_json:
-        print(json.dumps(content))
-    else:
-        human()
 
 
 @app.command()
@@ -201,7 +99,7 @@ def doctor(json_: Json = False) -> None:
         for name, found, fix in rows:
             console.print(f"{'ok     ' if found else 'MISSING'}  {name}" + ("" if found else f"    {fix}"))
 
-    _print(content, json_, human)
+    show(content, json_, human)
     if not all(found for _, found, _ in rows):
         raise typer.Exit(2)
 
@@ -212,7 +110,7 @@ def boards(json_: Json = False) -> None:
     from medyate.report.boards import lines
 
     content = {name: board.to_json() for name, board in BOARDS.items()}
-    _print(content, json_, lambda: console.print("\n".join(lines()), markup=False))
+    show(content, json_, lambda: console.print("\n".join(lines()), markup=False))
 
 
 @app.command()
@@ -234,7 +132,7 @@ def inspect(model: Model, json_: Json = False) -> None:
         for note in (*content["notes"], *content["blocked"]):
             console.print(note)
 
-    _print(content, json_, human)
+    show(content, json_, human)
 
 
 @app.command()
@@ -257,7 +155,7 @@ def export(
             f"of epoch {content['epochs']}, {content['classes']} classes"
         )
 
-    _print(content, json_, human)
+    show(content, json_, human)
 
 
 @app.command()
@@ -274,8 +172,8 @@ def verify(
     """Runs the whole network in C and compares with the format's own runtime; exit code 1: no match."""
     from medyate.check import check
 
-    _choice(on, TARGETS, "--on")
-    _choice(pixels, PIXELS, "--pixels")
+    choice(on, TARGETS, "--on")
+    choice(pixels, PIXELS, "--pixels")
     dataset = None if data_ is None else data.load(data_, split)
     with Bar() as bar:
         report = check(model, on, samples or (200 if on == "host" else 10), dataset, pixels, seed, bar.show)
@@ -287,7 +185,7 @@ def verify(
                 table.add_row(name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
         console.print(table)
 
-    _print(report.to_json(), json_, human)
+    show(report.to_json(), json_, human)
     if not report.match:
         raise typer.Exit(1)
 
@@ -315,7 +213,7 @@ def rank(
 
     if epochs < 1:
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
-    _choice(pixels, PIXELS, "--pixels")
+    choice(pixels, PIXELS, "--pixels")
     dataset = data.load(data_, split)
     normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
@@ -329,7 +227,7 @@ def rank(
             table.add_row(str(i + 1), s.layer, f"{s.lara:.3e}", f"{s.trady:.3e}", f"{s.elements:,}")
         console.print(table)
 
-    _print(ranking.to_json(), json_, human)
+    show(ranking.to_json(), json_, human)
 
 
 @app.command()
@@ -349,6 +247,7 @@ def plan(
     head: HeadChoice = "new",
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
+    batch: Batch = 1,
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
@@ -364,10 +263,10 @@ def plan(
     from medyate.report.plan import print_frontier, print_plan
     from medyate.strategies.settings import settings
 
-    _choice(pixels, PIXELS, "--pixels")
-    start, trained = _head(head)
+    choice(pixels, PIXELS, "--pixels")
+    start, trained = head_choice(head)
     chip = None if board is None else find_board(board)
-    limits = _limits(
+    limits = arguments.limits(
         (ram, chip),
         min_elements,
         alpha,
@@ -377,6 +276,7 @@ def plan(
         None,
         budget,
         step_instructions,
+        batch,
     )
     options = Options(
         "host",
@@ -396,7 +296,7 @@ def plan(
             content = plan_frontier(model, dataset, options, most, pictures, bar.show)
         else:
             content = plan_one(model, dataset, options, chip, pictures, bar.show)
-    _print(content, json_, lambda: print_frontier(content, console) if frontier else print_plan(content, console))
+    show(content, json_, lambda: print_frontier(content, console) if frontier else print_plan(content, console))
 
 
 @app.command()
@@ -415,6 +315,7 @@ def compile(
     head: HeadChoice = "new",
     ranking: RankingFile = None,
     grad_bits: GradBits = 8,
+    batch: Batch = 1,
     schedule: RowSchedule = "auto",
     recompute: Recompute = "none",
     sample: Sample = "auto",
@@ -440,13 +341,13 @@ def compile(
     from medyate.stages import compile_model
     from medyate.strategies.settings import settings
 
-    _choice(target, TARGETS, "--target")
-    _choice(pixels, PIXELS, "--pixels")
-    start, trained = _head(head)
-    _choice(builder, ("platformio", "make"), "--builder")
-    _choice(rounding, ("auto", "once", "twice"), "--rounding")
+    choice(target, TARGETS, "--target")
+    choice(pixels, PIXELS, "--pixels")
+    start, trained = head_choice(head)
+    choice(builder, ("platformio", "make"), "--builder")
+    choice(rounding, ("auto", "once", "twice"), "--rounding")
     chip = None if board is None else find_board(board)
-    limits = _limits(
+    limits = arguments.limits(
         (ram, chip),
         min_elements,
         alpha,
@@ -456,6 +357,7 @@ def compile(
         stack,
         budget,
         step_instructions,
+        batch,
     )
     if stack == BOUND and target == "host":
         raise DataError("this machine's stack says nothing of a device's.", "Give another --target, or --stack BYTES.")
@@ -499,96 +401,7 @@ def compile(
             print_banks(content["banks"], content["board"], console)
         console.print(f"built {image.path}" + (f", {image.flash_bytes:,} B of flash" if image.flash_bytes else ""))
 
-    _print(content, json_, human)
-
-
-@app.command()
-def run(
-    out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")],
-    data_: Data,
-    on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
-    epochs: int = 10,
-    rate: Annotated[str, typer.Option(help="Peak learning rate, or auto: by short trials on the target.")] = str(RATE),
-    clip: Annotated[
-        float | None, typer.Option(help=f"Largest norm of a layer's gradient in one step; 0: any. Default: {CLIP:g}.")
-    ] = None,
-    schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
-    limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
-    head_only: bool = False,
-    flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
-    resume: Annotated[bool, typer.Option(help="Go on from what the flash holds.")] = False,
-    no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
-    evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
-    flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
-    seed: Seed = 0,
-    log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
-    json_: Json = False,
-) -> None:
-    """Trains on the target, evaluates there, measures its memory, writes the run log."""
-    from medyate.run.session import Training
-    from medyate.run.train import Compiled, RunOptions, Tick, epoch_samples
-    from medyate.run.train import run as run_target
-
-    _choice(schedule, ("cosine", "constant"), "--schedule")
-    peak = RATE if rate == "auto" else _number(rate, "--rate")
-    if rate == "auto" and resume:
-        raise DataError("a resumed training goes on at its own rate.", "Resume without --rate auto.")
-    if epochs < 1 or not 1e-9 < peak < 1024.0 or (limit is not None and limit < 1):
-        raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
-    if rate == "auto" and clip is not None:
-        raise DataError("--rate auto finds the clip, too.", "Leave out --clip, or give a rate.")
-    bound = check_clip(CLIP if clip is None else clip)
-    compiled = Compiled.read(out)
-    store = flash or out / "flash.bin"
-    written = log or out / "run.json"
-    for path in (written, store):  # before hours of training, not after
-        artefact.check_writable(path)
-    dataset = data.load(data_, float(compiled.model["split"]))
-    count = epoch_samples(dataset, limit)
-    if epochs * count >= 2**32:
-        raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
-    training = Training(peak, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, bound)
-    options = RunOptions(
-        on,
-        training,
-        store,
-        limit,
-        evaluate_each=not evaluate_at_end,
-        find_rate=rate == "auto",
-        measure=not no_measure and not on.startswith("serial"),
-        tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
-        history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
-    )
-    with Bar() as bar:
-
-        def show(tick: Tick) -> None:
-            note = f"accuracy {tick.accuracy:.3f}" + (f"  loss {tick.loss:.3f}" if tick.loss else "")
-            bar.show(tick.phase, tick.done, tick.total, note)
-
-        result = run_target(compiled, dataset, options, show)
-    artefact.write_json(written, result)
-
-    def human() -> None:
-        what = "loss" if result["accuracy_before"] is None else "accuracy"
-        console.print(
-            f"{what} {result[f'{what}_before']:.4f} -> {result[f'{what}_after']:.4f} in {result['epochs']} epochs; "
-            f"digest {result['digest']}"
-        )
-        if result.get("arena_measured_bytes"):
-            console.print(
-                f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B; "
-                f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
-                f"{result['ram_limit_bytes']:,} B"
-            )
-        worn = result["flash"]
-        if worn:
-            sectors = worn["sector_erases"]
-            most = f"; at most {max(sectors)} erases of one sector" if sectors else ""
-            console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
-        if result["instructions_per_step"]:
-            console.print(f"{result['instructions_per_step']:,} instructions per training step")
-
-    _print(result, json_, human)
+    show(content, json_, human)
 
 
 @app.command()
@@ -605,13 +418,13 @@ def report(
     label = "head only" if log["head_only"] else "selected channels and head"
     plan, ranking = artefact.read_json(out / "05_plan.json"), artefact.read_json(out / "04_ranking.json")
     draw(plan, ranking, [(label, log)], None, path)
-    _print({"picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))
+    show({"picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))
 
 
 @app.command()
 def version(json_: Json = False) -> None:
     """The version of medyate."""
-    _print({"version": __version__}, json_, lambda: console.print(__version__))
+    show({"version": __version__}, json_, lambda: console.print(__version__))
 
 
 def main() -> None:

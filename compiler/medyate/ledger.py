@@ -7,7 +7,7 @@ its saved input map, for one sample. Bytes add what a device really keeps (DESIG
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medyate.ir import Shape, elements
 
@@ -41,6 +41,8 @@ class ChannelCost:
     """C_W: weights that read this channel."""
     activations: int
     """C_A: elements of its input map."""
+    sums: int = 0
+    """Weights whose steps are summed up over a batch."""
 
     @property
     def elements(self) -> int:
@@ -49,8 +51,12 @@ class ChannelCost:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of its record in the epoch region: int8 delta, int8 map, bookkeeping."""
-        return align(RECORD_HEAD_BYTES + self.weights + self.activations, 4)
+        """Bytes of its record in the epoch region: int8 delta, int8 map, int16 sums, bookkeeping."""
+        return align(RECORD_HEAD_BYTES + self.weights + self.activations, 4) + align(2 * self.sums, 4)
+
+    def in_batches(self, samples: int) -> ChannelCost:
+        """Where one update is of so many samples."""
+        return replace(self, sums=self.weights if samples > 1 else 0)
 
 
 def tensor_bytes(shape: Shape) -> int:
@@ -103,6 +109,8 @@ class StateFacts:
     """Features whose head weights are in RAM in an epoch; 0: all of them, which are then saved from there."""
     ram_weights: int = 0
     """Bytes of candidate weights that live in RAM instead of flash."""
+    batch: int = 1
+    """Samples of one update; the head's inputs and gradients of each are held until then."""
 
     @property
     def bank_head_bytes(self) -> int:
@@ -125,7 +133,8 @@ class StateFacts:
     def bytes(self) -> int:
         """The whole region."""
         head = (2 * self.columns, 2 * self.columns * self.classes)
-        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, *head, self.ram_weights)
+        held = (2 * self.classes * self.batch, self.features * self.batch) if self.batch > 1 else ()
+        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, *head, *held, self.ram_weights)
         return self.saved_bytes + sum(align(part, 4) for part in transient)
 
 

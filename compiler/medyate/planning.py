@@ -88,7 +88,7 @@ def overview(
     """The plan and what follows from it. Raises BudgetError when the board's flash does not hold two banks."""
     assert plan.row is not None
     banks = bank_sectors(plan, board)
-    drawn = Selections(network, ranking, plan.limits.selecting)
+    drawn = Selections(network, ranking, plan.limits)
     return {
         **plan.to_json(),
         "board": None if board is None else board.name,

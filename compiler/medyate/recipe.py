@@ -16,6 +16,18 @@ CLIP = 0.3
 CLIPS = (1e-3, 1024.0)
 """The least and the largest, as the device keeps them; 0: none."""
 
+BATCH_MAX = 64
+"""Samples of one update on the device: 2 to the MDY_BATCH_LOG2_MAX."""
+
+
+def check_batch(samples: int) -> int:
+    """A number of samples of one update that the device knows. Raises DataError."""
+    if samples not in (1 << bits for bits in range(BATCH_MAX.bit_length())):
+        raise DataError(
+            f"a batch of {samples} samples is no power of two from 1 to {BATCH_MAX}.", "Give one, like 4 or 16."
+        )
+    return samples
+
 
 def check_clip(clip: float) -> float:
     """A clip that the device can keep. Raises DataError."""

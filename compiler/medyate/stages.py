@@ -209,9 +209,8 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
     network = (normal.graph, normal.weights)
     chosen, trainable, limits = strategy(options.strategy), ranking, options.limits
     if limits.step_instructions and isinstance(chosen.rule, Sampled):
-        trainable = affordable(
-            ranking, Effort(qgraph.graph, head.loss.outputs, limits.grad_bits), limits.step_instructions
-        )
+        effort = Effort(qgraph.graph, head.loss.outputs, limits.grad_bits, limits.batch)
+        trainable = affordable(ranking, effort, limits.step_instructions)
     selecting = on_device(chosen, options.settings, network, trainable, limits, options.seed)
     return Material(imported, normal, qgraph, integers, ranking, trainable, head, calibration, meaning, selecting)
 

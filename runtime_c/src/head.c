@@ -25,11 +25,6 @@ static const int8_t *features_of(const mdy_t *m)
     return (const int8_t *)m->planned + m->model->head->x.offset;
 }
 
-static int16_t clamp16(int64_t x)
-{
-    return (int16_t)(x > INT16_MAX ? INT16_MAX : x < -INT16_MAX ? -INT16_MAX : x);
-}
-
 int32_t *mdy_target(mdy_t *m)
 {
     const mdy_head_t *head = m->model->head;
@@ -58,11 +53,20 @@ static int16_t base_weight(const int16_t *base, const mdy_head_t *p, uint32_t o,
     return base == NULL ? 0 : base[o * p->features + k];
 }
 
+/* Clears the samples held; an update by a gradient of zeros is none. */
+static void let_go(mdy_t *m)
+{
+    if (m->held_dlogits != NULL) {
+        memset(m->held_dlogits, 0, (mdy_classes(m->model) * sizeof *m->held_dlogits) << m->model->batch_log2);
+    }
+}
+
 void mdy_head_lay_out(mdy_t *m)
 {
     const mdy_head_t *p = m->model->head;
     const uint32_t columns = p == NULL ? 0 : p->columns;
     const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_COLUMNS, m->epochs, 0);
+    let_go(m);
     const int16_t *base = columns == 0 ? NULL : base_of(m);
     uint32_t found = 0;
     for (uint32_t k = 0; found < columns; k++) { /* selection sampling: each k with (left to find) / (left to see) */
@@ -147,7 +151,7 @@ static uint32_t squared_error(mdy_t *m)
     for (uint32_t o = 0; o < p->classes; o++) {
         const int64_t error = (int64_t)logits[o] - target[o];
         const uint64_t size = (uint64_t)(error < 0 ? -error : error);
-        dlogits[o] = clamp16(mdy_round_shift(error, p->error_shift));
+        dlogits[o] = mdy_clamp16(mdy_round_shift(error, p->error_shift));
         sum += (size * size) >> 24; /* Q8: 2^16 squares of 33 bits fit */
     }
     return saturated(((sum << 8) + p->classes / 2u) / p->classes);
@@ -227,13 +231,12 @@ void mdy_head_backward(mdy_t *m)
     mdy_sink_close(&sink);
 }
 
-void mdy_head_update(mdy_t *m)
+/* One sample's update, the `number`th of this step. */
+static void learn(mdy_t *m, const int8_t *x, const int16_t *dlogits, uint32_t number)
 {
     const mdy_head_t *p = m->model->head;
-    const int8_t *x = features_of(m);
-    const int16_t *dlogits = dlogits_of(m);
-    const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_HEAD, m->steps, 0);
-    const uint32_t bias_key = mdy_rng_key(m->seed, MDY_RNG_HEAD, m->steps, 1);
+    const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_HEAD, m->steps, 2 * number);
+    const uint32_t bias_key = mdy_rng_key(m->seed, MDY_RNG_HEAD, m->steps, 2 * number + 1);
     const int64_t rate = (int64_t)m->rate_mult * p->rate_mult;
     const int shift = -(p->rate_exponent + m->rate_exponent);
     for (uint32_t o = 0; o < p->classes; o++) {
@@ -246,7 +249,7 @@ void mdy_head_update(mdy_t *m)
             const int32_t gradient = dlogits[o] * (x[k] - p->x_zero);
             if (gradient != 0) {
                 const uint32_t random = mdy_rng(key, o * p->features + k);
-                *w = clamp16((int64_t)*w - mdy_stochastic_shift(gradient * rate, shift, random));
+                *w = mdy_clamp16((int64_t)*w - mdy_stochastic_shift(gradient * rate, shift, random));
             }
         }
         const int32_t step =
@@ -254,4 +257,25 @@ void mdy_head_update(mdy_t *m)
                                  -(p->bias_exponent + m->rate_exponent), mdy_rng(bias_key, o));
         m->head_bias[o] = mdy_clamp32((int64_t)m->head_bias[o] - step);
     }
+}
+
+void mdy_head_update(mdy_t *m)
+{
+    const mdy_head_t *p = m->model->head;
+    const uint32_t number = m->epoch_step & mdy_batch_rest(m->model);
+    if (m->model->batch_log2 == 0) {
+        learn(m, features_of(m), dlogits_of(m), 0);
+        return;
+    }
+    memcpy(m->held_features + number * p->features, features_of(m), p->features);
+    memcpy(m->held_dlogits + number * p->classes, dlogits_of(m), p->classes * sizeof *m->held_dlogits);
+}
+
+void mdy_head_settle(mdy_t *m)
+{
+    const mdy_head_t *p = m->model->head;
+    for (uint32_t number = 0; number <= mdy_batch_rest(m->model); number++) {
+        learn(m, m->held_features + number * p->features, m->held_dlogits + number * p->classes, number);
+    }
+    let_go(m);
 }

@@ -40,6 +40,10 @@ static uint32_t lay_out_state(mdy_t *m)
         m->head_index = carve(m, &offset, 2u * columns);
         m->head_weight = carve(m, &offset, 2u * columns * classes);
     }
+    if (model->batch_log2 > 0 && classes > 0) {
+        m->held_dlogits = carve(m, &offset, (2u * classes) << model->batch_log2);
+        m->held_features = carve(m, &offset, (uint32_t)model->head->features << model->batch_log2);
+    }
     m->ram_weights = model->weights_in_ram ? carve(m, &offset, model->bank_weight_bytes) : NULL;
     return offset;
 }
@@ -88,6 +92,9 @@ static int region_fits(const mdy_region_t *region, uint32_t bytes)
 mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
                       const mdy_config_t *config)
 {
+    if (model->batch_log2 > MDY_BATCH_LOG2_MAX) {
+        return MDY_MODEL;
+    }
     if (!region_fits(&memory->planned, model->planned_bytes) ||
         !region_fits(&memory->epoch, model->epoch_bytes) ||
         !region_fits(&memory->state, model->state_bytes)) {
@@ -173,6 +180,29 @@ static void digest_step(mdy_t *m, const mdy_result_t *result)
     }
 }
 
+/* Ends a batch: the update that its samples' gradients add up to. */
+static void settle(mdy_t *m)
+{
+    if (m->model->batch_log2 == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
+        const mdy_layer_t *layer = m->model->candidates[i].layer;
+        const mdy_selected_t selected = mdy_layer_selected(m, layer);
+        mdy_update_t update = {
+            .m = m,
+            .layer = layer,
+            .selected = &selected,
+            .weights = mdy_layer_weights(m, layer),
+            .key = mdy_rng_key(m->seed, MDY_RNG_BATCH, m->steps, layer->order),
+            .rate_mult = m->rate_mult,
+            .rate_exponent = m->rate_exponent + m->model->batch_log2,
+        };
+        mdy_update_batch(&update);
+    }
+    mdy_head_settle(m);
+}
+
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
 {
     if (label >= mdy_classes(m->model)) {
@@ -199,6 +229,9 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
             m->training = MDY_BACKWARD;
             m->model->backward(m);
         }
+        if (((m->epoch_step + 1) & mdy_batch_rest(m->model)) == 0) {
+            settle(m);
+        }
         m->steps++;
         m->epoch_step++;
     }
@@ -208,6 +241,7 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
 
 mdy_status_t mdy_end_epoch(mdy_t *m)
 {
+    settle(m); /* a batch that the epoch leaves short */
     mdy_sampler_observe(m);
     mdy_sampler_draw(m, m->epochs + 1);
     if (m->ram_weights != NULL) {

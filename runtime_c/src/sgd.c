@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mdy/sgd.h"
 
+#include <string.h>
+
 #include "mdy/fixed.h"
 #include "mdy/rng.h"
+
+/* Behind the point of what a batch sums up, in steps of a delta. */
+#define SUM_BITS 8
 
 /* Norm units: one channel's |dL/dw| is clipped here, so that 2^16 squares fit 64 bits. */
 #define NORM_MAX ((int64_t)1 << 24)
@@ -10,16 +15,18 @@
 void mdy_sgd_schedule(mdy_t *m)
 {
     const mdy_schedule_t *s = &m->schedule;
+    const uint32_t rest = mdy_batch_rest(m->model);
+    const uint32_t steps = m->steps - (m->epoch_step & rest);
     uint64_t factor = 65536;
-    if (m->steps < s->warmup_steps) {
-        factor = ((uint64_t)(m->steps + 1) << 16) / s->warmup_steps;
+    if (steps < s->warmup_steps) {
+        factor = ((uint64_t)(steps + 1) << 16) / s->warmup_steps;
     } else if (s->cosine != 0) {
-        const uint32_t done = m->steps - s->warmup_steps;
+        const uint32_t done = steps - s->warmup_steps;
         const uint32_t length = s->total_steps > s->warmup_steps ? s->total_steps - s->warmup_steps : 1;
         factor = done >= length ? 0 : mdy_cos2((uint32_t)(((uint64_t)done << 16) / length));
     }
     m->rate_mult = (uint32_t)((s->rate_mult * factor) >> 16);
-    m->rate_exponent = s->rate_exponent;
+    m->rate_exponent = s->rate_exponent - m->model->batch_log2;
 }
 
 /* A sum over pixels as 32 bits; the 16-bit build gives up 8 bits of it, see reduced_exponent. */
@@ -69,12 +76,22 @@ static void measure(mdy_update_t *u, uint8_t *record, const mdy_wacc_t *sums)
     u->squares = add_saturated(u->squares, squares);
 }
 
+/* D - step, in the range in which both D and base + D stay; base: the weight that D is added to. */
+static int8_t changed(const mdy_conv_t *p, int8_t delta, int32_t base, int64_t step)
+{
+    const int64_t value = delta - step;
+    const int32_t low = base < 0 ? p->w_min - base : -128;
+    const int32_t high = base > 0 ? 127 - base : 127;
+    return (int8_t)(value < low ? low : value > high ? high : value);
+}
+
 static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
     int8_t *delta = mdy_record_delta(record) + tap * p->group_out;
+    int16_t *waiting = u->m->model->batch_log2 == 0 ? NULL : mdy_record_sums(u->selected, record) + tap * p->group_out;
     const int exponent = reduced_exponent(u->exponent) + u->rate_exponent;
     for (uint32_t i = 0; i < p->group_out; i++) {
         const uint32_t o = first + i;
@@ -84,13 +101,13 @@ static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const md
         }
         const uint32_t offset = u->layer->op->weight_offset(p, o, tap, channel);
         const int64_t product = (int64_t)sum * (int64_t)(p->rate_mult[o] * u->rate_mult);
-        const int64_t step =
-            mdy_stochastic_shift(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
-        const int64_t value = delta[i] - step;
-        const int32_t base = u->weights[offset];
-        const int32_t low = base < 0 ? p->w_min - base : -128; /* both D and base + D stay in range */
-        const int32_t high = base > 0 ? 127 - base : 127;
-        delta[i] = (int8_t)(value < low ? low : value > high ? high : value);
+        const int shift = -(exponent + p->rate_exponent[o]) - (waiting == NULL ? 0 : SUM_BITS);
+        const int64_t step = mdy_stochastic_shift(product, shift, mdy_rng(u->key, offset));
+        if (waiting != NULL) {
+            waiting[i] = mdy_clamp16(waiting[i] + step);
+        } else {
+            delta[i] = changed(p, delta[i], u->weights[offset], step);
+        }
     }
 }
 
@@ -120,4 +137,59 @@ void mdy_update_clip(mdy_update_t *u)
     }
     u->rate_mult = (uint32_t)mult;
     u->rate_exponent = exponent;
+}
+
+/* Of what a batch has summed up of one channel, in norm units times the rate's mantissa as a fraction of 2^15. */
+static uint64_t batch_squares(const mdy_update_t *u, uint32_t slot)
+{
+    const mdy_conv_t *p = u->layer->p;
+    uint8_t *record = mdy_record(u->selected, slot);
+    const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
+    const int16_t *sums = mdy_record_sums(u->selected, record);
+    uint64_t squares = 0;
+    for (uint32_t i = 0; i < u->selected->delta_bytes; i++) {
+        const uint32_t o = first + i % p->group_out;
+        if (sums[i] != 0) { /* not of a frozen output: rate_mult is not 0 */
+            const uint32_t scale = ((uint32_t)p->norm_mult << 15) / p->rate_mult[o]; /* of the weight, below 2^16 */
+            const int exponent = p->norm_exponent - p->rate_exponent[o] - u->rate_exponent - SUM_BITS - 30;
+            squares = add_saturated(squares, squared(sums[i], (uint16_t)scale, exponent));
+        }
+    }
+    return squares;
+}
+
+/* Takes `share` of the sums from the deltas, in 2^-15. */
+static void take_batch(const mdy_update_t *u, uint32_t slot, uint32_t share)
+{
+    const mdy_conv_t *p = u->layer->p;
+    uint8_t *record = mdy_record(u->selected, slot);
+    const uint32_t channel = mdy_record_channel(record);
+    const uint32_t first = mdy_first_output(p, channel);
+    int8_t *delta = mdy_record_delta(record);
+    int16_t *sums = mdy_record_sums(u->selected, record);
+    for (uint32_t i = 0; i < u->selected->delta_bytes; i++) {
+        if (sums[i] != 0) {
+            const uint32_t offset =
+                u->layer->op->weight_offset(p, first + i % p->group_out, i / p->group_out, channel);
+            const int64_t step = mdy_stochastic_shift((int64_t)sums[i] * share, SUM_BITS + 15, mdy_rng(u->key, offset));
+            delta[i] = changed(p, delta[i], u->weights[offset], step);
+        }
+    }
+    memset(sums, 0, u->selected->delta_bytes * sizeof *sums);
+}
+
+void mdy_update_batch(mdy_update_t *u)
+{
+    const uint64_t most = (mdy_norm_unpack(u->m->schedule.clip) * (uint64_t)u->rate_mult) >> 15;
+    uint32_t share = 1u << 15;
+    for (uint32_t slot = 0; slot < u->selected->count && u->m->schedule.clip != 0; slot++) {
+        u->squares = add_saturated(u->squares, batch_squares(u, slot));
+    }
+    const uint64_t norm = mdy_isqrt(u->squares);
+    if (norm > most) {
+        share = (uint32_t)((most << 15) / norm);
+    }
+    for (uint32_t slot = 0; slot < u->selected->count; slot++) {
+        take_batch(u, slot, share);
+    }
 }

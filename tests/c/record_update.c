@@ -30,3 +30,8 @@ void mdy_update_clip(mdy_update_t *u)
 {
     (void)u;
 }
+
+void mdy_update_batch(mdy_update_t *u)
+{
+    (void)u;
+}

@@ -39,9 +39,9 @@ class Trace:
     after: Digests
 
 
-def digitnet(folder: Path, target: str) -> Compiled:
+def digitnet(folder: Path, target: str, batch: int = 1) -> Compiled:
     """The demonstration's network, as the demonstration compiles it."""
-    options = Options(target, Limits(24 * 1024), head="keep", rank_epochs=1)
+    options = Options(target, Limits(24 * 1024, batch=batch), head="keep", rank_epochs=1)
     model = ROOT / "models" / "digitnet" / "digitnet.onnx"
     compile_model(model, field_digits(), options, folder)
     return Compiled.read(folder)

@@ -33,13 +33,16 @@ def effort(material: Material) -> Effort:
     return Effort(material.qgraph.graph, 10)
 
 
-@pytest.mark.parametrize(("budget", "bits"), [(1500, 8), (12000, 8), (12000, 16)])
-def test_measured_steps_are_within_the_estimate(budget: int, bits: int, small_digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("budget", "bits", "batch"), [(1500, 8, 1), (12000, 8, 1), (12000, 16, 1), (12000, 8, 4)])
+def test_measured_steps_are_within_the_estimate(
+    budget: int, bits: int, batch: int, small_digits: Path, tmp_path: Path
+) -> None:
     dataset = data.load(str(small_digits))
-    options = Options("qemu-m7", Limits(RAM, budget_bytes=budget, grad_bits=bits), rank_epochs=1, builder="make")
+    limits = Limits(RAM, budget_bytes=budget, grad_bits=bits, batch=batch)
+    options = Options("qemu-m7", limits, rank_epochs=1, builder="make")
     plan, _ = compile_model(DIGITNET, dataset, options, tmp_path / "out")
     compiled = Compiled.read(tmp_path / "out")
-    effort = Effort(plan.qgraph.graph, 10, bits)
+    effort = Effort(plan.qgraph.graph, 10, bits, batch)
     samples, _ = int8_samples(compiled, dataset)
     taken = {}
     with connect(compiled, "qemu", tmp_path / "flash.bin") as session:

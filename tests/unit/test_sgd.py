@@ -12,11 +12,13 @@ import pytest
 
 from clibrary import load
 from medyate import rng
+from medyate.ledger import ChannelCost
 from medyate.plan.parameters import NORM_BITS
 from medyate.run.session import Training
 from medyate.sample.policy import pack, unpack
 
-CHANNELS, OUTPUTS, HEAD, RECORD = 6, 9, 10, 24
+CHANNELS, OUTPUTS, HEAD = 6, 9, 10
+Integers = np.ndarray[Any, Any]
 KEY = 0x1234ABCD
 
 
@@ -52,43 +54,83 @@ def clipped(mult: int, exponent: int, norm: int, most: int) -> tuple[int, int]:
     return mult, exponent
 
 
+def shifted(product: int, shift: int, draw: int) -> int:
+    """stochastic_shift of SPEC.md, 1.3, for shifts above 0."""
+    far = max(0, shift - 32)
+    return max(-(2**31), min(2**31 - 1, ((product >> far) + (draw >> (32 - shift + far))) >> (shift - far)))
+
+
+@pytest.mark.parametrize("batch_log2", [0, 1, 3])
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 0.01, 0.3, 1000.0])
 @pytest.mark.parametrize("size", [20, 3000, 2_000_000])
-def test_update(library: ctypes.CDLL, clip: float, size: int) -> None:
+def test_update(library: ctypes.CDLL, clip: float, size: int, batch_log2: int) -> None:
     random = np.random.default_rng(size)
-    sums = random.integers(-size, size, (CHANNELS, OUTPUTS)).astype(np.int32)
+    sums = random.integers(-size, size, (1 << batch_log2, CHANNELS, OUTPUTS)).astype(np.int32)
     rate_mult = random.integers(1 << 14, 1 << 15, OUTPUTS).astype(np.uint16)
     rate_mult[3] = 0  # a dead output
     rate_exponent = random.integers(-8, -4, OUTPUTS).astype(np.int8)
     weights = random.integers(-127, 128, CHANNELS * OUTPUTS).astype(np.int8)
     norm_mult, norm_exponent, exponent, lr_mult, lr_exponent = 20000, -9, -6, 24576, -21
-    records = np.zeros((CHANNELS, RECORD), np.uint8)
+    cost = ChannelCost(OUTPUTS, 1).in_batches(1 << batch_log2)
+    records = np.zeros((CHANNELS, cost.record_bytes), np.uint8)
     records[:, 8] = np.arange(CHANNELS)
     code = pack(round(clip * 2**NORM_BITS))
     pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (sums, rate_mult, rate_exponent, weights, records)]
     library.sgd_step(
         CHANNELS, OUTPUTS, pointers[0], 1000 + exponent, pointers[1], pointers[2], norm_mult, 1000 + norm_exponent,
         lr_mult, 1000 + lr_exponent, code, ctypes.c_uint32(KEY), pointers[3], pointers[4],
+        cost.record_bytes, batch_log2,
     )  # fmt: skip
-    seen = squares(sums, rate_mult == 0, norm_mult, exponent + norm_exponent)
-    assert records[:, :8].copy().view("<u8")[:, 0].tolist() == seen
-    norm = math.isqrt(sum(seen))
-    mult, at = clipped(lr_mult, lr_exponent, norm, unpack(code))
-    for c in range(CHANNELS):
-        for o in range(OUTPUTS):
-            offset = o * CHANNELS + c
-            shift = -(exponent + int(rate_exponent[o]) + at)
-            product = int(sums[c, o]) * int(rate_mult[o]) * mult
-            draw = rng.draw(KEY, offset)
-            far = max(0, shift - 32)
-            step = ((product >> far) + (draw >> (32 - shift + far))) >> (shift - far)
-            step = 0 if sums[c, o] == 0 or rate_mult[o] == 0 else max(-(2**31), min(2**31 - 1, step))
-            base = int(weights[offset])
-            low, high = (-127 - base if base < 0 else -128), (127 - base if base > 0 else 127)
-            assert records[c, HEAD + o].astype(np.int8) == max(low, min(high, -step))
-    if code and norm > unpack(code):  # the step is as long as the bound allows
-        allowed = lr_mult * 2.0**lr_exponent * unpack(code)
-        assert mult * 2.0**at * norm == pytest.approx(allowed, rel=1e-3)
+    waiting, squared, bound = np.zeros((CHANNELS, OUTPUTS), int), [0] * CHANNELS, unpack(code)
+    for sample, gradients in enumerate(sums):
+        seen = squares(gradients, rate_mult == 0, norm_mult, exponent + norm_exponent)
+        squared = [a + b for a, b in zip(squared, seen, strict=True)]
+        norm = math.isqrt(sum(seen))
+        mult, at = clipped(lr_mult, lr_exponent, norm, 0 if batch_log2 else bound)
+        for c, o in np.ndindex(CHANNELS, OUTPUTS):
+            if gradients[c, o] == 0 or rate_mult[o] == 0:
+                continue
+            shift = -(exponent + int(rate_exponent[o]) + at) - (8 if batch_log2 else 0)
+            product = int(gradients[c, o]) * int(rate_mult[o]) * mult
+            waiting[c, o] += shifted(product, shift, rng.draw(KEY + sample, o * CHANNELS + c))
+            if batch_log2:
+                waiting[c, o] = max(-32767, min(32767, waiting[c, o]))
+        if 0 < bound < norm and not batch_log2:  # the step is as long as the bound allows
+            assert mult * 2.0**at * norm == pytest.approx(lr_mult * 2.0**lr_exponent * bound, rel=1e-3)
+    assert records[:, :8].copy().view("<u8")[:, 0].tolist() == squared
+    share = batch_share(
+        waiting, rate_mult, rate_exponent, (norm_mult, norm_exponent), (lr_mult, lr_exponent + batch_log2), bound
+    )
+    for c, o in np.ndindex(CHANNELS, OUTPUTS):
+        offset = o * CHANNELS + c
+        step = int(waiting[c, o])
+        step = shifted(step * share, 8 + 15, rng.draw(KEY - 1, offset)) if batch_log2 else step
+        base = int(weights[offset])
+        low, high = (-127 - base if base < 0 else -128), (127 - base if base > 0 else 127)
+        assert records[c, HEAD + o].astype(np.int8) == max(low, min(high, -step))
+    assert not records[:, cost.record_bytes - 2 * cost.sums :].any(), "the next batch starts anew"
+
+
+def batch_share(
+    waiting: Integers, mults: Integers, exponents: Integers, norm: tuple[int, int], rate: tuple[int, int], bound: int
+) -> int:
+    """What a batch's sums are multiplied by, in 2^-15: SPEC.md, 1.7."""
+    most, total = bound * rate[0] >> 15, 0
+    for c, o in np.ndindex(*waiting.shape):
+        if waiting[c, o] and bound:
+            mult = (norm[0] << 15) // int(mults[o])
+            assert mult < 1 << 16
+            exponent = norm[1] - int(exponents[o]) - rate[1] - 8 - 30
+            v = abs(int(waiting[c, o])) * mult
+            v = (0 if exponent < -62 else round_shift(v, -exponent)) if exponent <= 0 else v << exponent
+            total += min(v, 1 << 24) ** 2
+    length = math.isqrt(min(total, 2**64 - 1))
+    if bound > 0 and length <= 1 << 20 and length > most:  # the reals that the integers stand for
+        real = rate[0] * 2.0 ** (rate[1]) * bound * 2.0**-18
+        scales = norm[0] * 2.0 ** (norm[1] - 18) / (mults[None, :] * 2.0 ** exponents[None, :].astype(float))
+        found = np.sqrt(((waiting * 2.0**-8 * np.where(mults > 0, scales, 0)) ** 2).sum())
+        assert most / length == pytest.approx(real / found, rel=0.02)
+    return 1 << 15 if length <= most else (most << 15) // length
 
 
 def test_a_clip_travels_as_a_packed_norm() -> None:

@@ -314,6 +314,7 @@ class Context:
             "kernel_max": KERNEL_MAX,
             "network": graph.name,
             "policy": f"MDY_{plan.limits.selecting.policy.upper()}",
+            "batch_log2": plan.limits.batch.bit_length() - 1,
             "norm_start": "norm_start" if plan.limits.selecting.start else "NULL",
             "headers": headers,
             "digest": f"0x{plan.digest:08x}u",

@@ -60,12 +60,12 @@ def alternatives(
     """What could be done otherwise, the most saving first; what saves nothing is left out."""
     row, limits = plan.row, plan.limits
     assert row is not None
-    ranked = limits.selecting.candidates(ranking)
+    ranked = limits.candidates(ranking)
     tried = _tried(network, ranked, row, limits)
     found = []
     for number, (change, layers, allowed, way) in enumerate(tried):
         progress(number, len(tried))
-        there = measure(network, ranked[:layers], allowed, way)
+        there = measure(network, allowed.candidates(ranking)[:layers], allowed, way)
         saved = _fixed(row) - _fixed(there)
         macs = there.way.repeats.macs - row.way.repeats.macs
         found.append(Alternative(change, saved, there.planned_bytes, max(0, there.b_mem_bytes), macs))
@@ -102,6 +102,8 @@ def _tried(network: Network, ranked: Scores, row: Row, limits: Limits) -> Sequen
     ]
     if limits.grad_bits == 16:
         tried.append(("--grad-bits 8", layers, replace(limits, grad_bits=8), way))
+    if limits.batch > 1:
+        tried.append(("--batch 1", layers, replace(limits, batch=1), way))
     if layers > 1 and not limits.selecting.given:
         tried.append((f"{layers - 1} layers instead of {layers}", layers - 1, limits, replace(way, repeats=NOTHING)))
     return tried

@@ -122,6 +122,8 @@ class Limits:
     """What no step may pass, by plan/instructions.py; 0: however many it takes."""
     budget_bytes: int = 0
     """Largest budget of what is trained at a time, in bytes of records; 0: what memory and alpha allow."""
+    batch: int = 1
+    """Samples of one update."""
 
     def __post_init__(self) -> None:
         """Raises DataError for choices that exclude each other."""
@@ -129,6 +131,10 @@ class Limits:
             raise DataError(
                 "a sampled head has its weights in flash.", "Leave out --weights ram, or take the full head."
             )
+
+    def candidates(self, ranking: Ranking) -> Scores:
+        """Layers among which K is chosen, with what their records cost."""
+        return self.selecting.candidates(ranking.in_batches(self.batch))
 
     def columns(self, features: int) -> int:
         """Input channels of the head that an epoch trains: the rule's share of them; 0: all. Raises BudgetError."""
@@ -171,11 +177,12 @@ class Network:
     known: dict[Key, Needs] = field(default_factory=dict)
     """What was found already: the amount of memory changes nothing of it."""
     laid: dict[Key, tuple[Schedule, Layout]] = field(default_factory=dict)
-    efforts: dict[int, Effort] = field(default_factory=dict)
+    efforts: dict[tuple[int, int], Effort] = field(default_factory=dict)
 
-    def effort(self, grad_bits: int) -> Effort:
+    def effort(self, limits: Limits) -> Effort:
         """What its steps take."""
-        return self.efforts.setdefault(grad_bits, Effort(self.qgraph.graph, self.loss.outputs, grad_bits))
+        form = (limits.grad_bits, limits.batch)
+        return self.efforts.setdefault(form, Effort(self.qgraph.graph, self.loss.outputs, *form))
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,7 @@ def choose(
     kept remembers what it laid out for other limits.
     """
     network = network or Network(qgraph, weights, loss, Planner())
-    ranked = limits.selecting.candidates(ranking)
+    ranked = limits.candidates(ranking)
     sample = ledger.tensor_bytes(qgraph.graph.shapes[qgraph.graph.input])
     found: tuple[Row, tuple[Row, ...]] | None = None
     for by_rows in _samples(qgraph.graph, limits):
@@ -311,7 +318,7 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     b_mem = min(left, limits.most_bytes(scores))
-    effort, again = network.effort(limits.grad_bits), _again(network, scores, way)
+    effort, again = network.effort(limits), _again(network, scores, way)
     if limits.step_instructions:
         b_mem = min(b_mem, effort.budget(scores, limits.step_instructions, again))
     elements = limits.selecting.elements(scores, b_mem)
@@ -331,7 +338,7 @@ def _key(scores: Scores, limits: Limits, way: Way) -> Key:
     """All that a layout depends on."""
     names = tuple(score.layer for score in scores)
     sizes = (limits.alpha, limits.budget_bytes, limits.grad_bits)
-    return (names, *sizes, limits.schedule, limits.weights, limits.head, limits.selecting, way)
+    return (names, *sizes, limits.schedule, limits.weights, limits.head, limits.selecting, limits.batch, way)
 
 
 def laid_out(network: Network, scores: Scores, limits: Limits, way: Way) -> tuple[Schedule, Layout]:
@@ -358,7 +365,7 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
         norms = limits.selecting.norms(channels)
         ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
         sizes = (network.loss.outputs, features, channels, steps.slots, len(scores), norms)
-        state = ledger.StateFacts(*sizes, limits.columns(features), ram)
+        state = ledger.StateFacts(*sizes, limits.columns(features), ram, limits.batch)
         deepest = min((score.layer for score in scores), key=lambda name: steps.orders[name])
         network.known[key] = Needs(planned, state.bytes, deepest)
     return network.known[key]
@@ -377,7 +384,7 @@ def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row,
         more = f"Raise --budget to {max(asked, least):,} B."
         return BudgetError(f"a budget of {limits.budget_bytes:,} B holds {what}.", more)
     if limits.step_instructions:
-        effort, again = network.effort(limits.grad_bits), _again(network, scores, chosen.way)
+        effort, again = network.effort(limits), _again(network, scores, chosen.way)
         allowed = effort.budget(scores, limits.step_instructions, again)
         if allowed < min(wanted, chosen.left_bytes):
             return BudgetError(

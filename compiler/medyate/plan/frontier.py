@@ -13,7 +13,6 @@ from medyate import ledger
 from medyate.errors import BudgetError
 from medyate.plan.budget import NOTHING, Limits, Network, Row, Way, choose, measure
 from medyate.plan.parameters import eligible_channels
-from medyate.plan.selecting import Selecting
 from medyate.rank.lara import LayerScore, Ranking, channel_costs
 from medyate.sample.policy import draw_selection
 
@@ -56,7 +55,7 @@ def frontier(
 
     `limits`: all but the amount of memory; with areas of a board, that is limited.
     """
-    drawn = Selections(network, ranking, limits.selecting)
+    drawn = Selections(network, ranking, limits)
     count = 0
 
     def plan(ram: int) -> Row | None:
@@ -90,7 +89,7 @@ def frontier(
 def _everything(network: Network, ranking: Ranking, limits: Limits) -> int:
     """Bytes with which every layer is a candidate and the rule, not the memory, limits the budget."""
     by_rows = limits.sample == "rows"
-    ranked = limits.selecting.candidates(ranking)
+    ranked = limits.candidates(ranking)
     row = measure(network, ranked, limits, Way(by_rows, NOTHING), careful=False)
     taken = ledger.arena_bytes(row.planned_bytes, 0, row.state_bytes) + limits.reserved_bytes
     return ledger.align(taken + limits.most_bytes(ranked), GRAIN)
@@ -111,12 +110,13 @@ def _smallest(trains: Callable[[int], bool], largest: int) -> int:
 class Selections:
     """Draws first selections, and says how deep they reach."""
 
-    def __init__(self, network: Network, ranking: Ranking, selecting: Selecting) -> None:
+    def __init__(self, network: Network, ranking: Ranking, limits: Limits) -> None:
         graph = network.qgraph.graph
         names = list(channel_costs(graph))
         self.depth = {name: len(names) - number for number, name in enumerate(names)}
         nodes = {node.name: node for node in graph}
-        self.scores, self.fixed = selecting.candidates(ranking), selecting.fixed
+        self.scores, selecting = limits.candidates(ranking), limits.selecting
+        self.fixed = selecting.fixed
         alive = {
             score.layer: eligible_channels(network.qgraph, nodes[score.layer], network.weights, score.channels)
             for score in self.scores

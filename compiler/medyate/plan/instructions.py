@@ -37,15 +37,25 @@ WEIGHTS: Mapping[str, float] = {
 WIDE = 1.3
 """What gradients of 16 bits take of the work that has to do with them, those of 8 bits taken as 1."""
 WIDENED = ("back", "selected")
+SETTLED = 150
+"""For each selected weight as a batch ends: its sum is measured, clipped, rounded and taken from the delta."""
 
 
 class Effort:
     """What the steps of one network take."""
 
-    def __init__(self, graph: Graph, outputs: int, grad_bits: int = 8, weights: Mapping[str, float] = WEIGHTS) -> None:
-        """`outputs`: of the head."""
+    def __init__(
+        self,
+        graph: Graph,
+        outputs: int,
+        grad_bits: int = 8,
+        batch: int = 1,
+        weights: Mapping[str, float] = WEIGHTS,
+    ) -> None:
+        """`outputs`: of the head; `batch`: samples of one update."""
         wide = {kind: weight * (WIDE if kind.startswith(WIDENED) else 1.0) for kind, weight in weights.items()}
-        self.graph, self.outputs, self.weights = graph, outputs, weights if grad_bits == 8 else wide
+        self.graph, self.outputs, self.batch = graph, outputs, batch
+        self.weights = {**(weights if grad_bits == 8 else wide), "settled": SETTLED}
         self.places = {node.name: number for number, node in enumerate(graph)}
 
     def instructions(self, work: Mapping[str, int]) -> int:
@@ -55,9 +65,9 @@ class Effort:
     # --- Work ---
 
     def base(self) -> Counter[str]:
-        """Forward pass and head: what every step makes."""
+        """Forward pass and head: what every step makes; the last one of a batch updates the head by all its samples."""
         features = elements(self.graph.shapes[self.graph.output])
-        return self.forward(range(len(self.graph.nodes))) + Counter({"head": features * self.outputs})
+        return self.forward(range(len(self.graph.nodes))) + Counter({"head": features * self.outputs * self.batch})
 
     def forward(self, numbers: Iterable[int]) -> Counter[str]:
         """Of some nodes."""
@@ -69,11 +79,11 @@ class Effort:
 
     def selected(self, channels: Mapping[str, int]) -> Counter[str]:
         """What so many selected channels of layers add."""
-        return _sum(
-            Counter({f"selected {node.op}": channels[node.name] * self._channel_macs(node)})
-            for node in self.graph
-            if channels.get(node.name, 0)
-        )
+        chosen = [node for node in self.graph if channels.get(node.name, 0)]
+        work = _sum(Counter({f"selected {node.op}": channels[node.name] * self._channel_macs(node)}) for node in chosen)
+        if self.batch > 1:
+            work["settled"] = sum(channels[node.name] * self._channel_weights(node) for node in chosen)
+        return work
 
     def _node(self, node: Node, direction: str) -> Counter[str]:
         inputs, output = self.graph.input_shapes(node), self.graph.shapes[node.output]
@@ -88,6 +98,11 @@ class Effort:
     def _channel_macs(self, node: Node) -> int:
         inputs = self.graph.input_shapes(node)
         return OPS[node.op].macs(node.attrs, inputs) // inputs[0][2]
+
+    def _channel_weights(self, node: Node) -> int:
+        cost = OPS[node.op].channel_cost
+        assert cost is not None  # it was selected
+        return cost(node.attrs, self.graph.input_shapes(node)).weights
 
     # --- Bounds ---
 

@@ -95,7 +95,7 @@ class Plan:
         slots = self.schedule.plan.slots
         columns = self.limits.columns(features)
         return ledger.StateFacts(
-            self.head.classes, features, channels, slots, len(self.candidates), norms, columns, ram
+            self.head.classes, features, channels, slots, len(self.candidates), norms, columns, ram, self.limits.batch
         )
 
     @cached_property
@@ -166,6 +166,7 @@ class Plan:
             "alpha": self.limits.alpha,
             "budget_limit_bytes": self.limits.budget_bytes,
             "gradient_bits": self.limits.grad_bits,
+            "batch": self.limits.batch,
             "rounds_once": self.qgraph.rounds_once,
             "schedule": self.limits.schedule,
             "selection": self.limits.selecting.policy,
@@ -290,7 +291,7 @@ def make_plan(
     """
     network = network or Network(qgraph, weights, head.loss, Planner())
     row, table = chosen or choose(qgraph, weights, ranking, head.loss, limits, network)
-    scores = limits.selecting.candidates(ranking)[: row.layers]
+    scores = limits.candidates(ranking)[: row.layers]
     steps, layout = laid_out(network, scores, limits, row.way)
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]

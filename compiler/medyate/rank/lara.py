@@ -8,7 +8,7 @@ TraDy_i = sum_c ||(dL/dW_i)_c||_2 / (C_W + C_A)         TraDy, arXiv 2510.19675,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medyate.errors import ArtefactError
@@ -52,6 +52,11 @@ class Ranking:
     scores: tuple[LayerScore, ...]
     made: Provenance | None = None
     """None: not known, as in files of earlier versions."""
+
+    def in_batches(self, samples: int) -> Ranking:
+        """With what records cost where one update is of so many samples."""
+        scores = (replace(score, cost=score.cost.in_batches(samples)) for score in self.scores)
+        return replace(self, scores=tuple(scores))
 
     def to_json(self) -> dict[str, Any]:
         """Readable form; reused for other tasks."""

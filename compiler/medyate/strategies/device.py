@@ -43,7 +43,8 @@ def on_device(
             f"'{strategy.name}' selects before anything is planned.",
             f"Say how much with {' or '.join(['--budget', '--min-elements', *own])}.",
         )
-    layers, selecting = device_form(strategy, Problem(*network, ranking, budget, cost, settings), seed)
+    priced = ranking.in_batches(limits.batch)
+    layers, selecting = device_form(strategy, Problem(*network, priced, budget, cost, settings), seed)
     if selecting.fixed and not selecting.channels:
         raise DataError(f"'{strategy.name}' trains no channel of the backbone.", "Use `medyate run --head-only`.")
     start = {} if settings.boost == "none" else selecting.start

@@ -78,7 +78,7 @@ def _facts(rows: Sequence[Row], failures: Sequence[tuple[Cell, str]]) -> str:
         said = {
             "engine": f"engine {fixed.engine}",
             "epochs": f"{fixed.epochs} epochs with {fixed.warmup} of warm-up",
-            "batch": f"batch {fixed.batch}" if fixed.engine == "float" and fixed.batch > 1 else "one sample per update",
+            "batch": f"{fixed.batch} samples per update" if fixed.batch > 1 else "one sample per update",
             "clip": f"gradients clipped to {fixed.clip:g} per layer" if fixed.clip else "no clipping",
             "limit": f"{fixed.limit} training samples" if fixed.limit else "all training samples",
             "flip": "random flips" if fixed.flip else "no augmentation",

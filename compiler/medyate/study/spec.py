@@ -29,7 +29,7 @@ from typing import Any
 
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError
-from medyate.recipe import CLIP, check_clip
+from medyate.recipe import CLIP, check_batch, check_clip
 from medyate.sample.policy import FITS, NORMS, SKIP, SQUARES
 from medyate.strategies import STRATEGIES, strategy
 from medyate.strategies.cost import COSTS
@@ -57,8 +57,8 @@ class Fixed:
     epochs: int = 10
     """All of them, the warm-up's included."""
     warmup: int = 1
-    batch: int = 32
-    """Samples per step; the device takes one."""
+    batch: int = 1
+    """Samples of one update, by the mean of their gradients."""
     clip: float = CLIP
     """Largest norm of a layer's gradient in one step; 0: as large as it comes."""
     limit: int = 0
@@ -248,6 +248,8 @@ def _fixed(base: Fixed, content: Mapping[str, Any], path: Path) -> Fixed:
         if not holds:
             raise DataError(f"'{path}': {what}.", "Correct the file.")
     check_clip(fixed.clip)
+    if fixed.engine == "device":
+        check_batch(fixed.batch)
     return fixed
 
 

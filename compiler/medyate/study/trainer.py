@@ -163,7 +163,8 @@ class Trainer:
         generator = np.random.default_rng((self.recipe.seed, epoch))
         for step, batch in enumerate(batches):
             loss = self._loss(self._source(batch, kept, generator), y[batch])
-            loss.backward()  # type: ignore[no-untyped-call]
+            share = len(batch) / self.recipe.batch  # of a last, short batch each sample counts as much
+            (loss * share).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach()) * len(batch)
             rate = self.recipe.rate_at(epoch * len(batches) + step, len(batches))
             for name, parameter in parameters.items():

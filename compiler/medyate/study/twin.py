@@ -39,7 +39,7 @@ def train(cell: Cell, ranking: Mapping[str, Any]) -> dict[str, Any]:
     most = 0 if head_only else fixed.step_instructions
     options = Options(
         "host",
-        replace(limits, alpha=settings.alpha, step_instructions=most),
+        replace(limits, alpha=settings.alpha, step_instructions=most, batch=fixed.batch),
         fixed.pixels,
         seed=cell.seed,
         split=fixed.split,

@@ -90,6 +90,12 @@ static inline int32_t mdy_stochastic_shift(int64_t x, int shift, uint32_t random
     return mdy_clamp32((x + (int64_t)(random >> (32 - shift))) >> shift);
 }
 
+/** Limits to the range that is symmetric about 0. */
+static inline int16_t mdy_clamp16(int64_t x)
+{
+    return (int16_t)(x > INT16_MAX ? INT16_MAX : x < -INT16_MAX ? -INT16_MAX : x);
+}
+
 static inline int8_t mdy_clamp8(int32_t x, int32_t low, int32_t high)
 {
     return (int8_t)(x < low ? low : x > high ? high : x);

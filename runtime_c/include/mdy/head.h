@@ -8,7 +8,7 @@
 /** Bytes of a sampled head's weights, the first part of a bank's weights; 0 where all of them are in RAM. */
 uint32_t mdy_head_bank_bytes(const mdy_model_t *model);
 
-/** Draws the features that a sampled head trains in this epoch, and fetches their weights. */
+/** Draws the features that a sampled head trains in this epoch, and fetches their weights; lets held samples go. */
 void mdy_head_lay_out(mdy_t *m);
 
 /** Bytes [start, start + n) of a sampled head's next weights; start and n are even. */
@@ -32,7 +32,10 @@ uint32_t mdy_head_reference(const mdy_t *m);
 /** dL/dfeatures, from the weights before the update. */
 void mdy_head_backward(mdy_t *m);
 
-/** SGD with stochastic rounding on the head's weights and biases. */
+/** SGD with stochastic rounding on the head's weights and biases; a sample of a batch is held until mdy_head_settle. */
 void mdy_head_update(mdy_t *m);
+
+/** Updates by the samples held, and lets them go. */
+void mdy_head_settle(mdy_t *m);
 
 #endif

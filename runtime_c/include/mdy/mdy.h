@@ -62,7 +62,7 @@ int32_t *mdy_target(mdy_t *m);
 
 /**
  * One training step on the sample in mdy_input: forward, backward, update of the selected channels
- * and the head. Errors: MDY_ARGUMENT (label), MDY_ABORTED (by the yield hook; updates that were made stay).
+ * and the head; of a model with batches, the update comes with a batch's last sample. Errors: MDY_ARGUMENT (label), MDY_ABORTED (by the yield hook; updates that were made stay).
  * With a squared error the label says nothing; give 0.
  */
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result);

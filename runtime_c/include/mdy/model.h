@@ -10,10 +10,11 @@
 #include "mdy/types.h"
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 4
+#define MDY_ABI 5
 
 #define MDY_NONE UINT32_MAX       /* no such offset */
 #define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
+#define MDY_BATCH_LOG2_MAX 6
 #define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
 
 typedef struct mdy mdy_t;
@@ -231,6 +232,7 @@ typedef struct {
     uint16_t channel_count; /* candidate channels in all */
     uint16_t slot_count;
     uint8_t policy;         /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
+    uint8_t batch_log2;     /* log2 of the samples whose mean gradient makes one update; at most MDY_BATCH_LOG2_MAX */
     uint32_t planned_bytes, epoch_bytes, state_bytes;
     uint32_t bank_weight_bytes;
     uint8_t weights_in_ram; /* 1: candidate weights are part of the state region, nothing is written to flash */
@@ -242,6 +244,12 @@ typedef struct {
 static inline uint32_t mdy_classes(const mdy_model_t *model)
 {
     return model->head == NULL ? 0 : model->head->classes;
+}
+
+/** The bits of a sample's number that say which of its batch it is. */
+static inline uint32_t mdy_batch_rest(const mdy_model_t *model)
+{
+    return (1u << model->batch_log2) - 1u;
 }
 
 /** Whether the sample comes row by row: there is no place for the whole of it. */
@@ -301,6 +309,8 @@ struct mdy {
     uint32_t *first;       /* per candidate: offset of its records in the epoch region */
     uint16_t *count;       /* per candidate: how many records */
     const uint8_t *weights; /* in force, of a sampled head and the candidates, in a bank or in RAM; NULL: factory */
+    int16_t *held_dlogits;  /* of the samples that wait for their update, (batch, classes); only where batch_log2 > 0 */
+    int8_t *held_features;  /* the head's inputs of those samples, (batch, features) */
     uint8_t *ram_weights;   /* their place in the state region; NULL: they are in flash */
     mdy_bank_t banks[2];
     mdy_found_t found[2];   /* what the banks held at the start */

@@ -3,7 +3,8 @@
  * SGD with stochastic rounding on the deltas of the selected channels. DESIGN.md, section 3.
  *
  * Where a layer's gradient is bounded, its weight gradients are made twice: the first time they are measured, the
- * second time applied at the rate that follows. They are nowhere kept in between.
+ * second time applied at the rate that follows. They are nowhere kept in between. Where an update is of several samples,
+ * they are made once: what each sample gives is summed up in the records, and the sum is measured.
  */
 #ifndef MDY_SGD_H
 #define MDY_SGD_H
@@ -34,7 +35,13 @@ void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy
 /** Lowers the rate of an update where what was measured is longer than the schedule's clip. */
 void mdy_update_clip(mdy_update_t *update);
 
-/** Sets rate_mult and rate_exponent of the step that comes, from the schedule. */
+/**
+ * Takes what a batch has summed up from the deltas of a layer's selected channels, and clears it. The mean gradient is
+ * clipped; the update's rate is that of the whole batch, its key that of this rounding.
+ */
+void mdy_update_batch(mdy_update_t *update);
+
+/** Sets rate_mult and rate_exponent of the step that comes, from the schedule; all samples of a batch share them. */
 void mdy_sgd_schedule(mdy_t *m);
 
 #endif

@@ -31,7 +31,8 @@ typedef struct {
 /**
  * The selected input channels of one layer in this epoch: `count` records of `record_bytes` each,
  * ascending by channel. A record holds the sum of squared gradients (two words), the channel (16 bits),
- * the delta (delta_bytes: (KH, KW, group_out)) and the saved input map (H, W).
+ * the delta (delta_bytes: (KH, KW, group_out)) and the saved input map (H, W). Where one update is of several
+ * samples, it ends in as many 16-bit sums as the delta has bytes: what the update will take away, in steps of 2^-8.
  */
 typedef struct {
     uint8_t *records;
@@ -63,6 +64,11 @@ static inline int8_t *mdy_record_delta(uint8_t *record)
 static inline int8_t *mdy_record_map(const mdy_selected_t *selected, uint8_t *record)
 {
     return (int8_t *)(record + MDY_RECORD_HEAD + selected->delta_bytes);
+}
+
+static inline int16_t *mdy_record_sums(const mdy_selected_t *selected, uint8_t *record)
+{
+    return (int16_t *)(void *)(record + selected->record_bytes - 2u * selected->delta_bytes);
 }
 
 /** Where input gradients go, pixel by pixel: joins, requantisation and maxima live behind it. */
