@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from medyate.ir import QGraph, Weights
-from medyate.plan.plan import Head, Plan
+from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS
 from medyate.quantize.apply import integer_tensors, integers, run_integers
 from medyate.real import channels_last
@@ -20,7 +20,7 @@ from probe import Probe
 
 @dataclass(frozen=True)
 class Reference:
-    """Integer features of every sample and dL/dW_q of every layer, summed over the samples."""
+    """Integer features of every sample, and dL/dW_q and dL/db_q of every layer, summed over the samples."""
 
     features: NDArray[np.float64]
     logits: NDArray[np.float64]
@@ -33,7 +33,7 @@ def autograd(
     """The fake-quantised network with DESIGN's mask convention, differentiated by PyTorch."""
     arrays = integer_tensors(weights)
     for name, array in arrays.items():
-        array.requires_grad_(name.endswith(".weight"))
+        array.requires_grad_(name.endswith((".weight", ".bias")))
     x = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float64))
     features = run_integers(qgraph, arrays, x)
     quant = qgraph.quant[qgraph.graph.output]
@@ -42,7 +42,7 @@ def autograd(
     bias = torch.from_numpy(head.bias / 65536)
     logits = (channels_last(features) - quant.zero) * quant.scale @ weight.T + bias
     loss_of(head, logits, labels).backward()
-    found = {n: a.grad.numpy() for n, a in arrays.items() if n.endswith(".weight") and a.grad is not None}
+    found = {n: a.grad.numpy() for n, a in arrays.items() if a.grad is not None}
     return Reference(features.detach().permute(0, 2, 3, 1).numpy(), logits.detach().numpy(), found)
 
 
@@ -57,14 +57,23 @@ def loss_of(head: Head, logits: torch.Tensor, labels: NDArray[Any]) -> torch.Ten
 def device_gradient(plan: Plan, probe: Probe, index: int) -> NDArray[np.float64]:
     """dL/dW_q of a candidate layer as the device summed it, with its multipliers M[o]."""
     candidate = plan.candidates[index]
-    graph = plan.qgraph.graph
-    position = [node.name for node in graph].index(candidate.layer)
-    dy = next(s.dy for s in plan.schedule.plan.back if s.node == candidate.layer and s.kind == "layer")
-    assert dy is not None
-    multipliers = np.array(integers(plan.qgraph, plan.weights, position).multipliers) * dy.factor
+    multipliers = output_multipliers(plan, candidate.layer)
     gradient = probe.weight_gradient(index)
-    conv = graph.nodes[position].op == "conv2d"
+    conv = next(node.op for node in plan.qgraph.graph if node.name == candidate.layer) == "conv2d"
     return gradient * (multipliers[:, None, None, None] if conv else multipliers)
+
+
+def device_bias_gradient(plan: Plan, probe: Probe, layer: BiasLayer) -> NDArray[np.float64]:
+    """dL/db_q as the device summed it, with its multipliers M[o]."""
+    return probe.biases[layer.first : layer.first + layer.count] * output_multipliers(plan, layer.layer)
+
+
+def output_multipliers(plan: Plan, layer: str) -> NDArray[np.float64]:
+    """M[o] times the factor of the gradient that reaches a layer."""
+    position = [node.name for node in plan.qgraph.graph].index(layer)
+    dy = next(s.dy for s in plan.schedule.plan.back if s.node == layer and s.kind == "layer")
+    assert dy is not None
+    return np.array(integers(plan.qgraph, plan.weights, position).multipliers) * dy.factor
 
 
 def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

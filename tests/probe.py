@@ -64,8 +64,10 @@ class Probe:
     def _allocate_record(self) -> None:
         starts = np.cumsum([0] + [c.channels * c.cost.weights for c in self.plan.candidates])
         self.starts = starts.astype(np.uint32)
-        self.record = np.zeros(int(starts[-1]), np.float64)
-        for name, array in (("mdy_recorded", self.record), ("mdy_recorded_start", self.starts)):
+        self.record = np.zeros(int(starts[-1]) + self.plan.state.biases, np.float64)
+        self.biases = self.record[starts[-1] :]
+        places = {"mdy_recorded": self.record, "mdy_recorded_start": self.starts, "mdy_recorded_biases": self.biases}
+        for name, array in places.items():
             pointer = ctypes.c_void_p.in_dll(self.lib, name)
             pointer.value = array.ctypes.data
 

@@ -111,6 +111,8 @@ class StateFacts:
     """Bytes of candidate weights that live in RAM instead of flash."""
     batch: int = 1
     """Samples of one update; the head's inputs and gradients of each are held until then."""
+    biases: int = 0
+    """Biases of the backbone that are trained."""
 
     @property
     def bank_head_bytes(self) -> int:
@@ -119,13 +121,14 @@ class StateFacts:
 
     @property
     def saved_bytes(self) -> int:
-        """Part of a generation: head, norms, exponents, selection."""
+        """Part of a generation: head, norms, exponents, selection, biases."""
         parts = (
             0 if self.columns else 2 * self.classes * self.features,
             4 * self.classes,
             2 * self.norms,
             2 * self.slots,
             -(-self.channels // 8),
+            4 * self.biases,
         )
         return sum(align(part, 4) for part in parts)
 

@@ -109,7 +109,7 @@ def gradient(plan: Plan, ranking: Ranking) -> dict[str, float]:
     row = plan.row
     assert row is not None
     energy = {score.layer: (score.lara * score.elements) ** 2 for score in ranking.scores}
-    share = sum(energy[c.layer] for c in plan.candidates) / sum(energy.values()) * row.b_mem_bytes / row.m_bytes
+    share = sum(energy[c.layer] for c in plan.candidates) / sum(energy.values()) * row.alpha
     taken = plan.region_bytes + plan.static_reserved_bytes
     return {
         "share": share,

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 MASK = 0xFFFFFFFF
-ROUNDING, SAMPLER, FLIP, HEAD, ORDER, COLUMNS, BATCH = 1, 2, 3, 4, 5, 6, 7
+ROUNDING, SAMPLER, FLIP, HEAD, ORDER, COLUMNS, BATCH, BIASES = 1, 2, 3, 4, 5, 6, 7, 8
 """What numbers are for; part of the key, so that no two uses share a stream."""
 
 

@@ -94,7 +94,26 @@ void mdy_update_end(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc
     }
 }
 
-/* What takes a layer's weight gradients; `sums` is an offset in the planned region. */
+/* Whether this step trains the biases of a layer. */
+static int learns_biases(const mdy_t *m, const mdy_layer_t *layer)
+{
+    return layer->bias != MDY_FROZEN && !m->head_only;
+}
+
+/* Adds what rows of dy contribute to the gradients of a layer's biases; g: out.c of them. */
+static void add_biases(const mdy_gradient_t *dy, const mdy_view_t *view, mdy_band_t rows, mdy_wacc_t *sums)
+{
+    for (uint16_t y = rows.begin; y < rows.end && y < dy->shape.h; y++) {
+        const mdy_grad_t *values = mdy_grad_row(view, y);
+        for (uint32_t x = 0; x < dy->shape.w; x++, values += dy->shape.c) {
+            for (uint32_t o = 0; o < dy->shape.c; o++) {
+                sums[o] += values[o];
+            }
+        }
+    }
+}
+
+/* What takes a layer's gradients; `sums` is an offset in the planned region: biases come first, then weights. */
 static mdy_update_t update_of(mdy_t *m, const mdy_layer_t *layer, const mdy_selected_t *selected,
                               const mdy_gradient_t *dy, uint32_t sums)
 {
@@ -117,15 +136,38 @@ void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *
                       mdy_band_t rows)
 {
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
-    if (selected.count == 0 || m->aborted) {
+    const uint32_t biases = learns_biases(m, layer) ? layer->p->out.c : 0;
+    if (selected.count + biases == 0 || m->aborted) {
         return;
     }
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
     mdy_update_t update = update_of(m, layer, &selected, dy, sums);
     if (rows.begin == 0) {
-        memset(update.sums, 0, selected.count * selected.delta_bytes * sizeof *update.sums);
+        memset(update.sums, 0, (biases + selected.count * selected.delta_bytes) * sizeof *update.sums);
     }
-    layer->op->backward_weight(layer->p, &selected, &dy_view, rows, &update);
+    if (biases > 0) {
+        add_biases(dy, &dy_view, rows, update.sums);
+        update.sums += biases;
+    }
+    if (selected.count > 0) {
+        layer->op->backward_weight(layer->p, &selected, &dy_view, rows, &update);
+    }
+}
+
+/* Updates a layer's biases from the sums of mdy_back_weights, or from the whole of dy. */
+static void update_biases(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums)
+{
+    const mdy_selected_t selected = mdy_layer_selected(m, layer);
+    mdy_update_t update = update_of(m, layer, &selected, dy, sums);
+    if (!update.by_rows) {
+        const mdy_view_t dy_view = mdy_grad_view(m, dy);
+        const mdy_band_t all = {0, dy->shape.h};
+        memset(update.sums, 0, dy->shape.c * sizeof *update.sums);
+        add_biases(dy, &dy_view, all, update.sums);
+    }
+    const mdy_biases_t *biases = &m->model->biases[layer->bias];
+    update.key = mdy_rng_key(m->seed, MDY_RNG_BIASES, m->steps, layer->order);
+    mdy_update_biases(&update, biases, m->biases + biases->first);
 }
 
 /* Goes over the sums of every tap: those that came by rows, or new ones. */
@@ -149,10 +191,15 @@ static void every_tap(mdy_update_t *update, const mdy_gradient_t *dy, uint8_t do
 void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums)
 {
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
+    const int biases = learns_biases(m, layer);
+    if (biases && !m->aborted) {
+        update_biases(m, layer, dy, sums);
+    }
     if (selected.count == 0 || m->aborted) {
         return;
     }
     mdy_update_t update = update_of(m, layer, &selected, dy, sums);
+    update.sums += biases && update.by_rows ? layer->p->out.c : 0;
     if (m->schedule.clip == 0 || m->model->batch_log2 > 0) {
         every_tap(&update, dy, MDY_MEASURE | MDY_APPLY);
         return;

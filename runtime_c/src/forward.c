@@ -52,7 +52,10 @@ const int8_t *mdy_layer_weights(const mdy_t *m, const mdy_layer_t *layer)
 
 mdy_selected_t mdy_layer_selected(const mdy_t *m, const mdy_layer_t *layer)
 {
-    mdy_selected_t selected = {NULL, 0, 0, 0};
+    mdy_selected_t selected = {NULL, 0, 0, 0, layer->p->bias};
+    if (layer->bias != MDY_FROZEN) {
+        selected.bias = m->biases + m->model->biases[layer->bias].first;
+    }
     if (layer->candidate != MDY_FROZEN) {
         const mdy_candidate_t *candidate = &m->model->candidates[layer->candidate];
         selected.records = m->epoch + m->first[layer->candidate];
@@ -173,7 +176,7 @@ void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, co
     const range_t range = {p->act_min, p->act_max};
     for (uint16_t oy = rows.begin; oy < rows.end && oy < y->shape.h && mdy_go_on(m); oy++) {
         const mdy_tile_t row = {{oy, (uint16_t)(oy + 1)}, {0, p->out.w}};
-        if (selected.count == 0) {
+        if (selected.count == 0 && layer->bias == MDY_FROZEN) {
             layer->op->forward(p, weights, &x_view, &y_view, row, NULL);
         } else {
             int32_t *acc_init = (int32_t *)(void *)(m->planned + layer->scratch);

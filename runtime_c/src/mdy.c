@@ -32,6 +32,7 @@ static uint32_t lay_out_state(mdy_t *m)
     m->norms = carve(m, &offset, mdy_sampler_norm_bytes(model));
     m->slot_r = carve(m, &offset, 2u * model->slot_count);
     m->selection = carve(m, &offset, (model->channel_count + 7u) / 8u);
+    m->biases = carve(m, &offset, 4u * model->bias_count);
     m->saved_bytes = offset;
     m->slot_e = carve(m, &offset, 2u * model->slot_count);
     m->first = carve(m, &offset, 4u * model->candidate_count);
@@ -58,6 +59,10 @@ static void factory_state(mdy_t *m)
     }
     if (head != NULL && head->bias != NULL) {
         memcpy(m->head_bias, head->bias, 4u * head->classes);
+    }
+    for (uint32_t i = 0; i < model->bias_layer_count; i++) {
+        const mdy_conv_t *p = model->biases[i].layer->p;
+        memcpy(m->biases + model->biases[i].first, p->bias, p->out.c * sizeof *p->bias);
     }
     mdy_sampler_start(m);
     memcpy(m->slot_r, model->exponent_start, 2u * model->slot_count);

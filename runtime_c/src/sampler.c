@@ -167,4 +167,8 @@ void mdy_sampler_lay_out(mdy_t *m)
             m->deepest = candidate->layer->order;
         }
     }
+    for (uint32_t i = 0; i < m->model->bias_layer_count && !m->head_only; i++) {
+        const uint16_t order = m->model->biases[i].layer->order;
+        m->deepest = order < m->deepest ? order : m->deepest;
+    }
 }

@@ -193,3 +193,22 @@ void mdy_update_batch(mdy_update_t *u)
         take_batch(u, slot, share);
     }
 }
+
+void mdy_update_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
+{
+    const uint32_t outputs = u->layer->p->out.c;
+    const int exponent = reduced_exponent(u->exponent);
+    for (uint32_t o = 0; o < outputs && u->m->schedule.clip != 0; o++) {
+        const int32_t sum = p->rate_mult[o] == 0 ? 0 : reduce(u->sums[o]);
+        u->squares = add_saturated(u->squares, squared(sum, p->norm_mult, exponent + p->norm_exponent));
+    }
+    if (u->m->schedule.clip != 0) {
+        mdy_update_clip(u);
+    }
+    for (uint32_t o = 0; o < outputs; o++) {
+        const int64_t product = (int64_t)reduce(u->sums[o]) * (int64_t)(p->rate_mult[o] * u->rate_mult);
+        const int shift = -(exponent + p->rate_exponent[o] + u->rate_exponent);
+        const int64_t value = bias[o] - (int64_t)mdy_stochastic_shift(product, shift, mdy_rng(u->key, o));
+        bias[o] = (int32_t)(value < -p->most ? -p->most : value > p->most ? p->most : value);
+    }
+}

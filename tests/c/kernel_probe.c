@@ -84,7 +84,7 @@ void probe_backward(int depthwise, const probe_geometry_t *g, const int16_t *gra
 {
     const mdy_weighted_op_t *op = depthwise ? &mdy_depthwise : &mdy_conv2d;
     const mdy_conv_t p = layer(g, grad_mult);
-    const mdy_selected_t selected = {records, record_bytes, delta_bytes, p.in.c};
+    const mdy_selected_t selected = {records, record_bytes, delta_bytes, p.in.c, p.bias};
     const mdy_view_t view = {(uint8_t *)dy, (uint32_t)p.out.w * p.out.c, p.out.h, 0};
     static mdy_sink_t sink;
     static mdy_update_t update;

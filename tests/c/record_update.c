@@ -35,3 +35,13 @@ void mdy_update_batch(mdy_update_t *u)
 {
     (void)u;
 }
+
+double *mdy_recorded_biases; /* of all that are trained */
+
+void mdy_update_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
+{
+    (void)bias;
+    for (uint32_t o = 0; o < u->layer->p->out.c; o++) {
+        mdy_recorded_biases[p->first + o] += ldexp((double)u->sums[o], u->exponent);
+    }
+}

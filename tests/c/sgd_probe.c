@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An update of a 1 x 1 layer whose channels are all selected, from the given sums of each sample. */
+#include <stddef.h>
+
 #include "mdy/sgd.h"
 
 static uint32_t offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c)
@@ -20,7 +22,7 @@ void sgd_step(uint32_t channels, uint32_t outputs, const mdy_wacc_t *sums, uint3
     };
     const mdy_weighted_op_t op = {.weight_offset = offset};
     const mdy_layer_t layer = {.op = &op, .p = &p};
-    const mdy_selected_t selected = {records, record_bytes, outputs, (uint16_t)channels};
+    const mdy_selected_t selected = {records, record_bytes, outputs, (uint16_t)channels, NULL};
     const mdy_model_t model = {.batch_log2 = (uint8_t)batch_log2};
     mdy_t m = {.schedule = {.clip = (uint16_t)clip}, .model = &model};
     for (uint32_t sample = 0; sample < 1u << batch_log2; sample++, sums += channels * outputs) {
@@ -45,4 +47,23 @@ void sgd_step(uint32_t channels, uint32_t outputs, const mdy_wacc_t *sums, uint3
         };
         mdy_update_batch(&update);
     }
+}
+
+void sgd_biases(uint32_t outputs, mdy_wacc_t *sums, uint32_t exponent_bias, const uint16_t *rate_mult,
+                const int8_t *rate_exponent, uint32_t norm_mult, uint32_t norm_bias, uint32_t lr_mult, uint32_t lr_bias,
+                uint32_t clip, uint32_t key, int32_t most, int32_t *biases)
+{
+    const mdy_conv_t p = {.out = {1, 1, (uint16_t)outputs}};
+    const mdy_layer_t layer = {.p = &p};
+    const mdy_model_t model = {.batch_log2 = 0};
+    const mdy_biases_t update_of = {
+        .layer = &layer, .most = most, .rate_mult = rate_mult, .rate_exponent = rate_exponent,
+        .norm_mult = (uint16_t)norm_mult, .norm_exponent = (int16_t)((int32_t)norm_bias - 1000),
+    };
+    mdy_t m = {.schedule = {.clip = (uint16_t)clip}, .model = &model};
+    mdy_update_t update = {
+        .m = &m, .layer = &layer, .sums = sums, .key = key, .exponent = (int)exponent_bias - 1000,
+        .rate_mult = lr_mult, .rate_exponent = (int32_t)lr_bias - 1000,
+    };
+    mdy_update_biases(&update, &update_of, biases);
 }

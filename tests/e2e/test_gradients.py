@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradients import autograd, cosine, device_gradient
+from gradients import autograd, cosine, device_bias_gradient, device_gradient
 from medyate import frontends
 from medyate.data import Dataset, epoch_order
 from medyate.plan.budget import Limits
 from medyate.plan.plan import classes_loss, kept_head, make_plan
+from medyate.plan.selecting import Selecting
 from medyate.quantize.apply import input_quant
 from medyate.stages import Options, make_head, make_ranking, prepare, silent
 from probe import Probe
@@ -100,7 +101,8 @@ def agrees(given: Subject, folder: Path) -> None:
     for setting, (bits, passes, usual) in enumerate(BOUNDS):
         if passes > 1 and not settles:
             continue
-        limits = Limits(256 << 20, alpha=1.0, grad_bits=bits)
+        biases = Selecting(biases=tuple(score.layer for score in ranking.scores))
+        limits = Limits(256 << 20, alpha=1.0, grad_bits=bits, selecting=biases)
         plan = make_plan(qgraph, integers, ranking, head, limits, calibration)
         probe = Probe(plan, folder / f"{bits}-{passes}", record=True)
         probe.init()
@@ -115,3 +117,6 @@ def agrees(given: Subject, folder: Path) -> None:
             bound -= FEWER if bits == 8 and given.batch < BATCH else 0.0
             found = cosine(device_gradient(plan, probe, index), expected)
             assert found >= bound, f"{candidate.layer}: {found:.4f} at {bits} bits, {passes} passes"
+            expected = reference.gradients[f"{candidate.layer}.bias"]
+            found = cosine(device_bias_gradient(plan, probe, plan.biases[index]), expected)
+            assert found >= bound, f"biases of {candidate.layer}: {found:.4f} at {bits} bits, {passes} passes"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradients import autograd, cosine, device_gradient
+from gradients import autograd, cosine, device_bias_gradient, device_gradient
 from medyate.ir import Graph, Node, QGraph, Weights, elements
 from medyate.ops import OPS
 from medyate.ops.add import Add
@@ -23,6 +23,7 @@ from medyate.ops.mul import Mul
 from medyate.ops.opdef import Attrs, Case, OpDef
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Head, Plan, classes_loss, inference_plan, make_plan
+from medyate.plan.selecting import Selecting
 from medyate.quantize.apply import integer_tensors, quantize, run_integers
 from medyate.rank.collect import GradientNorms
 from medyate.rank.lara import channel_costs, rank
@@ -71,13 +72,14 @@ def sandwich(op: OpDef, case: Case, rng: np.random.Generator) -> tuple[Graph, We
 
 
 def plan_for(qgraph: QGraph, integers: Weights, head: Head, samples: np.ndarray, labels: np.ndarray, bits: int) -> Plan:
-    """A plan in which every input channel of every layer is trained at once."""
+    """A plan in which every input channel and every bias of every layer is trained at once."""
     norms = {name: GradientNorms(1.0, 1.0) for name in channel_costs(qgraph.graph)}
     ranking = rank(qgraph.graph, "case", norms)
     assert head.weight is not None
     assert head.bias is not None
     trained = (head.weight / np.float32(4096), head.bias / np.float32(65536))
-    limits = Limits(1 << 20, alpha=1.0, grad_bits=bits)
+    selecting = Selecting(biases=tuple(score.layer for score in ranking.scores))
+    limits = Limits(1 << 20, alpha=1.0, grad_bits=bits, selecting=selecting)
     return make_plan(qgraph, integers, ranking, head, limits, (samples, labels, trained))
 
 
@@ -151,4 +153,9 @@ def agrees(graph: Graph, weights: Weights, bits: int, rng: np.random.Generator, 
         expected = reference.gradients[f"{candidate.layer}.weight"]
         found = device_gradient(plan, probe, index)
         assert cosine(found, expected) >= bound, candidate.layer
+        assert 0.9 < np.sqrt((found**2).sum() / (expected**2).sum()) < 1.1
+    for layer in plan.biases:
+        expected = reference.gradients[f"{layer.layer}.bias"]
+        found = device_bias_gradient(plan, probe, layer)
+        assert cosine(found, expected) >= bound, layer.layer
         assert 0.9 < np.sqrt((found**2).sum() / (expected**2).sum()) < 1.1

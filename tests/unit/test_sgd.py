@@ -133,6 +133,35 @@ def batch_share(
     return 1 << 15 if length <= most else (most << 15) // length
 
 
+@pytest.mark.parametrize("clip", [0.0, 1e-3, 0.3, 1000.0])
+@pytest.mark.parametrize("size", [20, 3000, 2_000_000])
+def test_update_of_biases(library: ctypes.CDLL, clip: float, size: int) -> None:
+    random = np.random.default_rng(size + 1)
+    sums = random.integers(-size, size, OUTPUTS).astype(np.int32)
+    rate_mult = random.integers(1 << 14, 1 << 15, OUTPUTS).astype(np.uint16)
+    rate_mult[3] = 0  # a dead output
+    rate_exponent = random.integers(-2, 12, OUTPUTS).astype(np.int8)
+    most = 1 << 30
+    before = random.integers(-most, most, OUTPUTS).astype(np.int32)
+    before[:2] = (most - 1, 1 - most)
+    sums[:2] = (-size, size)
+    biases, code = before.copy(), pack(round(clip * 2**NORM_BITS))
+    norm_mult, norm_exponent, exponent, lr_mult, lr_exponent = 20000, -9, -6, 24576, -21
+    pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (sums, rate_mult, rate_exponent, biases)]
+    library.sgd_biases(
+        OUTPUTS, pointers[0], 1000 + exponent, pointers[1], pointers[2], norm_mult, 1000 + norm_exponent,
+        lr_mult, 1000 + lr_exponent, code, ctypes.c_uint32(KEY), most, pointers[3],
+    )  # fmt: skip
+    (total,) = squares(sums[None, :], rate_mult == 0, norm_mult, exponent + norm_exponent)
+    mult, at = clipped(lr_mult, lr_exponent, math.isqrt(total), unpack(code))
+    for o in range(OUTPUTS):
+        shift = -(exponent + int(rate_exponent[o]) + at)
+        assert shift > 0
+        step = shifted(int(sums[o]) * int(rate_mult[o]) * mult, shift, rng.draw(KEY, o)) if rate_mult[o] else 0
+        assert biases[o] == max(-most, min(most, int(before[o]) - step))
+    assert biases[3] == before[3]
+
+
 def test_a_clip_travels_as_a_packed_norm() -> None:
     assert unpack(Training(0.01, 1, 1, clip=0.25).settings().clip) == 0.25 * 2**NORM_BITS
     assert Training(0.01, 1, 1, clip=0).settings().clip == 0

@@ -15,8 +15,8 @@ from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS, align
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
-from medyate.plan.parameters import backward_parameters
-from medyate.plan.plan import Head, Plan
+from medyate.plan.parameters import backward_parameters, bias_parameters
+from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
 from medyate.quantize.apply import site
 from medyate.quantize.scheme import mantissa15
@@ -66,6 +66,8 @@ class Context:
         self.tables: list[Table] = []
         self.layers: list[Table] = []
         self.candidate_of = {c.layer: i for i, c in enumerate(plan.candidates)}
+        self.biases_of = {layer.layer: i for i, layer in enumerate(plan.biases)}
+        self.biases: list[Line] = []
         self.steps = plan.schedule.plan
         self.dy_of = {s.node: s.dy for s in self.steps.back if s.dy is not None}
         self.value = {v.name: v for v in plan.schedule.values}
@@ -225,8 +227,19 @@ class Context:
             ("scratch_update", self.offset(f"{node.name}/tap")),
             ("order", str(self.steps.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
+            ("bias", str(self.biases_of.get(node.name, "MDY_FROZEN"))),
         )
         self._with_reruns(node, Table("mdy_layer_t", ident, layer, ""), self.layers)
+        if node.name in self.biases_of:
+            self._biases(self.plan.biases[self.biases_of[node.name]], self.steps.orders[node.name])
+
+    def _biases(self, layer: BiasLayer, index: int) -> None:
+        ident, gradient = self.idents[layer.layer], self.dy_of[layer.layer]
+        b = bias_parameters(self.plan.qgraph, self.plan.weights, index, gradient)
+        mults = self._array("uint16_t", f"{ident}_bias_mult", b.rate_mult, "bias update multipliers")
+        exponents = self._array("int8_t", f"{ident}_bias_exponent", b.rate_exponent, "bias update exponents")
+        numbers = f"{layer.first}u, {b.most}, {mults}, {exponents}, {b.norm_mult}, {b.norm_exponent}"
+        self.biases.append(Line(ident, f"{{&{ident}, {numbers}}}", f"{layer.count} biases"))
 
     def _backward(self, index: int, node: Node, dy: Gradient) -> list[tuple[str, str]]:
         ident = self.idents[node.name]
@@ -331,6 +344,7 @@ class Context:
             "tensors": self.tensors,
             "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
+            "biases": self.biases,
             "joins": calls.joins,
             "masks": calls.masks,
             "streams": calls.streams,

@@ -54,6 +54,8 @@ def trained_network(
     arrays = dict(weights)
     for layer, values in generation.weights.items():
         arrays[f"{layer}.weight"] = values
+    for layer, biases in generation.biases.items():
+        arrays[f"{layer}.bias"] = biases
     whole = from_json(artefact.read_json(compiled.folder / "01_import.json"))
     ends_in_softmax = any(node.output == whole.output and node.op == "softmax" for node in whole)
     return with_head(qgraph, arrays, generation, logits, softmax=ends_in_softmax)

@@ -90,7 +90,7 @@ def _tried(network: Network, ranked: Scores, row: Row, limits: Limits) -> Sequen
     rows = not way.by_rows and can_come_by_rows(network.qgraph.graph)
     if rows:
         tried.append(("--sample rows", layers, limits, replace(way, by_rows=True)))
-    choices = Blocks(network.qgraph.graph, [score.layer for score in ranked[:layers]]).choices()
+    choices = Blocks(network.qgraph.graph, limits.trained(ranked[:layers])).choices()
     if way.repeats == NOTHING and choices[-1] != NOTHING:
         lean = replace(way, repeats=choices[-1])
         tried.append(("--recompute auto", layers, limits, lean))

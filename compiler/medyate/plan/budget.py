@@ -91,7 +91,7 @@ class Row:
     @property
     def alpha(self) -> float:
         """B_mem / M_K."""
-        return self.b_mem_bytes / self.m_bytes
+        return self.b_mem_bytes / self.m_bytes if self.m_bytes else 0.0
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,10 @@ class Limits:
         """Layers among which K is chosen, with what their records cost."""
         return self.selecting.candidates(ranking.in_batches(self.batch))
 
+    def trained(self, scores: Scores) -> list[str]:
+        """Layers of which something is trained, where some are candidates."""
+        return [*(score.layer for score in scores), *self.selecting.biases]
+
     def columns(self, features: int) -> int:
         """Input channels of the head that an epoch trains: the rule's share of them; 0: all. Raises BudgetError."""
         if self.head == "full":
@@ -177,11 +181,11 @@ class Network:
     known: dict[Key, Needs] = field(default_factory=dict)
     """What was found already: the amount of memory changes nothing of it."""
     laid: dict[Key, tuple[Schedule, Layout]] = field(default_factory=dict)
-    efforts: dict[tuple[int, int], Effort] = field(default_factory=dict)
+    efforts: dict[Key, Effort] = field(default_factory=dict)
 
     def effort(self, limits: Limits) -> Effort:
         """What its steps take."""
-        form = (limits.grad_bits, limits.batch)
+        form = (limits.grad_bits, limits.batch, limits.selecting.biases)
         return self.efforts.setdefault(form, Effort(self.qgraph.graph, self.loss.outputs, *form))
 
 
@@ -280,7 +284,7 @@ def _repeating(network: Network, ranked: Scores, limits: Limits, rows: Sequence[
         allowed = limits.most_bytes(scores) * sum(score.elements for score in scores)
         if not limits.selecting.fixed and allowed // sum(score.bytes for score in scores) < limits.min_elements:
             continue
-        for choice in Blocks(network.qgraph.graph, [score.layer for score in scores]).choices():
+        for choice in Blocks(network.qgraph.graph, limits.trained(scores)).choices():
             way = Way(by_rows, choice)
             if _enough(measure(network, scores, limits, way, careful=False), ranked, limits):
                 row = measure(network, scores, limits, way)
@@ -296,11 +300,11 @@ def arrange(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     """The steps for a set of candidate layers."""
     largest = limits.most_bytes(scores)
     slots = {score.layer: limits.selecting.records(score, largest) for score in scores}
-    reruns = Blocks(network.qgraph.graph, slots).reruns(way.repeats)
+    reruns = Blocks(network.qgraph.graph, limits.trained(scores)).reruns(way.repeats)
     given = (network.qgraph, network.weights, slots, network.loss, limits.grad_bits, reruns)
     # What runs again from the first operation on reads the sample again: it has to stay.
     by_rows = way.by_rows and all(begin > 0 for begin, _ in way.repeats.segments)
-    return training_pass(*given, by_rows=by_rows)
+    return training_pass(*given, by_rows=by_rows, biases=limits.selecting.biases)
 
 
 def can_come_by_rows(graph: Graph) -> bool:
@@ -318,7 +322,7 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     m_bytes = sum(score.bytes for score in scores)
     m_elements = sum(score.elements for score in scores)
     b_mem = min(left, limits.most_bytes(scores))
-    effort, again = network.effort(limits), _again(network, scores, way)
+    effort, again = network.effort(limits), _again(network, scores, limits, way)
     if limits.step_instructions:
         b_mem = min(b_mem, effort.budget(scores, limits.step_instructions, again))
     elements = limits.selecting.elements(scores, b_mem)
@@ -326,11 +330,11 @@ def measure(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
     return Row(len(scores), *taken, way, effort.step(scores, max(b_mem, 0), again))
 
 
-def _again(network: Network, scores: Scores, way: Way) -> list[str]:
+def _again(network: Network, scores: Scores, limits: Limits, way: Way) -> list[str]:
     """Nodes whose forward pass a step repeats, as often as it does."""
     if not way.repeats.segments:
         return []
-    reruns = Blocks(network.qgraph.graph, [score.layer for score in scores]).reruns(way.repeats)
+    reruns = Blocks(network.qgraph.graph, limits.trained(scores)).reruns(way.repeats)
     return [name for rerun in {rerun.number: rerun for rerun in reruns.values()}.values() for name in rerun.nodes]
 
 
@@ -365,10 +369,15 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
         norms = limits.selecting.norms(channels)
         ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
         sizes = (network.loss.outputs, features, channels, steps.slots, len(scores), norms)
-        state = ledger.StateFacts(*sizes, limits.columns(features), ram, limits.batch)
-        deepest = min((score.layer for score in scores), key=lambda name: steps.orders[name])
+        state = ledger.StateFacts(*sizes, limits.columns(features), ram, limits.batch, bias_count(graph, limits))
+        deepest = min(limits.trained(scores), key=lambda name: steps.orders[name])
         network.known[key] = Needs(planned, state.bytes, deepest)
     return network.known[key]
+
+
+def bias_count(graph: Graph, limits: Limits) -> int:
+    """How many biases of the backbone are trained."""
+    return sum(graph.shapes[node.output][2] for node in graph if node.name in limits.selecting.biases)
 
 
 def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row, limits: Limits) -> BudgetError:
@@ -384,7 +393,7 @@ def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row,
         more = f"Raise --budget to {max(asked, least):,} B."
         return BudgetError(f"a budget of {limits.budget_bytes:,} B holds {what}.", more)
     if limits.step_instructions:
-        effort, again = network.effort(limits), _again(network, scores, chosen.way)
+        effort, again = network.effort(limits), _again(network, scores, limits, chosen.way)
         allowed = effort.budget(scores, limits.step_instructions, again)
         if allowed < min(wanted, chosen.left_bytes):
             return BudgetError(

@@ -116,7 +116,7 @@ class Selections:
         self.depth = {name: len(names) - number for number, name in enumerate(names)}
         nodes = {node.name: node for node in graph}
         self.scores, selecting = limits.candidates(ranking), limits.selecting
-        self.fixed = selecting.fixed
+        self.fixed, self.named = selecting.fixed, limits.trained(self.scores)
         alive = {
             score.layer: eligible_channels(network.qgraph, nodes[score.layer], network.weights, score.channels)
             for score in self.scores
@@ -128,7 +128,7 @@ class Selections:
     def expected_depth(self, row: Row) -> float:
         """Mean over selections of the depth of the deepest selected layer."""
         if self.fixed:
-            return float(max(self.depth[score.layer] for score in self.scores))
+            return float(max(self.depth[name] for name in self.named))
         ordered: Sequence[LayerScore] = sorted(self.scores[: row.layers], key=lambda s: -self.depth[s.layer])
         norms = [int(norm) for score in ordered for norm in self.norms[score.layer]]
         costs = [score.cost.record_bytes for score in ordered for _ in range(score.channels)]

@@ -2,7 +2,8 @@
 """Instructions of a training step before anything is built: work by kind, weighed by what an emulated Cortex-M7 takes.
 
 A step is the forward pass, the head, the input gradients of all that lies behind the deepest selected layer, and what
-selected channels add: their deltas' share of both passes and their weight gradients, made twice where they are clipped.
+selected channels add: their deltas' share of both passes, their weight gradients, made twice where they are clipped, and
+the update of each weight.
 The weights are fitted to measured steps, of which none takes more (tools/instruction_study.py says how close they are).
 They count instructions of `gcc -O2` for the emulated board, not cycles. Where most of a gradient is zero, a step takes
 less; of uint8 networks, whose weights have zero points, up to a quarter more.
@@ -19,6 +20,7 @@ from medyate.ops import OPS
 from medyate.rank.lara import LayerScore
 
 WEIGHTS: Mapping[str, float] = {
+    "back biases": 20,
     "back conv2d": 0.556,
     "back depthwise": 24.5,
     "back other": 235,
@@ -30,15 +32,15 @@ WEIGHTS: Mapping[str, float] = {
     "forward values": 149,
     "forward windows": 1.11,
     "head": 66.7,
+    "selected batch": 150,
     "selected conv2d": 17.3,
     "selected depthwise": 92.8,
+    "selected weights": 150,
 }
 """Instructions for each unit of work."""
 WIDE = 1.3
 """What gradients of 16 bits take of the work that has to do with them, those of 8 bits taken as 1."""
 WIDENED = ("back", "selected")
-SETTLED = 150
-"""For each selected weight as a batch ends: its sum is measured, clipped, rounded and taken from the delta."""
 
 
 class Effort:
@@ -50,12 +52,14 @@ class Effort:
         outputs: int,
         grad_bits: int = 8,
         batch: int = 1,
+        biases: Iterable[str] = (),
         weights: Mapping[str, float] = WEIGHTS,
     ) -> None:
-        """`outputs`: of the head; `batch`: samples of one update."""
+        """`outputs`: of the head; `batch`: samples of one update; `biases`: layers whose biases are trained."""
         wide = {kind: weight * (WIDE if kind.startswith(WIDENED) else 1.0) for kind, weight in weights.items()}
         self.graph, self.outputs, self.batch = graph, outputs, batch
-        self.weights = {**(weights if grad_bits == 8 else wide), "settled": SETTLED}
+        self.weights = weights if grad_bits == 8 else wide
+        self.biases = frozenset(biases)
         self.places = {node.name: number for number, node in enumerate(graph)}
 
     def instructions(self, work: Mapping[str, int]) -> int:
@@ -81,9 +85,15 @@ class Effort:
         """What so many selected channels of layers add."""
         chosen = [node for node in self.graph if channels.get(node.name, 0)]
         work = _sum(Counter({f"selected {node.op}": channels[node.name] * self._channel_macs(node)}) for node in chosen)
-        if self.batch > 1:
-            work["settled"] = sum(channels[node.name] * self._channel_weights(node) for node in chosen)
+        work["selected weights"] = sum(channels[node.name] * self._channel_weights(node) for node in chosen)
+        if self.batch > 1:  # the last step of a batch goes over the sums
+            work["selected batch"] = work["selected weights"]
         return work
+
+    def biased(self) -> Counter[str]:
+        """What trained biases add: outputs start from them, and their gradients are summed up."""
+        shapes = self.graph.shapes
+        return Counter({"back biases": sum(elements(shapes[n.output]) for n in self.graph if n.name in self.biases)})
 
     def _node(self, node: Node, direction: str) -> Counter[str]:
         inputs, output = self.graph.input_shapes(node), self.graph.shapes[node.output]
@@ -134,9 +144,9 @@ class Effort:
         return int(budget) // 4 * 4
 
     def _fixed(self, scores: Sequence[LayerScore], repeated: Collection[str]) -> float:
-        deepest = min((score.layer for score in scores), key=lambda name: self.places[name])
+        deepest = min((*(score.layer for score in scores), *self.biases), key=lambda name: self.places[name])
         again = self.forward(self.places[name] for name in repeated)
-        return self.base_instructions + self.instructions(self.chain(deepest) + again)
+        return self.base_instructions + self.instructions(self.chain(deepest) + again + self.biased())
 
     def _rates(self, scores: Sequence[LayerScore]) -> list[tuple[float, int]]:
         """(instructions for each byte of selected channels, bytes of all) of layers, the dearest first."""

@@ -7,6 +7,7 @@ With s the scales, f the static factor of dy and S = sum(g_y (q_x - z_x)) (DESIG
     g_acc     g_y M[o] f
     update    dq = -lr S f s_x / (s_y s_w[o])           quantisation-aware: lr / s_w^2 of dL/dW_q
     norm      dL/dw = S f s_x / s_y                      the same for every output channel
+    bias      dq = -lr sum(g_y) f / (s_y s_x s_w[o]), norm of sum(g_y) f / s_y
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops import OPS
 from medyate.plan.steps import Gradient
-from medyate.quantize.apply import dead_channels, integers
+from medyate.quantize.apply import bias_limit, dead_channels, integers
 from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, mantissa15
 
 NORM_BITS = 18
@@ -45,11 +46,44 @@ class Backward:
     norm_exponent: int
 
 
+@dataclass(frozen=True)
+class BiasUpdate:
+    """Update and norm numbers of a layer's biases."""
+
+    rate_mult: tuple[int, ...]
+    rate_exponent: tuple[int, ...]
+    norm_mult: int
+    norm_exponent: int
+    most: int
+    """Largest |bias|."""
+
+
+def bias_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradient) -> BiasUpdate:
+    """The numbers of the index-th node's biases for the gradient that reaches it."""
+    node, facts = qgraph.graph.nodes[index], integers(qgraph, weights, index)
+    base = dy.factor / facts.output.scale
+    weight = facts.arrays["weight"]
+    norm_mult, norm_exponent = mantissa15(base)
+    return BiasUpdate(
+        *_rates(node, weights, base / facts.inputs[0].scale),
+        norm_mult,
+        norm_exponent + NORM_BITS,
+        bias_limit(weight.size // qgraph.graph.shapes[node.output][2], facts.weight_zero),
+    )
+
+
+def _rates(node: Node, weights: Weights, base: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(mantissas, exponents) of base / s_w[o]; 0 for frozen outputs."""
+    scales = np.asarray(weights[node.weight_name("scale")], np.float64)
+    rates = [mantissa15(base / scale) for scale in scales]
+    mults = tuple(0 if frozen else pair[0] for pair, frozen in zip(rates, dead_channels(scales), strict=True))
+    return mults, tuple(_int8(pair[1], node) for pair in rates)
+
+
 def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradient, grad_bits: int) -> Backward:
     """The numbers of the index-th node for the gradient that reaches it."""
     node = qgraph.graph.nodes[index]
     facts = integers(qgraph, weights, index)
-    scales = np.asarray(weights[node.weight_name("scale")], np.float64)
     multipliers = np.array(facts.multipliers) * dy.factor
     base = dy.factor * facts.inputs[0].scale / facts.output.scale
     limit = _accumulator_limit(qgraph, node, facts.weight_zero)
@@ -61,14 +95,11 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
         )
     bits = math.floor(math.log2(limit / multipliers.max()))
     grad_mult = np.round(multipliers * 2.0**bits).astype(np.int64)
-    rates = [mantissa15(base / scale) for scale in scales]
-    dead = dead_channels(scales)
     norm_mult, norm_exponent = mantissa15(base)
     return Backward(
         tuple(int(m) for m in grad_mult),
         grad_bits - 1 - bits,
-        tuple(0 if frozen else pair[0] for pair, frozen in zip(rates, dead, strict=True)),
-        tuple(_int8(pair[1], node) for pair in rates),
+        *_rates(node, weights, base),
         norm_mult,
         norm_exponent + NORM_BITS,
     )

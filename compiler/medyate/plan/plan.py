@@ -20,7 +20,7 @@ from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
 from medyate.plan.areas import Assignment
-from medyate.plan.budget import Limits, Network, Row, choose, laid_out
+from medyate.plan.budget import Limits, Network, Row, bias_count, choose, laid_out
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, live_bytes
 from medyate.plan.parameters import eligible_channels
@@ -49,6 +49,16 @@ class Candidate:
     eligible: tuple[bool, ...]
     worst: int
     """Channels of this layer in the selection that fills the epoch region most."""
+
+
+@dataclass(frozen=True)
+class BiasLayer:
+    """One layer whose biases are trained."""
+
+    layer: str
+    first: int
+    """Number of its first one among all that are."""
+    count: int
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,18 @@ class Plan:
         ram = sum(candidate.weight_bytes for candidate in self.candidates) if self.weights_in_ram else 0
         slots = self.schedule.plan.slots
         columns = self.limits.columns(features)
-        return ledger.StateFacts(
-            self.head.classes, features, channels, slots, len(self.candidates), norms, columns, ram, self.limits.batch
-        )
+        sizes = (self.head.classes, features, channels, slots, len(self.candidates), norms, columns, ram)
+        return ledger.StateFacts(*sizes, self.limits.batch, bias_count(self.qgraph.graph, self.limits))
+
+    @cached_property
+    def biases(self) -> tuple[BiasLayer, ...]:
+        """Layers whose biases are trained, in the network's order."""
+        found: list[BiasLayer] = []
+        for node in self.qgraph.graph:
+            if node.name in self.limits.selecting.biases:
+                first = found[-1].first + found[-1].count if found else 0
+                found.append(BiasLayer(node.name, first, self.qgraph.graph.shapes[node.output][2]))
+        return tuple(found)
 
     @cached_property
     def regions(self) -> dict[str, int]:
@@ -220,6 +239,7 @@ class Plan:
                 }
                 for c in self.candidates
             ],
+            "biases": [{"layer": b.layer, "first": b.first, "count": b.count} for b in self.biases],
             "table": [
                 {
                     "k": r.layers,

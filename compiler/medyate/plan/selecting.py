@@ -31,6 +31,8 @@ class Selecting:
     """The candidate layers, where not the memory decides how many of a ranking they are."""
     start: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """First norms by layer, below 2^32 and kept in 16 bits; 1 where none are given."""
+    biases: tuple[str, ...] = ()
+    """Layers whose biases are trained, all of them in every step."""
 
     @property
     def fixed(self) -> bool:

@@ -10,7 +10,7 @@ meet in the pass of the reader that runs last, as joins, if that pass sums in 32
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -210,6 +210,7 @@ class _Builder:
     qgraph: QGraph
     weights: Weights
     candidates: Mapping[str, int]
+    biases: frozenset[str]
     grad_bits: int
     reruns: Mapping[str, Rerun] = field(default_factory=dict)
     by_rows: bool = False
@@ -224,7 +225,8 @@ class _Builder:
     def __post_init__(self) -> None:
         self.graph = self.qgraph.graph
         self.orders = {node.name: i for i, node in enumerate(self.graph)}
-        depths = [self.orders[name] for name in self.candidates]
+        self.trained = self.biases | self.candidates.keys()
+        depths = [self.orders[name] for name in self.trained]
         self.deepest = min(depths) if depths else len(self.orders)
         self.remade = frozenset(name for rerun in self.reruns.values() for name in (*rerun.masks, rerun.kept))
         self.rerun: set[int] = set()
@@ -260,7 +262,7 @@ class _Builder:
             uses = [Use(name, "read", self.read_rows(node, i)) for i, name in enumerate(node.inputs)]
             whole = any(use.rows is None for use in uses)
             uses.append(self.rows(node.output, "write"))
-            if node.name in self.candidates:
+            if node.name in self.trained:
                 uses.append(self.work(f"{node.name}/row", ledger.correction_bytes(self.graph.shapes[node.output])))
             if self.has_mask(node) and node.name not in self.remade:
                 uses.append(self.mask(node))
@@ -341,7 +343,7 @@ class _Builder:
             first = self.stores[node.output]
             self.make(made[node.output], first.row_bytes, first.rows, "activation")
             uses.append(self.rows(made[node.output], "write"))
-            if node.name in self.candidates:
+            if node.name in self.trained:
                 scratch = ledger.correction_bytes(self.graph.shapes[node.output])
                 uses.append(self.work(f"{node.name}/row/again {rerun.number}", scratch))
             if node.name in rerun.masks and self.has_mask(node):
@@ -392,21 +394,23 @@ class _Builder:
             ]
             uses += [self.rows(dx.mask, "read")] if dx.mask else []
             self.steps.append(Step("input", node.name, height, tuple(uses), number))
-        if node.name in self.candidates:
+        if node.name in self.trained:
             scratch = ledger.tap_bytes(shapes[node.output], self.grad_bits)
             update = (
                 self.rows(dy.storage, "read"),
                 self.work(f"{node.name}/tap", scratch),
-                self.sums(node, self.candidates[node.name]),
+                self.sums(node, self.candidates.get(node.name, 0)),
             )
             self.steps.append(Step("update", node.name, shapes[node.output][0], update, number))
 
     def sums(self, node: Node, records: int) -> Use:
-        """Weight gradients of as many channels as can be selected: where dy comes row by row."""
+        """Gradients of biases, and weights of as many channels as can be selected: where dy comes row by row."""
         cost = OPS[node.op].channel_cost
         assert cost is not None
         weights = cost(node.attrs, self.graph.input_shapes(node)).weights
-        self.make(f"{node.name}/sums", records * weights * ledger.sum_bytes(self.grad_bits), 1, "scratch")
+        biases = self.graph.shapes[node.output][2] if node.name in self.biases else 0
+        count = biases + records * weights
+        self.make(f"{node.name}/sums", count * ledger.sum_bytes(self.grad_bits), 1, "scratch")
         return Use(f"{node.name}/sums", "sums", None)
 
     def summed(
@@ -538,7 +542,7 @@ def head_factor(qgraph: QGraph, loss: Loss) -> tuple[float, int]:
 
 def inference_pass(qgraph: QGraph, weights: Weights, *, by_rows: bool = False) -> Pass:
     """The forward steps alone; the output stays for the host to read."""
-    builder = _Builder(qgraph, weights, {}, 8, by_rows=by_rows)
+    builder = _Builder(qgraph, weights, {}, frozenset(), 8, by_rows=by_rows)
     builder.forward()
     return builder.result(None)
 
@@ -552,12 +556,14 @@ def training_pass(
     reruns: Mapping[str, Rerun] = MappingProxyType({}),
     *,
     by_rows: bool = False,
+    biases: Iterable[str] = (),
 ) -> Pass:
     """The steps for a set of candidate layers (name to most records).
 
-    `reruns`: by node of the way back. `by_rows`: the sample comes row by row, else it is there as a whole.
+    `reruns`: by node of the way back. `by_rows`: the sample comes row by row, else it is there as a whole. `biases`:
+    layers whose biases are trained.
     """
-    builder = _Builder(qgraph, weights, candidates, grad_bits, reruns, by_rows)
+    builder = _Builder(qgraph, weights, candidates, frozenset(biases), grad_bits, reruns, by_rows)
     builder.forward()
     start = builder.head(loss)
     builder.backward(start)

@@ -126,14 +126,20 @@ def add_constants(qgraph: QGraph, weights: Weights) -> dict[str, NDArray[Any]]:
 
 def clamped_bias(steps: NDArray[Any], taps: int, weight_zero: int = 0) -> NDArray[np.int32]:
     """Biases such that no accumulator can overflow, whatever the input and the deltas."""
+    room = bias_limit(taps, weight_zero)
+    clamped: NDArray[np.int32] = np.clip(steps, -room, room).astype(np.int32)
+    return clamped
+
+
+def bias_limit(taps: int, weight_zero: int = 0) -> int:
+    """Largest |bias| of a layer with so many weights for each output. Raises GraphError where there is none."""
     room = 2**31 - 1 - taps * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX) * (2 * QMAX + 1)
     if room < 0:
         raise GraphError(
             f"a layer sums {taps:,} products per output; 32 bits hold the sum of 33,025.",
             "Split the layer or pool its input.",
         )
-    clamped: NDArray[np.int32] = np.clip(steps, -room, room).astype(np.int32)
-    return clamped
+    return room
 
 
 def dead_channels(scales: NDArray[np.float64]) -> NDArray[np.bool_]:

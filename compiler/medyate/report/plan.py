@@ -17,7 +17,7 @@ def print_table(content: Mapping[str, Any], console: Console) -> None:
     """The numbers of layers that were tried, and the chosen one."""
     table = Table("K", "planned", "state", "left", "B_mem", "M_K", "B/M", "deepest layer")
     for r in content["table"]:
-        share = f"{r['b_mem_bytes'] / r['m_bytes']:.3f}"
+        share = f"{r['b_mem_bytes'] / r['m_bytes']:.3f}" if r["m_bytes"] else ""
         cells = [f"{r[k]:,}" for k in ("planned_bytes", "state_bytes", "left_bytes", "b_mem_bytes", "m_bytes")]
         table.add_row(str(r["k"]), *cells, share, r["deepest"])
     console.print(table)
@@ -29,6 +29,11 @@ def print_table(content: Mapping[str, Any], console: Console) -> None:
         f"+ state {content['state_bytes']:,}; reserved: static {content['static_reserved_bytes']:,}, "
         f"stack {content['stack_reserved_bytes']:,}; limit {content['ram_limit_bytes']:,} B"
     )
+    if content["batch"] > 1:
+        console.print(f"one update for {content['batch']} samples, whose sums are part of B_mem and state")
+    if content["biases"]:
+        count = sum(layer["count"] for layer in content["biases"])
+        console.print(f"{count:,} biases of {len(content['biases'])} layers are trained as well")
     if content["weights"] == "ram":
         console.print(
             f"weights of the candidate layers in RAM: {content['bank_weight_bytes']:,} B of the state region; what is "
@@ -80,6 +85,8 @@ def _alternatives(found: Sequence[Mapping[str, Any]], console: Console) -> None:
 def _price(other: Mapping[str, Any]) -> str:
     if "--grad-bits" in other["change"]:
         return "gradients are rounded to 8 bits, the training differs"
+    if "--batch" in other["change"]:
+        return f"B_mem {other['b_mem_bytes']:,} B in the same memory, one update for each sample"
     if not other["change"].startswith("--"):
         return f"B_mem {other['b_mem_bytes']:,} B"
     more = f"{other['macs'] / 1e6:+,.1f} M multiply-adds per step, " if other["macs"] else ""

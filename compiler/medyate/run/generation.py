@@ -32,6 +32,8 @@ class Facts:
     state: StateFacts
     layers: tuple[tuple[str, int, tuple[int, ...]], ...]
     """(candidate layer, offset of its weights, their shape)."""
+    biases: tuple[tuple[str, int, int], ...]
+    """(layer whose biases are trained, number of its first one, their count)."""
     runs: tuple[tuple[int, int], ...]
     """(count, bytes) of the sectors reserved for the banks."""
 
@@ -44,10 +46,12 @@ class Facts:
         channels = sum(int(e["channels"]) for e in entries)
         norms = Selecting(plan["selection"]).norms(channels)
         sizes = (int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries), norms)
-        state = StateFacts(*sizes, int(plan["head_columns"]))
+        count = sum(int(entry["count"]) for entry in plan["biases"])
+        state = StateFacts(*sizes, int(plan["head_columns"]), biases=count)
         layers = tuple((e["layer"], int(e["bank_offset"]), shapes[e["layer"]]) for e in entries)
         runs = tuple((int(count), int(size)) for count, size in model["flash_runs"])
-        return Facts(int(model["digest"]), state, layers, runs)
+        biases = tuple((e["layer"], int(e["first"]), int(e["count"])) for e in plan["biases"])
+        return Facts(int(model["digest"]), state, layers, biases, runs)
 
     @property
     def weight_bytes(self) -> int:
@@ -72,6 +76,8 @@ class Generation:
     """(classes,), Q16."""
     weights: Mapping[str, NDArray[np.int8]]
     """Of every candidate layer; empty before the first commit."""
+    biases: Mapping[str, NDArray[np.int32]]
+    """Of every layer whose biases are trained."""
 
 
 def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) -> Generation:
@@ -87,7 +93,9 @@ def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) 
         name: np.frombuffer(weights, np.int8, int(np.prod(shape)), offset).reshape(shape)
         for name, offset, shape in (facts.layers if weights else ())
     }
-    return Generation(number, epochs, head.astype(np.int16), bias.astype(np.int32), layers)
+    trained = np.frombuffer(state, "<i4", facts.state.biases, len(state) - 4 * facts.state.biases)
+    biases = {name: trained[first : first + count].astype(np.int32) for name, first, count in facts.biases}
+    return Generation(number, epochs, head.astype(np.int16), bias.astype(np.int32), layers, biases)
 
 
 def read_bank(facts: Facts, bank: bytes) -> Generation | None:

@@ -155,7 +155,7 @@ STRATEGIES = {
             "bias",
             f"{MCUNET}, bias only",
             Given(lambda problem: Selection(biases=frozenset(layer.layer for layer in problem.layers))),
-            HOST,
+            BOTH,
             "all biases",
             (),
         ),
@@ -163,7 +163,7 @@ STRATEGIES = {
             "last-k", f"{MCUNET}, last k layers", Given(last_layers), BOTH, "the last layers whole", ("budget", "k")
         ),
         Strategy(
-            "full", f"{TRADY}, table 1, baseline", Given(lambda p: whole(p.layers)), HOST, "all weights and biases", ()
+            "full", f"{TRADY}, table 1, baseline", Given(lambda p: whole(p.layers)), BOTH, "all weights and biases", ()
         ),
     )
 }

@@ -45,11 +45,11 @@ def on_device(
         )
     priced = ranking.in_batches(limits.batch)
     layers, selecting = device_form(strategy, Problem(*network, priced, budget, cost, settings), seed)
-    if selecting.fixed and not selecting.channels:
-        raise DataError(f"'{strategy.name}' trains no channel of the backbone.", "Use `medyate run --head-only`.")
+    if selecting.fixed and not selecting.channels and not selecting.biases:
+        raise DataError(f"'{strategy.name}' trains nothing of the backbone.", "Use `medyate run --head-only`.")
     start = {} if settings.boost == "none" else selecting.start
     names = () if by_memory or selecting.fixed else tuple(layer.layer for layer in layers)
-    return Selecting(selecting.policy, selecting.channels, names, start)
+    return Selecting(selecting.policy, selecting.channels, names, start, selecting.biases)
 
 
 def says_itself(strategy: Strategy, settings: Settings) -> bool:
@@ -60,7 +60,7 @@ def says_itself(strategy: Strategy, settings: Settings) -> bool:
 def device_form(strategy: Strategy, problem: Problem, seed: int) -> tuple[Layers, Selecting]:
     """Candidate layers in the network's order, and how their channels are selected.
 
-    Of a sparse update the device trains the channels; its biases stay. Raises BudgetError for a strategy of the host.
+    Raises BudgetError for a strategy of the host.
     """
     if "device" not in strategy.runs_on:
         raise BudgetError(f"'{strategy.name}' needs what only the host has.", "Study it with the float engine.")
@@ -69,8 +69,10 @@ def device_form(strategy: Strategy, problem: Problem, seed: int) -> tuple[Layers
         boost = zip(course.layers, problem.boost(course.layers), strict=True)
         start = {layer.layer: (int(norm),) * layer.channels for layer, norm in boost}
         return course.layers, Selecting("proportional" if rule.weighed_by == OBSERVED else "uniform", start=start)
-    channels = course.select(0, NoEvidence()).channels
-    return tuple(layer for layer in problem.layers if layer.layer in channels), Selecting("fixed", channels)
+    selection = course.select(0, NoEvidence())
+    layers = tuple(layer for layer in problem.layers if layer.layer in selection.channels)
+    biases = tuple(layer.layer for layer in problem.layers if layer.layer in selection.biases)
+    return layers, Selecting("fixed", selection.channels, biases=biases)
 
 
 class NoEvidence:

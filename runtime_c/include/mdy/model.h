@@ -85,6 +85,7 @@ typedef struct {
     uint32_t scratch_update; /* OC sums of a candidate whose dy is there as a whole */
     uint16_t order;     /* position in the network, from the input */
     uint16_t candidate; /* index into the candidates, or MDY_FROZEN */
+    uint16_t bias;      /* index into the model's biases, or MDY_FROZEN */
 } mdy_layer_t;
 
 /** One layer whose channels may be selected. */
@@ -96,6 +97,17 @@ typedef struct {
     uint16_t channels;
     uint16_t first_channel; /* index of its channel 0 among all candidate channels */
 } mdy_candidate_t;
+
+/** One layer whose biases are trained, all of them in every step; arrays have out.c entries. */
+typedef struct {
+    const mdy_layer_t *layer;
+    uint32_t first;               /* index of its first bias among all that are trained */
+    int32_t most;                 /* largest |bias| with which no accumulator can overflow */
+    const uint16_t *rate_mult;    /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
+    const int8_t *rate_exponent;
+    uint16_t norm_mult;           /* |dL/db| = sum * norm_mult * 2^(e_y + norm_exponent) in units of 2^-18 */
+    int16_t norm_exponent;
+} mdy_biases_t;
 
 /** An element-wise sum of two tensors, each with its own scale. Source: TFLite's reference ADD. */
 typedef struct {
@@ -225,12 +237,15 @@ typedef struct {
     mdy_tensor_t output;    /* of the last operation: the head's features, or what inference gives */
     const mdy_head_t *head; /* NULL: inference only */
     const mdy_candidate_t *candidates;
+    const mdy_biases_t *biases;
     const uint8_t *eligible;        /* bitmap: candidate channels that may be selected at all */
     const uint16_t *norm_start;     /* packed as in fixed.h, 0: never drawn; NULL: 1 for every eligible channel */
     const int16_t *exponent_start;  /* per slot, log2 relative to the loss gradient, in 1/16 */
     uint16_t candidate_count;
     uint16_t channel_count; /* candidate channels in all */
     uint16_t slot_count;
+    uint16_t bias_layer_count;
+    uint32_t bias_count;    /* trained biases in all */
     uint8_t policy;         /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
     uint8_t batch_log2;     /* log2 of the samples whose mean gradient makes one update; at most MDY_BATCH_LOG2_MAX */
     uint32_t planned_bytes, epoch_bytes, state_bytes;
@@ -297,13 +312,14 @@ enum { MDY_FORWARD = 1, MDY_BACKWARD = 2 };
 struct mdy {
     const mdy_model_t *model;
     uint8_t *planned, *epoch, *state; /* the three regions */
-    /* Views into the state region; up to and including `selection` it is part of a generation. */
+    /* Views into the state region; up to and including `biases` it is part of a generation. */
     int16_t *head_weight;  /* (classes, features), or where the head is sampled (columns, classes) */
     uint16_t *head_index;  /* the features of those columns, ascending */
     int32_t *head_bias;
     uint16_t *norms;       /* one per candidate channel, packed; only where they change: MDY_PROPORTIONAL */
     int16_t *slot_r;       /* predicted log2 of each gradient's maximum, in 1/16 */
     uint8_t *selection;    /* bitmap of candidate channels */
+    int32_t *biases;       /* trained ones, layer by layer */
     uint32_t saved_bytes;  /* bytes of the state region that a generation holds */
     int16_t *slot_e;       /* this step's exponents */
     uint32_t *first;       /* per candidate: offset of its records in the epoch region */
@@ -325,7 +341,7 @@ struct mdy {
     int32_t rate_exponent;
     int32_t reference;   /* log2 of this step's largest loss gradient, in 1/16 */
     uint32_t saturations; /* gradient values clipped since init */
-    uint16_t deepest;    /* order of the deepest layer with a selected channel; MDY_FROZEN: none */
+    uint16_t deepest;    /* order of the deepest layer with a selected channel or biases; MDY_FROZEN: none */
     uint8_t training;    /* MDY_FORWARD or MDY_BACKWARD inside a training step, else 0 */
     uint8_t flipped;     /* this step's sample is mirrored */
     uint8_t head_only;   /* no channel is selected, whatever the bitmap says */

@@ -35,6 +35,9 @@ void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy
 /** Lowers the rate of an update where what was measured is longer than the schedule's clip. */
 void mdy_update_clip(mdy_update_t *update);
 
+/** Updates a layer's biases from their sums, out.c of them; in batches, too, after every sample, at its share. */
+void mdy_update_biases(mdy_update_t *update, const mdy_biases_t *p, int32_t *bias);
+
 /**
  * Takes what a batch has summed up from the deltas of a layer's selected channels, and clears it. The mean gradient is
  * clipped; the update's rate is that of the whole batch, its key that of this rounding.

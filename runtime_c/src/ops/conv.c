@@ -56,7 +56,7 @@ static void correct_pixel(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const 
     int32_t kx1;
     mdy_taps(iy0, p->dilation_h, p->kernel_h, p->in.h, &ky0, &ky1);
     mdy_taps(ix0, p->dilation_w, p->kernel_w, p->in.w, &kx0, &kx1);
-    memcpy(acc, p->bias, p->out.c * sizeof *acc);
+    memcpy(acc, sel->bias, p->out.c * sizeof *acc);
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
         const uint32_t c = mdy_record_channel(record);

@@ -39,6 +39,7 @@ typedef struct {
     uint32_t record_bytes;
     uint32_t delta_bytes;
     uint16_t count;
+    const int32_t *bias; /* of the layer: the factory's, or where it is trained, that */
 } mdy_selected_t;
 
 #define MDY_RECORD_HEAD 10u /* bytes before the delta */
