@@ -4,9 +4,9 @@
     python tools/instruction_study.py SHARED [--steps FILE] [--only NAME ...]
 
 Every network is compiled with several budgets. Four kinds of steps are measured: of the head alone, with one channel
-of one layer, with the plan's largest selection, and with all that it may select of the last layer. The weights are fitted by least squares and then scaled, so that
-none of these steps takes more than is said. `--steps` keeps what was measured, one JSON object a line, and goes on from
-there.
+of one layer, with the plan's largest selection, and with all that it may select of the last layer. The weights are
+fitted by least squares and then scaled, so that none of these steps takes more than is said. `--steps` keeps what was
+measured, one JSON object a line, and goes on from there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def measured(task: Task, shared: Path, case: Case) -> list[dict[str, Any]]:
         effort = Effort(plan.qgraph.graph, int(compiled.model["outputs"]), *form)
         layers = [c.layer for c in plan.candidates]
         worst = dict(zip(layers, (c.worst for c in plan.candidates), strict=True))
-        kinds = {"head": {}, "one": {layers[0]: 1}, "most": worst, "late": {layers[-1]: worst[layers[-1]]}}
+        fit = [layer for layer, count in worst.items() if count]
+        kinds = {"head": {}, "one": {fit[0]: 1}, "most": worst, "late": {fit[-1]: worst[fit[-1]]}}
         found = []
         with connect(compiled, "qemu", folder / "flash.bin") as session:
             for kind, chosen in kinds.items():
