@@ -19,7 +19,7 @@ from medyate.plan.banks import Bank, place_banks
 from medyate.plan.selecting import Selecting
 
 MAGIC = 0x4259444D
-FORMAT = 3
+FORMAT = 4
 WORDS = 16
 TRAIN_FIRST = "Run `medyate run` to the end of an epoch first."
 

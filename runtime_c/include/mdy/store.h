@@ -5,7 +5,7 @@
 
 #include "mdy/model.h"
 
-#define MDY_STORE_FORMAT 3
+#define MDY_STORE_FORMAT 4
 #define MDY_STORE_HEADER_BYTES 64u
 
 /**
