@@ -50,10 +50,11 @@ FLOORS = {
     "forward values": 30.0,
     "forward windows": 1.0,
     "head": 60.0,
-    "selected batch": 50.0,
+    "selected batch": 120.0,
     "selected conv2d": 5.0,
     "selected depthwise": 8.0,
-    "selected weights": 50.0,
+    "selected taps": 250.0,
+    "selected weights": 120.0,
 }
 """What the loops take at least; the steps alone cannot tell one kind of work from another that comes with it."""
 RAM = 1 << 21

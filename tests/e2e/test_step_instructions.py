@@ -33,16 +33,19 @@ def effort(material: Material) -> Effort:
     return Effort(material.qgraph.graph, 10)
 
 
-@pytest.mark.parametrize(("budget", "bits", "batch"), [(1500, 8, 1), (12000, 8, 1), (12000, 16, 1), (12000, 8, 4)])
+@pytest.mark.parametrize(
+    ("budget", "bits", "batch"), [(1500, 8, 1), (12000, 8, 1), (12000, 16, 1), (12000, 8, 4), (0, 8, 1)]
+)
 def test_measured_steps_are_within_the_estimate(
     budget: int, bits: int, batch: int, small_digits: Path, tmp_path: Path
 ) -> None:
     dataset = data.load(str(small_digits))
-    limits = Limits(RAM, budget_bytes=budget, grad_bits=bits, batch=batch)
-    options = Options("qemu-m7", limits, rank_epochs=1, builder="make")
+    limits = Limits(RAM if budget else 4 * RAM, budget_bytes=budget, grad_bits=bits, batch=batch)
+    strategy = "medyate" if budget else "full"
+    options = Options("qemu-m7", limits, rank_epochs=1, builder="make", strategy=strategy)
     plan, _ = compile_model(DIGITNET, dataset, options, tmp_path / "out")
     compiled = Compiled.read(tmp_path / "out")
-    effort = Effort(plan.qgraph.graph, 10, bits, batch)
+    effort = Effort(plan.qgraph.graph, 10, bits, batch, plan.limits.selecting.biases)
     samples, _ = int8_samples(compiled, dataset)
     taken = {}
     with connect(compiled, "qemu", tmp_path / "flash.bin") as session:

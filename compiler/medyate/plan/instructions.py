@@ -11,6 +11,7 @@ less; of uint8 networks, whose weights have zero points, up to a quarter more.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -35,6 +36,7 @@ WEIGHTS: Mapping[str, float] = {
     "selected batch": 150,
     "selected conv2d": 17.3,
     "selected depthwise": 92.8,
+    "selected taps": 300,
     "selected weights": 150,
 }
 """Instructions for each unit of work."""
@@ -86,6 +88,7 @@ class Effort:
         chosen = [node for node in self.graph if channels.get(node.name, 0)]
         work = _sum(Counter({f"selected {node.op}": channels[node.name] * self._channel_macs(node)}) for node in chosen)
         work["selected weights"] = sum(channels[node.name] * self._channel_weights(node) for node in chosen)
+        work["selected taps"] = sum(channels[node.name] * math.prod(kernel_of(node)) for node in chosen)
         if self.batch > 1:  # the last step of a batch goes over the sums
             work["selected batch"] = work["selected weights"]
         return work
@@ -152,6 +155,12 @@ class Effort:
         """(instructions for each byte of selected channels, bytes of all) of layers, the dearest first."""
         whole = ((self.instructions(self.selected({score.layer: score.channels})), score.bytes) for score in scores)
         return sorted(((work / size, size) for work, size in whole), reverse=True)
+
+
+def kernel_of(node: Node) -> tuple[int, int]:
+    """Height and width of a layer's window."""
+    kernel: tuple[int, int] = node.attrs.kernel  # type: ignore[attr-defined]
+    return kernel
 
 
 def _sum(parts: Iterable[Counter[str]]) -> Counter[str]:

@@ -39,7 +39,7 @@ ENGINES = ("float", "device")
 RAM = "ram"
 UNITS = (*COSTS, RAM)
 """What budgets are counted in: a cost model's name or, for the device engine, all of the RAM."""
-IN_RAM = ("medyate", "lara-trady", "trady", "prev-medyate", "d-full-random", "su", "head")
+IN_RAM = ("medyate", "lara-trady", "trady", "prev-medyate", "d-full-random", "su", "head", "bias", "full")
 """Strategies to which the RAM says how much is selected; su with a named scheme."""
 AXES = ("network", "data", "strategy", "budget", "seed", "rate", "k", "alpha")
 SETTINGS = tuple(field.name for field in fields(Settings))
