@@ -14,6 +14,7 @@ from medyate.data import Dataset, epoch_order
 from medyate.plan.budget import NOTHING, Limits, Network, Way, measure
 from medyate.plan.plan import Plan, make_plan
 from medyate.plan.recompute import Blocks
+from medyate.plan.selecting import Selecting
 from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant
 from medyate.rank.lara import Ranking
@@ -44,15 +45,17 @@ class Subject:
         ranked = replace(dataset, x_train=dataset.x_train[some], y_train=dataset.y_train[some])
         ranking, trained = make_ranking(normal, ranked, meaning, options, silent)
         self.ranking = Ranking(ranking.network, ranking.task, ranking.scores[:layers])
+        # Biases of some layers whose channels are candidates, and of some others.
+        self.biases = tuple(score.layer for score in ranking.scores[layers // 2 : layers + 3])
         self.head = make_head(normal, (self.qgraph, self.weights), dataset, meaning, "new")
         self.samples = meaning.int8(ranked.x_train, input_quant(self.qgraph))
         self.labels = ranked.y_train
         self.calibration = (self.samples, self.labels, (trained, np.zeros(len(trained), np.float32)))
 
     def plan(self, schedule: str, *, by_rows: bool, again: bool, bits: int) -> Plan:
-        limits = Limits(1 << 24, schedule=schedule, grad_bits=bits)
+        limits = Limits(1 << 24, schedule=schedule, grad_bits=bits, selecting=Selecting(biases=self.biases))
         network = Network(self.qgraph, self.weights, self.head.loss, Planner())
-        choices = Blocks(self.qgraph.graph, [s.layer for s in self.ranking.scores]).choices()
+        choices = Blocks(self.qgraph.graph, limits.trained(self.ranking.scores)).choices()
         way = Way(by_rows, choices[-1] if again else NOTHING)
         row = measure(network, self.ranking.scores, limits, way, careful=False)
         rest = (self.head, limits, self.calibration, (row, (row,)))
