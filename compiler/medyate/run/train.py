@@ -344,6 +344,8 @@ def _log(
         "b_mem_bytes": plan["b_mem_bytes"],
         "b_mem_elements": plan["b_mem_elements"],
         "candidate_layers": len(plan["candidates"]),
+        "trained_biases": sum(layer["count"] for layer in plan["biases"]),
+        "batch": plan["batch"],
         "total_layers": plan["total_layers"],
         "epochs": len(epochs),
         "history": epochs,
