@@ -87,7 +87,7 @@ def test_what_is_given_is_part_of_the_digest(tmp_path: Path) -> None:
 def test_the_command_line_refuses_what_the_device_cannot_do(small_digits: Path, run_cli: Cli) -> None:
     given = ("plan", DIGITNET, "--data", small_digits, "--strategy")
     for arguments, word in {
-        ("full",): "only the host has",
+        ("det-raw",): "only the host has",
         ("head",): "--head-only",
         ("last-k",): "--min-elements",
         ("trady", "--set", "scheme=49kb"): "does not heed",
