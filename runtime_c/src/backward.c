@@ -200,7 +200,11 @@ void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *d
     }
     mdy_update_t update = update_of(m, layer, &selected, dy, sums);
     update.sums += biases && update.by_rows ? layer->p->out.c : 0;
-    if (m->schedule.clip == 0 || m->model->batch_log2 > 0) {
+    if (m->model->batch_log2 > 0) {
+        every_tap(&update, dy, MDY_MEASURE | MDY_ADD);
+        return;
+    }
+    if (m->schedule.clip == 0) {
         every_tap(&update, dy, MDY_MEASURE | MDY_APPLY);
         return;
     }

@@ -275,6 +275,7 @@ void mdy_head_settle(mdy_t *m)
 {
     const mdy_head_t *p = m->model->head;
     for (uint32_t number = 0; number <= mdy_batch_rest(m->model); number++) {
+        (void)mdy_go_on(m);
         learn(m, m->held_features + number * p->features, m->held_dlogits + number * p->classes, number);
     }
     let_go(m);

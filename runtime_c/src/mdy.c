@@ -194,6 +194,7 @@ static void settle(mdy_t *m)
     for (uint32_t i = 0; i < m->model->candidate_count; i++) {
         const mdy_layer_t *layer = m->model->candidates[i].layer;
         const mdy_selected_t selected = mdy_layer_selected(m, layer);
+        (void)mdy_go_on(m); /* the update is whole all the same */
         mdy_update_t update = {
             .m = m,
             .layer = layer,

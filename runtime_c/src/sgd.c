@@ -6,8 +6,8 @@
 #include "mdy/fixed.h"
 #include "mdy/rng.h"
 
-/* Behind the point of what a batch sums up, in steps of a delta. */
-#define SUM_BITS 8
+/* log2 of the unit of a batch's sums without a clip, in norm units: 2^-13 of dL/dw. */
+#define UNCLIPPED_UNIT 5
 
 /* Norm units: one channel's |dL/dw| is clipped here, so that 2^16 squares fit 64 bits. */
 #define NORM_MAX ((int64_t)1 << 24)
@@ -85,13 +85,38 @@ static int8_t changed(const mdy_conv_t *p, int8_t delta, int32_t base, int64_t s
     return (int8_t)(value < low ? low : value > high ? high : value);
 }
 
+/* log2 of the unit in which a batch's gradients are summed up, in norm units: 15 bits hold 8 times the clip or more. */
+static int batch_unit(const mdy_update_t *u)
+{
+    const uint32_t clip = mdy_norm_unpack(u->m->schedule.clip);
+    return clip == 0 ? UNCLIPPED_UNIT : (int)(mdy_log2_16(clip) >> 4) - 11;
+}
+
+/* Adds a sample's share of the mean gradient to the sums of its batch. */
+static void add(const mdy_update_t *u, uint8_t *record, uint32_t tap, const mdy_wacc_t *sums)
+{
+    const mdy_conv_t *p = u->layer->p;
+    const uint32_t channel = mdy_record_channel(record);
+    const uint32_t first = mdy_first_output(p, channel);
+    int16_t *mean = mdy_record_sums(u->selected, record) + tap * p->group_out;
+    const int exponent = reduced_exponent(u->exponent) + p->norm_exponent - batch_unit(u) - u->m->model->batch_log2;
+    for (uint32_t i = 0; i < p->group_out; i++) {
+        const int32_t sum = p->rate_mult[first + i] == 0 ? 0 : reduce(sums[i]);
+        if (sum != 0) {
+            const uint32_t offset = u->layer->op->weight_offset(p, first + i, tap, channel);
+            const int64_t product = (int64_t)sum * p->norm_mult;
+            const int64_t share = mdy_stochastic_shift(product, -exponent, mdy_rng(u->key, offset));
+            mean[i] = mdy_clamp16(mean[i] + share);
+        }
+    }
+}
+
 static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
     int8_t *delta = mdy_record_delta(record) + tap * p->group_out;
-    int16_t *waiting = u->m->model->batch_log2 == 0 ? NULL : mdy_record_sums(u->selected, record) + tap * p->group_out;
     const int exponent = reduced_exponent(u->exponent) + u->rate_exponent;
     for (uint32_t i = 0; i < p->group_out; i++) {
         const uint32_t o = first + i;
@@ -101,13 +126,9 @@ static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const md
         }
         const uint32_t offset = u->layer->op->weight_offset(p, o, tap, channel);
         const int64_t product = (int64_t)sum * (int64_t)(p->rate_mult[o] * u->rate_mult);
-        const int shift = -(exponent + p->rate_exponent[o]) - (waiting == NULL ? 0 : SUM_BITS);
-        const int64_t step = mdy_stochastic_shift(product, shift, mdy_rng(u->key, offset));
-        if (waiting != NULL) {
-            waiting[i] = mdy_clamp16(waiting[i] + step);
-        } else {
-            delta[i] = changed(p, delta[i], u->weights[offset], step);
-        }
+        const int64_t step =
+            mdy_stochastic_shift(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
+        delta[i] = changed(p, delta[i], u->weights[offset], step);
     }
 }
 
@@ -119,6 +140,9 @@ void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc
     }
     if ((u->does & MDY_APPLY) != 0) {
         apply(u, record, tap, sums);
+    }
+    if ((u->does & MDY_ADD) != 0) {
+        add(u, record, tap, sums);
     }
 }
 
@@ -139,58 +163,48 @@ void mdy_update_clip(mdy_update_t *u)
     u->rate_exponent = exponent;
 }
 
-/* Of what a batch has summed up of one channel, in norm units times the rate's mantissa as a fraction of 2^15. */
-static uint64_t batch_squares(const mdy_update_t *u, uint32_t slot)
-{
-    const mdy_conv_t *p = u->layer->p;
-    uint8_t *record = mdy_record(u->selected, slot);
-    const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
-    const int16_t *sums = mdy_record_sums(u->selected, record);
-    uint64_t squares = 0;
-    for (uint32_t i = 0; i < u->selected->delta_bytes; i++) {
-        const uint32_t o = first + i % p->group_out;
-        if (sums[i] != 0) { /* not of a frozen output: rate_mult is not 0 */
-            const uint32_t scale = ((uint32_t)p->norm_mult << 15) / p->rate_mult[o]; /* of the weight, below 2^16 */
-            const int exponent = p->norm_exponent - p->rate_exponent[o] - u->rate_exponent - SUM_BITS - 30;
-            squares = add_saturated(squares, squared(sums[i], (uint16_t)scale, exponent));
-        }
-    }
-    return squares;
-}
-
-/* Takes `share` of the sums from the deltas, in 2^-15. */
-static void take_batch(const mdy_update_t *u, uint32_t slot, uint32_t share)
+/* Takes `rate_mult` times the mean gradient of one channel from its delta. */
+static void take_batch(const mdy_update_t *u, uint32_t slot, uint32_t rate_mult)
 {
     const mdy_conv_t *p = u->layer->p;
     uint8_t *record = mdy_record(u->selected, slot);
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
     int8_t *delta = mdy_record_delta(record);
-    int16_t *sums = mdy_record_sums(u->selected, record);
+    int16_t *mean = mdy_record_sums(u->selected, record);
+    const int exponent = batch_unit(u) + u->rate_exponent - p->norm_exponent - 16;
     for (uint32_t i = 0; i < u->selected->delta_bytes; i++) {
-        if (sums[i] != 0) {
-            const uint32_t offset =
-                u->layer->op->weight_offset(p, first + i % p->group_out, i / p->group_out, channel);
-            const int64_t step = mdy_stochastic_shift((int64_t)sums[i] * share, SUM_BITS + 15, mdy_rng(u->key, offset));
+        const uint32_t o = first + i % p->group_out;
+        if (mean[i] != 0) { /* not of a frozen output */
+            const uint32_t offset = u->layer->op->weight_offset(p, o, i / p->group_out, channel);
+            const uint32_t scale = ((uint32_t)p->rate_mult[o] << 16) / p->norm_mult; /* of 1 / s_w, at most 2^17 */
+            const int64_t product = (int64_t)mean[i] * scale * rate_mult;
+            const int64_t step =
+                mdy_stochastic_shift(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
             delta[i] = changed(p, delta[i], u->weights[offset], step);
         }
     }
-    memset(sums, 0, u->selected->delta_bytes * sizeof *sums);
+    memset(mean, 0, u->selected->delta_bytes * sizeof *mean);
 }
 
 void mdy_update_batch(mdy_update_t *u)
 {
-    const uint64_t most = (mdy_norm_unpack(u->m->schedule.clip) * (uint64_t)u->rate_mult) >> 15;
-    uint32_t share = 1u << 15;
-    for (uint32_t slot = 0; slot < u->selected->count && u->m->schedule.clip != 0; slot++) {
-        u->squares = add_saturated(u->squares, batch_squares(u, slot));
+    const int unit = batch_unit(u);
+    const uint64_t clip = mdy_norm_unpack(u->m->schedule.clip);
+    const uint64_t most = unit < 0 ? clip << -unit : clip >> unit;
+    uint32_t rate_mult = u->rate_mult;
+    for (uint32_t slot = 0; slot < u->selected->count; slot++) {
+        const int16_t *mean = mdy_record_sums(u->selected, mdy_record(u->selected, slot));
+        for (uint32_t i = 0; i < u->selected->delta_bytes; i++) {
+            u->squares += (uint64_t)(mean[i] * mean[i]); /* 2^30 at most of each */
+        }
     }
     const uint64_t norm = mdy_isqrt(u->squares);
-    if (norm > most) {
-        share = (uint32_t)((most << 15) / norm);
+    if (clip != 0 && norm > most) {
+        rate_mult = (uint32_t)(rate_mult * most / norm);
     }
     for (uint32_t slot = 0; slot < u->selected->count; slot++) {
-        take_batch(u, slot, share);
+        take_batch(u, slot, rate_mult);
     }
 }
 

@@ -31,7 +31,7 @@ void sgd_step(uint32_t channels, uint32_t outputs, const mdy_wacc_t *sums, uint3
             .exponent = (int)exponent_bias - 1000, .rate_mult = lr_mult, .rate_exponent = (int32_t)lr_bias - 1000,
         };
         const int at_once = clip == 0 || batch_log2 > 0;
-        update.does = at_once ? MDY_MEASURE | MDY_APPLY : MDY_MEASURE;
+        update.does = batch_log2 > 0 ? MDY_MEASURE | MDY_ADD : at_once ? MDY_MEASURE | MDY_APPLY : MDY_MEASURE;
         for (uint32_t pass = 0; pass < (at_once ? 1u : 2u); pass++) {
             for (uint32_t slot = 0; slot < channels; slot++) {
                 mdy_update_tap(&update, slot, 0, sums + slot * outputs);

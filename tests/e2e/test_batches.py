@@ -163,6 +163,46 @@ def test_a_restart_goes_on_with_the_next_batch(tiny: dict[int, Compiled], tmp_pa
     assert kept[0] == kept[1]
 
 
+@pytest.mark.parametrize(
+    "limits", [{"weights": "ram"}, {"head": "sampled"}, {"grad_bits": 16, "sample": "rows"}], ids=str
+)
+def test_batches_go_with_every_place_of_weights(limits: dict[str, object], tmp_path: Path) -> None:
+    """What is learned in whole batches does not depend on what else is in the epoch: the short one is its own."""
+    compiled = compile_tiny(tmp_path, flash=None, alpha=1.0, head_start="keep", batch=BATCH, **limits)
+    seen = []
+    for flash in ("a.bin", "b.bin"):
+        program, session, samples = start(compiled, tmp_path / flash)
+        with program:
+            losses = []
+            for _ in range(3):
+                losses += [session.train(samples.x[i], int(samples.y[i])).loss for i in range(6)]
+                session.commit()
+            seen.append((losses, session.digests()))
+    assert seen[0] == seen[1]
+    assert seen[0][0][-1] < seen[0][0][0]
+
+
+def test_what_a_forced_selection_interrupts_is_lost(tiny: dict[int, Compiled], tmp_path: Path) -> None:
+    program, session, samples = start(tiny[BATCH], tmp_path / "flash.bin")
+    with program:
+        before = head(session)
+        learn(session, samples, 2)
+        session.force([c["worst"] for c in tiny[BATCH].plan["candidates"]])
+        session.commit()
+        assert head(session) == before
+    factory = read_compiled(tiny[BATCH])[1]
+    for layer, weights in learned(tiny[BATCH], tmp_path / "flash.bin").weights.items():
+        assert np.array_equal(weights, factory[f"{layer}.weight"])
+
+
+def test_trials_need_a_whole_batch(run_cli: Cli, tmp_path: Path) -> None:
+    compiled = compile_tiny(tmp_path, flash=None, batch=32)
+    given = ("run", compiled.folder, "--data", tmp_path / "data.npz", "--rate", "auto", "--epochs", 2)
+    result = run_cli(*given)
+    assert result.code == 2
+    assert "too few to try rates on" in result.err
+
+
 @pytest.mark.parametrize("batch", [0, 3, 128])
 def test_a_batch_that_the_device_does_not_know_is_refused(run_cli: Cli, batch: int) -> None:
     result = run_cli("plan", DIGITNET, "--data", "digits", "--batch", str(batch))

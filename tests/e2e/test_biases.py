@@ -127,6 +127,7 @@ def test_a_plan_of_biases_alone_is_printed(run_cli: Cli, small_digits: Path, tmp
     given = (DIGITNET, "--data", small_digits, "--strategy", "bias", "--ram", "64KiB")
     assert run_cli("plan", *given, "-o", tmp_path / "plan").code == 0
     assert (tmp_path / "plan" / "memory.png").exists()
+    assert run_cli("plan", *given, "--frontier").code == 0
     out = tmp_path / "out"
     assert run_cli("compile", *given, "-o", out).code == 0
     assert run_cli("run", out, "--data", small_digits, "--epochs", 1).code == 0

@@ -100,6 +100,10 @@ def test_the_command_line_refuses_what_the_device_cannot_do(small_digits: Path, 
         ("d-full-random", "--min-elements", "999999999"): "fewer elements",
         ("su", "--set", "scheme=49kb"): "no schemes are published",
         ("nobody",): "no strategy",
+        ("bias", "--ram", "3KiB"): "Give about",
+        ("bias", "--max-step-instructions", "1"): "too few for a step",
+        ("full", "--budget", "100"): "'full' says itself",
+        ("bias", "--min-elements", "100"): "'bias' says itself",
     }.items():
         ended = run_cli(*given, *arguments)
         assert ended.code == 2, arguments

@@ -52,12 +52,13 @@ class Subject:
         self.labels = ranked.y_train
         self.calibration = (self.samples, self.labels, (trained, np.zeros(len(trained), np.float32)))
 
-    def plan(self, schedule: str, *, by_rows: bool, again: bool, bits: int) -> Plan:
-        limits = Limits(1 << 24, schedule=schedule, grad_bits=bits, selecting=Selecting(biases=self.biases))
+    def plan(self, schedule: str, *, by_rows: bool, again: bool, bits: int, batch: int = 1) -> Plan:
+        selecting = Selecting(biases=self.biases)
+        limits = Limits(1 << 24, schedule=schedule, grad_bits=bits, selecting=selecting, batch=batch)
         network = Network(self.qgraph, self.weights, self.head.loss, Planner())
         choices = Blocks(self.qgraph.graph, limits.trained(self.ranking.scores)).choices()
         way = Way(by_rows, choices[-1] if again else NOTHING)
-        row = measure(network, self.ranking.scores, limits, way, careful=False)
+        row = measure(network, limits.candidates(self.ranking), limits, way, careful=False)
         rest = (self.head, limits, self.calibration, (row, (row,)))
         return make_plan(self.qgraph, self.weights, self.ranking, *rest)
 
@@ -74,20 +75,20 @@ def trained(plan: Plan, given: Subject, folder: Path) -> tuple[int, ...]:
     return (*probe.digests(), *(int(v) for v in probe.infer(given.samples[-1])))
 
 
-def same_everywhere(given: Subject, bits: int, folder: Path) -> None:
+def same_everywhere(given: Subject, bits: int, folder: Path, batch: int = 1) -> None:
     digests, peaks = {}, {}
     for name, (schedule, by_rows, again) in SETTINGS.items():
-        plan = given.plan(schedule, by_rows=by_rows, again=again, bits=bits)
+        plan = given.plan(schedule, by_rows=by_rows, again=again, bits=bits, batch=batch)
         digests[name], peaks[name] = trained(plan, given, folder / f"{name}{bits}"), plan.layout.peak_bytes
     assert len(set(digests.values())) == 1, digests
     assert peaks["auto"] <= peaks["layer"]
     assert peaks["rows"] <= 1.01 * peaks["auto"]
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-def test_the_demonstration_trains_alike_in_every_way(bits: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "batch"), [(8, 1), (16, 1), (8, 2), (16, 4)])
+def test_the_demonstration_trains_alike_in_every_way(bits: int, batch: int, tmp_path: Path) -> None:
     digitnet = Subject(ROOT / "models" / "digitnet" / "digitnet.onnx", field_digits(), "signed", LAYERS)
-    same_everywhere(digitnet, bits, tmp_path)
+    same_everywhere(digitnet, bits, tmp_path, batch)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from clibrary import load
 from medyate import rng
 from medyate.ledger import ChannelCost
 from medyate.plan.parameters import NORM_BITS
+from medyate.quantize.scheme import mantissa15
 from medyate.run.session import Training
 from medyate.sample.policy import pack, unpack
 
@@ -81,7 +82,9 @@ def test_update(library: ctypes.CDLL, clip: float, size: int, batch_log2: int) -
         lr_mult, 1000 + lr_exponent, code, ctypes.c_uint32(KEY), pointers[3], pointers[4],
         cost.record_bytes, batch_log2,
     )  # fmt: skip
-    waiting, squared, bound = np.zeros((CHANNELS, OUTPUTS), int), [0] * CHANNELS, unpack(code)
+    bound = unpack(code)
+    unit = bound.bit_length() - 12 if bound else 5
+    waiting, squared = np.zeros((CHANNELS, OUTPUTS), int), [0] * CHANNELS
     for sample, gradients in enumerate(sums):
         seen = squares(gradients, rate_mult == 0, norm_mult, exponent + norm_exponent)
         squared = [a + b for a, b in zip(squared, seen, strict=True)]
@@ -90,47 +93,62 @@ def test_update(library: ctypes.CDLL, clip: float, size: int, batch_log2: int) -
         for c, o in np.ndindex(CHANNELS, OUTPUTS):
             if gradients[c, o] == 0 or rate_mult[o] == 0:
                 continue
-            shift = -(exponent + int(rate_exponent[o]) + at) - (8 if batch_log2 else 0)
-            product = int(gradients[c, o]) * int(rate_mult[o]) * mult
-            waiting[c, o] += shifted(product, shift, rng.draw(KEY + sample, o * CHANNELS + c))
+            draw = rng.draw(KEY + sample, o * CHANNELS + c)
             if batch_log2:
-                waiting[c, o] = max(-32767, min(32767, waiting[c, o]))
+                shift = -(exponent + norm_exponent - unit - batch_log2)
+                mean = waiting[c, o] + shifted(int(gradients[c, o]) * norm_mult, shift, draw)
+                waiting[c, o] = max(-32767, min(32767, mean))
+            else:
+                shift = -(exponent + int(rate_exponent[o]) + at)
+                waiting[c, o] = shifted(int(gradients[c, o]) * int(rate_mult[o]) * mult, shift, draw)
         if 0 < bound < norm and not batch_log2:  # the step is as long as the bound allows
             assert mult * 2.0**at * norm == pytest.approx(lr_mult * 2.0**lr_exponent * bound, rel=1e-3)
     assert records[:, :8].copy().view("<u8")[:, 0].tolist() == squared
-    share = batch_share(
-        waiting, rate_mult, rate_exponent, (norm_mult, norm_exponent), (lr_mult, lr_exponent + batch_log2), bound
-    )
+    length, most = math.isqrt(int((waiting**2).sum())), bound * 2.0**-unit
+    mult = lr_mult * int(most) // length if bound > 0 and length > int(most) else lr_mult
     for c, o in np.ndindex(CHANNELS, OUTPUTS):
         offset = o * CHANNELS + c
         step = int(waiting[c, o])
-        step = shifted(step * share, 8 + 15, rng.draw(KEY - 1, offset)) if batch_log2 else step
+        if batch_log2 and step:
+            scale = (int(rate_mult[o]) << 16) // norm_mult
+            shift = -(unit + lr_exponent + batch_log2 + int(rate_exponent[o]) - norm_exponent - 16)
+            step = shifted(step * scale * mult, shift, rng.draw(KEY - 1, offset))
         base = int(weights[offset])
         low, high = (-127 - base if base < 0 else -128), (127 - base if base > 0 else 127)
         assert records[c, HEAD + o].astype(np.int8) == max(low, min(high, -step))
     assert not records[:, cost.record_bytes - 2 * cost.sums :].any(), "the next batch starts anew"
 
 
-def batch_share(
-    waiting: Integers, mults: Integers, exponents: Integers, norm: tuple[int, int], rate: tuple[int, int], bound: int
-) -> int:
-    """What a batch's sums are multiplied by, in 2^-15: SPEC.md, 1.7."""
-    most, total = bound * rate[0] >> 15, 0
-    for c, o in np.ndindex(*waiting.shape):
-        if waiting[c, o] and bound:
-            mult = (norm[0] << 15) // int(mults[o])
-            assert mult < 1 << 16
-            exponent = norm[1] - int(exponents[o]) - rate[1] - 8 - 30
-            v = abs(int(waiting[c, o])) * mult
-            v = (0 if exponent < -62 else round_shift(v, -exponent)) if exponent <= 0 else v << exponent
-            total += min(v, 1 << 24) ** 2
-    length = math.isqrt(min(total, 2**64 - 1))
-    if bound > 0 and length <= 1 << 20 and length > most:  # the reals that the integers stand for
-        real = rate[0] * 2.0 ** (rate[1]) * bound * 2.0**-18
-        scales = norm[0] * 2.0 ** (norm[1] - 18) / (mults[None, :] * 2.0 ** exponents[None, :].astype(float))
-        found = np.sqrt(((waiting * 2.0**-8 * np.where(mults > 0, scales, 0)) ** 2).sum())
-        assert most / length == pytest.approx(real / found, rel=0.02)
-    return 1 << 15 if length <= most else (most << 15) // length
+@pytest.mark.parametrize("rate", [0.04, 0.01, 0.001, 1e-4])
+@pytest.mark.parametrize("size", [0.3, 0.1])
+@pytest.mark.parametrize("batch_log2", [2, 6])
+def test_a_batch_takes_the_step_of_its_mean_gradient_whatever_the_rate(
+    library: ctypes.CDLL, rate: float, size: float, batch_log2: int
+) -> None:
+    """The same gradient from every sample: what is summed and rounded on the way does not make the step shorter."""
+    channels, outputs, scale, grain = 128, 96, 0.005, 2.0**-16
+    random = np.random.default_rng(batch_log2)
+    gradient = random.normal(size=(channels, outputs))
+    gradient *= size / np.sqrt((gradient**2).sum())
+    sums = np.repeat(np.round(gradient / grain).astype(np.int32)[None], 1 << batch_log2, axis=0)
+    mults, norms, rates = mantissa15(1 / scale), mantissa15(1.0), mantissa15(rate / (1 << batch_log2))
+    rate_mult, rate_exponent = np.full(outputs, mults[0], np.uint16), np.full(outputs, mults[1], np.int8)
+    weights, code = np.zeros(channels * outputs, np.int8), pack(round(0.3 * 2**NORM_BITS))
+    cost = ChannelCost(outputs, 1).in_batches(1 << batch_log2)
+    taken = np.zeros((channels, outputs))
+    for draw in range(8):
+        records = np.zeros((channels, cost.record_bytes), np.uint8)
+        records[:, 8] = np.arange(channels)
+        pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (sums, rate_mult, rate_exponent, weights, records)]
+        library.sgd_step(
+            channels, outputs, pointers[0], 1000 - 16, pointers[1], pointers[2], norms[0], 1000 + norms[1] + NORM_BITS,
+            rates[0], 1000 + rates[1], code, ctypes.c_uint32(KEY + 1000 * draw), pointers[3], pointers[4],
+            cost.record_bytes, batch_log2,
+        )  # fmt: skip
+        taken -= records[:, HEAD : HEAD + outputs].astype(np.int8)
+    found = (taken / 8 * scale / rate * gradient).sum() / (gradient**2).sum()
+    noise = 0.5 * scale / rate / size / np.sqrt(8)  # of the last rounding, along the gradient
+    assert found == pytest.approx(1.0, abs=0.05 + 4 * noise)
 
 
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 0.3, 1000.0])

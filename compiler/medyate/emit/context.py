@@ -20,6 +20,7 @@ from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
 from medyate.quantize.apply import site
 from medyate.quantize.scheme import mantissa15
+from medyate.recipe import BATCH_MAX
 from medyate.sample.policy import pack
 
 NONE = "MDY_NONE"
@@ -324,6 +325,7 @@ class Context:
         return {
             "record_head": RECORD_HEAD_BYTES,
             "tile": TILE_PIXELS,
+            "batch_max": BATCH_MAX,
             "kernel_max": KERNEL_MAX,
             "network": graph.name,
             "policy": f"MDY_{plan.limits.selecting.policy.upper()}",

@@ -102,7 +102,7 @@ def _tried(network: Network, ranked: Scores, row: Row, limits: Limits) -> Sequen
     ]
     if limits.grad_bits == 16:
         tried.append(("--grad-bits 8", layers, replace(limits, grad_bits=8), way))
-    if limits.batch > 1:
+    if limits.batch > 1 and layers > 0:
         tried.append(("--batch 1", layers, replace(limits, batch=1), way))
     if layers > 1 and not limits.selecting.given:
         tried.append((f"{layers - 1} layers instead of {layers}", layers - 1, limits, replace(way, repeats=NOTHING)))

@@ -383,7 +383,8 @@ def bias_count(graph: Graph, limits: Limits) -> int:
 def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row, limits: Limits) -> BudgetError:
     """Names the one bound that is in the way, and what to do about it."""
     scores = ranked[: chosen.layers]
-    asked = round(limits.min_elements * chosen.m_bytes / chosen.m_elements)
+    fixed = limits.selecting.fixed  # was made for a number of elements, or says itself how many
+    asked = 0 if fixed else round(limits.min_elements * chosen.m_bytes / chosen.m_elements)
     wanted = max(asked, limits.selecting.least_bytes(scores, limits.alpha))
     if limits.selecting.given and wanted > chosen.m_bytes:
         return BudgetError(_too_small(rows, limits), "Ask for fewer elements, or for more layers.")
@@ -396,8 +397,10 @@ def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row,
         effort, again = network.effort(limits), _again(network, scores, limits, chosen.way)
         allowed = effort.budget(scores, limits.step_instructions, again)
         if allowed < min(wanted, chosen.left_bytes):
+            fit = f"let {allowed:,} B of {chosen.layers} layers be trained"
+            taken = fit if allowed >= 0 else "are too few for a step"
             return BudgetError(
-                f"{limits.step_instructions:,} instructions let {allowed:,} B of {chosen.layers} layers be trained.",
+                f"{limits.step_instructions:,} instructions {taken}.",
                 f"Raise --max-step-instructions to {effort.step(scores, wanted, again):,}, or ask for less.",
             )
     if wanted <= chosen.left_bytes:  # memory is there, the rule does not let it be used

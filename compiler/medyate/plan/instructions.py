@@ -138,8 +138,10 @@ class Effort:
         return round(fixed)
 
     def budget(self, scores: Sequence[LayerScore], limit: int, repeated: Collection[str] = ()) -> int:
-        """The largest budget, a multiple of 4, with which no selection takes more than `limit`."""
+        """The largest budget, a multiple of 4, with which no selection takes more than `limit`; -4: not even none."""
         left, budget = limit - self._fixed(scores, repeated), 0.0
+        if left < 0:
+            return -4
         for rate, most in self._rates(scores):
             taken = max(0.0, min(float(most), left / rate))
             budget += taken

@@ -251,7 +251,8 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     trials: tuple[Trial, ...] = ()
     with connect(compiled, options.on, options.flash, count=options.count) as session:
         if options.find_rate:
-            trials = find(session, training, x_train, dataset.y_train, lambda *at: progress(_trial_tick(*at)))
+            given = (session, training, x_train, dataset.y_train, int(compiled.plan["batch"]))
+            trials = find(*given, lambda *at: progress(_trial_tick(*at)))
             training = replace(training, rate=trials[0].rate, clip=trials[0].clip)
             options.tell(f"rate {training.rate:g} and clip {training.clip:g} are the best of {len(trials)} trials")
         position = session.begin(training)

@@ -40,17 +40,19 @@ def find(
     training: Training,
     samples: NDArray[np.int8],
     labels: NDArray[Any],
+    batch: int,
     progress: Callable[[int, int, float], None],
 ) -> tuple[Trial, ...]:
     """All trials, the best first. Raises DataError where there are too few samples.
 
-    `progress`: (done, total, loss of the last trial). The banks stay as they are.
+    `batch`: samples of one update. `progress`: (done, total, loss of the last trial). The banks stay as they are.
     """
     order = epoch_order(training.seed, 0, len(samples))
     held = min(HELD_OUT, len(order) // 5)
-    if held == 0:
+    whole = min(TRAINED, len(order) - held) // batch * batch  # a short batch would wait for a commit
+    if held == 0 or whole == 0:
         raise DataError(f"{len(order)} training samples are too few to try rates on.", "Give --rate a number.")
-    unseen, seen = order[:held], order[held : held + TRAINED]
+    unseen, seen = order[:held], order[held : held + whole]
     pairs = [(rate, clip) for rate in RATES for clip in (CLIPS[:1] if training.head_only else CLIPS)]
     found: list[Trial] = []
     tried = replace(training, epochs=1, epoch_samples=len(seen), schedule="constant", fresh=True)

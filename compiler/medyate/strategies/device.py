@@ -35,6 +35,7 @@ def on_device(
     whole = says_itself(strategy, settings)
     if whole and asked > 0:
         which = "a scheme" if settings.scheme is not None else "a number of last layers"
+        which = which if "budget" in strategy.heeds else f"'{strategy.name}'"
         raise DataError(f"{which} says itself how much is trained.", "Leave out --budget and --min-elements.")
     budget = UNBOUNDED if redrawn or whole or "budget" not in strategy.heeds else asked
     if budget == 0:
@@ -54,7 +55,8 @@ def on_device(
 
 def says_itself(strategy: Strategy, settings: Settings) -> bool:
     """Whether a selection that is given leaves nothing to a budget."""
-    return settings.scheme is not None or (not isinstance(strategy.rule, Sampled) and settings.k is not None)
+    given = settings.scheme is not None or settings.k is not None or "budget" not in strategy.heeds
+    return given and not isinstance(strategy.rule, Sampled)
 
 
 def device_form(strategy: Strategy, problem: Problem, seed: int) -> tuple[Layers, Selecting]:

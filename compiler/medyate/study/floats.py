@@ -23,7 +23,8 @@ def train(cell: Cell, task: Task, ranking: Ranking) -> dict[str, Any]:
     fixed, chosen = cell.facts, strategy(cell.strategy)
     settings = Settings(**dict(cell.settings))
     graph = task.normal.graph
-    problem = Problem(graph, task.normal.weights, ranking, cell.budget, cost_model(fixed.cost), settings)
+    priced = ranking.in_batches(fixed.batch)
+    problem = Problem(graph, task.normal.weights, priced, cell.budget, cost_model(fixed.cost), settings)
     shared = {name: getattr(fixed, name) for name in (field.name for field in fields(Recipe)) if hasattr(fixed, name)}
     recipe = Recipe(rate=cell.rate, seed=cell.seed, **shared)
     epochs = Trainer(task.normal, task.samples, task.dataset, recipe).train(chosen, problem, lambda _: None)

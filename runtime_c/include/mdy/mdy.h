@@ -62,7 +62,8 @@ int32_t *mdy_target(mdy_t *m);
 
 /**
  * One training step on the sample in mdy_input: forward, backward, update of the selected channels
- * and the head; of a model with batches, the update comes with a batch's last sample. Errors: MDY_ARGUMENT (label), MDY_ABORTED (by the yield hook; updates that were made stay).
+ * and the head; of a model with batches, the update comes with a batch's last sample and yields between layers, but is
+ * not left half done. Errors: MDY_ARGUMENT (label), MDY_ABORTED (by the yield hook; updates that were made stay).
  * With a squared error the label says nothing; give 0.
  */
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result);
@@ -94,7 +95,7 @@ mdy_status_t mdy_factory_reset(const mdy_t *m);
 
 /**
  * Replaces this epoch's selection by the first counts[i] channels of each candidate layer: the
- * worst case for measurements. Deltas are lost. Errors: MDY_ARENA (does not fit), MDY_ARGUMENT.
+ * worst case for measurements. Deltas and the samples of an unfinished batch are lost. Errors: MDY_ARENA (does not fit), MDY_ARGUMENT.
  */
 mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts);
 

@@ -11,8 +11,8 @@
 
 #include "mdy/model.h"
 
-/** What is done with the sums of a tap. */
-enum { MDY_MEASURE = 1, MDY_APPLY = 2 };
+/** What is done with the sums of a tap: their squares go to the norms, they change deltas, or wait for their batch. */
+enum { MDY_MEASURE = 1, MDY_APPLY = 2, MDY_ADD = 4 };
 
 struct mdy_update {
     mdy_t *m;
@@ -23,13 +23,13 @@ struct mdy_update {
     uint8_t by_rows;
     uint32_t key;  /* of this step's and layer's random numbers */
     int exponent;  /* the sums carry 2^exponent */
-    uint8_t does;  /* MDY_MEASURE, MDY_APPLY or both */
+    uint8_t does;  /* of the above, added */
     uint64_t squares;      /* of all sums measured so far, in norm units; saturated */
     uint32_t rate_mult;    /* at which sums are applied */
     int32_t rate_exponent;
 };
 
-/** Measures or applies the sums of one tap, group_out of them. */
+/** Does that with the sums of one tap, group_out of them. */
 void mdy_update_tap(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums);
 
 /** Lowers the rate of an update where what was measured is longer than the schedule's clip. */

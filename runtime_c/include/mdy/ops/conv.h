@@ -32,7 +32,7 @@ typedef struct {
  * The selected input channels of one layer in this epoch: `count` records of `record_bytes` each,
  * ascending by channel. A record holds the sum of squared gradients (two words), the channel (16 bits),
  * the delta (delta_bytes: (KH, KW, group_out)) and the saved input map (H, W). Where one update is of several
- * samples, it ends in as many 16-bit sums as the delta has bytes: what the update will take away, in steps of 2^-8.
+ * samples, it ends in as many 16-bit sums as the delta has bytes: the mean gradient so far, in units of sgd.c.
  */
 typedef struct {
     uint8_t *records;
