@@ -61,8 +61,8 @@ int8_t *mdy_input(mdy_t *m);
 int32_t *mdy_target(mdy_t *m);
 
 /**
- * One training step on the sample in mdy_input: forward, backward, update of the selected channels
- * and the head; of a model with batches, the update comes with a batch's last sample and yields between layers, but is
+ * One training step on the sample in mdy_input: forward, backward, update of the selected channels, the trained biases
+ * and the head. Of a model with batches the update comes with a batch's last sample; it yields between layers, but is
  * not left half done. Errors: MDY_ARGUMENT (label), MDY_ABORTED (by the yield hook; updates that were made stay).
  * With a squared error the label says nothing; give 0.
  */
