@@ -19,6 +19,7 @@ typedef struct {
     const uint16_t *norm_start;
 } sampler_case_t;
 
+static const mdy_conv_t p;
 static mdy_layer_t layers[LAYERS_MAX];
 static mdy_candidate_t candidates[LAYERS_MAX];
 static mdy_model_t model;
@@ -38,7 +39,7 @@ int sampler_probe_set(const sampler_case_t *c)
     }
     memset(&net, 0, sizeof net);
     for (uint32_t i = 0; i < c->layers; i++) {
-        layers[i] = (mdy_layer_t){.order = (uint16_t)i, .candidate = (uint16_t)i};
+        layers[i] = (mdy_layer_t){.p = &p, .order = (uint16_t)i, .candidate = (uint16_t)i, .bias = MDY_FROZEN};
         candidates[i] = (mdy_candidate_t){
             .layer = &layers[i],
             .record_bytes = c->record_bytes[i],
