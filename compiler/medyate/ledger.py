@@ -42,7 +42,7 @@ class ChannelCost:
     activations: int
     """C_A: elements of its input map."""
     sums: int = 0
-    """Weights whose steps are summed up over a batch."""
+    """Weights whose mean gradient is summed up over a batch."""
 
     @property
     def elements(self) -> int:

@@ -100,7 +100,7 @@ static int learns_biases(const mdy_t *m, const mdy_layer_t *layer)
     return layer->bias != MDY_FROZEN && !m->head_only;
 }
 
-/* Adds what rows of dy contribute to the gradients of a layer's biases; g: out.c of them. */
+/* Adds what rows of dy contribute to the gradients of a layer's biases, out.c of them. */
 static void add_biases(const mdy_gradient_t *dy, const mdy_view_t *view, mdy_band_t rows, mdy_wacc_t *sums)
 {
     for (uint16_t y = rows.begin; y < rows.end && y < dy->shape.h; y++) {

@@ -167,7 +167,7 @@ def test_a_restart_goes_on_with_the_next_batch(tiny: dict[int, Compiled], tmp_pa
     "limits", [{"weights": "ram"}, {"head": "sampled"}, {"grad_bits": 16, "sample": "rows"}], ids=str
 )
 def test_batches_go_with_every_place_of_weights(limits: dict[str, object], tmp_path: Path) -> None:
-    """What is learned in whole batches does not depend on what else is in the epoch: the short one is its own."""
+    """Twice the same, and it learns."""
     compiled = compile_tiny(tmp_path, flash=None, alpha=1.0, head_start="keep", batch=BATCH, **limits)
     seen = []
     for flash in ("a.bin", "b.bin"):
