@@ -8,6 +8,7 @@ integers as PyTorch runs it (the reference), and the C runtime on the target.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,34 @@ from medyate.build.project import write_project
 from medyate.data import Dataset, Scaling, epoch_order, scaling
 from medyate.frontends import load
 from medyate.ir import Imported, QGraph, Quant, Weights
-from medyate.oracle import ORACLES, oracle_for
+from medyate.oracle import ORACLES, Given, oracle_for
 from medyate.passes.pipeline import simplify
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan, inference_plan
-from medyate.quantize.apply import input_quant, quantize, reference
+from medyate.quantize.apply import input_quant, quantize, reference, rounded
 from medyate.run.train import connect_image
 from medyate.stages import CALIBRATION, Progress
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of the imported graph from the oracle, relative to the largest output."""
+HALF_TOLERANCE = 2e-2
+"""The same where the oracle itself computes in float16, with 11 bits."""
 STEP_TOLERANCE = 2
 """Output steps by which a runtime that requantises in float may differ."""
+GRID = 1e-2
+"""How far a real number may be from a whole step to count as one: binary32 holds 255 steps to 2e-5."""
 AGREEMENT = 0.99
 CLOSE_SHARE = 0.99
 """Outputs of a checkpoint within the tolerance. Its networks are deep and their steps coarse: one value that two
 programs round apart in an early layer is a few steps in some outputs, so that no bound holds for every one."""
 CHECKPOINT_AGREEMENT = 0.97
 FLOAT_AGREEMENT = 0.9
+EXPECTED_STEPS = 8.0
+"""Root mean square of what 8 bits may take from the outputs of a network of real numbers: beyond it they do not hold
+the network. The output's calibrated range is 255 steps."""
+DECIDED = 4.0
+DISTANCE_FACTOR, DISTANCE_STEPS = 2.0, 1.0
+"""The device's distance may be so many times the expected one, and so many steps more."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +64,25 @@ class Report:
     import_error: float | None
     """Of a network of real numbers: imported graph against oracle, relative to the largest output."""
     largest_difference_steps: float
+    distance_steps: float
+    """Root mean square over all outputs."""
+    expected_steps: float | None
+    """The same of real arithmetic on rounded weights and tensors: what quantising costs, whatever computes it."""
     exact_share: float
     """Outputs on which device and oracle agree to the step."""
     close_share: float
     """Outputs on which they agree within STEP_TOLERANCE steps."""
     predictions_agree: float
+    decided_agree: float | None
+    """The same over the samples that quantising should not turn: the oracle's first two outputs are further apart than
+    DECIDED times `expected_steps`; None where there is none."""
     accuracy_oracle: float | None
     accuracy_device: float | None
     reference_differences: int
     """Outputs on which the device differs from the integers in PyTorch; always 0 unless it is broken."""
     notes: tuple[str, ...]
+    faults: tuple[str, ...]
+    """What does not match."""
     match: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -166,43 +186,108 @@ def compare(
 ) -> Report:
     """The figures, and whether they are good enough."""
     qgraph, weights = quantised
-    quant = qgraph.quant[qgraph.graph.output]
-    given = samples.real if imported.qgraph is None else samples.stored
-    answers = oracle_for(path)(path, given)
-    steps = answers.astype(np.float64)
+    quant, is_quantised = qgraph.quant[qgraph.graph.output], imported.qgraph is not None
+    real = _real(samples.stored, input_quant(qgraph)) if is_quantised else samples.real
+    answers = oracle_for(path)(path, Given(samples.stored, real))
+    steps = answers.astype(np.float64).reshape(device.shape)
     if answers.dtype != np.int8:
         steps = steps / quant.scale + quant.zero
-    apart = np.abs(steps.reshape(device.shape) - device)
-    exact = float((np.round(apart) == 0).mean())
-    agree = float((steps.argmax(1) == device.argmax(1)).mean())
-    import_error = real_error(imported, samples.real, answers) if imported.qgraph is None else None
-    wrong = int((reference(qgraph, weights, samples.stored) != device).sum())
-    close = float((apart <= STEP_TOLERANCE).mean())
-    if import_error is not None:
-        match = import_error <= FLOAT_TOLERANCE and (samples.labels is None or agree >= FLOAT_AGREEMENT)
-    elif path.suffix == ".onnx":
-        match = float(apart.max()) <= STEP_TOLERANCE and agree >= AGREEMENT
-    elif ORACLES[path.suffix] == "checkpoint":
-        match = close >= CLOSE_SHARE and (samples.labels is None or agree >= CHECKPOINT_AGREEMENT)
-    else:
-        match = float(apart.max()) == 0
-    return Report(
+    if is_quantised:
+        steps = on_grid(steps)
+    apart = np.abs(steps - device)
+    agreeing = steps.argmax(1) == device.argmax(1)
+    import_error = expected = decided = None
+    if not is_quantised:
+        import_error = real_error(imported, samples.real, answers)
+        expected = root_mean_square(in_steps(rounded(qgraph, weights, samples.real), quant) - steps)
+        clear = margins(steps) > DECIDED * expected
+        decided = float(agreeing[clear].mean()) if clear.any() else None
+    report = Report(
         model=path.name,
         target=target,
-        quantised=imported.qgraph is not None,
+        quantised=is_quantised,
         samples=len(device),
         source="random" if samples.labels is None else "data",
         import_error=import_error,
         largest_difference_steps=float(apart.max()),
-        exact_share=exact,
-        close_share=close,
-        predictions_agree=agree,
+        distance_steps=root_mean_square(apart),
+        expected_steps=expected,
+        exact_share=float((np.round(apart) == 0).mean()),
+        close_share=float((apart <= STEP_TOLERANCE).mean()),
+        predictions_agree=float(agreeing.mean()),
+        decided_agree=decided,
         accuracy_oracle=_accuracy(steps, samples.labels),
         accuracy_device=_accuracy(device, samples.labels),
-        reference_differences=wrong,
+        reference_differences=int((reference(qgraph, weights, samples.stored) != device).sum()),
         notes=imported.notes,
-        match=match and wrong == 0,
+        faults=(),
+        match=False,
     )
+    faults = tuple(_faults(report, path, half=answers.dtype == np.float16))
+    return replace(report, faults=faults, match=not faults)
+
+
+def _faults(report: Report, path: Path, *, half: bool) -> Iterator[str]:
+    """What does not match, in sentences."""
+    if report.reference_differences:
+        yield f"{report.reference_differences:,} outputs differ from the same integers in PyTorch"
+    if not report.quantised:
+        yield from _real_faults(report, HALF_TOLERANCE if half else FLOAT_TOLERANCE)
+        return
+    agree, farthest = report.predictions_agree, report.largest_difference_steps
+    kind = ORACLES[path.suffix]
+    if kind == "checkpoint":
+        if report.close_share < CLOSE_SHARE:
+            yield f"only {report.close_share:.1%} of the outputs are within {STEP_TOLERANCE} steps"
+        if report.source == "data" and agree < CHECKPOINT_AGREEMENT:
+            yield f"only {agree:.1%} of the predictions agree"
+        return
+    most = STEP_TOLERANCE if kind == "onnx" else 0
+    if farthest > most:
+        yield f"outputs are up to {farthest:.3g} steps apart, {most} are allowed"
+    if kind == "onnx" and agree < AGREEMENT:
+        yield f"only {agree:.1%} of the predictions agree"
+
+
+def _real_faults(report: Report, tolerance: float) -> Iterator[str]:
+    """Of a network of real numbers: read wrongly, computed wrongly, or not to be held by 8 bits."""
+    assert report.import_error is not None and report.expected_steps is not None
+    if report.import_error > tolerance:
+        yield f"the imported network is {report.import_error:.2g} of the largest output away, {tolerance:g} is allowed"
+    if report.expected_steps > EXPECTED_STEPS:
+        yield f"8 bits do not hold this network: quantising alone takes {report.expected_steps:.3g} steps"
+    most = DISTANCE_FACTOR * report.expected_steps + DISTANCE_STEPS
+    if report.distance_steps > most:
+        yield f"outputs are {report.distance_steps:.3g} steps apart in the mean, quantising explains {most:.3g}"
+    agree = report.predictions_agree if report.source == "data" else report.decided_agree
+    if agree is not None and agree < FLOAT_AGREEMENT:
+        which = "the predictions" if report.source == "data" else "the clear predictions"
+        yield f"only {agree:.1%} of {which} agree"
+
+
+def in_steps(real: NDArray[Any], quant: Quant) -> NDArray[np.float64]:
+    """Real numbers in steps of a tensor, not rounded."""
+    steps: NDArray[np.float64] = real.astype(np.float64) / quant.scale + quant.zero
+    return steps
+
+
+def on_grid(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Steps that a file gave as real numbers: whole where they are, but for the rounding of binary32."""
+    whole = np.round(steps)
+    return np.where(np.abs(steps - whole) < GRID, whole, steps)
+
+
+def margins(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the largest output of each sample is above the next one; nothing for a single output."""
+    if steps.shape[1] < 2:
+        return np.zeros(len(steps))
+    ordered = np.sort(steps, axis=1)
+    return ordered[:, -1] - ordered[:, -2]
+
+
+def root_mean_square(values: NDArray[np.float64]) -> float:
+    """Over all values."""
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def _accuracy(outputs: NDArray[Any], labels: NDArray[np.int64] | None) -> float | None:

@@ -20,10 +20,12 @@ import nets
 from medyate import frontends
 from medyate.errors import ModelError, UnsupportedOpError
 from medyate.ir import Imported, Quant
+from medyate.oracle import oracle_for
 from medyate.quantize.apply import integer_tensors, run_integers
 from onnx_cases import CONV
 from onnx_files import MAP, VECTOR, chain, node, quantise, real, run_onnx, write
 from onnx_quantised_cases import HAND_MADE, PROBABILITIES, TO_QUANTISE
+from oracles import given
 from shared_files import shared
 
 RANDOM = np.random.default_rng(7)
@@ -239,7 +241,7 @@ def test_a_bias_that_could_overflow_is_clamped_with_a_note(tmp_path: Path) -> No
     bias = np.array([2**31 - 1, 5], np.int32)
     arrays = {"s": np.float32(0.1), "z": np.int8(0), "w": np.ones((2, 4, 1, 1), np.int8), "bias": bias}
     imported = frontends.load(write(tmp_path / "net.onnx", nodes, arrays))
-    assert imported.notes == ("'the_layer': 1 biases were clamped, so that 32 bits cannot overflow",)
+    assert imported.notes == ("'the_layer': 1 biases were clamped, so that 32 bits cannot overflow (output channel 0)",)
     assert imported.weights["the_layer.bias"][1] == 5
 
 
@@ -261,3 +263,26 @@ def test_a_quantised_network_with_a_real_tensor_is_refused(tmp_path: Path) -> No
     ]
     with pytest.raises(ModelError, match="'y' of a quantised model has no scale"):
         frontends.load(write(tmp_path / "net.onnx", nodes, {"s": np.float32(1), "z": np.int8(0)}))
+
+
+def test_a_real_bias_beside_small_weights_raises_the_scale_of_its_channel(tmp_path: Path) -> None:
+    """Its integers would take more than 32 bits; onnxruntime adds it as a real number where it does not fuse."""
+    scales, bias = np.array([1e-9, 0.01], np.float32), np.array([2.0, 0.5], np.float32)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["a", "s", "z"], ["b"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["v"], axis=0),
+        helper.make_node("Conv", ["b", "v", "bias"], ["c"], "the_layer"),
+        helper.make_node("QuantizeLinear", ["c", "t", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["d", "t", "z"], ["y"]),
+    ]
+    arrays = {"s": np.float32(0.03), "t": np.float32(0.05), "z": np.int8(0), "ws": scales, "wz": np.zeros(2, np.int8)}
+    arrays |= {"w": RANDOM.integers(-127, 128, (2, 4, 1, 1)).astype(np.int8), "bias": bias}
+    path = write(tmp_path / "net.onnx", nodes, arrays)
+    imported, samples = frontends.load(path), RANDOM.normal(0, 1, (8, *MAP[1:])).astype(np.float32)
+    assert imported.notes == ()
+    found, quant = run_quantised(imported, samples)
+    wanted = oracle_for(path)(path, given(samples.transpose(0, 2, 3, 1)))
+    order = wanted.reshape(len(samples), 8, 6, 2).transpose(0, 3, 1, 2).reshape(len(samples), -1)
+    assert np.abs(found - order).max() <= 1.001 * quant.scale
+    assert np.unique(np.round(order[:, :48], 3)).size == 1  # the channel that its bias decides

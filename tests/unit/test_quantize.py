@@ -19,7 +19,16 @@ from medyate.frontends import load
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import simplify
-from medyate.quantize.apply import dequantize, input_quant, integer_tensors, quantize, run_integers
+from medyate.quantize.apply import (
+    bias_limit,
+    dequantize,
+    input_quant,
+    integer_tensors,
+    quantize,
+    reference,
+    rounded,
+    run_integers,
+)
 from medyate.quantize.bias_correction import on_steps
 from medyate.quantize.calibrate import (
     METHODS,
@@ -34,7 +43,7 @@ from medyate.quantize.calibrate import (
     observe_ranges,
 )
 from medyate.quantize.equalise import allowed_factors, channel_bounds, equalise, pairs
-from medyate.quantize.scheme import activation_quant
+from medyate.quantize.scheme import activation_quant, weight_scales
 from medyate.real import Network, channels_first, channels_last
 from shared_files import shared
 
@@ -404,3 +413,42 @@ def photo(file: Path) -> NDArray[np.uint8]:
 
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR), np.uint8)
+
+
+def dead(value: float, shift: float) -> Imported:
+    """A layer whose channel 4 has weights of `value` and a bias of `shift`, in front of a classifier that reads it."""
+    random = np.random.default_rng(6)
+    weight = random.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32)
+    weight[4] = value
+    bias = random.normal(0, 0.1, 8).astype(np.float32)
+    bias[4] = shift
+    b = GraphBuilder("net", "x", (8, 8, 3), ("conv",))
+    b.convolution("conv", "x", "c", weight, bias, activation=RELU)
+    b.average_pool("pool", "c", "p", (0, 0), (0, 0))
+    head = random.normal(0, 0.3, (5, 1, 1, 8)).astype(np.float32)
+    b.convolution("head", "p", "y", head, np.zeros(5, np.float32))
+    return simplify(b.finish("y"))
+
+
+@pytest.mark.parametrize("correct", [True, False])
+@pytest.mark.parametrize("value", [0.0, 1e-12, 1e-8, 1e-6, 1e-4])
+@pytest.mark.parametrize("shift", [2.0, -3.0, 900.0])
+def test_a_channel_without_weights_keeps_its_bias(value: float, shift: float, correct: bool) -> None:
+    """Its own scale would take more than 32 bits to hold the bias."""
+    imported, samples = dead(value, shift), images(64)
+    qgraph, weights = quantize(imported.graph, imported.weights, samples, Calibration(bias_correction=correct))
+    exact = tensors(imported, imported.weights, samples)["y"].numpy().reshape(len(samples), -1)
+    found = rounded(qgraph, weights, samples)
+    stored = np.clip(np.round(samples / qgraph.quant["x"].scale) + qgraph.quant["x"].zero, -128, 127).astype(np.int8)
+    quant = qgraph.quant["y"]
+    device = (reference(qgraph, weights, stored).astype(np.float64) - quant.zero) * quant.scale
+    assert np.abs(found - exact).max() <= 6 * quant.scale
+    assert np.abs(device - exact).max() <= 6 * quant.scale
+    assert np.abs(weights["conv.bias"].astype(np.int64)).max() <= bias_limit(27)
+
+
+def test_a_channel_that_needs_no_more_room_keeps_its_scale() -> None:
+    imported, samples = net(RELU), images()
+    _, weights = quantize(imported.graph, imported.weights, samples)
+    for name in ("c1", "c2", "c3", "fc"):
+        np.testing.assert_array_equal(weights[f"{name}.scale"], weight_scales(imported.weights[f"{name}.weight"], 0))

@@ -22,7 +22,7 @@ from medyate.ir import Node, QGraph, Weights
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.softmax import OUTPUT, Softmax
 from medyate.plan.steps import HEAD_WEIGHT_BITS
-from medyate.quantize.apply import add_constants, clamped_bias
+from medyate.quantize.apply import add_constants, bias_limit, scales_for_bias
 from medyate.quantize.scheme import WEIGHT_MAX, activation_quant
 from medyate.run.generation import Facts, Generation
 from medyate.run.train import Compiled
@@ -91,11 +91,12 @@ def head_arrays(
 ) -> dict[str, NDArray[Any]]:
     """Weight, bias and scale of the classifier in int8."""
     real = generation.head_weight * 2.0**-HEAD_WEIGHT_BITS
-    scale = float(np.float32(max(float(np.abs(real).max()), 1e-9) / WEIGHT_MAX))
+    bias = generation.head_bias / 2.0**16
+    own = float(np.float32(max(float(np.abs(real).max()), 1e-9) / WEIGHT_MAX))
+    scale = max(own, float(scales_for_bias(bias, feature_scale, bias_limit(real.shape[1])).max()))
     weight = np.clip(np.round(real / scale), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
-    bias = np.round(generation.head_bias / 2.0**16 / (feature_scale * scale))
     return {
         f"{name}.weight": weight.reshape(shape),
-        f"{name}.bias": clamped_bias(bias, weight.shape[1]),
+        f"{name}.bias": np.round(bias / (feature_scale * scale)).astype(np.int32),
         f"{name}.scale": np.full(len(weight), scale),
     }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import GraphError, ModelError, UnsupportedOpError
-from medyate.ir import Activation, Graph, Imported, Node, QGraph, Quant, Shape, elements
+from medyate.ir import Activation, Graph, Imported, Node, QGraph, Quant, Shape, Weights, elements
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
 from medyate.ops.activation import Function
@@ -34,7 +34,7 @@ from medyate.ops.mul import Mul
 from medyate.ops.opdef import Attrs
 from medyate.ops.reshape import Reshape
 from medyate.ops.softmax import Softmax
-from medyate.quantize.apply import add_constants
+from medyate.quantize.apply import add_constants, bias_limit, large_biases, named_channels
 from medyate.verify import verify
 
 EXTENT_MAX = 65535
@@ -44,6 +44,9 @@ LAYOUT = frozenset({"move", "reshape"})
 """What is put in front of any operation that needs its values elsewhere."""
 
 Array = NDArray[np.float32]
+REAL_ROLES: dict[str, type[np.generic]] = dict.fromkeys(("weight", "bias", "scale", "shift"), np.floating)
+INTEGER_ROLES: dict[str, type[np.generic]] = {"weight": np.int8, "bias": np.int32}
+"""Types of the arrays of a network of real numbers, and of a quantised one."""
 
 
 def made(op: str, attrs: Attrs) -> str:
@@ -109,6 +112,17 @@ class GraphBuilder:
     def quant(self, name: str) -> Quant | None:
         """A tensor's scale and zero point, if it has any."""
         return self._quants.get(self.tensor(name))
+
+    def bias(self, node: str, steps: NDArray[Any], taps: int, weight_zero: int = 0) -> NDArray[np.int32]:
+        """A bias that came as integers, kept where no accumulator can overflow; what that changed is noted."""
+        large = large_biases(steps, taps, weight_zero)
+        if large:
+            self.notes.append(
+                f"'{node}': {len(large)} biases were clamped, so that 32 bits cannot overflow ({named_channels(large)})"
+            )
+        room = bias_limit(taps, weight_zero)
+        clamped: NDArray[np.int32] = np.clip(steps, -room, room).astype(np.int32)
+        return clamped
 
     def emit(
         self,
@@ -372,6 +386,15 @@ class GraphBuilder:
         """Over the classes of a vector."""
         self.emit(node, "softmax", Softmax(beta), (source,), output)
 
+    def _check_types(self, weights: Weights) -> None:
+        """Real weights in a network of real numbers, int8 weights and int32 biases in a quantised one."""
+        wanted = INTEGER_ROLES if self._quants else REAL_ROLES
+        for name, array in weights.items():
+            node, _, role = name.rpartition(".")
+            if role in wanted and not np.issubdtype(array.dtype, wanted[role]):
+                kind = "a quantised network" if self._quants else "a network of real numbers"
+                raise ModelError(f"the {role} of '{node}' is {array.dtype} in {kind}.", "Export the model again.")
+
     def _live(self, output: str) -> list[Node]:
         """The nodes that the output depends on."""
         wanted = {output}
@@ -398,6 +421,7 @@ class GraphBuilder:
             tuple((name, self._shapes[name]) for name in tensors),
         )
         verify(graph, weights)
+        self._check_types(weights)
         if not self._quants:
             return Imported(graph, weights, None, tuple(self.notes))
         missing = [name for name in tensors if name not in self._quants]

@@ -24,7 +24,6 @@ from medyate.errors import GraphError, ModelError, ToolchainError
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Activation, Imported, Quant
 from medyate.ops._spatial import KERNEL_MAX
-from medyate.quantize.apply import clamped_bias
 from medyate.quantize.scheme import QMAX, QMIN, WEIGHT_MAX
 
 try:
@@ -220,17 +219,14 @@ class _Importer:
         if layer.source != self.quant():
             self.refuse(f"'{name}' reads {layer.source}, but is given {self.quant()}")
         _, per_group, kernel_h, kernel_w = layer.weight.shape
-        clamped = clamped_bias(layer.bias, per_group * kernel_h * kernel_w)
-        changed = int((clamped != layer.bias).sum())
-        if changed:
-            self.builder.notes.append(f"'{name}': {changed} biases were clamped, so that 32 bits cannot overflow")
+        bias = self.builder.bias(name, layer.bias, per_group * kernel_h * kernel_w)
         high, wide = (kernel_h - 1) // 2, (kernel_w - 1) // 2
         self.builder.convolution(
             name,
             self.tensor,
             name,
             layer.weight.transpose(0, 2, 3, 1),
-            clamped,
+            bias,
             (layer.stride, layer.stride),
             (high, wide, high, wide),
             groups=layer.groups,

@@ -403,4 +403,9 @@ SUPPORTED = tuple(HANDLERS)
 
 def load(path: Path) -> Imported:
     """Reads an ONNX file. Raises ModelError, or UnsupportedOpError naming the node that blocks."""
-    return Importer(path, read(path), HANDLERS).run()
+    return importer(path).run()
+
+
+def importer(path: Path) -> Importer:
+    """Of a file; it knows how the file's ends lie in the IR. Raises ModelError."""
+    return Importer(path, read(path), HANDLERS)

@@ -120,6 +120,8 @@ class Importer:
         self.requantised: dict[tuple[str, Quant], str] = {}
         self.fixed: set[str] = set()
         """Tensors of the IR whose scale the operation decides."""
+        self.end: tuple[Shape, Triple] = ((1, 1, 1), ROWS)
+        """Shape of the output's tensor in the IR, and the order in which the file's values run over it."""
         self._laid: dict[tuple[str, Triple, Shape, Triple], str] = {}
         self._added = 0
         inputs = [value for value in model.graph.input if value.name not in self.constants]
@@ -180,6 +182,18 @@ class Importer:
             name = reader.output[0]
         return shape, CHANNELS_FIRST
 
+    def input_values(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Samples (n, H, W, C) of the IR as the file's input has them: (n, 1, ...)."""
+        view = self.views[self.builder.input]
+        ordered = samples.transpose(0, *(axis + 1 for axis in view.order))
+        return np.ascontiguousarray(ordered.reshape(len(samples), 1, *view.dims))
+
+    def output_values(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Outputs (n, ...) of the file as the IR has them, (n, H * W * C); after `run`."""
+        shape, order = self.end
+        values = outputs.reshape(len(outputs), *(shape[axis] for axis in order))
+        return values.transpose(0, *(order.index(axis) + 1 for axis in range(3))).reshape(len(outputs), -1)
+
     # --- nodes ---
 
     def run(self) -> Imported:
@@ -195,6 +209,9 @@ class Importer:
             if shape is None:
                 raise ModelError(f"the output has {len(view.dims) + 1} axes.", "Export a network with at most 4.")
             tensor = self.laid(view, shape, CHANNELS_FIRST)
+            self.end = shape, CHANNELS_FIRST
+        else:
+            self.end = self.builder.shape(tensor), view.order
         for output, source in self.pools:
             quant = self.builder.quant(source)
             if quant is not None and self.builder.quant(output) is None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from medyate.frontends.onnx_graph import Importer, Stored, View, name_of
 from medyate.ir import Activation, Quant
 from medyate.ops.softmax import OUTPUT
-from medyate.quantize.apply import clamped_bias
+from medyate.quantize.apply import bias_limit, scales_for_bias
 from medyate.quantize.scheme import QMAX, QMIN, WEIGHT_MAX, weight_scales
 
 UINT8_SHIFT = 128
@@ -228,6 +228,8 @@ def layer(
     weight = i.constant(node, name)
     axis %= max(1, weight.ndim)
     if not i.quantised:
+        if weight.dtype.kind != "f":
+            i.refuse(node, f"weights of {weight.dtype} beside real numbers")
         return weight, _per_output(i, node, i.constant(node, given), weight.shape[axis]) if given else None, None
     if name not in i.stored:
         i.refuse(node, "its weights are real numbers in a quantised network")
@@ -245,12 +247,29 @@ def layer(
     if zero == 0 and (values < -WEIGHT_MAX).any():
         i.builder.notes.append(f"'{name_of(node)}': weights of -128 became -127")
         values = np.maximum(values, np.int8(-WEIGHT_MAX))
-    arrays: dict[str, NDArray[Any]] = {"scale": np.array(np.broadcast_to(stored.scales, (outputs,)))}
+    scales, taps = np.array(np.broadcast_to(stored.scales, (outputs,))), values.size // max(1, outputs)
+    steps = np.zeros(outputs) if not given else _bias_steps(i, node, given, x.scale * scales)
+    if steps is None:
+        real = _per_output(i, node, i.constant(node, given), outputs).astype(np.float64)
+        least = scales_for_bias(real, x.scale, bias_limit(taps, zero))
+        values, scales = with_room(values, scales, least, zero, axis)
+        steps = np.rint(real / (x.scale * scales))
+    bias = i.builder.bias(name_of(node), _per_output(i, node, steps, outputs), taps, zero)
+    arrays: dict[str, NDArray[Any]] = {"scale": scales}
     if zero != 0:
         arrays["zero"] = np.array(zero)
-    unit = x.scale * arrays["scale"]
-    steps = np.zeros(outputs) if not given else _per_output(i, node, _bias_steps(i, node, given, unit), outputs)
-    return values, clamped(i, node, steps, values.size // max(1, outputs), zero), arrays
+    return values, bias, arrays
+
+
+def with_room(
+    values: NDArray[Any], scales: NDArray[np.float64], least: NDArray[np.float64], zero: int, axis: int
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Weights and scales such that no scale is below the one that its channel's real bias needs."""
+    raised = np.maximum(scales, least)
+    if (raised == scales).all():
+        return values, scales
+    share = (scales / raised).reshape([-1 if k == axis else 1 for k in range(values.ndim)])
+    return (np.rint((values.astype(np.float64) - zero) * share) + zero).astype(values.dtype), raised
 
 
 def _per_output(i: Importer, node: Any, bias: NDArray[Any], outputs: int) -> NDArray[Any]:
@@ -259,8 +278,8 @@ def _per_output(i: Importer, node: Any, bias: NDArray[Any], outputs: int) -> NDA
     return np.array(np.broadcast_to(bias.reshape(-1), (outputs,)))
 
 
-def _bias_steps(i: Importer, node: Any, name: str, unit: NDArray[np.float64]) -> NDArray[Any]:
-    """A bias in units of the accumulator: its own integers, if their scale is the accumulator's."""
+def _bias_steps(i: Importer, node: Any, name: str, unit: NDArray[np.float64]) -> NDArray[Any] | None:
+    """A bias's own integers, if their scale is the accumulator's; None: its real numbers count."""
     real, stored = i.constant(node, name), i.stored.get(name)
     if stored is not None and not stored.zeros.any():
         scales = np.broadcast_to(stored.scales, unit.shape) if len(stored.scales) in (1, len(unit)) else None
@@ -268,16 +287,7 @@ def _bias_steps(i: Importer, node: Any, name: str, unit: NDArray[np.float64]) ->
             return stored.values
     if not np.isfinite(real).all():
         i.refuse(node, "its bias holds NaN or infinite values")
-    return np.rint(real.astype(np.float64).reshape(-1) / unit)
-
-
-def clamped(i: Importer, node: Any, steps: NDArray[Any], taps: int, zero: int = 0) -> NDArray[np.int32]:
-    """A bias kept where no accumulator can overflow."""
-    bias = clamped_bias(steps, taps, zero)
-    changed = int((bias != steps).sum())
-    if changed:
-        i.builder.notes.append(f"'{name_of(node)}': {changed} biases were clamped, so that 32 bits cannot overflow")
-    return bias
+    return None
 
 
 def affine(i: Importer, node: Any, view: View, scale: NDArray[Any], shift: NDArray[Any]) -> None:
@@ -287,9 +297,9 @@ def affine(i: Importer, node: Any, view: View, scale: NDArray[Any], shift: NDArr
         i.refuse(node, "its input has no scale")
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
         i.refuse(node, "its factors hold NaN or infinite values")
-    scales = weight_scales(scale.reshape(-1, 1), 0)
+    scales = np.maximum(weight_scales(scale.reshape(-1, 1), 0), scales_for_bias(shift, x.scale, bias_limit(1)))
     weight = np.rint(scale / scales).astype(np.int8)
-    bias = clamped(i, node, np.rint(shift / (x.scale * scales)), 1)
+    bias = i.builder.bias(name_of(node), np.rint(shift / (x.scale * scales)), 1)
     activation, output = fused(i, node)
     channels = len(scale)
     i.builder.convolution(

@@ -21,7 +21,6 @@ from medyate.frontends.builder import GraphBuilder, triple
 from medyate.frontends.table import Row, row
 from medyate.ir import Activation, Imported, Quant, Shape
 from medyate.ops._spatial import Pads, Pair
-from medyate.quantize.apply import clamped_bias
 
 try:
     import tflite
@@ -38,6 +37,12 @@ TYPES: Mapping[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.INT32: ("int32", np.int32),
     tflite.TensorType.INT64: ("int64", np.int64),
 }
+TYPE_NAMES = {value: name.lower() for name, value in vars(tflite.TensorType).items() if isinstance(value, int)}
+TAKEN = ("float32", "int8", "uint8")
+"""Types of activations."""
+TAKEN_NAMES = ", ".join(TAKEN)
+WEIGHTS = {"float32": TAKEN, "int8": ("int8",), "uint8": ("uint8",)}
+"""Types of weights beside activations of a type."""
 UINT8_SHIFT = 128
 REAL_WEIGHTS = (
     "int8 weights beside real activations count as real numbers, here and where TFLite's runtime is asked; "
@@ -113,7 +118,7 @@ class _Importer:
         if any(known.name == name for known in self.tensors.values()):
             name = f"{name}:{index}"
         shape = tuple(int(raw.Shape(i)) for i in range(raw.ShapeLength()))
-        kind, dtype = TYPES.get(raw.Type(), (f"type {raw.Type()}", np.uint8))
+        kind, dtype = TYPES.get(raw.Type(), (TYPE_NAMES.get(raw.Type(), f"type {raw.Type()}"), np.uint8))
         scales, zeros = _quantisation(name, raw.Quantization())
         buffer = self.model.Buffers(raw.Buffer())
         constant = None
@@ -159,9 +164,22 @@ class _Importer:
                 raise self.builder.refuse(operator.name, operator.kind, "there is no such operation here")
             if operator.inputs[0] is not None and operator.inputs[0].constant is not None:
                 raise self.builder.refuse(operator.name, operator.kind, "its input is a constant")
+            self.check_types(operator)
             handler(self, operator)
             self.note_quant(operator.output)
         return self.builder.finish(self.output.name)
+
+    def check_types(self, operator: _Operator) -> None:
+        """Raises the error for an operator on types that are not known, or on several at once."""
+        tensors = [t for t in (*operator.inputs, operator.output) if t is not None and t.constant is None]
+        for tensor in tensors:
+            if tensor.kind not in TAKEN:
+                self.refuse(operator, f"'{tensor.name}' holds {tensor.kind}; {TAKEN_NAMES} are taken")
+            if tensor.kind != "float32" and len(tensor.scales) != 1:
+                self.refuse(operator, f"'{tensor.name}' holds {tensor.kind} with {len(tensor.scales)} scales, not one")
+        kinds = list(dict.fromkeys(tensor.kind for tensor in tensors))
+        if len(kinds) > 1 and operator.kind not in ("QUANTIZE", "DEQUANTIZE"):
+            self.refuse(operator, f"it mixes activations of {' and '.join(kinds)}")
 
     def refuse(self, operator: _Operator, why: str) -> NoReturn:
         """Raises the error for an operator that cannot be imported."""
@@ -237,6 +255,8 @@ def _weights(i: _Importer, op: _Operator, axis: int) -> tuple[NDArray[Any], dict
     """(stored weight, its arrays); a float network that stores integers gets its real numbers back."""
     tensor = i.given(op, 1)
     weight = i.constant(op, 1)
+    if tensor.kind not in WEIGHTS[i.given(op, 0).kind]:
+        i.refuse(op, f"weights of {tensor.kind} beside activations of {i.given(op, 0).kind}")
     if tensor.kind == "float32":
         return weight, {}
     if len(tensor.scales) not in (1, weight.shape[axis]):
@@ -272,14 +292,12 @@ def _bias(i: _Importer, op: _Operator, arrays: dict[str, NDArray[Any]], taps: in
     """The bias, kept where no accumulator can overflow."""
     if len(op.inputs) < 3 or op.inputs[2] is None:
         return None
-    bias = i.constant(op, 2).reshape(-1)
+    bias, kind = i.constant(op, 2).reshape(-1), i.given(op, 2).kind
+    if kind != ("int32" if arrays else "float32"):
+        i.refuse(op, f"a bias of {kind} beside activations of {i.given(op, 0).kind}")
     if not arrays:
         return bias
-    clamped = clamped_bias(bias.astype(np.int64), taps, int(arrays.get("zero", 0)))
-    changed = int((clamped != bias).sum())
-    if changed:
-        i.builder.notes.append(f"'{op.name}': {changed} biases were clamped, so that 32 bits cannot overflow")
-    return clamped
+    return i.builder.bias(op.name, bias.astype(np.int64), taps, int(arrays.get("zero", 0)))
 
 
 def _integer_bias(bias: NDArray[Any] | None, arrays: Mapping[str, Any], outputs: int) -> NDArray[Any] | None:
@@ -462,9 +480,9 @@ def _pad(i: _Importer, op: _Operator) -> None:
 
 def _adds_zeros(i: _Importer, op: _Operator) -> bool:
     """Whether PADV2 adds what stands for zero."""
-    value = i.constant(op, 2)
-    if value.size != 1:
-        i.refuse(op, f"a value of {value.shape}")
+    value, kind = i.constant(op, 2), i.given(op, 0).kind
+    if value.size != 1 or i.given(op, 2).kind != kind:
+        i.refuse(op, f"a value of {value.shape} in {i.given(op, 2).kind} beside activations of {kind}")
     zeros = i.given(op, 0).zeros
     return bool(value.item() == (int(zeros[0]) if len(zeros) else 0))
 
@@ -541,8 +559,8 @@ def _limit(kind: str) -> Callable[[_Importer, _Operator], None]:
 
     def handler(i: _Importer, op: _Operator) -> None:
         source, other, constant = i.given(op, 0), i.given(op, 1), i.constant(op, 1)
-        if constant.size != 1:
-            i.refuse(op, f"a limit of {constant.shape}")
+        if constant.size != 1 or other.kind != source.kind or (other.kind != "float32" and not len(other.scales)):
+            i.refuse(op, f"a limit of {constant.shape} in {other.kind} beside activations of {source.kind}")
         value = constant.item()
         limit = value if not len(other.scales) else (value - int(other.zeros[0])) * float(other.scales[0])
         low, high = (limit, math.inf) if kind == "MAXIMUM" else (-math.inf, limit)

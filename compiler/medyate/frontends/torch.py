@@ -24,13 +24,17 @@ try:
     from medyate.frontends.pointwise import KINDS, Recognised, recognise
     from medyate.frontends.pt2_archive import check_archive
     from medyate.frontends.torch_program import (
+        REAL,
+        REAL_NAMES,
         Arguments,
         Importer,
         Node,
         arguments,
+        is_tensor,
         operation,
         program_input,
         reason,
+        type_name,
     )
 except ImportError as error:
     raise ToolchainError(
@@ -49,6 +53,8 @@ def _run(i: Importer) -> Imported:
     for node in _live(i, calls, functions):
         if operation(node) not in HANDLERS and node not in functions:
             raise i.refuse(node, "there is no such operation here")
+        if is_tensor(node) and node.meta["val"].dtype not in REAL:
+            raise i.refuse(node, f"it makes {type_name(node.meta['val'])}; activations of {REAL_NAMES} are taken")
         try:
             if node in functions:
                 RECOGNISED(i, node, functions[node])

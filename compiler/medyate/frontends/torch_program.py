@@ -21,6 +21,10 @@ Node = torch.fx.Node
 Arguments = Mapping[str, Any]
 CONSTANT_MAX = 1 << 26
 """Elements of a constant that is worked out."""
+REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Types of weights and activations."""
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+REAL_NAMES = ", ".join(str(dtype).removeprefix("torch.") for dtype in REAL)
 RANK = {1: 3, 2: 4}
 """Axes of the tensors that windows of one and two dimensions run over."""
 CHANNELS_FIRST: Mapping[int, Places] = {
@@ -76,7 +80,9 @@ class Importer:
     def numbers(self, node: Node, value: Any) -> NDArray[np.float64]:
         """A number or a constant as an array."""
         if isinstance(value, Node):
-            return self.constant(node, value).astype(np.float64)
+            whole = value.name in self.constants and self.constants[value.name].dtype in WHOLE
+            array: NDArray[Any] = self.constants[value.name].numpy() if whole else self.constant(node, value)
+            return array.astype(np.float64)
         if not isinstance(value, (int, float)):
             raise self.refuse(node, f"'{value}' is no number")
         return np.array(float(value))
@@ -85,7 +91,10 @@ class Importer:
         """The array of a parameter or buffer."""
         if not isinstance(value, Node) or value.name not in self.constants:
             raise self.refuse(node, f"'{value}' is not a constant")
-        array: Array = self.constants[value.name].to(torch.float32).numpy()
+        tensor = self.constants[value.name]
+        if tensor.dtype not in REAL:
+            raise self.refuse(node, f"'{value}' holds {type_name(tensor)}; {REAL_NAMES} are taken")
+        array: Array = tensor.to(torch.float32).numpy()
         return array
 
     def optional(self, node: Node, value: Any) -> Array | None:
@@ -231,6 +240,11 @@ def traced_shape(node: Node) -> tuple[int, ...]:
     return tuple(one_sample(size) for size in node.meta["val"].shape)
 
 
+def type_name(tensor: torch.Tensor) -> str:
+    """Its type without the package."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def one_sample(size: Any) -> int:
     """A size with 1 for every symbol: only the batch may be one."""
     if isinstance(size, int):
@@ -257,6 +271,11 @@ def _input(name: str, node: Node) -> tuple[Shape, Places]:
             "one image (1, C, H, W), series (1, C, L) or vector (1, n) is expected.",
             "Export it with a batch of 1 (or symbolic) and fixed height and width.",
         )
+    if node.meta["val"].dtype not in REAL:
+        raise ModelError(
+            f"'{name}' takes an input of {type_name(node.meta['val'])}; {REAL_NAMES} are taken.",
+            "Export the part of the network behind its embedding or conversion.",
+        )
     places = CHANNELS_FIRST[len(dims)]
     if len(node.users) == 1 and operation(first := next(iter(node.users))) in PERMUTATIONS and len(dims) > 2:
         order = axis_order(arguments(first), len(dims))
@@ -274,7 +293,7 @@ def program_input(program: torch.export.ExportedProgram, sample: NDArray[Any]) -
     values = np.asarray(sample, np.float32)
     if len(traced_shape(node)) > 2:
         values = values.transpose(sorted(range(3), key=lambda k: places[k] or 0))
-    return torch.from_numpy(np.ascontiguousarray(values)).reshape(1, *traced_shape(node)[1:])
+    return torch.from_numpy(np.ascontiguousarray(values)).reshape(1, *traced_shape(node)[1:]).to(node.meta["val"].dtype)
 
 
 def per_dimension(value: Any, count: int) -> tuple[int, ...]:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import ModelError
@@ -22,12 +24,22 @@ ORACLES = {
 }
 """Module of this package by suffix."""
 
-Oracle = Callable[[Path, NDArray[Any]], NDArray[Any]]
-"""(model, samples (n, H, W, C)) to outputs (n, k).
 
-A network of real numbers takes and gives float32. One that came quantised takes int8, the input's
-integers as the IR has them, and gives the integers of its output likewise; where the file's ends are
-real numbers, the oracle takes int8 all the same and gives real numbers.
+@dataclass(frozen=True)
+class Given:
+    """Samples (n, H, W, C) in both forms: an oracle takes the one that its file declares for the input."""
+
+    stored: NDArray[np.int8]
+    """The input's integers as the IR has them; uint8 lies 128 higher."""
+    real: NDArray[np.float32]
+    """What they stand for; the samples themselves for a network of real numbers."""
+
+
+Oracle = Callable[[Path, Given], NDArray[Any]]
+"""(model, samples) to outputs (n, k), in the type that the file declares for its output.
+
+Integers are given as the IR has them: int8, uint8 128 lower. Real numbers keep their width: float16 tells that
+the file computes in it.
 """
 
 

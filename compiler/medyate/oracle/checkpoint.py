@@ -26,15 +26,16 @@ from torch.nn import functional
 
 from medyate.errors import ModelError
 from medyate.frontends.checkpoint import SAVE_AGAIN, read
+from medyate.oracle import Given
 
 BATCH = 16
 """Samples at a time: all of them would hold gigabytes of a layer's output."""
 
 
-def run(path: Path, samples: NDArray[Any]) -> NDArray[np.int8]:
+def run(path: Path, given: Given) -> NDArray[np.int8]:
     """Outputs (n, k) of the simulation, for samples in steps of the network's input."""
     content = read(path)
-    x = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float32))
+    x = torch.from_numpy(given.stored.transpose(0, 3, 1, 2).astype(np.float32))
     try:
         with torch.no_grad():
             outputs = torch.cat([_network(content, part).flatten(1) for part in torch.split(x, BATCH)])

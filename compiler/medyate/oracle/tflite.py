@@ -20,6 +20,7 @@ import tflite
 from numpy.typing import NDArray
 
 from medyate.errors import ToolchainError
+from medyate.oracle import Given
 
 CHILD = Path(__file__).with_name("tflite_child.py")
 VARIABLE = "MEDYATE_TFLITE_PYTHON"
@@ -56,12 +57,13 @@ def runtime() -> str:
     return done.stdout.strip()
 
 
-def run(path: Path, samples: NDArray[Any]) -> NDArray[Any]:
-    """Outputs (n, k) of the reference kernels; int8 for int8 and uint8 networks."""
+def run(path: Path, given: Given) -> NDArray[Any]:
+    """Outputs (n, k) of the reference kernels, in the file's own type; uint8 comes back 128 lower, as int8."""
     with tempfile.TemporaryDirectory(prefix="medyate-") as folder:
         model, inputs, outputs = (Path(folder) / name for name in ("model.tflite", "x.npy", "y.npy"))
-        model.write_bytes(patched(path.read_bytes()))
-        np.save(inputs, samples)
+        content = path.read_bytes()
+        model.write_bytes(patched(content))
+        np.save(inputs, given.real if takes_real_numbers(content) else given.stored)
         command = [interpreter(), str(CHILD), str(model), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -69,6 +71,12 @@ def run(path: Path, samples: NDArray[Any]) -> NDArray[Any]:
             raise ToolchainError(f"TFLite's runtime refuses '{path}' ({reason}).", "Convert the model again.")
         result: NDArray[Any] = np.load(outputs)
     return result
+
+
+def takes_real_numbers(data: bytes) -> bool:
+    """Whether the file's input is float32, as converters leave it unless they are told otherwise."""
+    graph = tflite.Model.GetRootAs(data, 0).Subgraphs(0)
+    return bool(graph.Tensors(graph.Inputs(0)).Type() == tflite.TensorType.FLOAT32)
 
 
 def patched(data: bytes) -> bytes:

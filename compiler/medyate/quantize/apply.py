@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from medyate.errors import GraphError
 from medyate.ir import Graph, Node, QGraph, Quant, Weights, elements
 from medyate.ops import OPS
 from medyate.ops.opdef import Site
-from medyate.quantize.bias_correction import corrected_biases
+from medyate.quantize.bias_correction import corrected_biases, on_steps
 from medyate.quantize.calibrate import Calibration, choose_ranges
 from medyate.quantize.equalise import equalise
 from medyate.quantize.scheme import (
@@ -31,6 +31,11 @@ ROLES = ("weight", "bias", "scale", "zero", "origin", "multiplier", "table", "sl
 """Every array that a quantised node can have; `constants` of its operation make the last three."""
 DEFAULT = Calibration()
 
+SCALE_ROUNDS = 8
+BIAS_SLACK = 1 + 2.0**-10
+"""Above the smallest scale that a bias fits, for what rounding and correction add."""
+NAMED = 8
+"""Channels that a message names."""
 REFERENCE_VALUES = 1 << 20
 """Of one tensor at a time in the reference: a batch of a large network takes gigabytes in float64."""
 
@@ -48,27 +53,72 @@ def quantize(
     quants = {name: activation_quant(*extent) for name, extent in ranges.items()}
     for node in graph:
         quants[node.output] = OPS[node.op].fixed_output(node.attrs) or quants[node.output]
-    arrays: dict[str, NDArray[Any]] = {}
-    layers = [node for node in graph if OPS[node.op].channel_axes is not None]
-    for node in layers:
-        arrays |= rounded_weights(node, np.asarray(weights[node.weight_name("weight")], np.float64))
-    biases: Weights = weights
-    if calibration.bias_correction:
-        rounded = {node.weight_name("weight"): real_weights(node, arrays) for node in layers}
-        biases = corrected_biases(graph, weights, rounded, quants, samples)
-    for node in layers:
-        bias = np.asarray(biases[node.weight_name("bias")], np.float64)
-        scales = arrays[node.weight_name("scale")]
-        unit = quants[node.inputs[0]].scale * scales
-        taps = arrays[node.weight_name("weight")].size // len(scales)
-        arrays[node.weight_name("bias")] = clamped_bias(np.round(bias / unit), taps)
     qgraph = QGraph(graph, tuple(quants.items()))
-    return qgraph, add_constants(qgraph, arrays)
+    return qgraph, add_constants(qgraph, rounded_layers(graph, weights, quants, samples, calibration))
 
 
-def rounded_weights(node: Node, weight: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """A layer's int8 weights and their scales, by array name."""
-    scales = weight_scales(weight, _output_axis(node))
+def rounded_layers(
+    graph: Graph,
+    weights: Weights,
+    quants: Mapping[str, Quant],
+    samples: NDArray[np.float32],
+    calibration: Calibration,
+) -> dict[str, NDArray[Any]]:
+    """int8 weights, their scales and int32 biases of all layers, by array name.
+
+    A bias counts in steps of its channel's scale. Where the weights are next to nothing beside it (a batch norm has
+    switched the channel off), their own scale would need more than 32 bits for it: the channel's scale is raised.
+    Corrections change biases, so this goes round until every one fits. Raises GraphError where none would.
+    """
+    layers = [node for node in graph if OPS[node.op].channel_axes is not None]
+    biases: Weights = weights
+    least = {node.name: np.zeros(1) for node in layers}
+    for _ in range(SCALE_ROUNDS):
+        arrays: dict[str, NDArray[Any]] = {}
+        for node in layers:
+            weight = np.asarray(weights[node.weight_name("weight")], np.float64)
+            room = bias_limit(weight.size // weight.shape[_output_axis(node)])
+            wanted = scales_for_bias(_bias(biases, node), quants[node.inputs[0]].scale, room)
+            least[node.name] = np.maximum(least[node.name], wanted)
+            scales = np.maximum(weight_scales(weight, _output_axis(node)), least[node.name])
+            arrays |= rounded_weights(node, weight, scales)
+        if calibration.bias_correction:
+            rounded = {node.weight_name("weight"): real_weights(node, arrays) for node in layers}
+            biases = corrected_biases(graph, weights, rounded, quants, samples)
+        outside = [_steps_of_bias(node, biases, arrays, quants) for node in layers]
+        if not any(channels for _, channels in outside):
+            break
+    for node, (steps, channels) in zip(layers, outside, strict=True):
+        if channels:
+            raise GraphError(
+                f"'{node.name}': the biases of {named_channels(channels)} do not fit beside the layer's products.",
+                "Split the layer, or check its weights.",
+            )
+        arrays[node.weight_name("bias")] = steps.astype(np.int32)
+    return arrays
+
+
+def scales_for_bias(bias: NDArray[np.float64], x_scale: float, room: int) -> NDArray[np.float64]:
+    """The smallest float32 scale of each channel at which its bias is at most `room` steps."""
+    scales: NDArray[np.float64] = (np.abs(bias) / (x_scale * max(room, 1)) * BIAS_SLACK).astype(np.float32)
+    return scales.astype(np.float64)
+
+
+def _bias(biases: Weights, node: Node) -> NDArray[np.float64]:
+    return np.asarray(biases[node.weight_name("bias")], np.float64)
+
+
+def _steps_of_bias(
+    node: Node, biases: Weights, arrays: Weights, quants: Mapping[str, Quant]
+) -> tuple[NDArray[np.float64], list[int]]:
+    """(the bias in steps of the accumulator, channels in which it is too large)."""
+    scales = np.asarray(arrays[node.weight_name("scale")], np.float64)
+    steps = np.round(_bias(biases, node) / (quants[node.inputs[0]].scale * scales))
+    return steps, large_biases(steps, arrays[node.weight_name("weight")].size // len(scales))
+
+
+def rounded_weights(node: Node, weight: NDArray[np.float64], scales: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """A layer's int8 weights of given scales, and these, by array name."""
     steps = np.round(weight / _along_outputs(node, scales, weight.ndim))
     return {
         node.weight_name("weight"): np.clip(steps, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8),
@@ -124,11 +174,16 @@ def add_constants(qgraph: QGraph, weights: Weights) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def clamped_bias(steps: NDArray[Any], taps: int, weight_zero: int = 0) -> NDArray[np.int32]:
-    """Biases such that no accumulator can overflow, whatever the input and the deltas."""
-    room = bias_limit(taps, weight_zero)
-    clamped: NDArray[np.int32] = np.clip(steps, -room, room).astype(np.int32)
-    return clamped
+def large_biases(steps: NDArray[Any], taps: int, weight_zero: int = 0) -> list[int]:
+    """Output channels whose bias an accumulator cannot hold beside the layer's products."""
+    return [int(channel) for channel in np.flatnonzero(np.abs(steps) > bias_limit(taps, weight_zero))]
+
+
+def named_channels(channels: Sequence[int]) -> str:
+    """Channels in a sentence: the first few by number."""
+    numbers = ", ".join(str(channel) for channel in channels[:NAMED])
+    more = f" and {len(channels) - NAMED} more" if len(channels) > NAMED else ""
+    return f"output channel{'s' if len(channels) > 1 else ''} {numbers}{more}"
 
 
 def bias_limit(taps: int, weight_zero: int = 0) -> int:
@@ -219,6 +274,34 @@ def integer_tensors(weights: Weights) -> dict[str, Any]:
     return {name: torch.from_numpy(np.array(array, np.float64)) for name, array in weights.items()}
 
 
+def rounded(qgraph: QGraph, weights: Weights, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Outputs (n, k) of real arithmetic on rounded weights and tensors: what quantising costs, whatever computes it.
+
+    Samples are real (n, H, W, C).
+    """
+    import torch
+
+    from medyate.real import Network, channels_first, channels_last
+
+    graph, quants = qgraph.graph, qgraph.quant
+    network = Network(graph, dequantize(qgraph, weights))
+    outputs = []
+    with torch.no_grad():
+        for part in torch.split(channels_first(samples), _batch(graph)):
+            values = {graph.input: on_steps(part, quants[graph.input])}
+            for node in graph:
+                network.run((node,), values)
+                values[node.output] = on_steps(values[node.output], quants[node.output])
+            outputs.append(channels_last(values[graph.output]).numpy())
+    stacked: NDArray[np.float32] = np.concatenate(outputs)
+    return stacked
+
+
+def _batch(graph: Graph) -> int:
+    """Samples at a time in the reference."""
+    return max(1, REFERENCE_VALUES // max(elements(shape) for _, shape in graph.tensors))
+
+
 def reference(qgraph: QGraph, weights: Weights, samples: NDArray[np.int8]) -> NDArray[np.int8]:
     """The device's integers in PyTorch, (n, k), for samples (n, H, W, C)."""
     import torch
@@ -226,9 +309,10 @@ def reference(qgraph: QGraph, weights: Weights, samples: NDArray[np.int8]) -> ND
     from medyate.real import channels_last
 
     tensors = integer_tensors(weights)
-    batch = max(1, REFERENCE_VALUES // max(elements(shape) for _, shape in qgraph.graph.tensors))
     x = torch.from_numpy(samples.transpose(0, 3, 1, 2).astype(np.float64))
     with torch.no_grad():
-        outputs = [channels_last(run_integers(qgraph, tensors, part)).numpy() for part in torch.split(x, batch)]
+        outputs = [
+            channels_last(run_integers(qgraph, tensors, part)).numpy() for part in torch.split(x, _batch(qgraph.graph))
+        ]
     stacked: NDArray[np.int8] = np.concatenate(outputs).astype(np.int8)
     return stacked
