@@ -56,7 +56,7 @@ inside() { # in a mount namespace of its own: what is mounted here ends with it
     bring /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/preferences.d /etc/apt/auth.conf.d \
         /etc/apt/keyrings /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d /usr/share/keyrings
     apt-config dump | grep '^Acquire::' >"$root/etc/apt/apt.conf.d/01as-outside" || true
-    bring /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip" "$HOME/.pip" /etc/resolv.conf /etc/hosts \
+    bring /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip" "$HOME/.pip" "${PIP_CONFIG_FILE:-}" /etc/resolv.conf /etc/hosts \
         /usr/local/share/ca-certificates
     chroot "$root" update-ca-certificates >/dev/null 2>&1 || true
     bring /etc/ssl/certs/ca-certificates.crt

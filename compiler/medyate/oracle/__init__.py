@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medyate.errors import ModelError
+from medyate.extras import require
 
 ORACLES = {
     ".onnx": "onnx",
@@ -21,6 +22,8 @@ ORACLES = {
     ".pth": "checkpoint",
 }
 """Module of this package by suffix."""
+NEEDS = {"onnx": "onnxruntime", "torch": "torch", "tflite": "tflite", "checkpoint": "torch"}
+"""What such a module imports and not everyone has."""
 
 Oracle = Callable[[Path, NDArray[Any]], NDArray[Any]]
 """(model, samples (n, H, W, C)) to outputs (n, k).
@@ -32,8 +35,13 @@ real numbers, the oracle takes int8 all the same and gives real numbers.
 
 
 def oracle_for(path: Path) -> Oracle:
-    """The runtime of a model's format. Raises ModelError for an unknown one."""
+    """The runtime of a model's format. Raises ModelError for an unknown one, ToolchainError where it is missing."""
     if path.suffix not in ORACLES:
         raise ModelError(f"there is no runtime to compare '{path}' with.", f"Known: {', '.join(ORACLES)}.")
-    oracle: Oracle = import_module(f"medyate.oracle.{ORACLES[path.suffix]}").run
+    name = ORACLES[path.suffix]
+    require(f"comparing {path.suffix} files", NEEDS[name])
+    module = import_module(f"medyate.oracle.{name}")
+    if name == "tflite":
+        module.interpreter()
+    oracle: Oracle = module.run
     return oracle

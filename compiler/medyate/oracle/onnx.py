@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
-from medyate.errors import MedyateError, ModelError, ToolchainError
-
-try:
-    import onnxruntime
-except ImportError as error:
-    raise ToolchainError(
-        "comparing with ONNX needs onnxruntime.", "Install it with: pip install 'medyate[onnx]'."
-    ) from error
+from medyate.errors import MedyateError, ModelError
 
 TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
 

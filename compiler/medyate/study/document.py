@@ -9,6 +9,7 @@ from typing import Any
 
 from medyate import artefact
 from medyate.errors import DataError
+from medyate.extras import require
 from medyate.rank import compare
 from medyate.study import paired, pictures, tables
 from medyate.study.rows import SWEPT, Row, groups, swept, unique
@@ -24,6 +25,7 @@ def write(
     suffix: str,
 ) -> dict[str, Any]:
     """Writes report.md and its pictures; returns what there is. Raises DataError when no cell has a result."""
+    require("a report", "matplotlib", "scipy")
     rows = [Row(cell, result) for cell, result in results]
     if not rows:
         raise DataError(f"no cell of '{name}' has a result.", "Run `medyate study` first.")

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medyate.errors import ToolchainError
 from medyate.study.rows import Row, mean, unique
 from medyate.study.tables import table
 
@@ -36,11 +35,9 @@ def pairs(rows: Sequence[Row], first: str, second: str) -> list[tuple[float, flo
 
 
 def compare(rows: Sequence[Row], first: str, second: str) -> Test | None:
-    """The test; None where nothing pairs. Raises ToolchainError without scipy."""
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise ToolchainError("statistics need scipy.", "Install it with: pip install 'medyate[study]'.") from error
+    """The test; None where nothing pairs."""
+    from scipy import stats
+
     found = pairs(rows, first, second)
     if not found:
         return None
