@@ -101,7 +101,15 @@ def report(
         rankings = [ranking for key, ranking in store.rankings().items() if ranked is None or key in ranked]
     finally:
         store.close()
-    content = write(name, results, failures, rankings, out or path.with_suffix(""), f".{form}")
+    content = write(
+        name,
+        results,
+        failures,
+        rankings,
+        out or path.with_suffix(""),
+        f".{form}",
+        () if study is None else study.contrasts,
+    )
     if json_:
         print(json.dumps(content))
     else:
