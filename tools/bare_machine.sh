@@ -33,6 +33,10 @@ show() {
     mount -o remount,bind,ro "$root${2:-$1}"
 }
 
+ours() { # this repository, whoever owns it
+    git -c 'safe.directory=*' -C "$here" "$@"
+}
+
 # Folders of packages that pip's configuration names; an index links to files beside itself.
 package_folders() {
     python3 -m pip config list 2>/dev/null | tr "'\"=, " '\n' | while read -r word; do
@@ -66,9 +70,9 @@ inside() { # in a mount namespace of its own: what is mounted here ends with it
     mount --rbind /dev "$root/dev"
     mount --rbind -o ro /sys "$root/sys"
     mkdir "$root/src"
-    git clone -q --no-checkout "$here" "$root/src/medyate"
-    git -C "$root/src/medyate" checkout -q --detach "$(git -C "$here" rev-parse HEAD)"
-    [ -z "$(git -C "$here" status --porcelain)" ] || echo "what is not committed does not take part"
+    ours bundle create -q "$root/src/bundle" HEAD
+    git -c advice.detachedHead=false clone -q "$root/src/bundle" "$root/src/medyate"
+    [ -z "$(ours status --porcelain)" ] || echo "what is not committed does not take part"
     if [ -d "$here/../shared" ]; then show "$(readlink -f "$here/../shared")" /src/shared; fi
 
     set -- HOME="$HOME" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
