@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medyate import artefact, data
@@ -31,6 +30,7 @@ from medyate.report.picture import draw
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, Tick, run
 from medyate.stages import Options, compile_model
+from medyate.terminal import console, errors
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "demo"
@@ -88,16 +88,15 @@ def float_reference() -> float:
 def train_both(compiled: Compiled, dataset: data.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     """(selected channels and head, head only): the same image, two emulators at once."""
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     samples = len(dataset.x_train)
-    console = Console(stderr=True)
     with (
-        Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars,
+        Progress(*columns, console=errors, disable=not sys.stderr.isatty()) as bars,
         concurrent.futures.ThreadPoolExecutor(2) as pool,
     ):
 
@@ -131,7 +130,6 @@ def summary(full: dict[str, Any], head: dict[str, Any], reference: float) -> dic
 
 def main() -> int:
     """Runs everything; returns the exit code."""
-    console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     split = digitnet("task").load_adaptation()
     names = tuple(map(str, range(10)))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from medyate import ledger
 from medyate.boards import CHIPS, Board, with_limit
@@ -20,9 +19,6 @@ from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.recipe import check_batch
-
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-console = Console(highlight=False, soft_wrap=True)
 
 Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]

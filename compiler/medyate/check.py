@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.build.compile import build
+from medyate.build.compile import build, check_tools
 from medyate.build.project import write_project
 from medyate.data import Dataset, Scaling, epoch_order, scaling
 from medyate.frontends import load
@@ -27,7 +27,8 @@ from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan, inference_plan
 from medyate.quantize.apply import input_quant, quantize, reference, rounded
 from medyate.run.train import connect_image
-from medyate.stages import CALIBRATION, Progress
+from medyate.run.transport import MACHINES, emulator
+from medyate.stages import CALIBRATION, Progress, check_packages
 
 FLOAT_TOLERANCE = 1e-4
 """Largest difference of the imported graph from the oracle, relative to the largest output."""
@@ -101,10 +102,20 @@ class Samples:
     labels: NDArray[np.int64] | None
 
 
+def check_installed(path: Path, target: str) -> None:
+    """Raises ModelError for an unknown format, ToolchainError when anything is missing that a comparison needs."""
+    check_packages(path)
+    oracle_for(path)
+    check_tools(target, "make")
+    if target in MACHINES:
+        emulator()
+
+
 def check(
     path: Path, target: str, count: int, dataset: Dataset | None, pixels: str, seed: int, progress: Progress
 ) -> Report:
     """Compares on `count` samples of the data's test part, or on random ones."""
+    check_installed(path, target)
     imported = simplify(load(path))
     shape = imported.graph.shapes[imported.graph.input]
     fitted = None if dataset is None else dataset.fit(shape)

@@ -7,17 +7,17 @@ messages go to standard error.
 
 from __future__ import annotations
 
-import importlib.util
+import itertools
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.table import Table
 
-from medyate import __version__, arguments, artefact, data
+from medyate import __version__, arguments, artefact, data, extras
 from medyate.arguments import (
     BOUND,
     Alpha,
@@ -44,15 +44,13 @@ from medyate.arguments import (
     StrategyName,
     WeightPlace,
     choice,
-    console,
-    errors,
     head_choice,
     parse_size,
     show,
 )
 from medyate.boards import BOARDS, TARGETS
 from medyate.boards import find as find_board
-from medyate.build.compile import APT
+from medyate.build.compile import APT, check_tools
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
 from medyate.plan.budget import ALPHA, Limits
@@ -62,6 +60,7 @@ from medyate.run import cli as run_cli
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
+from medyate.terminal import console, errors
 
 app = typer.Typer(
     add_completion=False,
@@ -83,16 +82,9 @@ def doctor(json_: Json = False) -> None:
         "arm-none-eabi-gcc": APT,
         "qemu-system-arm": APT,
     }
-    packages = {
-        "torch": "pip install 'medyate[torch]'",
-        "onnx": "pip install 'medyate[onnx]'",
-        "PIL": "pip install pillow",
-        "platformio": "pip install platformio",
-        "matplotlib": "pip install 'medyate[report]'",
-        "sklearn": "pip install 'medyate[digits]'",
-    }
+    modules = dict.fromkeys(("PIL", "platformio", *itertools.chain(*extras.EXTRAS.values())))
     rows = [(name, shutil.which(name) is not None, fix) for name, fix in tools.items()]
-    rows += [(name, importlib.util.find_spec(name) is not None, fix) for name, fix in packages.items()]
+    rows += [(name, extras.installed(name), extras.install([name])) for name in modules]
     content = {name: {"installed": found, "install": fix} for name, found, fix in rows}
 
     def human() -> None:
@@ -110,7 +102,7 @@ def boards(json_: Json = False) -> None:
     from medyate.report.boards import lines
 
     content = {name: board.to_json() for name, board in BOARDS.items()}
-    show(content, json_, lambda: console.print("\n".join(lines()), markup=False))
+    show(content, json_, lambda: console.print("\n".join(lines())))
 
 
 @app.command()
@@ -170,10 +162,11 @@ def verify(
     json_: Json = False,
 ) -> None:
     """Runs the whole network in C and compares with the format's own runtime; exit code 1: no match."""
-    from medyate.check import check
+    from medyate.check import check, check_installed
 
     choice(on, TARGETS, "--on")
     choice(pixels, PIXELS, "--pixels")
+    check_installed(model, on)
     dataset = None if data_ is None else data.load(data_, split)
     with Bar() as bar:
         report = check(model, on, samples or (200 if on == "host" else 10), dataset, pixels, seed, bar.show)
@@ -209,11 +202,12 @@ def rank(
     if len(files) != 1 or data_ is None or out is None:
         raise DataError("a ranking needs one model, --data and -o.", "Give them, or --compare with stored rankings.")
     from medyate import frontends
-    from medyate.stages import make_ranking, prepare
+    from medyate.stages import check_packages, make_ranking, prepare
 
     if epochs < 1:
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     choice(pixels, PIXELS, "--pixels")
+    check_packages(files[0])
     dataset = data.load(data_, split)
     normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
@@ -261,6 +255,7 @@ def plan(
     """Bytes by region and area, peak, what would lower it, flash; or the frontier. Nothing is built."""
     from medyate.planning import Pictures, plan_frontier, plan_one
     from medyate.report.plan import print_frontier, print_plan
+    from medyate.stages import check_packages
     from medyate.strategies.settings import settings
 
     choice(pixels, PIXELS, "--pixels")
@@ -289,6 +284,7 @@ def plan(
         settings=settings(strategy, set_ or (), alpha, sampled_head=trained == "sampled"),
     )
     pictures = Pictures(out, picture)
+    check_packages(model)
     dataset = data.load(data_, split)
     with Bar() as bar:
         if frontier:
@@ -338,7 +334,7 @@ def compile(
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
     from medyate.report.plan import print_banks, print_table
-    from medyate.stages import compile_model
+    from medyate.stages import check_packages, compile_model
     from medyate.strategies.settings import settings
 
     choice(target, TARGETS, "--target")
@@ -382,6 +378,8 @@ def compile(
         settings=settings(strategy, set_ or (), alpha, sampled_head=trained == "sampled"),
         tight=stack == BOUND,
     )
+    check_packages(model)
+    check_tools(target, builder)
     dataset = data.load(data_, split)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show)
@@ -411,10 +409,12 @@ def report(
     json_: Json = False,
 ) -> None:
     """Accuracy, memory map, LaRa scores and selected channels of the last run, as a picture."""
+    from medyate.report.figure import check_picture
     from medyate.report.picture import draw
 
-    log = artefact.read_json(out / "run.json")
     path = picture or out / "report.png"
+    check_picture(path)
+    log = artefact.read_json(out / "run.json")
     label = "head only" if log["head_only"] else "selected channels and head"
     plan, ranking = artefact.read_json(out / "05_plan.json"), artefact.read_json(out / "04_ranking.json")
     draw(plan, ranking, [(label, log)], None, path)
@@ -427,6 +427,12 @@ def version(json_: Json = False) -> None:
     show({"version": __version__}, json_, lambda: console.print(__version__))
 
 
+def _refuse(error: MedyateError) -> NoReturn:
+    errors.print(f"medyate: {error.what}")
+    errors.print(f"  {error.remedy}")
+    sys.exit(2)
+
+
 def main() -> None:
     """Runs the command line; the user's mistakes end in two sentences and exit code 2."""
     # Worker threads that spin while they wait starve everything else on a small machine.
@@ -434,9 +440,12 @@ def main() -> None:
     try:
         app()
     except MedyateError as error:
-        errors.print(f"medyate: {error.what}", markup=False)
-        errors.print(f"  {error.remedy}", markup=False)
-        sys.exit(2)
+        _refuse(error)
+    except ModuleNotFoundError as error:
+        missing = extras.told(error)
+        if missing is None:
+            raise
+        _refuse(missing)
     except KeyboardInterrupt:
         errors.print("medyate: stopped.")
         sys.exit(130)

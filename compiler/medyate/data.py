@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import rng
-from medyate.errors import ArtefactError, DataError, ToolchainError
+from medyate.errors import ArtefactError, DataError
+from medyate.extras import require
 from medyate.ir import Quant, Shape, elements
 
 CLASSES_MAX = 1 << 15
@@ -195,11 +196,13 @@ def _resize(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
         images = images.repeat(3, axis=3)
     if images.shape[1:3] == tuple(shape[:2]):
         return images
-    image, (height, width) = _pillow(), shape[:2]
+    from PIL import Image
+
+    height, width = shape[:2]
     found = np.empty((len(images), height, width, images.shape[3]), np.uint8)
     for sample, own in zip(images, found, strict=True):
         for c in range(own.shape[2]):
-            own[..., c] = image.fromarray(sample[..., c]).resize((width, height), image.Resampling.BILINEAR)
+            own[..., c] = np.asarray(Image.fromarray(sample[..., c]).resize((width, height), Image.Resampling.BILINEAR))
     return found
 
 
@@ -225,8 +228,17 @@ def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.argsort(keys, kind="stable").astype(np.int64)
 
 
+def check(source: str) -> None:
+    """Raises ToolchainError when a package is missing that reads a data set."""
+    if source == "digits":
+        require("the built-in set 'digits'", "sklearn")
+    elif Path(source).is_dir():
+        require("reading images", "PIL")
+
+
 def load(source: str, split: float = 0.25, seed: int = 0) -> Dataset:
-    """Reads a built-in name, an npz file or a folder. Raises DataError."""
+    """Reads a built-in name, an npz file or a folder. Raises DataError, and what `check` raises."""
+    check(source)
     if not 0.0 < split < 1.0:
         raise DataError(f"--split {split:g} leaves no samples to train or to test.", "Give a share like 0.25.")
     if source == "digits":
@@ -271,20 +283,13 @@ def _class_folders(path: Path) -> tuple[list[tuple[Path, str]], tuple[str, ...]]
     return files, tuple(classes)
 
 
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ToolchainError("images need the package pillow.", "Install it with: pip install pillow.") from error
-    return Image
-
-
 def _read(files: Sequence[tuple[Path, str]], names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    pillow = _pillow()
+    from PIL import Image
+
     images: list[NDArray[Any]] = []
     for file, _ in files:
         try:
-            with pillow.open(file) as image:
+            with Image.open(file) as image:
                 images.append(np.asarray(image.convert("RGB"), np.uint8))
         except OSError as error:  # an unidentified image, too
             raise DataError(f"'{file}' is no readable image.", "Replace or remove the file.") from error
@@ -357,12 +362,8 @@ def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] |
 
 
 def _digits(split: float, seed: int) -> Dataset:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ToolchainError(
-            "the built-in set 'digits' needs scikit-learn.", "Install it with: pip install scikit-learn."
-        ) from error
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     x = np.asarray(digits.images * 255 / 16, np.uint8)
     x = x.repeat(2, axis=1).repeat(2, axis=2)[..., None]

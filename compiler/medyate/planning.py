@@ -16,7 +16,7 @@ from medyate.plan.budget import Network
 from medyate.plan.frontier import Selections, frontier
 from medyate.plan.plan import Plan
 from medyate.rank.lara import Ranking, channel_costs
-from medyate.report.figure import check_suffix
+from medyate.report.figure import check_drawing, check_picture
 from medyate.report.frontier import draw_frontier
 from medyate.report.memory_map import draw_plan
 from medyate.stages import Options, Progress, bank_sectors, gather
@@ -26,14 +26,16 @@ Draw = Callable[[dict[str, Any], list[Path]], None]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the user wants the result. Raises DataError for a picture that cannot be written."""
+    """Where the user wants the result. Raises DataError or ToolchainError for a picture that cannot be written."""
 
     folder: Path | None
     picture: Path | None
 
     def __post_init__(self) -> None:
+        if self.folder is not None:
+            check_drawing()
         if self.picture is not None:
-            check_suffix(self.picture)
+            check_picture(self.picture)
 
     def write(self, name: str, picture: str, content: dict[str, Any], draw: Draw) -> dict[str, Any]:
         """The content and, where there are some, its pictures' paths."""

@@ -6,8 +6,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from medyate.terminal import plain
 
 
 class Bar:
@@ -15,14 +16,14 @@ class Bar:
 
     def __init__(self) -> None:
         columns = (
-            TextColumn("{task.description:<14}"),
+            TextColumn("{task.description:<14}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         self._progress = Progress(
-            *columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+            *columns, console=plain(stderr=True, soft_wrap=False), disable=not sys.stderr.isatty(), transient=True
         )
         self._task: Any = None
         self._phase = ""

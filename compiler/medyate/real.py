@@ -7,18 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from medyate.errors import ToolchainError
 from medyate.ir import Graph, Node, Weights
 from medyate.ops import OPS
-
-try:
-    import torch
-except ImportError as error:  # the core works without it; this module does not
-    raise ToolchainError(
-        "calibration and ranking need PyTorch.", "Install it with: pip install 'medyate[torch]'."
-    ) from error
 
 
 class Network(torch.nn.Module):

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from medyate import artefact, frontends, ledger
 from medyate.boards import Board
-from medyate.build.compile import Image, build, reserves_suffice
+from medyate.build.compile import Image, build, check_tools, reserves_suffice
 from medyate.build.project import write_project
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, BudgetError, DataError
+from medyate.extras import require
 from medyate.graph_json import to_json
 from medyate.ir import Imported, QGraph, Weights
 from medyate.passes.pipeline import Normalised, normalise
@@ -194,8 +195,15 @@ class Material:
         return limits if limits.selecting is not DRAWN else replace(limits, selecting=self.selecting)
 
 
+def check_packages(model: Path) -> None:
+    """Raises ModelError for an unknown format, ToolchainError when a package is missing that a stage needs."""
+    frontends.check(model)
+    require("calibration", "torch")
+
+
 def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) -> Material:
-    """All stages up to what the planner needs."""
+    """All stages up to what the planner needs. Raises what `check_packages` raises, before anything else."""
+    check_packages(model)
     progress("import", 0, 1)
     imported = frontends.load(model)
     normal, qgraph, integers, dataset, meaning = prepare(imported, dataset, options.pixels, options.rounding)
@@ -244,6 +252,7 @@ def compile_model(
     model: Path, dataset: Dataset, options: Options, out: Path, progress: Progress = silent
 ) -> tuple[Plan, Image]:
     """All stages up to a built image in `out`. Raises BudgetError when its static data or stack pass the reserves."""
+    check_tools(options.target, options.builder)
     made = gather(model, dataset, options, progress)
     network, limits = made.network(), options.limits
     for number in range(ROUNDS):

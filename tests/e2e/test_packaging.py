@@ -16,6 +16,7 @@ from medyate.errors import BudgetError
 from medyate.plan.budget import Limits
 from medyate.run.train import Compiled
 from medyate.stages import Options, compile_model
+from programs import program
 from shared_files import ROOT, field_digits
 
 DIGITNET = ROOT / "models" / "digitnet" / "digitnet.onnx"
@@ -61,7 +62,7 @@ def test_an_arena_that_does_not_fit_the_board_does_not_link(
 
 def test_cmake_builds_the_host_program(small: tuple[Compiled, object], tmp_path: Path) -> None:
     compiled, _ = small
-    source = str(compiled.folder / "project")
-    for command in (["cmake", "-S", source, "-B", str(tmp_path)], ["cmake", "--build", str(tmp_path)]):
+    source, cmake = str(compiled.folder / "project"), program("cmake")
+    for command in ([cmake, "-S", source, "-B", str(tmp_path)], [cmake, "--build", str(tmp_path)]):
         subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / "firmware").exists()

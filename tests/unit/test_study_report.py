@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from conftest import Cli
-from medyate.study import paired, tables
+from conftest import REPOSITORY, Cli
+from medyate.study import paired, spec, tables
 from medyate.study.document import write
 from medyate.study.rows import Row, groups, swept
 from medyate.study.spec import Cell, Fixed
-from medyate.study.store import writing
+from medyate.study.store import Store, writing
 
 STABLE = [None, 0.001, 0.5]
 
@@ -86,6 +86,50 @@ def test_a_paired_t_test_is_students() -> None:
     assert (head.difference, head.pairs) == (pytest.approx(11.5), 6)  # one without a budget goes with any
     assert paired.compare(ROWS[:3], "medyate", "trady") is None
     assert paired.order(ROWS) == ("medyate", "trady", "head")
+
+
+def test_holm_multiplies_the_smallest_p_most() -> None:
+    """0.01 * 3, 0.03 * 2, and 0.04 * 1 is not below what came before; 0.6 * 2 is at most 1."""
+    assert paired.holm([0.04, 0.01, None, 0.03]) == pytest.approx([0.06, 0.03, None, 0.06])
+    assert paired.holm([0.9, 0.6]) == [1.0, 1.0]
+    assert paired.holm([]) == []
+
+
+def test_contrasts_are_corrected_for_their_number() -> None:
+    """The p above, 0.0409: alone, doubled, and the larger of two."""
+    alone = paired.asked(ROWS, [("medyate", "trady")])
+    assert cells(alone, "medyate - trady") == ["+1.00", "0.0409", "0.0409", "6"]
+    two = paired.asked(ROWS, [("medyate", "trady"), ("trady", "medyate")])
+    assert cells(two, "medyate - trady") == ["+1.00", "0.0409", "0.0817", "6"]
+    assert cells(paired.against(ROWS, "medyate"), "trady") == ["-1.00", "0.0409", "0.0409", "6"]
+
+
+def test_a_report_answers_what_the_study_asks(tmp_path: Path) -> None:
+    other = [replace(r, result={**r.result, "network": "other"}) for r in ROWS]
+    results = [(r.cell, r.result) for r in (*ROWS, *other)]
+    write("made up", results, [], [], tmp_path, ".png", [("medyate", "trady")])
+    text = (tmp_path / "report.md").read_text()
+    assert cells(text, "medyate - trady")[-1] == "12"
+    assert text.index("What the study asks") < text.index("net alone") < text.index("other alone")
+
+
+def test_the_stored_results_say_what_the_page_says() -> None:
+    """docs/RESULTS.md quotes the five contrasts, and the largest budget on one network."""
+    page = (REPOSITORY / "docs" / "RESULTS.md").read_text()
+    asked = spec.read(REPOSITORY / "tools" / "studies" / "results.toml").contrasts
+    assert paired.asked(stored("results"), asked) in page
+    own = [row for row in stored("large") if row.result["network"] == "mbv2-w0.35"]
+    test = paired.compare(own, "su", "medyate")
+    assert test is not None and test.p is not None
+    assert f"{test.difference:+.2f} (p = {test.p:.2f}" in page
+
+
+def stored(name: str) -> list[Row]:
+    store = Store(REPOSITORY / "docs" / "studies" / f"{name}.sqlite", create=False)
+    try:
+        return [Row(cell, result) for cell, result in store.results()]
+    finally:
+        store.close()
 
 
 def test_every_pair_is_tested() -> None:

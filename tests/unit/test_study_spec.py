@@ -53,9 +53,20 @@ def test_a_larger_grid_keeps_the_keys_of_the_smaller_one(tmp_path: Path) -> None
     assert not small & longer
 
 
+def test_contrasts_are_no_part_of_a_cell(tmp_path: Path) -> None:
+    plain = read(written(tmp_path, GRID))
+    asking = read(written(tmp_path, 'contrasts = [["head", "medyate (alpha=0.1)"]]' + GRID))
+    assert (asking.contrasts, plain.contrasts) == ((("head", "medyate (alpha=0.1)"),), ())
+    assert asking.cells == plain.cells
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("epochs = 4", 'contrasts = [["medyate", "head"]]', "names 'medyate'"),
+        ("epochs = 4", 'contrasts = [["head"]]', "no list of pairs"),
+        ("epochs = 4", 'contrasts = [["head", 4]]', "names '4'"),
+        ("epochs = 4", 'contrasts = "head"', "no list of pairs"),
         ("epochs = 4", "epochs = 0", "warm-up"),
         ("epochs = 4", "epochs = 4.5", "is no int"),
         ("epochs = 4", "epoch = 4", "sets 'epoch'"),

@@ -40,16 +40,23 @@ def require(tool: str, remedy: str) -> str:
     return found
 
 
+def check_tools(target: str, builder: str) -> None:
+    """Raises ToolchainError when a tool is missing that a build needs."""
+    if target != "host":
+        require("arm-none-eabi-gcc", APT)
+    if target == "host" or builder == "make":
+        require("make", "apt-get install make")
+    if target == "host":
+        require(os.environ.get("CC", "cc"), "apt-get install gcc")
+
+
 def build(plan: Plan, project: Path, target: str, builder: str) -> Image:
     """Compiles the project. Raises ToolchainError when a tool is missing or fails."""
+    check_tools(target, builder)
     if target == "host":
-        require("make", "apt-get install make")
-        require(os.environ.get("CC", "cc"), "apt-get install gcc")
         _run(["make", "-s", "-j2", "host"], project, {})
         return Image(target, project / "build" / "host" / "firmware", 0, 0, None)
-    require("arm-none-eabi-gcc", APT)
     if builder == "make":
-        require("make", "apt-get install make")
         _run(["make", "-s", "-j2", target], project, {})
         elf = project / "build" / target / "firmware.elf"
     else:

@@ -10,11 +10,13 @@ from typing import Any
 from medyate import artefact
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
+from medyate.extras import require
 from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, read_bank
 from medyate.run.train import Compiled, connect
 
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
 """Module of this package by suffix."""
+NEEDS = {".tflite": ("tflite", "flatbuffers"), ".onnx": ("onnx",)}
 KEEP = "Compile with --weights flash."
 ASK_AGAIN = "Try again; if that does not help, train again."
 
@@ -23,6 +25,7 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     """Writes the file; returns what went into it. `on` names a target to be asked, see `connect`."""
     if to.suffix not in WRITERS:
         raise DataError(f"'{to}' is none of {', '.join(WRITERS)}.", "Name the file after its format.")
+    require(f"writing {to.suffix} files", *NEEDS[to.suffix])
     compiled = Compiled.read(folder)
     if compiled.weights_in_ram:
         raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)

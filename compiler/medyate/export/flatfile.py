@@ -7,19 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import flatbuffers  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
+import tflite
 from numpy.typing import NDArray
-
-from medyate.errors import ToolchainError
-
-try:
-    import flatbuffers  # type: ignore[import-untyped, unused-ignore]
-    import tflite
-except ImportError as error:
-    raise ToolchainError(
-        "writing TFLite needs the packages tflite and flatbuffers.",
-        "Install them with: pip install 'medyate[tflite]'.",
-    ) from error
 
 SCHEMA = 3
 IDENTIFIER = b"TFL3"

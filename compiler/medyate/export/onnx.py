@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from medyate.artefact import write_bytes
-from medyate.errors import ToolchainError
 from medyate.export import ExportError
 from medyate.ir import Activation, Graph, Node, QGraph, Shape, Weights, elements
 from medyate.ops import OPS
@@ -32,14 +33,6 @@ from medyate.ops.move import Move, Triple
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
 from medyate.quantize.scheme import Integers
-
-try:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-except ImportError as error:
-    raise ToolchainError(
-        "writing ONNX needs the package onnx.", "Install it with: pip install 'medyate[onnx]'."
-    ) from error
 
 OPSET = 13
 """The first with a scale per channel; a network gets a newer one only where an operation needs it."""

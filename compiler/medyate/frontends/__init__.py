@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from medyate.errors import ModelError
+from medyate.extras import require
 from medyate.ir import Imported
 
 FORMATS = {
@@ -18,15 +19,23 @@ FORMATS = {
     ".pth": "checkpoint",
 }
 """Module of this package by suffix."""
+NEEDS = {"onnx": "onnx", "torch": "torch", "tflite": "tflite", "checkpoint": "torch"}
+"""What such a module imports and not everyone has."""
 
 
-def load(path: Path) -> Imported:
-    """Reads a model. Raises ModelError for an unknown format."""
+def check(path: Path) -> None:
+    """Raises ModelError for an unknown format, ToolchainError when a package is missing that reads it."""
     if path.suffix not in FORMATS:
         raise ModelError(
             f"'{path}' is none of {', '.join(FORMATS)}.",
             "Give an ONNX or TFLite file, or a PyTorch program saved with torch.export.save.",
         )
+    require(f"reading {path.suffix} files", NEEDS[FORMATS[path.suffix]])
+
+
+def load(path: Path) -> Imported:
+    """Reads a model. Raises ModelError, and what `check` raises."""
+    check(path)
     frontend = import_module(f"medyate.frontends.{FORMATS[path.suffix]}")
     imported: Imported = frontend.load(path)
     return imported

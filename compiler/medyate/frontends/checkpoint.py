@@ -18,20 +18,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from medyate.errors import GraphError, ModelError, ToolchainError
+from medyate.errors import GraphError, ModelError
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Activation, Imported, Quant
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.quantize.scheme import QMAX, QMIN, WEIGHT_MAX
-
-try:
-    import torch
-except ImportError as error:
-    raise ToolchainError(
-        "reading checkpoints needs PyTorch.", "Install it with: pip install 'medyate[torch]'."
-    ) from error
 
 FILE_MAX = 1 << 30
 EXTENT_MAX = 4096

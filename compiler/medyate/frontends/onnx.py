@@ -12,19 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.errors import ToolchainError
+from medyate.frontends import onnx_moves as moves
+from medyate.frontends import onnx_quantised as integers
+from medyate.frontends.onnx_file import read
+from medyate.frontends.onnx_graph import CHANNELS_FIRST, ROWS, Handler, Importer, View, canonical, name_of, running
 from medyate.frontends.table import Row, row
-
-try:
-    from medyate.frontends import onnx_moves as moves
-    from medyate.frontends import onnx_quantised as integers
-    from medyate.frontends.onnx_file import read
-    from medyate.frontends.onnx_graph import CHANNELS_FIRST, ROWS, Handler, Importer, View, canonical, name_of, running
-except ImportError as error:
-    raise ToolchainError(
-        "reading ONNX needs the package onnx.", "Install it with: pip install 'medyate[onnx]'."
-    ) from error
-
 from medyate.ir import Imported
 from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
 

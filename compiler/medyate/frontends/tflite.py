@@ -14,20 +14,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import tflite
 from numpy.typing import NDArray
 
-from medyate.errors import MedyateError, ModelError, ToolchainError
+from medyate.errors import MedyateError, ModelError
 from medyate.frontends.builder import GraphBuilder, triple
 from medyate.frontends.table import Row, row
 from medyate.ir import Activation, Imported, Quant, Shape
 from medyate.ops._spatial import Pads, Pair
-
-try:
-    import tflite
-except ImportError as error:
-    raise ToolchainError(
-        "reading TFLite needs the package tflite.", "Install it with: pip install 'medyate[tflite]'."
-    ) from error
 
 FILE_MAX = 1 << 30
 TYPES: Mapping[int, tuple[str, type[np.generic]]] = {

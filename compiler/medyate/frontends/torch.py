@@ -11,35 +11,29 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 
-from medyate.errors import MedyateError, ModelError, ToolchainError
+import torch
+
+from medyate.errors import MedyateError, ModelError
+from medyate.frontends import torch_arithmetic as arithmetic
+from medyate.frontends import torch_layers as layers
+from medyate.frontends import torch_moves as moves
+from medyate.frontends.pointwise import KINDS, Recognised, recognise
+from medyate.frontends.pt2_archive import check_archive
 from medyate.frontends.table import Row, row
+from medyate.frontends.torch_program import (
+    REAL,
+    REAL_NAMES,
+    Arguments,
+    Importer,
+    Node,
+    arguments,
+    is_tensor,
+    operation,
+    program_input,
+    reason,
+    type_name,
+)
 from medyate.ir import Imported
-
-try:
-    import torch
-
-    from medyate.frontends import torch_arithmetic as arithmetic
-    from medyate.frontends import torch_layers as layers
-    from medyate.frontends import torch_moves as moves
-    from medyate.frontends.pointwise import KINDS, Recognised, recognise
-    from medyate.frontends.pt2_archive import check_archive
-    from medyate.frontends.torch_program import (
-        REAL,
-        REAL_NAMES,
-        Arguments,
-        Importer,
-        Node,
-        arguments,
-        is_tensor,
-        operation,
-        program_input,
-        reason,
-        type_name,
-    )
-except ImportError as error:
-    raise ToolchainError(
-        "reading .pt2 files needs PyTorch.", "Install it with: pip install 'medyate[torch]'."
-    ) from error
 
 
 def _run(i: Importer) -> Imported:

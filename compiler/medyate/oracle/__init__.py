@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.errors import ModelError
+from medyate.extras import require
 
 ORACLES = {
     ".onnx": "onnx",
@@ -23,6 +24,8 @@ ORACLES = {
     ".pth": "checkpoint",
 }
 """Module of this package by suffix."""
+NEEDS = {"onnx": "onnxruntime", "torch": "torch", "tflite": "tflite", "checkpoint": "torch"}
+"""What such a module imports and not everyone has."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,13 @@ the file computes in it.
 
 
 def oracle_for(path: Path) -> Oracle:
-    """The runtime of a model's format. Raises ModelError for an unknown one."""
+    """The runtime of a model's format. Raises ModelError for an unknown one, ToolchainError where it is missing."""
     if path.suffix not in ORACLES:
         raise ModelError(f"there is no runtime to compare '{path}' with.", f"Known: {', '.join(ORACLES)}.")
-    oracle: Oracle = import_module(f"medyate.oracle.{ORACLES[path.suffix]}").run
+    name = ORACLES[path.suffix]
+    require(f"comparing {path.suffix} files", NEEDS[name])
+    module = import_module(f"medyate.oracle.{name}")
+    if name == "tflite":
+        module.interpreter()
+    oracle: Oracle = module.run
     return oracle

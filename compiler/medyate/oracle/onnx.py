@@ -10,18 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
-from medyate.errors import MedyateError, ModelError, ToolchainError
+from medyate.errors import MedyateError, ModelError
 from medyate.frontends.onnx import importer
 from medyate.oracle import Given
-
-try:
-    import onnxruntime
-except ImportError as error:
-    raise ToolchainError(
-        "comparing with ONNX needs onnxruntime.", "Install it with: pip install 'medyate[onnx]'."
-    ) from error
 
 EXACT_SUMS = ("session.x64quantprecision", "1")
 """Without it, pairs of products saturate at 16 bits on processors without VNNI: outputs were 6 steps off."""

@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from medyate.extras import require
 from medyate.rank.compare import SCORES, compare, draw
 from medyate.rank.lara import COVERAGE
-from medyate.report.figure import check_suffix
+from medyate.report.figure import check_picture
+from medyate.terminal import console
 
 
 def compare_rankings(files: Sequence[Path], picture: Path | None, as_json: bool) -> None:
     """Prints the matrices; `picture`: where they are drawn as well."""
     if picture is not None:
-        check_suffix(picture)
+        check_picture(picture)
+    require("a correlation", "scipy")
     content = compare(files)
     if picture is not None:
         draw(content["rankings"], {score: np.array(content[score]) for score in SCORES}, picture)
@@ -27,7 +29,6 @@ def compare_rankings(files: Sequence[Path], picture: Path | None, as_json: bool)
     if as_json:
         print(json.dumps(content))
         return
-    console = Console(highlight=False, soft_wrap=True)
     for score in SCORES:
         table = Table(score, *(str(i + 1) for i in range(len(files))))
         for i, (name, row) in enumerate(zip(content["rankings"], content[score], strict=True)):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import artefact
-from medyate.errors import ArtefactError, DataError, ToolchainError
+from medyate.errors import ArtefactError, DataError
 from medyate.rank.lara import COVERAGE, covering
 
 SCORES = ("lara", "trady")
@@ -23,7 +23,7 @@ SCORES = ("lara", "trady")
 def compare(paths: Sequence[Path]) -> dict[str, Any]:
     """Matrices by score over the files, in their order, and TraDy's K of each ("covering").
 
-    Raises ArtefactError, DataError, ToolchainError.
+    Raises ArtefactError, DataError.
     """
     if len(paths) < 2:
         raise DataError("one ranking is alike to nothing.", "Give at least two files.")
@@ -41,10 +41,8 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
 
 def matrix(rankings: Sequence[Mapping[str, Any]], score: str) -> NDArray[np.float64]:
     """Spearman's correlations of stored rankings of one network."""
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise ToolchainError("statistics need scipy.", "Install it with: pip install 'medyate[study]'.") from error
+    from scipy import stats
+
     tables = [_scores(ranking, score) for ranking in rankings]
     if len({frozenset(table) for table in tables}) > 1:
         raise ArtefactError("the rankings are of networks with different layers.", "Compare rankings of one network.")
@@ -73,7 +71,7 @@ def _scores(ranking: Mapping[str, Any], score: str) -> dict[str, float]:
 
 
 def draw(names: Sequence[str], matrices: Mapping[str, NDArray[np.float64]], path: Path) -> None:
-    """The matrices side by side as PNG or SVG. Raises ToolchainError without matplotlib."""
+    """The matrices side by side as PNG or SVG."""
     from medyate.report.figure import new_figure, write_figure
 
     shown, axes = new_figure(1, len(matrices), (2 + 4.5 * len(matrices), 4.5))

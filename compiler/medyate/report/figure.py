@@ -9,26 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from medyate.artefact import write_bytes
-from medyate.errors import DataError, ToolchainError
+from medyate.errors import DataError
+from medyate.extras import require
 
 SUFFIXES = (".png", ".svg")
 
 
-def check_suffix(path: Path) -> None:
-    """Raises DataError where a picture of that name cannot be written."""
+def check_picture(path: Path) -> None:
+    """Raises DataError where a picture of that name cannot be written, ToolchainError where nothing draws it."""
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"'{path}' is no name of a picture.", f"End it in {' or '.join(SUFFIXES)}.")
+    check_drawing()
+
+
+def check_drawing() -> None:
+    """Raises ToolchainError without matplotlib; for commands that draw when their work is done."""
+    require("a picture", "matplotlib")
 
 
 def new_figure(rows: int, columns: int, inches: tuple[float, float], **grid: Any) -> tuple[Any, Any]:
-    """(figure, axes). Raises ToolchainError without matplotlib."""
-    try:
-        import matplotlib
+    """(figure, axes)."""
+    import matplotlib
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ToolchainError("pictures need matplotlib.", "Install it with: pip install 'medyate[report]'.") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
     matplotlib.rcParams["svg.hashsalt"] = "medyate"
     return pyplot.subplots(rows, columns, figsize=inches, constrained_layout=True, gridspec_kw=grid or None)
 
@@ -40,7 +45,7 @@ def write_figure(figure: Any, paths: Sequence[Path]) -> None:
     figure.canvas.draw()
     figure.set_layout_engine("none")  # laid out once: every format shows the same
     for path in paths:
-        check_suffix(path)
+        check_picture(path)
         kind = path.suffix.lower()[1:]
         buffer = io.BytesIO()
         dates = {"Software": None} if kind == "png" else {"Date": None}

@@ -67,10 +67,10 @@ def print_plan(content: Mapping[str, Any], console: Console) -> None:
 
 def _peak(peak: Mapping[str, Any], console: Console) -> None:
     steps = ", ".join(peak["steps"][:3]) + (" ..." if len(peak["steps"]) > 3 else "")
-    console.print(f"\nthe peak is {peak['bytes']:,} B, {peak['phase']}, group {peak['group']}: {steps}", markup=False)
+    console.print(f"\nthe peak is {peak['bytes']:,} B, {peak['phase']}, group {peak['group']}: {steps}")
     for value in peak["values"][:PEAK_VALUES]:
         place = f" in the place of {value['over']}" if value["over"] else ""
-        console.print(f"  {value['bytes']:>9,} B  {value['kind']:<10} {value['name']}{place}", markup=False)
+        console.print(f"  {value['bytes']:>9,} B  {value['kind']:<10} {value['name']}{place}")
     rest = peak["values"][PEAK_VALUES:]
     if rest:
         console.print(f"  {sum(value['bytes'] for value in rest):>9,} B  in {len(rest)} smaller ones")
@@ -79,7 +79,7 @@ def _peak(peak: Mapping[str, Any], console: Console) -> None:
 def _alternatives(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     console.print("\nwhat would lower planned and state regions:" if found else "\nno other way takes less memory")
     for other in found:
-        console.print(f"  {-other['saved_bytes']:>9,} B  {other['change']}: {_price(other)}", markup=False)
+        console.print(f"  {-other['saved_bytes']:>9,} B  {other['change']}: {_price(other)}")
 
 
 def _price(other: Mapping[str, Any]) -> str:

@@ -21,6 +21,11 @@ EXIT_SECONDS = 10
 POLL_SECONDS = 0.1
 
 
+def emulator() -> str:
+    """Its path. Raises ToolchainError when it is not installed."""
+    return require("qemu-system-arm", APT)
+
+
 class _Pipes:
     """Reads and writes two file descriptors of a child process."""
 
@@ -109,7 +114,7 @@ class QemuProgram(_Pipes):
 
     def __init__(self, image: Path, target: str, flash: Path, *, count_instructions: bool) -> None:
         super().__init__()
-        qemu = require("qemu-system-arm", APT)
+        qemu = emulator()
         self._folder = tempfile.TemporaryDirectory(prefix="medyate-")
         self.folder = folder = Path(self._folder.name)
         """Of the pipes and of the flash while the emulator runs."""

@@ -7,10 +7,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from medyate.strategies import STRATEGIES
+from medyate.terminal import plain
 
 
 def strategies(
@@ -24,4 +24,4 @@ def strategies(
     table = Table("strategy", "runs on", "what it trains", "source")
     for s in STRATEGIES.values():
         table.add_row(s.name, ", ".join(s.runs_on), s.says, s.source)
-    Console(highlight=False).print(table)
+    plain(soft_wrap=False).print(table)

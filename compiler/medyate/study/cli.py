@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
+from medyate.extras import require
 from medyate.progress import Bar
 from medyate.study.job import Outcome, Work
+from medyate.terminal import console
 
 DATABASES = Path("build/studies")
 
@@ -28,7 +29,6 @@ class RunByDefault(TyperGroup):
 
 
 app = typer.Typer(cls=RunByDefault, no_args_is_help=True, help="Grids of trainings: run them, compare them.")
-console = Console(highlight=False, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Database = Annotated[Path | None, typer.Option("--db", help="Result file; default: build/studies/NAME.sqlite.")]
@@ -48,6 +48,8 @@ def run(
 
     study = spec.read(file)
     path = db or DATABASES / f"{study.name}.sqlite"
+    if cluster is not None:
+        require("a cluster", "ray")
 
     def backend(jobs: Sequence[Work]) -> Iterator[Outcome]:
         from medyate.study import cluster as on_cluster
@@ -99,7 +101,15 @@ def report(
         rankings = [ranking for key, ranking in store.rankings().items() if ranked is None or key in ranked]
     finally:
         store.close()
-    content = write(name, results, failures, rankings, out or path.with_suffix(""), f".{form}")
+    content = write(
+        name,
+        results,
+        failures,
+        rankings,
+        out or path.with_suffix(""),
+        f".{form}",
+        () if study is None else study.contrasts,
+    )
     if json_:
         print(json.dumps(content))
     else:
@@ -123,6 +133,9 @@ def scheme(
 ) -> None:
     """A sparse update of any network: trains every share of every layer for a while, then spends the budget."""
     from medyate import artefact
+    from medyate.stages import check_packages
+
+    check_packages(model)
     from medyate.strategies.cost import cost_model
     from medyate.study.scheme import find
     from medyate.study.trainer import Recipe

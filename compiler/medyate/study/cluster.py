@@ -18,10 +18,8 @@ RETRIES = 3
 
 def run(jobs: Sequence[Work], address: str) -> Iterator[Outcome]:
     """Outcomes as they come; `address`: of a cluster's head, or 'local'. Raises ToolchainError."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ToolchainError("a cluster needs Ray.", "Install it with: pip install 'medyate[sweep]'.") from error
+    import ray
+
     _check(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports home unless it is told not to
     try:

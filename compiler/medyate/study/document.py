@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medyate import artefact
 from medyate.errors import DataError
+from medyate.extras import require
 from medyate.rank import compare
 from medyate.study import paired, pictures, tables
 from medyate.study.rows import SWEPT, Row, groups, swept, unique
@@ -22,8 +23,10 @@ def write(
     rankings: Sequence[Mapping[str, Any]],
     out: Path,
     suffix: str,
+    contrasts: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Writes report.md and its pictures; returns what there is. Raises DataError when no cell has a result."""
+    require("a report", "matplotlib", "scipy")
     rows = [Row(cell, result) for cell, result in results]
     if not rows:
         raise DataError(f"no cell of '{name}' has a result.", "Run `medyate study` first.")
@@ -47,7 +50,7 @@ def write(
             parts += [f"![accuracy against instructions against bytes]({path.name})\n"]
     compared = tables.engines(rows)
     parts += ["## Integers against floats\n", compared] if compared else []
-    parts += _tests(rows, picture)
+    parts += _tests(rows, contrasts, picture)
     for axis in SWEPT:
         values = swept(rows, axis)
         if values:
@@ -93,7 +96,7 @@ def _facts(rows: Sequence[Row], failures: Sequence[tuple[Cell, str]]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _tests(rows: Sequence[Row], picture: Any) -> list[str]:
+def _tests(rows: Sequence[Row], contrasts: Sequence[tuple[str, str]], picture: Any) -> list[str]:
     """Over everything but the rate, which is a choice and no sample."""
     parts = []
     for number, rate in enumerate(unique(row.cell.rate for row in rows), 1):
@@ -103,16 +106,30 @@ def _tests(rows: Sequence[Row], picture: Any) -> list[str]:
             continue
         path = picture(f"tests{number}")
         pictures.tests(own, path)
-        note = "Pairs share network, data, budget and seed; p of paired t-tests, not corrected for their number.\n"
+        note = (
+            "Pairs share network, data, budget and seed. p of paired t-tests; p (Holm) is corrected for the number of "
+            "tests in its own table, p in the matrix is not. Seeds draw initial values and orders, never samples: "
+            "spreads and p hold for these training and test samples.\n"
+        )
         drawn = f"![paired t-tests]({path.name})\n"
         parts += [
             f"## Paired t-tests, rate {rate:g}\n",
             note,
+            *(["What the study asks:\n", paired.asked(own, contrasts)] if contrasts else []),
             paired.against(own, labels[0]),
+            *_by_network(own, labels[0]),
             paired.matrix(own),
             drawn,
         ]
     return parts
+
+
+def _by_network(rows: Sequence[Row], reference: str) -> Iterator[str]:
+    """The tests against a strategy for each network alone, where there are several."""
+    networks = unique(row.result["network"] for row in rows)
+    for network in networks if len(networks) > 1 else ():
+        yield f"{network} alone:\n"
+        yield paired.against([row for row in rows if row.result["network"] == network], reference)
 
 
 def _stability(rows: Sequence[Row], picture: Any) -> list[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medyate.errors import ToolchainError
 from medyate.study.rows import Row, mean, unique
 from medyate.study.tables import table
 
@@ -36,11 +35,9 @@ def pairs(rows: Sequence[Row], first: str, second: str) -> list[tuple[float, flo
 
 
 def compare(rows: Sequence[Row], first: str, second: str) -> Test | None:
-    """The test; None where nothing pairs. Raises ToolchainError without scipy."""
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise ToolchainError("statistics need scipy.", "Install it with: pip install 'medyate[study]'.") from error
+    """The test; None where nothing pairs."""
+    from scipy import stats
+
     found = pairs(rows, first, second)
     if not found:
         return None
@@ -48,6 +45,20 @@ def compare(rows: Sequence[Row], first: str, second: str) -> Test | None:
     varies = max(differences) - min(differences) > 1e-9
     p = float(stats.ttest_rel(*zip(*found, strict=True)).pvalue) if varies else None
     return Test(mean(differences), p, len(found))
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """Each p corrected for the number of them, step by step from the smallest; what has no p is no test.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    found: list[float | None] = [None] * len(values)
+    ranked = sorted((p, place) for place, p in enumerate(values) if p is not None)
+    largest = 0.0
+    for before, (p, place) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - before) * p))
+        found[place] = largest
+    return found
 
 
 def order(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -74,10 +85,21 @@ def matrix(rows: Sequence[Row]) -> str:
 
 def against(rows: Sequence[Row], reference: str) -> str:
     """Every strategy against one."""
+    others = [label for label in order(rows) if label != reference]
+    return _family(["strategy", f"points above {reference}"], rows, [(label, label, reference) for label in others])
+
+
+def asked(rows: Sequence[Row], contrasts: Sequence[tuple[str, str]]) -> str:
+    """The comparisons that a study names."""
+    return _family(["contrast", "points"], rows, [(f"{a} - {b}", a, b) for a, b in contrasts])
+
+
+def _family(head: list[str], rows: Sequence[Row], tests: Sequence[tuple[str, str, str]]) -> str:
+    """(title, first, second) each a line, with its p and that of Holm's correction for the table's number of them."""
+    named = [(title, compare(rows, first, second)) for title, first, second in tests]
+    found = [(title, test) for title, test in named if test is not None]
     lines = []
-    for label in order(rows):
-        test = compare(rows, label, reference) if label != reference else None
-        if test is not None:
-            p = "" if test.p is None else f"{test.p:.4f}"
-            lines.append([label, f"{test.difference:+.2f}", p, str(test.pairs)])
-    return table(["strategy", f"points above {reference}", "p", "pairs"], lines)
+    for (title, test), corrected in zip(found, holm([test.p for _, test in found]), strict=True):
+        p = ["" if value is None else f"{value:.4f}" for value in (test.p, corrected)]
+        lines.append([title, f"{test.difference:+.2f}", *p, str(test.pairs)])
+    return table([*head, "p", "p (Holm)", "pairs"], lines)

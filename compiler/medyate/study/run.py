@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medyate import data, frontends
+from medyate.extras import require
 from medyate.study import spec
 from medyate.study.job import Outcome, Work, rank_work
 from medyate.study.spec import Cell, RankJob, Study
@@ -27,8 +29,20 @@ class Summary:
     """Keys of the cells that have none."""
 
 
+def check_packages(study: Study) -> None:
+    """Raises MedyateError when a package is missing that a cell needs: before all of them fail for it."""
+    require("a study", "torch")
+    if any(cell.facts.stability for cell in study.cells):
+        require("a study of stability", "scipy")
+    for network in {cell.network for cell in study.cells}:
+        frontends.check(Path(network))
+    for name in {source for cell in study.cells for source in (cell.data, cell.ranking.data)}:
+        data.check(spec.located(study.folder, name))
+
+
 def run(study: Study, path: Path, backend: Backend, progress: Progress) -> Summary:
     """Runs what is missing. A cell whose ranking failed fails with it."""
+    check_packages(study)
     with writing(path) as store:
         before = store.done()
         open_ = [cell for cell in study.cells if cell.key not in before]

@@ -13,6 +13,9 @@ A network may have budgets of its own, a data set what is fixed for the others; 
     budget = [27946]
     seed = [0, 42, 100]
 
+`contrasts` names the comparisons that the study is made for; the report corrects their p for the number of them:
+contrasts = [["medyate", "su"]].
+
 A cell's key is the digest of all its facts, so that a changed study finds the cells it shares with the old one.
 """
 
@@ -22,7 +25,7 @@ import hashlib
 import itertools
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -191,6 +194,8 @@ class Study:
     folder: Path
     """Paths of networks and data are relative to it."""
     cells: tuple[Cell, ...]
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """Labels of strategies: the comparisons that the study is made for."""
 
     @property
     def rankings(self) -> tuple[RankJob, ...]:
@@ -211,12 +216,24 @@ def read(path: Path) -> Study:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"'{path}' is no TOML: {error}.", "Correct the file.") from error
     name, grid = content.pop("name", path.stem), content.pop("grid", {})
+    contrasts = content.pop("contrasts", [])
     if not isinstance(name, str) or not isinstance(grid, dict):
         raise DataError(f"'{path}' needs a name and a [grid].", "See the head of medyate/study/spec.py.")
     unsaid = {"cost": RAM} if content.get("engine") == "device" else {}
     fixed = _fixed(Fixed(), {**unsaid, **content}, path)
     cells = {cell.key: cell for cell in _cells(grid, fixed, path)}  # settings that a strategy ignores make equals
-    return Study(name, path.parent, tuple(cells.values()))
+    return Study(name, path.parent, tuple(cells.values()), _contrasts(contrasts, cells.values(), path))
+
+
+def _contrasts(pairs: Any, cells: Iterable[Cell], path: Path) -> tuple[tuple[str, str], ...]:
+    labels = list(dict.fromkeys(cell.label for cell in cells))
+    remedy = f'Write contrasts = [["{labels[0]}", "{labels[-1]}"]]; the study has {", ".join(labels)}.'
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise DataError(f"'{path}': contrasts are no list of pairs.", remedy)
+    for name in itertools.chain(*pairs):
+        if name not in labels:
+            raise DataError(f"'{path}': a contrast names '{name}', which the study does not have.", remedy)
+    return tuple((first, second) for first, second in pairs)
 
 
 def _fixed(base: Fixed, content: Mapping[str, Any], path: Path) -> Fixed:
