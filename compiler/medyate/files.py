@@ -81,26 +81,27 @@ def read_bytes(path: Path, kind: type[MedyateError], most: int = FILE_MAX, hint:
 
 
 class _Bounded(io.FileIO):
-    """A file that does not hand out the list of members of an archive where it is too long."""
+    """An archive's file; while it is opened, it does not hand out a list of members that is too long."""
 
-    most: int | None = DIRECTORY_MAX
+    opening = True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self.most is not None and size is not None and size > self.most:
+        if self.opening and size is not None and size > DIRECTORY_MAX:
             raise zipfile.BadZipFile("it has too many members")
         return super().read(size)
 
 
 @contextmanager
-def archive(path: Path, most: int = FILE_MAX) -> Iterator[zipfile.ZipFile]:
-    """A zip whose members can be read one by one, all of them in bounded memory.
+def archive(source: Path | bytearray, most: int = FILE_MAX) -> Iterator[zipfile.ZipFile]:
+    """A zip, a file or in memory, whose members can be read one by one, all of them in bounded memory.
 
     Raises zipfile.BadZipFile, or another of DAMAGE, for one that is damaged, encrypted, packed in a way that is not
     read, or larger than `most` bytes when it is unpacked.
     """
-    with _Bounded(path) as file, zipfile.ZipFile(file) as opened:
-        file.most = None
-        size = path.stat().st_size
+    with _Bounded(source) if isinstance(source, Path) else io.BytesIO(source) as file, zipfile.ZipFile(file) as opened:
+        if isinstance(file, _Bounded):
+            file.opening = False
+        size = file.seek(0, io.SEEK_END)
         names: set[str] = set()
         total = 0
         for member in opened.infolist():
@@ -114,9 +115,15 @@ def archive(path: Path, most: int = FILE_MAX) -> Iterator[zipfile.ZipFile]:
             if member.filename in names:
                 raise zipfile.BadZipFile(f"it holds '{member.filename}' twice")
             if total > most:
-                raise zipfile.BadZipFile(f"it unpacks to more than {most:,} B")
+                raise zipfile.BadZipFile(f"it is larger than {most:,} B when it is unpacked")
             names.add(member.filename)
         yield opened
+
+
+def check_archive(source: Path | bytearray, most: int = FILE_MAX) -> None:
+    """Raises what `archive` raises, for readers that unpack all of it at once."""
+    with archive(source, most):
+        pass
 
 
 def unpack(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytearray:

@@ -14,6 +14,9 @@ from medyate.errors import DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
 
+LOG: artefact.Form = {"history": [{"epoch": artefact.count}]}
+"""A run log, as far as a resumed run reads it."""
+
 
 def run(
     out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")],
@@ -69,7 +72,7 @@ def run(
         find_rate=rate == "auto",
         measure=not no_measure and not on.startswith("serial"),
         tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
-        history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
+        history=tuple(artefact.read_json(written, LOG)["history"]) if resume and written.exists() else (),
     )
     with Bar() as bar:
 
