@@ -219,7 +219,7 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) 
 def affordable(ranking: Ranking, effort: Effort, most: int) -> Ranking:
     """The layers that a step of so many instructions can train a channel of. Raises BudgetError."""
     kept = tuple(score for score in ranking.scores if effort.least(score.layer) <= most)
-    if not kept:
+    if not kept and ranking.scores:
         least = min(effort.least(score.layer) for score in ranking.scores)
         raise BudgetError(
             f"{most:,} instructions are too few for a step: {effort.base_instructions:,} with the head alone, "

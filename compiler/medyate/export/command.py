@@ -27,10 +27,8 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     compiled = Compiled.read(folder)
     if compiled.weights_in_ram:
         raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)
-    with files.boundary(
-        ArtefactError, f"the stages in '{folder}' do not fit each other", "Run `medyate compile` again."
-    ):
-        qgraph, weights, facts = read_compiled(compiled)
+    qgraph, weights, facts = read_compiled(compiled)
+    with files.boundary(ArtefactError, f"what was trained in '{folder}' does not fit its stages", COMPILE):
         generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash)
         logits = logit_range(artefact.read_json(log))
         network = trained_network(compiled, qgraph, weights, generation, logits)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import artefact
+from medyate import artefact, files
 from medyate.errors import ArtefactError, GraphError
 from medyate.graph_json import from_json, quantised_from_json
 from medyate.ir import Node, QGraph, Weights
@@ -37,11 +37,12 @@ def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
     stored = artefact.read_json(compiled.folder / "03_quantised.json")
     qgraph = quantised_from_json(stored)
     weights = artefact.read_arrays(compiled.folder / "03_quantised.npz")
-    try:
-        verify(qgraph.graph, weights)
-    except GraphError as error:
-        raise ArtefactError(f"03_quantised in '{compiled.folder}' is damaged: {error.what}", COMPILE) from error
-    return qgraph, weights, Facts.of(compiled.plan, compiled.model, qgraph, weights)
+    with files.boundary(ArtefactError, f"the stages in '{compiled.folder}' do not fit each other", COMPILE):
+        try:
+            verify(qgraph.graph, weights)
+        except GraphError as error:
+            raise ArtefactError(f"03_quantised in '{compiled.folder}' is damaged: {error.what}", COMPILE) from error
+        return qgraph, weights, Facts.of(compiled.plan, compiled.model, qgraph, weights)
 
 
 def logit_range(log: Mapping[str, Any]) -> tuple[float, float]:

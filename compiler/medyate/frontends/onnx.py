@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.errors import ToolchainError
+from medyate import files
+from medyate.errors import ModelError, ToolchainError
 from medyate.frontends.table import Row, row
 
 try:
     from medyate.frontends import onnx_moves as moves
     from medyate.frontends import onnx_quantised as integers
-    from medyate.frontends.onnx_file import read
+    from medyate.frontends.onnx_file import AGAIN, read
     from medyate.frontends.onnx_graph import CHANNELS_FIRST, ROWS, Handler, Importer, View, canonical, name_of, running
 except ImportError as error:
     raise ToolchainError(
@@ -403,4 +404,6 @@ SUPPORTED = tuple(HANDLERS)
 
 def load(path: Path) -> Imported:
     """Reads an ONNX file. Raises ModelError, or UnsupportedOpError naming the node that blocks."""
-    return Importer(path, read(path), HANDLERS).run()
+    model = read(path)
+    with files.boundary(ModelError, f"'{path}' is not a sound ONNX file", AGAIN):
+        return Importer(path, model, HANDLERS).run()
