@@ -345,7 +345,7 @@ class Context:
             "arrays": self.arrays,
             "tables": self.tables,
             "layers": self.layers,
-            "tensors": self.tensors,
+            "tensors": self.tensors if graph.nodes else (),  # without an operation, nothing names them
             "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
             "biases": self.biases,

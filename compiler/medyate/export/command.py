@@ -28,8 +28,9 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     if compiled.weights_in_ram:
         raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)
     qgraph, weights, facts = read_compiled(compiled)
+    live = None if on is None else ask(compiled, facts, on, flash)
     with files.boundary(ArtefactError, f"what was trained in '{folder}' does not fit its stages", COMPILE):
-        generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash)
+        generation = live or newest(facts, read_flash(flash))
         logits = logit_range(artefact.read_json(log))
         network = trained_network(compiled, qgraph, weights, generation, logits)
         artefact.check_writable(to)
