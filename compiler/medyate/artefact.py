@@ -5,18 +5,31 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import tempfile
+import tokenize
+import warnings
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.errors import ArtefactError
+from medyate import files
+from medyate.errors import ArtefactError, MedyateError
+
+JSON_MAX = 1 << 25
+"""Bytes of a JSON file; in memory it takes up to 25 times as much."""
+KINDS = "biufcSUmM"
+"""Kinds of numpy's types that an array on disk may have: no objects, no records."""
+MADE_BY = "Check the path; `medyate compile` and `medyate rank` make such files."
+
+Form: TypeAlias = "type | tuple[Form, ...] | list[Form] | Mapping[str, Form] | Callable[[Any], bool] | None"
+"""What a value of JSON has to be: of a type, None, one of several forms, a list of a form, an object with at least
+these keys, or what a function says yes to. A float may be whole; neither it nor an int is a truth value."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -61,19 +74,67 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object. Raises ArtefactError when it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ArtefactError(
-            f"'{path}' does not exist.", "Check the path; `medyate compile` and `medyate rank` make such files."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"'{path}' cannot be read as JSON: {error}.", "Make it again.") from error
+def read_json(path: Path, form: Form = dict) -> dict[str, Any]:
+    """Reads a JSON object of a form. Raises ArtefactError when it is missing, damaged or of another form."""
+    text = files.read_bytes(path, ArtefactError, JSON_MAX, MADE_BY)
+    with files.boundary(ArtefactError, f"'{path}' cannot be read as JSON", "Make it again."):
+        content = json.loads(text, parse_constant=_number, parse_float=_number)
     if not isinstance(content, dict):
         raise ArtefactError(f"'{path}' holds no JSON object.", "Make it again.")
+    check_form(path, content, form)
     return content
+
+
+def check_form(path: Path, content: Any, form: Form) -> None:
+    """Raises ArtefactError, saying where, when a file's content is not of a form."""
+    place = _misfit(content, form)
+    if place is not None:
+        raise ArtefactError(
+            f"'{path}' is damaged, or of another version: its {place or 'content'} is not what was written there.",
+            "Make it again with the command that wrote it.",
+        )
+
+
+def fits(value: Any, form: Form) -> bool:
+    """Whether a value is of a form."""
+    return _misfit(value, form) is None
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no number")
+    return value
+
+
+def count(value: Any) -> bool:
+    """A form: a whole number from 0 on that fits 48 bits."""
+    return type(value) is int and 0 <= value < 1 << 48
+
+
+def _misfit(value: Any, form: Form, at: str = "") -> str | None:
+    """Where a value is not of a form; '' is the value itself, None nowhere."""
+    parts: list[tuple[str, Any, Form]]
+    if isinstance(form, tuple):
+        return None if any(_misfit(value, one) is None for one in form) else at
+    if isinstance(form, list) and isinstance(value, list):
+        parts = [(str(place), item, form[0]) for place, item in enumerate(value)]
+    elif isinstance(form, Mapping) and isinstance(value, dict):
+        parts = [(key, value.get(key, _MISSING), inner) for key, inner in form.items()]
+    else:
+        return None if _is(value, form) else at
+    places = (_misfit(item, inner, f"{at}.{key}".lstrip(".")) for key, item, inner in parts)
+    return next((place for place in places if place is not None), None)
+
+
+_MISSING = object()
+
+
+def _is(value: Any, form: Any) -> bool:
+    if form is None:
+        return value is None
+    if form is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is form if isinstance(form, type) else callable(form) and bool(form(value))
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -87,15 +148,42 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Reads an npz without pickles. Raises ArtefactError when it is missing or damaged."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise ArtefactError(f"'{path}' does not exist.", "Check the path.") from error
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ArtefactError(f"'{path}' is no readable npz: {error}.", "Make it again.") from error
+def read_arrays(
+    path: Path, kind: type[MedyateError] = ArtefactError, remedy: str = "Make it again."
+) -> dict[str, NDArray[Any]]:
+    """Reads an npz of plain arrays. Raises `kind` when it is missing, damaged, or larger than files.FILE_MAX."""
+    files.check_regular(path, kind)
+    arrays = {}
+    with files.boundary(kind, f"'{path}' is no readable npz", remedy), files.archive(path) as opened:
+        for member in opened.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name == member.filename or name in arrays:
+                raise zipfile.BadZipFile(f"'{member.filename}' is no array")
+            arrays[name] = _array(member.filename, files.unpack(opened, member))
+    return arrays
+
+
+def _array(name: str, content: bytearray) -> NDArray[Any]:
+    """The array of an npy file. Raises ValueError, or another of files.DAMAGE, where it holds none."""
+    part = io.BytesIO(content[:HEADER_MAX])
+    version = np.lib.format.read_magic(part)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"'{name}' is of version {version}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():  # about old writers, and about text that is no Python
+        warnings.simplefilter("ignore")
+        try:
+            shape, is_fortran, dtype = read(part)
+        except tokenize.TokenError as error:
+            raise ValueError(f"'{name}' has no header") from error
+    if dtype.kind not in KINDS or dtype.subdtype is not None or dtype.itemsize == 0:
+        raise ValueError(f"'{name}' holds {dtype}, no plain numbers")
+    first = part.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(content) - first:
+        raise ValueError(f"'{name}' of {shape} holds {len(content) - first:,} B")
+    values = np.frombuffer(content, dtype, offset=first)
+    return values.reshape(shape, order="F" if is_fortran else "C")
+
+
+HEADER_MAX = 1 << 17
+"""Bytes of an npy file that its header may take; numpy reads 10,000."""

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.table import Table
 
-from medyate import __version__, arguments, artefact, data, extras
+from medyate import __version__, arguments, artefact, data, extras, files
 from medyate.arguments import (
     BOUND,
     Alpha,
@@ -52,7 +52,7 @@ from medyate.boards import BOARDS, TARGETS
 from medyate.boards import find as find_board
 from medyate.build.compile import APT, check_tools
 from medyate.data import AUTO, PIXELS
-from medyate.errors import DataError, MedyateError
+from medyate.errors import ArtefactError, DataError, MedyateError
 from medyate.plan.budget import ALPHA, Limits
 from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
@@ -415,9 +415,10 @@ def report(
     path = picture or out / "report.png"
     check_picture(path)
     log = artefact.read_json(out / "run.json")
-    label = "head only" if log["head_only"] else "selected channels and head"
     plan, ranking = artefact.read_json(out / "05_plan.json"), artefact.read_json(out / "04_ranking.json")
-    draw(plan, ranking, [(label, log)], None, path)
+    with files.boundary(ArtefactError, f"plan, ranking and log in '{out}' do not fit each other", "Make them again."):
+        label = "head only" if log["head_only"] else "selected channels and head"
+        draw(plan, ranking, [(label, log)], None, path)
     show({"picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))
 
 

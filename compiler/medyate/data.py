@@ -6,7 +6,9 @@ Images stay uint8 (H, W, C); a `Scaling` says what they mean to the network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import rng
-from medyate.errors import ArtefactError, DataError
+from medyate import files, rng
+from medyate.artefact import read_arrays
+from medyate.errors import DataError
 from medyate.extras import require
 from medyate.ir import Quant, Shape, elements
 
@@ -25,6 +28,15 @@ TARGET_MAX = 1 << 14
 """Targets and outputs are 32 bits in Q16 on the device, and so are their differences."""
 PARTS = ("train", "test")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP")
+"""What is tried on a file, whatever its name says."""
+IMAGE_MAX = 1 << 24
+"""Pixels of an image; more are not even unpacked."""
+RESIZE = "Resize all images to the network's input."
+NEARLY_ALL = 0.9
+"""Share of the training samples that one class may have without a word."""
+NAMED_MAX = 5
+"""Classes that a warning lists."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ class Dataset:
         return replace(self, y_train=next(own), y_test=next(own))
 
     def fit(self, shape: Shape) -> Dataset:
-        """The set as the network takes it: vectors and series get their axes, colour becomes grey.
+        """The set as the network takes it: vectors and series get their axes, channels come last, colour becomes grey.
 
         Raises DataError when samples and network do not fit.
         """
@@ -130,13 +142,18 @@ class Dataset:
         for samples in (fitted.x_train, fitted.x_test):
             if samples.shape[1:] != tuple(shape):
                 raise DataError(
-                    f"the samples of '{self.name}' are {samples.shape[1:]}, the network takes {tuple(shape)}.",
+                    f"the samples of '{self.name}' are {samples.shape[1:]}, the network takes {tuple(shape)}: "
+                    f"{_differing(samples.shape[1:], shape)}.",
                     "Resize the images, or export the network for their size.",
                 )
             if not len(samples):
                 raise DataError(f"'{self.name}' has no samples to train or to test.", "Add samples or change --split.")
         _check_finite(self.name, fitted.x_train, fitted.x_test)
         return fitted
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is likely to be a mistake, though it can be trained: a sentence each, without its full stop."""
+        return (*_about_classes(self), *_about_samples(self))
 
     def first(self, train: int, test: int) -> Dataset:
         """As many training and test samples, the first ones of a seeded order; 0: all."""
@@ -182,8 +199,61 @@ class Dataset:
 
 
 def _check_finite(name: str, *parts: NDArray[Any]) -> None:
-    if not all(np.isfinite(np.asarray(samples, np.float64)).all() for samples in parts):
-        raise DataError(f"'{name}' holds NaN or infinite samples.", "Clean the samples.")
+    largest = float(np.finfo(np.float32).max)
+    for samples in parts:
+        if samples.size and not -largest <= float(samples.min()) <= float(samples.max()) <= largest:
+            raise DataError(f"'{name}' holds NaN or infinite samples.", "Clean the samples.")
+
+
+def _about_classes(dataset: Dataset) -> tuple[str, ...]:
+    """Classes that nothing is learned of, and one that is nearly all there is."""
+    if dataset.regression:
+        return ()
+    counts = np.bincount(dataset.y_train, minlength=len(dataset.classes))
+    found = []
+    missing = [f"'{dataset.classes[label]}'" for label in np.flatnonzero(counts == 0)]
+    if missing:
+        more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
+        what = "the class" if len(missing) == 1 else "the classes"
+        found.append(
+            f"'{dataset.name}' has no training samples of {what} {', '.join(missing[:NAMED_MAX])}{more}: "
+            "each takes an output that is never right"
+        )
+    most = int(counts.argmax())
+    if counts[most] >= NEARLY_ALL * counts.sum():
+        found.append(
+            f"{counts[most]:,} of the {counts.sum():,} training samples of '{dataset.name}' are of the class "
+            f"'{dataset.classes[most]}': a network that knows no other is right as often"
+        )
+    return tuple(found)
+
+
+def _about_samples(dataset: Dataset) -> tuple[str, ...]:
+    """Samples that say nothing."""
+    found = []
+    for part in PARTS:
+        samples, labels = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
+        flat = samples.reshape(len(samples), -1)
+        if len(flat) == 0 or flat.shape[1] < 2:
+            continue
+        same = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
+        if len(same):
+            of = "" if labels.ndim == 2 else f" of the class '{dataset.classes[labels[same[0]]]}'"
+            found.append(
+                f"{len(same):,} of the {len(flat):,} {part} samples of '{dataset.name}' hold one value throughout; "
+                f"the first is number {same[0]}{of}"
+            )
+        elif len(flat) > 1 and (flat == flat[:1]).all():
+            found.append(f"all {len(flat):,} {part} samples of '{dataset.name}' are the same")
+    return tuple(found)
+
+
+def _differing(found: tuple[int, ...], shape: Shape) -> str:
+    """Which axes of samples are not the network's."""
+    if len(found) != len(shape):
+        return f"{len(found)} axes instead of height, width and channels"
+    axes = zip(("height", "width", "channels"), found, shape, strict=True)
+    return ", ".join(f"{axis} {own} instead of {wanted}" for axis, own, wanted in axes if own != wanted)
 
 
 def _resize(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
@@ -207,12 +277,24 @@ def _resize(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
 
 
 def _fit(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
-    """(n, k) and (n, L, C) with their missing axes; RGB as grey for one channel."""
+    """Samples with the axes (n, height, width, channels) in whichever of the usual orders they fit; RGB as grey.
+
+    The documented order comes first: (n, L, C) for series, (n, h, w, C) for images.
+    """
     if samples.ndim == 2 and samples.shape[1] == elements(shape):
         return samples.reshape(-1, *shape)
-    if samples.ndim == 3:
-        return samples[:, :, None]
-    return _grey(samples) if shape[2] == 1 and samples.shape[1:] == (*shape[:2], 3) else samples
+    readings = [samples]
+    if samples.ndim == 3:  # series, grey images, series with channels first
+        readings = [samples[:, :, None], samples[..., None], samples.transpose(0, 2, 1)[:, :, None]]
+    elif samples.ndim == 4:  # images, the same with channels first
+        readings = [samples, samples.transpose(0, 2, 3, 1)]
+    for reading in readings:
+        if reading.shape[1:] == tuple(shape):
+            return reading
+    for reading in readings:
+        if shape[2] == 1 and reading.shape[1:] == (*shape[:2], 3):
+            return _grey(reading)
+    return readings[0] if samples.ndim != 3 or shape[1] == 1 else readings[1]
 
 
 def _grey(samples: NDArray[Any]) -> NDArray[Any]:
@@ -244,8 +326,9 @@ def load(source: str, split: float = 0.25, seed: int = 0) -> Dataset:
     if source == "digits":
         return _digits(split, seed)
     path = Path(source)
-    if path.is_dir():
-        return _folder(path, split, seed)
+    with files.boundary(DataError, f"'{source[:80]}' cannot be read", "Check the path."):
+        if path.is_dir():
+            return _folder(path, split, seed)
     if path.suffix == ".npz":
         return _npz(path, split, seed)
     raise DataError(
@@ -259,57 +342,71 @@ def _folder(path: Path, split: float, seed: int) -> Dataset:
         train, classes = _class_folders(path / "train")
         test, test_classes = _class_folders(path / "test")
         names = tuple(sorted(set(classes) | set(test_classes)))
-        x_train, y_train = _read(train, names)
-        x_test, y_test = _read(test, names)
-        return Dataset(path.name, names, x_train, y_train, x_test, y_test)
-    files, names = _class_folders(path)
-    x, y = _read(files, names)
+        x, y = _read([*train, *test], names)
+        count = len(train)
+        return Dataset(path.name, names, x[:count], y[:count], x[count:], y[count:])
+    images, names = _class_folders(path)
+    x, y = _read(images, names)
     return _split(path.name, names, x, y, split, seed)
 
 
 def _class_folders(path: Path) -> tuple[list[tuple[Path, str]], tuple[str, ...]]:
     classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-    files = [
+    images = [
         (file, name)
         for name in classes
         for file in sorted((path / name).iterdir())
         if file.suffix.lower() in IMAGE_SUFFIXES
     ]
-    if not files:
+    if not images:
         raise DataError(
             f"'{path}' holds no images in class folders.",
             f"Put images ({', '.join(IMAGE_SUFFIXES)}) into one folder per class.",
         )
-    return files, tuple(classes)
+    return images, tuple(classes)
 
 
-def _read(files: Sequence[tuple[Path, str]], names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    from PIL import Image
+def _read(paths: Sequence[tuple[Path, str]], names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Images (n, h, w, 3) of one size, and the number of each one's class. Sizes come before pixels."""
+    labels = np.array([names.index(name) for _, name in paths], np.int64)
+    images = np.empty((0, 0, 0, 3), np.uint8)
+    for number, (path, _) in enumerate(paths):
+        files.check_regular(path, DataError)
+        with _opened(path) as image:
+            width, height = image.size
+            if number == 0:
+                total = len(paths) * height * width * 3
+                if height * width > IMAGE_MAX or total > files.FILE_MAX:
+                    many = f"{len(paths):,} images of {width:,} x {height:,} pixels, like '{path}', take {total:,} B"
+                    raise DataError(f"{many}; too many to be read.", RESIZE)
+                images = np.empty((len(paths), height, width, 3), np.uint8)
+            elif (height, width) != images.shape[1:3]:
+                raise DataError(
+                    f"'{path}' is {width} x {height} pixels, others are {images.shape[2]} x {images.shape[1]}.",
+                    RESIZE,
+                )
+            images[number] = image.convert("RGB")
+    return images, labels
 
-    images: list[NDArray[Any]] = []
-    for file, _ in files:
-        try:
-            with Image.open(file) as image:
-                images.append(np.asarray(image.convert("RGB"), np.uint8))
-        except OSError as error:  # an unidentified image, too
-            raise DataError(f"'{file}' is no readable image.", "Replace or remove the file.") from error
-        if images[-1].shape != images[0].shape:
-            raise DataError(
-                f"'{file}' is {images[-1].shape[1]} x {images[-1].shape[0]} pixels, "
-                f"others are {images[0].shape[1]} x {images[0].shape[0]}.",
-                "Resize all images to the network's input.",
-            )
-    labels = np.array([names.index(name) for _, name in files], np.int64)
-    return np.stack(images), labels
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An image whose size is known and whose pixels are not read yet."""
+    from PIL import Image as pillow  # noqa: N813
+
+    try:
+        with warnings.catch_warnings():  # sizes are looked at here
+            warnings.simplefilter("ignore")
+            with pillow.open(path, formats=IMAGE_FORMATS) as image:
+                yield image
+    except pillow.DecompressionBombError as error:
+        raise DataError(f"'{path}' has too many pixels ({files.reason(error)}).", RESIZE) from error
+    except files.DAMAGE as error:  # an unidentified image, too
+        raise DataError(f"'{path}' is no readable image.", "Replace or remove the file.") from error
 
 
 def _npz(path: Path, split: float, seed: int) -> Dataset:
-    from medyate.artefact import read_arrays
-
-    try:
-        arrays = read_arrays(path)
-    except ArtefactError as error:
-        raise DataError(error.what, "Save it with numpy.savez, without objects.") from error
+    arrays = read_arrays(path, DataError, "Save it with numpy.savez, without objects.")
     names = arrays.get("classes", arrays.get("class_names"))
     if "x" in arrays and "x_train" not in arrays:  # no split of its own
         whole = {f"{k}_{part}": arrays[k] for k in ("x", "y") if k in arrays for part in ("train", "test")}
@@ -326,13 +423,14 @@ def _name(path: Path) -> str:
 def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] | None) -> Dataset:
     wanted = ("x_train", "y_train", "x_test", "y_test")
     if {"x_train", "x_test"} <= set(arrays) and not {"y_train", "y_test"} & set(arrays):  # reconstruction
-        arrays = {**arrays, **{f"y_{part}": np.zeros((len(arrays[f"x_{part}"]), 0), np.float32) for part in PARTS}}
+        empty = {f"y_{part}": np.zeros((*arrays[f"x_{part}"].shape[:1], 0), np.float32) for part in PARTS}
+        arrays = {**arrays, **empty}
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise DataError(f"'{path}' lacks {', '.join(missing)}.", f"It needs {', '.join(wanted)}.")
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if not 2 <= x.ndim <= 4 or y.ndim not in (1, 2) or len(x) != len(y) or len(x) == 0:
+        if not 2 <= x.ndim <= 4 or y.ndim not in (1, 2) or len(x) != len(y) or x.size == 0:
             raise DataError(
                 f"'{path}': x_{part} is {x.shape} and y_{part} {y.shape}.",
                 "Samples are (n, height, width, channels), (n, length, channels) or (n, k), labels (n,) or targets "
@@ -354,9 +452,10 @@ def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] |
             raise DataError(f"'{path}': targets of {targets[0].shape} and {targets[1].shape}.", "Give one length.")
         return Dataset(_name(path), (), arrays["x_train"], targets[0], arrays["x_test"], targets[1])
     count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
-    names = tuple(str(name) for name in (np.arange(count) if given is None else given))
-    if len(names) < count:
-        raise DataError(f"'{path}' names {len(names)} classes, its labels reach {count - 1}.", "Name every class.")
+    listed = np.arange(count) if given is None else np.ravel(given)
+    if not count <= len(listed) <= CLASSES_MAX:
+        raise DataError(f"'{path}' names {len(listed):,} classes, its labels reach {count - 1}.", "Name every class.")
+    names = tuple(map(str, listed))
     y_train, y_test = arrays["y_train"].astype(np.int64), arrays["y_test"].astype(np.int64)
     return Dataset(_name(path), names, arrays["x_train"], y_train, arrays["x_test"], y_test)
 

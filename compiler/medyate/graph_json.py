@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from medyate import files
 from medyate.errors import ArtefactError
 from medyate.ir import Graph, Node, QGraph, Quant
 from medyate.ops import OPS
@@ -62,7 +63,7 @@ def from_json(content: Mapping[str, Any]) -> Graph:
         )
         tensors = tuple((str(name), (int(s[0]), int(s[1]), int(s[2]))) for name, s in content["tensors"].items())
         return Graph(str(content["name"]), str(content["input"]), str(content["output"]), nodes, tensors)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except files.DAMAGE as error:
         raise ArtefactError(f"a stored graph is damaged ({error}).", "Run `medyate compile` again.") from error
 
 
@@ -71,6 +72,6 @@ def quantised_from_json(content: Mapping[str, Any]) -> QGraph:
     graph = from_json(content)
     try:
         quants = tuple((name, Quant(float(q[0]), int(q[1]))) for name, q in content["quant"].items())
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except files.DAMAGE as error:
         raise ArtefactError(f"stored scales are damaged ({error}).", "Run `medyate compile` again.") from error
     return QGraph(graph, quants, bool(content.get("rounds_once", False)))

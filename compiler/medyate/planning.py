@@ -96,7 +96,7 @@ def overview(
         "board": None if board is None else board.name,
         "regions": regions(plan),
         "banks": None if banks is None else banks.to_json(),
-        "depth": drawn.depth[plan.row.deepest],
+        "depth": drawn.depth.get(plan.row.deepest, 0),
         "expected_depth": drawn.expected_depth(plan.row),
         "peak": peak(plan),
         "alternatives": [found.to_json() for found in alternatives(network, ranking, plan, progress)],
@@ -111,7 +111,7 @@ def gradient(plan: Plan, ranking: Ranking) -> dict[str, float]:
     row = plan.row
     assert row is not None
     energy = {score.layer: (score.lara * score.elements) ** 2 for score in ranking.scores}
-    share = sum(energy[c.layer] for c in plan.candidates) / sum(energy.values()) * row.alpha
+    share = sum(energy[c.layer] for c in plan.candidates) / (sum(energy.values()) or 1.0) * row.alpha
     taken = plan.region_bytes + plan.static_reserved_bytes
     return {
         "share": share,

@@ -139,7 +139,8 @@ class Context:
         return list(found.values())
 
     def _gradient(self, gradient: Gradient) -> None:
-        base = ident = f"{self.idents[self.graph.producer[gradient.tensor].name]}_dy"
+        producer = self.graph.producer.get(gradient.tensor)
+        base = ident = "input_dy" if producer is None else f"{self.idents[producer.name]}_dy"
         number = 2
         while ident in self._gradient_names.values():
             ident = f"{base}{number}"
@@ -150,8 +151,9 @@ class Context:
         self.gradients.append(Line(ident, text, comment))
 
     def _gradient_entry(self, gradient: Gradient) -> str:
-        shape, producer = self.graph.shapes[gradient.tensor], self.graph.producer[gradient.tensor]
-        order, rows = self.steps.orders[producer.name], self.plan.schedule.rows(gradient.storage)
+        shape, producer = self.graph.shapes[gradient.tensor], self.graph.producer.get(gradient.tensor)
+        order = 0 if producer is None else self.steps.orders[producer.name]
+        rows = self.plan.schedule.rows(gradient.storage)
         place = f"{self.offset(gradient.storage)}, {_shape(shape)}"
         return f"{{{place}, {gradient.slot}, {order}, {rows}, {self.mask(gradient.mask)}}}"
 
@@ -343,7 +345,7 @@ class Context:
             "arrays": self.arrays,
             "tables": self.tables,
             "layers": self.layers,
-            "tensors": self.tensors,
+            "tensors": self.tensors if graph.nodes else (),  # without an operation, nothing names them
             "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
             "biases": self.biases,

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from medyate import artefact
+from medyate import artefact, files
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.extras import require
@@ -17,6 +17,7 @@ from medyate.run.train import Compiled, connect
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
 """Module of this package by suffix."""
 NEEDS = {".tflite": ("tflite", "flatbuffers"), ".onnx": ("onnx",)}
+COMPILE = "Run `medyate compile` again."
 KEEP = "Compile with --weights flash."
 ASK_AGAIN = "Try again; if that does not help, train again."
 
@@ -30,11 +31,13 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     if compiled.weights_in_ram:
         raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)
     qgraph, weights, facts = read_compiled(compiled)
-    generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash)
-    logits = logit_range(artefact.read_json(log))
-    network = trained_network(compiled, qgraph, weights, generation, logits)
-    artefact.check_writable(to)
-    import_module(f"medyate.export.{WRITERS[to.suffix]}").write(*network, to)
+    live = None if on is None else ask(compiled, facts, on, flash)
+    with files.boundary(ArtefactError, f"what was trained in '{folder}' does not fit its stages", COMPILE):
+        generation = live or newest(facts, read_flash(flash))
+        logits = logit_range(artefact.read_json(log))
+        network = trained_network(compiled, qgraph, weights, generation, logits)
+        artefact.check_writable(to)
+        import_module(f"medyate.export.{WRITERS[to.suffix]}").write(*network, to)
     return {
         "file": str(to),
         "bytes": to.stat().st_size,
@@ -46,10 +49,7 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
 
 def read_flash(flash: Path) -> bytes:
     """A bank image. Raises ArtefactError."""
-    try:
-        return flash.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"'{flash}' cannot be read: {error.strerror}.", "Run `medyate run` first.") from error
+    return files.read_bytes(flash, ArtefactError, hint="It cannot be read; run `medyate run` first.")
 
 
 def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import artefact
-from medyate.errors import ArtefactError
+from medyate import artefact, files
+from medyate.errors import ArtefactError, GraphError
 from medyate.graph_json import from_json, quantised_from_json
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops.conv2d import Conv2d
@@ -26,8 +26,10 @@ from medyate.quantize.apply import add_constants, bias_limit, scales_for_bias
 from medyate.quantize.scheme import WEIGHT_MAX, activation_quant
 from medyate.run.generation import Facts, Generation
 from medyate.run.train import Compiled
+from medyate.verify import verify
 
 HEAD = "classifier"
+COMPILE = "Run `medyate compile` again."
 
 
 def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
@@ -35,16 +37,20 @@ def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
     stored = artefact.read_json(compiled.folder / "03_quantised.json")
     qgraph = quantised_from_json(stored)
     weights = artefact.read_arrays(compiled.folder / "03_quantised.npz")
-    return qgraph, weights, Facts.of(compiled.plan, compiled.model, qgraph, weights)
+    with files.boundary(ArtefactError, f"the stages in '{compiled.folder}' do not fit each other", COMPILE):
+        try:
+            verify(qgraph.graph, weights)
+        except GraphError as error:
+            raise ArtefactError(f"03_quantised in '{compiled.folder}' is damaged: {error.what}", COMPILE) from error
+        return qgraph, weights, Facts.of(compiled.plan, compiled.model, qgraph, weights)
 
 
 def logit_range(log: Mapping[str, Any]) -> tuple[float, float]:
     """Smallest and largest logit of the run's last evaluation. Raises ArtefactError without one."""
-    try:
-        low, high = (float(value) for value in log["logit_range"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError("the run log names no range of logits.", "Run `medyate run` again.") from error
-    return low, high
+    bounds: Any = log.get("logit_range")
+    if not artefact.fits(bounds, [float]) or len(bounds) != 2 or bounds[0] > bounds[1]:
+        raise ArtefactError("the run log names no range of logits.", "Run `medyate run` again.")
+    return float(bounds[0]), float(bounds[1])
 
 
 def trained_network(

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medyate import files
 from medyate.errors import GraphError, ModelError
+from medyate.files import FILE_MAX
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Activation, Imported, Quant
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.quantize.scheme import QMAX, QMIN, WEIGHT_MAX
 
-FILE_MAX = 1 << 30
 EXTENT_MAX = 4096
 INPUT = Quant(float(np.float32(1 / 127.5)), 0)
 """Pixels 0 .. 255 as pixel / 127.5 - 1."""
@@ -79,28 +80,23 @@ def read(path: Path) -> Any:
 
     Raises ModelError for a file that is damaged or names anything else; nothing that it names is called.
     """
-    try:
-        size = path.stat().st_size
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                size = max(size, sum(member.file_size for member in archive.infolist()))
-    except OSError as error:
-        raise ModelError(f"'{path}' cannot be read: {error.strerror}.", "Check the path.") from error
-    except Exception as error:  # a damaged archive raises what it likes
-        raise _unsound(path, error) from error
-    if size > FILE_MAX:
-        raise ModelError(f"'{path}' is larger than {FILE_MAX:,} B.", "No microcontroller takes such a network.")
+    content = files.read_bytes(path, ModelError, FILE_MAX)
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with (
+            files.boundary(ModelError, f"'{path}' is not a sound checkpoint", SAVE_AGAIN),
+            files.archive(path, FILE_MAX),
+        ):
+            pass  # torch unpacks it all at once
     try:
         with torch.serialization.safe_globals(STAND_INS):
             # From memory: a file would hand out a buffer as long as a damaged pickle asks for.
-            return torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and numpy errors share no base
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's, pickle's and numpy's errors share no base
         raise _unsound(path, error) from error
 
 
 def _unsound(path: Path, error: Exception) -> ModelError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    why = lines[0][:120]
+    why = files.reason(error)
     if isinstance(error, pickle.UnpicklingError):  # torch's text is about switching the check off
         named = re.search(r"GLOBAL (\S+)", str(error))
         why = "its pickle is damaged" if named is None else f"it names '{named[1][:80]}'"

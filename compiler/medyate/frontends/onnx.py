@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate import files
+from medyate.errors import ModelError
 from medyate.frontends import onnx_moves as moves
 from medyate.frontends import onnx_quantised as integers
-from medyate.frontends.onnx_file import read
+from medyate.frontends.onnx_file import AGAIN, read
 from medyate.frontends.onnx_graph import CHANNELS_FIRST, ROWS, Handler, Importer, View, canonical, name_of, running
 from medyate.frontends.table import Row, row
 from medyate.ir import Imported
@@ -395,9 +397,12 @@ SUPPORTED = tuple(HANDLERS)
 
 def load(path: Path) -> Imported:
     """Reads an ONNX file. Raises ModelError, or UnsupportedOpError naming the node that blocks."""
-    return importer(path).run()
+    return load_with_ends(path)[0]
 
 
-def importer(path: Path) -> Importer:
-    """Of a file; it knows how the file's ends lie in the IR. Raises ModelError."""
-    return Importer(path, read(path), HANDLERS)
+def load_with_ends(path: Path) -> tuple[Imported, Importer]:
+    """An ONNX file, and the importer, which knows how the file's ends lie in the IR. Raises ModelError."""
+    model = read(path)
+    with files.boundary(ModelError, f"'{path}' is not a sound ONNX file", AGAIN):
+        importer = Importer(path, model, HANDLERS)
+        return importer.run(), importer

@@ -11,23 +11,17 @@ from typing import Any
 import numpy as np
 import onnx
 
+from medyate import files
 from medyate.errors import MedyateError, ModelError
+from medyate.files import FILE_MAX
 
-FILE_MAX = 1 << 30
 KINDS = ("FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT16", "UINT16", "INT32", "INT64", "BOOL")
 AGAIN = "Export it again."
 
 
 def read(path: Path) -> Any:
     """The checked model with all its values. Raises ModelError."""
-    try:
-        if path.stat().st_size > FILE_MAX:
-            raise ModelError(f"'{path}' is larger than {FILE_MAX:,} B.", "No microcontroller takes such a network.")
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(f"'{path}' does not exist.", "Check the path.") from error
-    except OSError as error:
-        raise ModelError(f"'{path}' cannot be read: {error.strerror}.", "Check the path.") from error
+    data = files.read_bytes(path, ModelError, FILE_MAX)
     try:
         model = onnx.load_model_from_string(data)
         _read_tensors(path, model)
@@ -35,8 +29,7 @@ def read(path: Path) -> Any:
     except MedyateError:
         raise
     except Exception as error:  # protobuf and checker raise many unrelated types
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"'{path}' is not a sound ONNX file ({reason[0][:120]}).", AGAIN) from error
+        raise ModelError(f"'{path}' is not a sound ONNX file ({files.reason(error)}).", AGAIN) from error
     return model
 
 

@@ -20,14 +20,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from medyate import files
 from medyate.errors import MedyateError, ModelError
 from medyate.frontends.builder import LAYOUT, GraphBuilder, triple
 from medyate.ir import Imported, Quant, Shape
 from medyate.ops.move import Triple
 from medyate.ops.reshape import Reshape
 
-FOLD_MAX = 1 << 26
-"""Values of a constant that is worked out here; a small file can ask for a huge one."""
+FOLD_MAX = 1 << 25
+"""Values of all constants that are worked out here; a small file can ask for huge ones."""
 OPSET_MIN = 7
 """Before it, element-wise operations had another broadcasting."""
 CHANNELS_FIRST: Triple = (2, 0, 1)
@@ -124,6 +125,7 @@ class Importer:
         """Shape of the output's tensor in the IR, and the order in which the file's values run over it."""
         self._laid: dict[tuple[str, Triple, Shape, Triple], str] = {}
         self._added = 0
+        self.folded = 0
         inputs = [value for value in model.graph.input if value.name not in self.constants]
         if len(inputs) != 1 or len(model.graph.output) != 1:
             raise ModelError(
@@ -227,10 +229,9 @@ class Importer:
                 self.fold(node)
             else:
                 self._import(node)
-        except MedyateError:
-            raise
-        except Exception as error:  # an attribute or input that is missing or of another kind
-            raise self.refusal(node, f"it is not well formed ({type(error).__name__})") from error
+        except files.DAMAGE as error:  # an attribute or input that is missing, or of a form that nobody thought of
+            why = f"its inputs or attributes are none that are read ({files.reason(error)})"
+            raise self.refusal(node, why) from error
 
     def _import(self, node: Any) -> None:
         handler = self.handlers.get(node.op_type)
@@ -292,7 +293,8 @@ class Importer:
         if node.op_type not in FOLDED:
             self.refuse(node, "it reads constants only, and cannot be worked out beforehand")
         feeds = {name: self.constants[name] for name in node.input if name}
-        if _folded_size(node.op_type, list(feeds.values())) > FOLD_MAX:
+        self.folded += _folded_size(node.op_type, list(feeds.values()))
+        if self.folded > FOLD_MAX:
             self.refuse(node, "it makes a constant that no microcontroller can hold")
         typed = [
             onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)

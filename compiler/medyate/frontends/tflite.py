@@ -8,6 +8,7 @@ Multipliers are computed as TFLite's own preparation does, where that is not the
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,17 @@ import numpy as np
 import tflite
 from numpy.typing import NDArray
 
-from medyate.errors import MedyateError, ModelError
+from medyate import files
+from medyate.errors import ModelError
 from medyate.frontends.builder import GraphBuilder, triple
 from medyate.frontends.table import Row, row
 from medyate.ir import Activation, Imported, Quant, Shape
 from medyate.ops._spatial import Pads, Pair
 
-FILE_MAX = 1 << 30
+RANK_MAX = 8
+"""Axes of a tensor in a sound file."""
+VECTOR_MAX = 1 << 16
+"""Bytes of a name, and entries of any other vector of a table; a small file may name one long vector many times."""
 TYPES: Mapping[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.FLOAT32: ("float32", np.float32),
     tflite.TensorType.INT8: ("int8", np.int8),
@@ -90,6 +95,7 @@ class _Importer:
                 f"'{path}' has {ends[0]} inputs and {ends[1]} outputs.", "Export a network with one of each."
             )
         self.tensors: dict[int, _Tensor] = {}
+        self.names: set[str] = set()
         self.readers: dict[int, list[_Operator]] = {}
         """Operators by the number of the tensor that they read."""
         self.edges: dict[int, Pads] = {}
@@ -108,9 +114,10 @@ class _Importer:
         raw = self.graph.Tensors(index)
         if raw is None or not 0 <= index < self.graph.TensorsLength():
             raise ModelError(f"tensor {index} does not exist.", "Convert the model again.")
+        self.check_sizes(index, raw)
         name = f"{(raw.Name() or b'').decode('utf-8', 'replace')}" or f"tensor_{index}"
-        if any(known.name == name for known in self.tensors.values()):
-            name = f"{name}:{index}"
+        name = f"{name}:{index}" if name in self.names else name
+        self.names.add(name)
         shape = tuple(int(raw.Shape(i)) for i in range(raw.ShapeLength()))
         kind, dtype = TYPES.get(raw.Type(), (TYPE_NAMES.get(raw.Type(), f"type {raw.Type()}"), np.uint8))
         scales, zeros = _quantisation(name, raw.Quantization())
@@ -125,6 +132,14 @@ class _Importer:
             constant = content.reshape(shape)
         return _Tensor(index, name, shape, kind, scales, zeros, constant)
 
+    def check_sizes(self, index: int, raw: Any) -> None:
+        """Raises ModelError for a tensor whose record is longer than that of any network."""
+        quantisation = raw.Quantization()
+        lengths = [len(raw.Name() or b"")]
+        lengths += [] if quantisation is None else [quantisation.ScaleLength(), quantisation.ZeroPointLength()]
+        if raw.ShapeLength() > RANK_MAX or max(lengths) > VECTOR_MAX:
+            raise ModelError(f"tensor {index} has too many axes or scales, or too long a name.", "Convert it again.")
+
     def note_quant(self, tensor: _Tensor) -> None:
         """Tells the builder a tensor's scale."""
         quant = tensor.quant()
@@ -138,6 +153,8 @@ class _Importer:
             code = self.model.OperatorCodes(raw.OpcodeIndex())
             builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
             kind = CODES.get(builtin, f"operator {builtin}")
+            if max(raw.InputsLength(), raw.OutputsLength()) > VECTOR_MAX:
+                raise self.builder.refuse(f"{kind} {position}", kind, "it has too many inputs or outputs")
             inputs = [raw.Inputs(i) for i in range(raw.InputsLength())]
             outputs = [raw.Outputs(i) for i in range(raw.OutputsLength())]
             if not inputs or len(outputs) != 1:
@@ -159,7 +176,12 @@ class _Importer:
             if operator.inputs[0] is not None and operator.inputs[0].constant is not None:
                 raise self.builder.refuse(operator.name, operator.kind, "its input is a constant")
             self.check_types(operator)
-            handler(self, operator)
+            try:
+                handler(self, operator)
+            except struct.error:  # its table is damaged
+                raise
+            except files.DAMAGE as error:  # an input, constant or option of a form that nobody thought of
+                self.refuse(operator, f"its inputs or options are none that are read ({files.reason(error)})")
             self.note_quant(operator.output)
         return self.builder.finish(self.output.name)
 
@@ -447,7 +469,10 @@ def _same(i: _Importer, op: _Operator) -> None:
 def _concat(i: _Importer, op: _Operator) -> None:
     o = i.options(op, tflite.ConcatenationOptions)
     rank = len(op.output.shape)
-    axis = {4: (None, 0, 1, 2), 3: (None, 0, 2), 2: (None, 2)}.get(rank, ())[o.Axis() % max(1, rank)]
+    axes: Mapping[int, tuple[int | None, ...]] = {4: (None, 0, 1, 2), 3: (None, 0, 2), 2: (None, 2)}
+    if rank not in axes:
+        i.refuse(op, f"it joins tensors of {rank} axes")
+    axis = axes[rank][o.Axis() % rank]
     if axis is None or any(t is None or t.quant() != op.output.quant() for t in op.inputs):
         i.refuse(op, "it joins samples, or tensors of different scales")
     if i.activation(op, o.FusedActivationFunction()) is not None:
@@ -462,7 +487,8 @@ def _image(i: _Importer, op: _Operator) -> str:
 
 
 def _pad(i: _Importer, op: _Operator) -> None:
-    source, pads = _image(i, op), i.constant(op, 1).reshape(-1, 2)
+    source, pads = _image(i, op), i.constant(op, 1)
+    pads = pads.reshape(-1, 2) if pads.size % 2 == 0 else pads
     if pads.shape != (4, 2) or pads[0].any() or pads.min() < 0:
         i.refuse(op, f"pads of {pads.tolist()}; nothing can be added to samples")
     i.keeps_scale(op)
@@ -499,6 +525,8 @@ def _edge(i: _Importer, op: _Operator, pads: NDArray[Any]) -> None:
 def _slice(i: _Importer, op: _Operator) -> None:
     source = _image(i, op)
     start, size = i.constant(op, 1).reshape(-1), i.constant(op, 2).reshape(-1)
+    if (len(start), len(size)) != (4, 4):
+        i.refuse(op, f"a beginning of {len(start)} numbers and a size of {len(size)}; a map has 4 axes")
     end = [b + s if s >= 0 else e for b, s, e in zip(start[1:], size[1:], i.builder.shape(source), strict=True)]
     i.builder.slice(op.name, source, op.output.name, triple(start[1:]), triple(end), (1, 1, 1))
 
@@ -507,7 +535,9 @@ def _strided_slice(i: _Importer, op: _Operator) -> None:
     o = i.options(op, tflite.StridedSliceOptions)
     source = _image(i, op)
     begin, end, step = (i.constant(op, k).reshape(-1) for k in (1, 2, 3))
-    if o.EllipsisMask() or o.NewAxisMask() or o.ShrinkAxisMask() or o.Offset() or len(begin) != 4 or 0 in step:
+    if (len(begin), len(end), len(step)) != (4, 4, 4):
+        i.refuse(op, f"{len(begin)} beginnings, {len(end)} ends and {len(step)} steps; a map has 4 axes")
+    if o.EllipsisMask() or o.NewAxisMask() or o.ShrinkAxisMask() or o.Offset() or 0 in step:
         i.refuse(op, "ends that count from the beginnings, a step of 0, or masks that change the rank")
     parts = []
     for axis, size in enumerate(i.builder.shape(source), 1):
@@ -642,19 +672,8 @@ SUPPORTED = tuple(HANDLERS)
 
 def load(path: Path) -> Imported:
     """Reads a TFLite file. Raises ModelError, or UnsupportedOpError naming the operator that blocks."""
-    try:
-        if path.stat().st_size > FILE_MAX:
-            raise ModelError(f"'{path}' is larger than {FILE_MAX:,} B.", "No microcontroller takes such a network.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"'{path}' cannot be read: {error.strerror}.", "Check the path.") from error
+    data = files.read_bytes(path, ModelError)
     if data[4:8] != b"TFL3":
         raise ModelError(f"'{path}' is no TFLite file.", "Convert the model again.")
-    try:
+    with files.boundary(ModelError, f"'{path}' is not a sound TFLite file", "Convert the model again."):
         return _Importer(path, data).run()
-    except MedyateError:
-        raise
-    except Exception as error:  # a damaged table sends the reader anywhere: struct, index and type errors
-        raise ModelError(
-            f"'{path}' is not a sound TFLite file ({type(error).__name__}).", "Convert the model again."
-        ) from error

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
+from medyate import files
 from medyate.errors import MedyateError, ModelError
 from medyate.frontends import torch_arithmetic as arithmetic
 from medyate.frontends import torch_layers as layers
 from medyate.frontends import torch_moves as moves
-from medyate.frontends.pointwise import KINDS, Recognised, recognise
+from medyate.frontends.pointwise import KINDS, POINTWISE, Recognised, recognise
 from medyate.frontends.pt2_archive import check_archive
 from medyate.frontends.table import Row, row
 from medyate.frontends.torch_program import (
@@ -30,7 +31,6 @@ from medyate.frontends.torch_program import (
     is_tensor,
     operation,
     program_input,
-    reason,
     type_name,
 )
 from medyate.ir import Imported
@@ -54,10 +54,8 @@ def _run(i: Importer) -> Imported:
                 RECOGNISED(i, node, functions[node])
             else:
                 HANDLERS[operation(node)](i, node, arguments(node))
-        except MedyateError:
-            raise
-        except Exception as error:  # a damaged file gives any operation any argument
-            raise i.refuse(node, f"its arguments are of no use ({reason(error)})") from error
+        except files.DAMAGE as error:  # a damaged file gives any operation any argument
+            raise i.refuse(node, f"its arguments are of no use ({files.reason(error)})") from error
     return i.finish()
 
 
@@ -203,7 +201,7 @@ def from_module(module: torch.nn.Module, example: torch.Tensor, name: str) -> Im
         program = torch.export.export(copy.deepcopy(module).eval(), (example,))
     except Exception as error:  # tracing runs the module's own code
         raise ModelError(
-            f"'{name}' cannot be exported ({reason(error)}).",
+            f"'{name}' cannot be exported ({files.reason(error)}).",
             "Keep decisions on tensor values out of forward, and pass one sample with a batch of 1.",
         ) from error
     return _run(Importer(program, name, SUPPORTED))
@@ -212,13 +210,24 @@ def from_module(module: torch.nn.Module, example: torch.Tensor, name: str) -> Im
 def load(path: Path) -> Imported:
     """Imports a file of torch.export.save. Raises ModelError, or UnsupportedOpError naming the node."""
     program = read(path)
-    try:
+    with files.boundary(ModelError, f"'{path}' lacks what its graph reads", SAVE_AGAIN):
         importer = Importer(program, path.stem, SUPPORTED)
-    except (KeyError, AttributeError, StopIteration) as error:
-        raise ModelError(
-            f"'{path}' lacks a tensor that its graph reads ({reason(error)}).", "Save it again with torch.export.save."
-        ) from error
     return _run(importer)
+
+
+SAVE_AGAIN = "Save it again with torch.export.save."
+
+
+def check_operations(path: Path, program: torch.export.ExportedProgram) -> None:
+    """Raises ModelError unless the program may be run: an operation that nothing reads would run as well."""
+    for node in program.graph.nodes:
+        name = operation(node)
+        known = name in HANDLERS or name in POINTWISE if node.op == "call_function" else node.op in ENDS
+        if not known:
+            raise ModelError(f"'{path}' holds '{node.name}' ({name}), which is not run here.", SAVE_AGAIN)
+
+
+ENDS = ("placeholder", "output")
 
 
 def read(path: Path) -> torch.export.ExportedProgram:
@@ -226,15 +235,11 @@ def read(path: Path) -> torch.export.ExportedProgram:
 
     A file that carries pickled objects or compiled code is refused before anything is unpickled.
     """
-    if not path.is_file():
-        raise ModelError(f"'{path}' does not exist.", "Check the path.")
+    files.check_regular(path, ModelError)
     try:
         check_archive(path)
         return torch.export.load(path)
     except MedyateError:
         raise
-    except Exception as error:  # zip, JSON, schema and look-up errors share no base
-        raise ModelError(
-            f"'{path}' is not a sound .pt2 file ({reason(error)}).",
-            "Save it again with torch.export.save.",
-        ) from error
+    except Exception as error:  # torch's schema, unpickling and look-up errors share no base
+        raise ModelError(f"'{path}' is not a sound .pt2 file ({files.reason(error)}).", SAVE_AGAIN) from error

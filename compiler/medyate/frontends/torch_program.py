@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medyate import files
 from medyate.errors import ModelError
 from medyate.frontends.builder import GraphBuilder
 from medyate.frontends.layout import Image, Layouts, Places, View, read_as
@@ -19,8 +20,8 @@ from medyate.ops._spatial import Pads
 Array = NDArray[np.float32]
 Node = torch.fx.Node
 Arguments = Mapping[str, Any]
-CONSTANT_MAX = 1 << 26
-"""Elements of a constant that is worked out."""
+CONSTANT_MAX = 1 << 25
+"""Elements of all constants that are worked out."""
 REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """Types of weights and activations."""
 WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -64,6 +65,7 @@ class Importer:
         self.layouts = Layouts(self.builder)
         self.views = {source.name: read_as(source.name, shape, places, len(traced_shape(source)))}
         self.expanded: set[str] = set()
+        self.folded = 0
         self.padded: dict[str, tuple[str, Pads]] = {}
         """Zeros around a map: (the map, how many), for the convolution that reads them."""
 
@@ -130,11 +132,14 @@ class Importer:
 
         try:
             promised = run("meta")
-            if not isinstance(promised, torch.Tensor) or promised.numel() > CONSTANT_MAX:
-                raise self.refuse(node, f"its result is no tensor of at most {CONSTANT_MAX:,} numbers")
+            if not isinstance(promised, torch.Tensor):
+                raise self.refuse(node, "its result is no tensor")
+            self.folded += promised.numel()
+            if self.folded > CONSTANT_MAX:
+                raise self.refuse(node, f"constants of more than {CONSTANT_MAX:,} numbers would have to be worked out")
             result = run("cpu")
-        except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
-            raise self.refuse(node, f"its constants cannot be worked out ({reason(error)})") from error
+        except files.DAMAGE as error:
+            raise self.refuse(node, f"its constants cannot be worked out ({files.reason(error)})") from error
         self.constants[node.name] = result.detach()
         operands = node.all_input_nodes
         self.targets[node.name] = self.targets.get(operands[0].name, "") if operands else ""
@@ -339,9 +344,3 @@ def around(image: Image, pads: Sequence[tuple[int, int]]) -> Pads:
     top, left = image.pair(lambda axis: pads[axis - 2][0], 0)
     bottom, right = image.pair(lambda axis: pads[axis - 2][1], 0)
     return top, left, bottom, right
-
-
-def reason(error: Exception) -> str:
-    """An exception's first line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:120]

@@ -14,7 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from medyate.errors import MedyateError, ModelError
-from medyate.frontends.onnx import importer
+from medyate.frontends.onnx import load_with_ends
 from medyate.oracle import Given
 
 EXACT_SUMS = ("session.x64quantprecision", "1")
@@ -24,8 +24,7 @@ REAL = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(doub
 
 def run(path: Path, given: Given) -> NDArray[Any]:
     """Outputs (n, k) in the type that the file declares; uint8 comes back 128 lower, as int8."""
-    file = importer(path)
-    file.run()
+    _, file = load_with_ends(path)
     try:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -10,21 +10,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medyate.frontends.torch import read
+from medyate import files
+from medyate.errors import ModelError
+from medyate.frontends.torch import check_operations, read
 from medyate.frontends.torch_program import program_input
 from medyate.oracle import Given
 
 
 def run(path: Path, given: Given) -> NDArray[Any]:
-    """Outputs (n, k), real numbers."""
+    """Outputs (n, k), real numbers in the program's own precision. Raises ModelError where it fails."""
     program = read(path)
-    module = program.module()
-    with torch.no_grad():
-        outputs = [_channels_last(module(program_input(program, sample))) for sample in given.real]
+    check_operations(path, program)
+    try:
+        module = program.module(check_guards=False)  # guards are text of the file that would be run
+        with torch.no_grad():
+            outputs = [_channels_last(module(program_input(program, sample))) for sample in given.real]
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"PyTorch cannot run '{path}' on this machine ({files.reason(error)}).", "Export it again in float32."
+        ) from error
     return np.array(outputs)
 
 
 def _channels_last(output: torch.Tensor) -> NDArray[Any]:
-    """An output (1, C, ...) in the order of the IR."""
+    """An output (1, C, ...) in the order of the IR; bfloat16, which NumPy lacks, as the next wider type."""
     known = output.to(torch.float32) if output.dtype == torch.bfloat16 else output
     return known.movedim(1, -1).numpy().reshape(-1)

@@ -32,7 +32,6 @@ def split_head(
         and attrs.kernel == graph.shapes[last.inputs[0]][:2]
         and attrs.pads == (0, 0, 0, 0)
         and attrs.activation is None
-        and len(nodes) > 1
     )
     if last is None or not is_linear:
         raise ModelError(

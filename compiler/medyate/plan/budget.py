@@ -196,6 +196,7 @@ class Needs:
     planned_bytes: int
     state_bytes: int
     deepest: str
+    """The trained layer that is nearest to the input; '' where the head alone is trained."""
 
 
 def choose(
@@ -309,6 +310,8 @@ def arrange(network: Network, scores: Sequence[LayerScore], limits: Limits, way:
 
 def can_come_by_rows(graph: Graph) -> bool:
     """Whether the first operation needs fewer rows of the sample than there are, and nothing else reads it."""
+    if not graph.nodes:
+        return False
     first = graph.nodes[0]
     rows = OPS[first.op].rows(first.attrs, graph.input_shapes(first), 0)
     single = graph.consumers[graph.input] == (first,) and first.inputs == (graph.input,)
@@ -370,7 +373,7 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
         ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
         sizes = (network.loss.outputs, features, channels, steps.slots, len(scores), norms)
         state = ledger.StateFacts(*sizes, limits.columns(features), ram, limits.batch, bias_count(graph, limits))
-        deepest = min(limits.trained(scores), key=lambda name: steps.orders[name])
+        deepest = min(limits.trained(scores), key=lambda name: steps.orders[name], default="")
         network.known[key] = Needs(planned, state.bytes, deepest)
     return network.known[key]
 

@@ -128,7 +128,7 @@ class Selections:
     def expected_depth(self, row: Row) -> float:
         """Mean over selections of the depth of the deepest selected layer."""
         if self.fixed:
-            return float(max(self.depth[name] for name in self.named))
+            return float(max((self.depth[name] for name in self.named), default=0))
         ordered: Sequence[LayerScore] = sorted(self.scores[: row.layers], key=lambda s: -self.depth[s.layer])
         norms = [int(norm) for score in ordered for norm in self.norms[score.layer]]
         costs = [score.cost.record_bytes for score in ordered for _ in range(score.channels)]
@@ -146,7 +146,7 @@ def _point(ram: int, row: Row, drawn: Selections) -> Point:
         planned_bytes=row.planned_bytes,
         state_bytes=row.state_bytes,
         deepest=row.deepest,
-        depth=drawn.depth[row.deepest],
+        depth=drawn.depth.get(row.deepest, 0),
         expected_depth=drawn.expected_depth(row),
         sample="rows" if row.way.by_rows else "whole",
         repeated_macs=row.way.repeats.macs,

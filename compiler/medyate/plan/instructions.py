@@ -149,9 +149,10 @@ class Effort:
         return int(budget) // 4 * 4
 
     def _fixed(self, scores: Sequence[LayerScore], repeated: Collection[str]) -> float:
-        deepest = min((*(score.layer for score in scores), *self.biases), key=lambda name: self.places[name])
+        trained = (*(score.layer for score in scores), *self.biases)
+        chain = self.chain(min(trained, key=lambda name: self.places[name])) if trained else Counter()
         again = self.forward(self.places[name] for name in repeated)
-        return self.base_instructions + self.instructions(self.chain(deepest) + again + self.biased())
+        return self.base_instructions + self.instructions(chain + again + self.biased())
 
     def _rates(self, scores: Sequence[LayerScore]) -> list[tuple[float, int]]:
         """(instructions for each byte of selected channels, bytes of all) of layers, the dearest first."""

@@ -38,7 +38,7 @@ class Blocks:
 
     def __init__(self, graph: Graph, candidates: Collection[str]) -> None:
         self.graph = graph
-        self.deepest = min(i for i, node in enumerate(graph) if node.name in candidates)
+        self.deepest = min((i for i, node in enumerate(graph) if node.name in candidates), default=len(graph.nodes))
         self.cuts = narrow_places(graph)
         """Numbers of nodes before which one tensor is alive, of fewer elements than its neighbours."""
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import artefact
+from medyate import artefact, files
 from medyate.errors import ArtefactError, DataError
-from medyate.rank.lara import COVERAGE, covering
+from medyate.rank.lara import COVERAGE, check_scores, covering
 
 SCORES = ("lara", "trady")
 
@@ -55,19 +55,18 @@ def matrix(rankings: Sequence[Mapping[str, Any]], score: str) -> NDArray[np.floa
 
 def label(ranking: Mapping[str, Any]) -> str:
     """Network, task and seed."""
-    made = ranking.get("made") or {}
-    seed = f", seed {made['seed']}" if "seed" in made else ""
+    made = ranking.get("made")
+    seed = f", seed {made['seed']}" if isinstance(made, Mapping) and "seed" in made else ""
     return f"{ranking.get('network')} on {ranking.get('task')}{seed}"
 
 
 def _scores(ranking: Mapping[str, Any], score: str) -> dict[str, float]:
-    try:
-        scores = {str(layer["layer"]): float(layer[score]) for layer in ranking["layers"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"a ranking is damaged ({error}).", "Run `medyate rank` again.") from error
-    if len(scores) < 2 or not np.isfinite(list(scores.values())).all():
-        raise ArtefactError("a ranking holds too few layers, or no numbers.", "Run `medyate rank` again.")
-    return scores
+    with files.boundary(ArtefactError, "a ranking is damaged", "Run `medyate rank` again."):
+        scores = [(str(layer["layer"]), float(layer[score])) for layer in ranking["layers"]]
+    check_scores(scores, each=1)
+    if len(scores) < 2:
+        raise ArtefactError("a ranking holds too few layers.", "Run `medyate rank` again.")
+    return dict(scores)
 
 
 def draw(names: Sequence[str], matrices: Mapping[str, NDArray[np.float64]], path: Path) -> None:

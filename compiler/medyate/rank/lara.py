@@ -7,11 +7,14 @@ TraDy_i = sum_c ||(dL/dW_i)_c||_2 / (C_W + C_A)         TraDy, arXiv 2510.19675,
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medyate.errors import ArtefactError
+from medyate import files
+from medyate.errors import ArtefactError, DataError
 from medyate.ir import Graph
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
@@ -91,14 +94,29 @@ class Ranking:
             )
             mine = {s.layer: (s.channels, s.cost) for s in scores}
             made = Provenance.from_json(content["made"]) if "made" in content else None
-            ranking = Ranking(str(content["network"]), str(content["task"]), scores, made)
-        except (KeyError, TypeError, ValueError) as error:
+            ordered = tuple(sorted(scores, key=lambda score: -score.lara))
+            ranking = Ranking(str(content["network"]), str(content["task"]), ordered, made)
+        except files.DAMAGE as error:
             raise ArtefactError(f"the ranking is damaged ({error}).", "Run `medyate rank` again.") from error
+        check_scores([(s.layer, value) for s in scores for value in (s.lara, s.trady)])
         if mine != costs:
             raise ArtefactError(
                 "the ranking was made for another architecture or input size.", "Run `medyate rank` again."
             )
         return ranking
+
+
+def check_scores(values: Sequence[tuple[str, float]], each: int = 2) -> None:
+    """Raises ArtefactError unless every layer has so many scores, numbers from 0 on."""
+    counts = Counter(layer for layer, _ in values)
+    twice = next((layer for layer, count in counts.items() if count != each), None)
+    if twice is not None:
+        raise ArtefactError(f"the ranking is damaged: it has '{twice}' more than once.", "Run `medyate rank` again.")
+    bad = next(((layer, value) for layer, value in values if not 0.0 <= value < math.inf), None)
+    if bad is not None:
+        raise ArtefactError(
+            f"the ranking is damaged: '{bad[0]}' has the score {bad[1]:g}.", "Run `medyate rank` again."
+        )
 
 
 def covering(values: Sequence[float], share: float) -> int:
@@ -123,7 +141,7 @@ def channel_costs(graph: Graph) -> dict[str, tuple[int, ChannelCost]]:
 
 
 def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms], made: Provenance | None = None) -> Ranking:
-    """Orders the layers by LaRa; equal scores keep the network's order."""
+    """Orders the layers by LaRa; equal scores keep the network's order. Raises DataError for norms that are none."""
     scores = [
         LayerScore(
             name,
@@ -134,4 +152,9 @@ def rank(graph: Graph, task: str, norms: Mapping[str, GradientNorms], made: Prov
         )
         for name, (channels, cost) in channel_costs(graph).items()
     ]
+    if not all(math.isfinite(value) for score in scores for value in (score.lara, score.trady)):
+        raise DataError(
+            "the gradients of the preliminary fine-tuning are no numbers.",
+            "Check --pixels and the targets.",
+        )
     return Ranking(graph.name, task, tuple(sorted(scores, key=lambda score: -score.lara)), made)

@@ -15,6 +15,9 @@ from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
 from medyate.terminal import console, errors
 
+LOG: artefact.Form = {"history": [{"epoch": artefact.count}]}
+"""A run log, as far as a resumed run reads it."""
+
 
 def run(
     out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")],
@@ -70,7 +73,7 @@ def run(
         find_rate=rate == "auto",
         measure=not no_measure and not on.startswith("serial"),
         tell=lambda text: errors.print(f"medyate: {text}."),
-        history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
+        history=tuple(artefact.read_json(written, LOG)["history"]) if resume and written.exists() else (),
     )
     with Bar() as bar:
 

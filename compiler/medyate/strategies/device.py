@@ -14,6 +14,7 @@ from medyate.strategies.problem import Problem, Settings
 from medyate.strategies.strategy import OBSERVED, Course, Norms, Sampled, Strategy
 from medyate.strategies.velocity import Outputs
 
+HEAD_ALONE = Selecting("fixed")
 UNBOUNDED = 1 << 30
 """Where the memory decides."""
 
@@ -26,6 +27,10 @@ def on_device(
     A selection that is made here fits the limits' budget in bytes or, without one, their smallest number of elements.
     LaRa's layers are as many as the memory asks for, unless a k is given. Raises DataError and BudgetError.
     """
+    if not ranking.scores:  # whatever the strategy, there is nothing but the head
+        if limits.min_elements:
+            raise DataError(f"'{network[0].name}' has no layer to train but its last.", "Leave out --min-elements.")
+        return HEAD_ALONE
     rule = strategy.rule
     redrawn = isinstance(rule, Sampled) and rule.redrawn
     by_memory = isinstance(rule, Sampled) and rule.candidates is by_lara and settings.k is None
@@ -46,8 +51,6 @@ def on_device(
         )
     priced = ranking.in_batches(limits.batch)
     layers, selecting = device_form(strategy, Problem(*network, priced, budget, cost, settings), seed)
-    if selecting.fixed and not selecting.channels and not selecting.biases:
-        raise DataError(f"'{strategy.name}' trains nothing of the backbone.", "Use `medyate run --head-only`.")
     start = {} if settings.boost == "none" else selecting.start
     names = () if by_memory or selecting.fixed else tuple(layer.layer for layer in layers)
     return Selecting(selecting.policy, selecting.channels, names, start, selecting.biases)

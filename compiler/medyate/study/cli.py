@@ -80,7 +80,8 @@ def report(
     json_: Json = False,
 ) -> None:
     """Tables, paired t-tests, sweeps and pictures of what has been run."""
-    from medyate.errors import DataError
+    from medyate import files
+    from medyate.errors import ArtefactError, DataError
     from medyate.study import spec
     from medyate.study.document import write
     from medyate.study.store import Store
@@ -101,15 +102,9 @@ def report(
         rankings = [ranking for key, ranking in store.rankings().items() if ranked is None or key in ranked]
     finally:
         store.close()
-    content = write(
-        name,
-        results,
-        failures,
-        rankings,
-        out or path.with_suffix(""),
-        f".{form}",
-        () if study is None else study.contrasts,
-    )
+    contrasts = () if study is None else study.contrasts
+    with files.boundary(ArtefactError, f"the results in '{path}' do not fit each other", "Run the study again."):
+        content = write(name, results, failures, rankings, out or path.with_suffix(""), f".{form}", contrasts)
     if json_:
         print(json.dumps(content))
     else:

@@ -24,12 +24,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from medyate import files
 from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError
 from medyate.recipe import CLIP, check_batch, check_clip
@@ -209,12 +211,18 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 def read(path: Path) -> Study:
     """Reads a specification. Raises DataError that names what is wrong."""
-    try:
-        content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read: {error.strerror}.", "Give a study's TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"'{path}' is no TOML: {error}.", "Correct the file.") from error
+    text = files.read_bytes(path, DataError, SPEC_MAX, "Give a study's TOML file; it cannot be read.")
+    with files.boundary(DataError, f"'{path}' is no TOML", "Correct the file."):
+        content = tomllib.loads(text.decode())
+    with files.boundary(DataError, f"'{path}' is no study", "Correct the file."):
+        return _study(path, content)
+
+
+SPEC_MAX = 1 << 20
+CELLS_MAX = 100_000
+
+
+def _study(path: Path, content: dict[str, Any]) -> Study:
     name, grid = content.pop("name", path.stem), content.pop("grid", {})
     contrasts = content.pop("contrasts", [])
     if not isinstance(name, str) or not isinstance(grid, dict):
@@ -292,6 +300,9 @@ def _cells(grid: Mapping[str, Any], fixed: Fixed, path: Path) -> Iterator[Cell]:
             raise DataError(f"'{path}': the grid's {name} is no list with entries.", "Give a list.")
     settings = [name for name in ("k", "alpha") if values[name]]
     axes = [values[name] for name in ("seed", "network", "data", "strategy", "rate")]  # seeds apart: a part is balanced
+    count = math.prod(len(axis) for axis in (*axes, *(values[name] or [0] for name in (*settings, *varied, "budget"))))
+    if count > CELLS_MAX:
+        raise DataError(f"'{path}' has {count:,} cells.", f"Make a study of at most {CELLS_MAX:,}.")
     for seed, network, data, chosen, rate, *others in itertools.product(*axes, *(values[name] for name in varied)):
         own = isinstance(network, dict) and set(network) == {"path", "budget"}
         place, budgets = (network["path"], network["budget"]) if own else (network, values["budget"])
@@ -334,9 +345,11 @@ def _cell(
     if ignored:
         heeds = ", ".join(named.heeds) or "nothing"
         raise DataError(f"'{path}': '{named.name}' does not heed '{ignored[0]}'.", f"It heeds {heeds}.")
-    rate = float(rate) if _is(rate, float) else -1.0
+    rate = float(rate) if _is(rate, float) and math.isfinite(rate) else -1.0
     if not (isinstance(network, str) and isinstance(data, str) and _is(seed, int) and 0 <= seed < 2**32 and rate > 0):
         raise DataError(f"'{path}': network, data, seed or rate is not what it should be.", "Correct the grid.")
+    if not all(isinstance(own.get(name, ""), str) for name in ("scheme", "boost")):
+        raise DataError(f"'{path}': scheme and boost are names.", "Correct the grid.")
     Settings(**{**common, **own})  # raises for values that mean nothing
     if fixed.cost == RAM and named.name == "su" and "scheme" not in own:
         raise DataError(f"'{path}': su within the RAM needs a scheme.", "Name one.")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medyate import artefact, files
 from medyate.errors import ArtefactError
 from medyate.study.spec import Cell
 
@@ -25,24 +26,51 @@ CREATE TABLE IF NOT EXISTS results (
 """
 
 
+RESULT: artefact.Form = {"network": str, "data": str, "accuracy": float, "accuracies": [(None, float)]}
+"""What every result holds; the rest depends on the engine and the strategy."""
+STORE_MAX = 1 << 32
+"""Bytes of a file."""
+OTHER_DB = "Give another --db."
+
+
 class Store:
     """The file."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
         """Raises ArtefactError when it is missing, damaged or of another version."""
-        if not create and not path.exists():
-            raise ArtefactError(f"'{path}' does not exist.", "Run `medyate study run` first.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        with self._sound():
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            if not create or path.exists():
+                files.check_regular(path, ArtefactError, STORE_MAX, "Run `medyate study run` first.")
             self._db = sqlite3.connect(path)
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            fresh = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if fresh and create:
-                self._db.executescript(f"{TABLES} PRAGMA user_version = {VERSION};")
-            elif version != VERSION:
-                raise ArtefactError(f"'{path}' holds no results of this version.", "Give another --db.")
-        except (OSError, sqlite3.Error) as error:
-            raise ArtefactError(f"'{path}' is no readable result file: {error}.", "Give another --db.") from error
+        try:
+            with self._sound():
+                self._open(create=create)
+        except ArtefactError:
+            self._db.close()
+            raise
+
+    def _open(self, *, create: bool) -> None:
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        found = {(kind, name) for kind, name in self._db.execute("SELECT type, name FROM sqlite_master")}
+        own = {("table", "rankings"), ("table", "results")}
+        if {(kind, name) for kind, name in found if kind != "index"} - own or version not in (0, VERSION):
+            raise ArtefactError(f"'{self.path}' holds no results of this version.", OTHER_DB)
+        if create:  # also what a process that was killed here has begun
+            self._db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version != VERSION or not own <= found:
+            raise ArtefactError(f"'{self.path}' holds no results of this version.", OTHER_DB)
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Where a damaged file, or a disk that refuses, becomes an ArtefactError."""
+        try:
+            with files.boundary(ArtefactError, f"'{self.path}' is no sound result file", OTHER_DB):
+                yield
+        except sqlite3.Error as error:
+            raise ArtefactError(f"'{self.path}' is no readable result file: {error}.", OTHER_DB) from error
 
     def close(self) -> None:
         """Ends the use of the file."""
@@ -50,12 +78,13 @@ class Store:
 
     def rankings(self) -> dict[str, dict[str, Any]]:
         """Stored rankings by key."""
-        rows = self._db.execute("SELECT key, ranking FROM rankings")
-        return {key: json.loads(content) for key, content in rows}
+        with self._sound():
+            rows = self._db.execute("SELECT key, ranking FROM rankings").fetchall()
+            return {key: self._read(content, dict) for key, content in rows}
 
     def add_ranking(self, key: str, ranking: Mapping[str, Any]) -> None:
         """Stores one."""
-        with self._db:
+        with self._sound(), self._db:
             self._db.execute("INSERT INTO rankings VALUES (?, ?)", (key, json.dumps(ranking)))
 
     def done(self) -> set[str]:
@@ -65,7 +94,7 @@ class Store:
     def add(self, cell: Cell, result: Mapping[str, Any] | None, error: str | None) -> None:
         """Stores what a cell gave. One that failed may be stored anew; `runs` counts how often that happened."""
         row = (cell.key, json.dumps(cell.to_json()), None if result is None else json.dumps(result), error)
-        with self._db:
+        with self._sound(), self._db:
             self._db.execute(
                 "INSERT INTO results (key, cell, result, error) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
                 "result = excluded.result, error = excluded.error, runs = runs + 1",
@@ -74,20 +103,32 @@ class Store:
 
     def results(self) -> list[tuple[Cell, dict[str, Any]]]:
         """Every cell that has a result, in the order in which they came."""
-        rows = self._db.execute("SELECT cell, result FROM results WHERE error IS NULL ORDER BY rowid")
-        return [(Cell.from_json(json.loads(cell)), json.loads(result)) for cell, result in rows]
+        with self._sound():
+            rows = self._db.execute("SELECT cell, result FROM results WHERE error IS NULL ORDER BY rowid").fetchall()
+            return [(Cell.from_json(self._read(cell, dict)), self._read(result, RESULT)) for cell, result in rows]
 
     def failures(self) -> list[tuple[Cell, str]]:
         """Every cell that failed, with its reason."""
-        rows = self._db.execute("SELECT cell, error FROM results WHERE error IS NOT NULL ORDER BY rowid")
-        return [(Cell.from_json(json.loads(cell)), error) for cell, error in rows]
+        with self._sound():
+            rows = self._db.execute("SELECT cell, error FROM results WHERE error IS NOT NULL ORDER BY rowid").fetchall()
+            return [(Cell.from_json(self._read(cell, dict)), str(error)) for cell, error in rows]
+
+    def _read(self, text: str, form: artefact.Form) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(text)
+        artefact.check_form(self.path, content, form)
+        return content
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Store]:
     """The store for the one process that writes. Raises ArtefactError when another one does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
+    beside = path.with_name(f"{path.name}.lock")
+    with files.boundary(ArtefactError, f"'{beside}' cannot be written", OTHER_DB):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if beside.exists():
+            files.check_regular(beside, ArtefactError)
+        lock = beside.open("w")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
