@@ -21,8 +21,8 @@ from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.recipe import check_batch
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]

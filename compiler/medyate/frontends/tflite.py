@@ -97,6 +97,7 @@ class _Importer:
         """Pads of the maps, by number, around which lies what no maximum sees; the builder has them without."""
         source, self.output = self.tensor(self.graph.Inputs(0)), self.tensor(self.graph.Outputs(0))
         self.builder = GraphBuilder(path.stem, source.name, _extent(path, source.shape), SUPPORTED)
+        self.builder.taken = {_name(self.graph.Tensors(index)) for index in range(self.graph.TensorsLength())}
         self.note_quant(source)
 
     def tensor(self, index: int) -> _Tensor:
@@ -109,8 +110,8 @@ class _Importer:
         raw = self.graph.Tensors(index)
         if raw is None or not 0 <= index < self.graph.TensorsLength():
             raise ModelError(f"tensor {index} does not exist.", "Convert the model again.")
-        name = f"{(raw.Name() or b'').decode('utf-8', 'replace')}" or f"tensor_{index}"
-        if any(known.name == name for known in self.tensors.values()):
+        name = _name(raw) or f"tensor_{index}"
+        while any(known.name == name for known in self.tensors.values()):
             name = f"{name}:{index}"
         shape = tuple(int(raw.Shape(i)) for i in range(raw.ShapeLength()))
         kind, dtype = TYPES.get(raw.Type(), (f"type {raw.Type()}", np.uint8))
@@ -199,6 +200,10 @@ class _Importer:
         if code not in ACTIVATIONS:
             self.refuse(operator, f"the fused activation {code}")
         return ACTIVATIONS[code]
+
+
+def _name(raw: Any) -> str:
+    return str((raw.Name() or b"").decode("utf-8", "replace"))
 
 
 def _quantisation(name: str, raw: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -27,7 +27,7 @@ def compare_rankings(files: Sequence[Path], picture: Path | None, as_json: bool)
     if as_json:
         print(json.dumps(content))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
     for score in SCORES:
         table = Table(score, *(str(i + 1) for i in range(len(files))))
         for i, (name, row) in enumerate(zip(content["rankings"], content[score], strict=True)):

@@ -30,6 +30,7 @@ def new_figure(rows: int, columns: int, inches: tuple[float, float], **grid: Any
     except ImportError as error:
         raise ToolchainError("pictures need matplotlib.", "Install it with: pip install 'medyate[report]'.") from error
     matplotlib.rcParams["svg.hashsalt"] = "medyate"
+    matplotlib.rcParams["text.parse_math"] = False  # a name may hold dollar signs
     return pyplot.subplots(rows, columns, figsize=inches, constrained_layout=True, gridspec_kw=grid or None)
 
 

@@ -28,7 +28,7 @@ class RunByDefault(TyperGroup):
 
 
 app = typer.Typer(cls=RunByDefault, no_args_is_help=True, help="Grids of trainings: run them, compare them.")
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Database = Annotated[Path | None, typer.Option("--db", help="Result file; default: build/studies/NAME.sqlite.")]
