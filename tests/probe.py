@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.build.project import assets, write_project
+from medyate.plan import ids
 from medyate.plan.parameters import NORM_BITS
 from medyate.plan.plan import Plan
 from medyate.sample.policy import pack
@@ -129,7 +130,7 @@ class Probe:
     def tensor(self, name: str) -> NDArray[np.int8]:
         """A tensor that is still alive in the planned region."""
         shape = self.plan.qgraph.graph.shapes[name]
-        offset = self.plan.layout.offsets[name]
+        offset = self.plan.layout.offsets[ids.tensor(name)]
         raw = np.ctypeslib.as_array(self.lib.probe_planned(), (self.plan.layout.peak_bytes,))
         return raw[offset : offset + int(np.prod(shape))].view(np.int8).reshape(shape).copy()
 

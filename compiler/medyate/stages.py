@@ -241,7 +241,10 @@ def write_artefacts(made: Material, out: Path) -> None:
     """What every stage in front of the plan leaves."""
     imported, normal, qgraph = made.imported, made.normal, made.qgraph
     _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
-    whole = {**normal.weights, "head.weight": normal.head_weight, "head.bias": normal.head_bias}
+    head = "head"
+    while any(node.name == head for node in normal.graph):
+        head += "_"
+    whole = {**normal.weights, f"{head}.weight": normal.head_weight, f"{head}.bias": normal.head_bias}
     _write(out, "02_normalised", to_json(normal.graph), whole)
     quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
     numbers = {"quant": quants, "rounds_once": qgraph.rounds_once}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medyate.data import check_pixels
-from medyate.emit.filters import c_comment, c_ident, c_string, unique_idents
+from medyate.emit.filters import c_comment, c_ident, c_string, derived, unique_idents
 from medyate.errors import BudgetError, DataError, UnsupportedOpError
 from medyate.frontends.builder import GraphBuilder
 from medyate.ops.average_pool import AveragePool
@@ -30,7 +30,9 @@ def ones(*shape: int) -> np.ndarray:
     return np.ones(shape, np.float32)
 
 
-@pytest.mark.parametrize("name", ['we ird-"name', "back\\slash", "two\nlines", "näme", "*/ x /*", "??/", ""])
+@pytest.mark.parametrize(
+    "name", ['we ird-"name', "back\\slash", "two\nlines", "näme", "*/ x /*", "??/", "", "nul\0", "\ud800"]
+)
 def test_any_name_is_sound_c(name: str, tmp_path: Path) -> None:
     source = tmp_path / "name.c"
     source.write_text(f"/* {c_comment(name)} */\nconst char {c_ident(name)}[] = {c_string(name)};\n")
@@ -40,11 +42,27 @@ def test_any_name_is_sound_c(name: str, tmp_path: Path) -> None:
 
 
 def test_layer_names_that_collide_get_their_own_identifiers() -> None:
-    names = ["a.b", "a_b", "a-b", "head", "forward", "while", "x_w", "x", "mdy_model", "1st"]
-    idents = unique_idents(names)
-    derived = {i + suffix for i in idents.values() for suffix in ("", "_w", "_b", "_p", "_y")}
-    assert len(derived) == 5 * len(names)
-    assert not derived & {"head", "head_w", "forward", "while", "mdy_model"}
+    names = [
+        "a.b",
+        "a_b",
+        "a-b",
+        "head",
+        "forward",
+        "while",
+        "x_w",
+        "x__w",
+        "x",
+        "x_2",
+        "X",
+        "mdy_model",
+        "1st",
+        "",
+        "_",
+    ]
+    idents = unique_idents(names).values()
+    made = {*idents, *(derived(ident, what) for ident in idents for what in ("w", "bias", "p", "y", "again2_y"))}
+    assert len(made) == 6 * len(names)
+    assert all(name.startswith("n_") for name in made)
 
 
 @pytest.mark.parametrize("samples", [np.linspace(0, 1, 9), np.array([-1.0, 200.0]), np.array([0, 25500])])

@@ -6,7 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from medyate.emit.filters import derived
 from medyate.ops import OPS
+from medyate.plan import ids
+from medyate.plan.ids import ValueId
 from medyate.plan.steps import BackStep, Gradient, Step
 from medyate.plan.stream import Group
 from medyate.quantize.scheme import mantissa15
@@ -71,7 +74,7 @@ class Calls:
         back = self.steps.back[step.back]
         gradient, order = self.context.gradient, str(self.steps.orders[step.node])
         table, dy, dx = f"&{self.context.idents[step.node]}", gradient(back.dy), gradient(back.dx[step.part])
-        sums = self.context.offset(f"{step.node}/sums")
+        sums = self.context.offset(ValueId("sums", step.node))
         scratch = next((self.context.offset(use.value) for use in step.uses if use.mode == "work"), "")
         match step.kind:
             case "mask":
@@ -96,7 +99,7 @@ class Calls:
             case "head":
                 return ["mdy_run_head(m, &head);"]
             case "load":
-                return [f"mdy_load(m, &{self.context.tensor(self.context.graph.input)}, {rows});"]
+                return [f"mdy_load(m, &{self.context.tensor(ids.tensor(self.context.graph.input))}, {rows});"]
             case "clamp":
                 return [self._clamp(step, rows)]
             case "again":
@@ -106,16 +109,17 @@ class Calls:
 
     def _mask(self, step: Step) -> str:
         """Address of a mask's own table entry: a literal would lie on the stack."""
-        name = f"{self.context.idents[step.node]}_mask"
-        self.masks[name] = self.context.mask(f"{step.node}/mask")
+        name = derived(self.context.idents[step.node], "mask")
+        self.masks[name] = self.context.mask(ValueId("mask", step.node))
         return f"&{name}"
 
     def _clamp(self, step: Step, rows: str) -> str:
         node = self.nodes[step.node]
         weighted = OPS[node.op].channel_axes is not None
-        table, order = f"{self.context.idents[node.name]}{'_p' if weighted else ''}", self.steps.orders[node.name]
-        limits = f"{table}.act_min, {table}.act_max"
-        return f"mdy_run_mask(m, {order}, {self._mask(step)}, &{self.context.tensor(node.output)}, {limits}, {rows});"
+        ident, order = self.context.idents[node.name], self.steps.orders[node.name]
+        table = derived(ident, "p") if weighted else ident
+        limits, tensor = f"{table}.act_min, {table}.act_max", self.context.tensor(ids.tensor(node.output))
+        return f"mdy_run_mask(m, {order}, {self._mask(step)}, &{tensor}, {limits}, {rows});"
 
     def _behind(self, step: Step) -> int:
         """Order of the last node that its rerun serves."""
@@ -131,7 +135,7 @@ class Calls:
         assert kernel is not None
         read = [use.value for use in step.uses if use.mode == "read"]
         output = f"&{self.context.tensor(next(use.value for use in step.uses if use.mode == 'write'))}"
-        tensors = [f"&{self.context.tensor(name)}" for name in read]
+        tensors = [f"&{self.context.tensor(value)}" for value in read]
         table = f"m, &{table or self.context.idents[node.name]}"
         if kernel.per_input:
             return [f"{kernel.run}({table}, {i}, {tensor}, {output}, {rows});" for i, tensor in enumerate(tensors)]
@@ -143,7 +147,7 @@ class Calls:
         assert backward is not None and kernel is not None
         start = ["m", f"&{self.context.idents[node.name]}"]
         dy, dx = self.context.gradient(back.dy), [self.context.gradient(gradient) for gradient in back.dx]
-        read = [f"&{self.context.tensor(name)}" for name in backward.tensors(node)]
+        read = [f"&{self.context.tensor(ids.tensor(name))}" for name in backward.tensors(node)]
         joins = [self._joined(step, back, i) for i in range(len(dx))] if back.kind == "sink" else []
         if kernel.per_input:
             lines = [[*start, str(i), dy, target] for i, target in enumerate(dx)]

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from medyate.emit.filters import unique_idents
+from medyate.emit.filters import derived, unique_idents
 from medyate.ir import Node, Shape, elements
 from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS, align
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
+from medyate.plan import ids
+from medyate.plan.ids import ValueId
 from medyate.plan.parameters import backward_parameters, bias_parameters
 from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
@@ -77,7 +79,7 @@ class Context:
         for step in self.steps.steps:
             if step.kind == "again":
                 self.reruns.setdefault(step.node, []).append(step)
-        self.tensors = [self._tensor(name, shape) for name, shape in self._all_tensors()]
+        self.tensors = [self._tensor(value, shape) for value, shape in self._all_tensors()]
         self.gradients: list[Line] = []
         self._gradient_names: dict[str, str] = {}
         self._asked: set[str] = set()
@@ -89,45 +91,48 @@ class Context:
             self._head(plan.head, self.steps.head_gradient)
         self._model_arrays()
 
-    def offset(self, name: str) -> str:
+    def offset(self, value: ValueId) -> str:
         """Offset of a planned value, or MDY_NONE when this plan has no such value."""
-        place = self.plan.schedule.places.get(name, name)
+        place = self.plan.schedule.places.get(value, value)
         return f"{self.plan.layout.offsets[place]}u" if place in self.value else NONE
 
-    def mask(self, name: str) -> str:
+    def mask(self, value: ValueId | None) -> str:
         """A mask's place and rows."""
-        return f"{{{self.offset(name)}, {self.plan.schedule.rows(name)}}}" if name in self.value else f"{{{NONE}, 0}}"
+        if value is None or value not in self.value:
+            return f"{{{NONE}, 0}}"
+        return f"{{{self.offset(value)}, {self.plan.schedule.rows(value)}}}"
 
     def again(self, node: str, rerun: int) -> str:
         """Identifier of a node's table for a rerun: other scratch, perhaps the mask."""
-        return f"{self.idents[node]}_again{rerun}"
+        return derived(self.idents[node], f"again{rerun}")
 
     def _is_mask(self, use: Use) -> bool:
         return self.steps.stores[use.value].kind == "mask"
 
-    def _all_tensors(self) -> list[tuple[str, Shape]]:
+    def _all_tensors(self) -> list[tuple[ValueId, Shape]]:
         again = {
-            use.value: self.graph.shapes[use.value.partition("/again ")[0]]
+            use.value: self.graph.shapes[use.value.of]
             for steps in self.reruns.values()
             for step in steps
             for use in step.uses
             if use.mode == "write" and not self._is_mask(use)
         }
-        return [*self.graph.tensors, *again.items()]
+        return [*((ids.tensor(name), shape) for name, shape in self.graph.tensors), *again.items()]
 
-    def _life(self, name: str) -> str:
-        value = self.value[name]
-        return f"live {value.first}..{value.last}"
+    def _life(self, value: ValueId) -> str:
+        life = self.value[value]
+        return f"live {life.first}..{life.last}"
 
-    def tensor(self, name: str) -> str:
+    def tensor(self, value: ValueId) -> str:
         """Identifier of a tensor's table entry; of one that is made again, with the number of the rerun."""
-        original, _, rerun = name.partition("/again ")
-        producer = self.graph.producer.get(original)
-        return "input_y" if producer is None else f"{self.idents[producer.name]}{rerun and '_again' + rerun}_y"
+        producer = self.graph.producer.get(value.of)
+        if producer is None:
+            return "input_y"
+        return derived(self.idents[producer.name], "y" if value.number < 0 else f"again{value.number}_y")
 
-    def _tensor(self, name: str, shape: Shape) -> Line:
-        text = f"{{{self.offset(name):>8}, {_shape(shape)}, {self.plan.schedule.rows(name)}}}"
-        return Line(self.tensor(name), text, f"{self.value[name].bytes} B, {self._life(name)}")
+    def _tensor(self, value: ValueId, shape: Shape) -> Line:
+        text = f"{{{self.offset(value):>8}, {_shape(shape)}, {self.plan.schedule.rows(value)}}}"
+        return Line(self.tensor(value), text, f"{self.value[value].bytes} B, {self._life(value)}")
 
     def _all_gradients(self) -> list[Gradient]:
         start = self.steps.head_gradient
@@ -140,7 +145,7 @@ class Context:
 
     def _gradient(self, gradient: Gradient) -> None:
         producer = self.graph.producer.get(gradient.tensor)
-        base = ident = "input_dy" if producer is None else f"{self.idents[producer.name]}_dy"
+        base = ident = "input_dy" if producer is None else derived(self.idents[producer.name], "dy")
         number = 2
         while ident in self._gradient_names.values():
             ident = f"{base}{number}"
@@ -177,19 +182,19 @@ class Context:
         if op.channel_axes is not None:
             dy = self.dy_of.get(node.name)
             fields += [] if dy is None else self._backward(index, node, dy)
-            self.tables.append(Table(op.kernel.struct, f"{ident}_p", tuple(fields), self._comment(node)))
+            self.tables.append(Table(op.kernel.struct, derived(ident, "p"), tuple(fields), self._comment(node)))
             self._layer(node, op.kernel, here)
             return
         if op.fuses:
             fields.append(("mask", self._own_mask(node)))
-        if op.backward is not None and f"{node.name}/back" in self.plan.schedule.places:
-            fields.append(("scratch", self.offset(f"{node.name}/back")))
+        if op.backward is not None and ValueId("back", node.name) in self.plan.schedule.places:
+            fields.append(("scratch", self.offset(ValueId("back", node.name))))
         fields.append(("order", str(self.steps.orders[node.name])))
         self._with_reruns(node, Table(op.kernel.struct, ident, tuple(fields), self._comment(node)), self.tables)
 
     def _own_mask(self, node: Node) -> str:
         """The mask that the forward pass keeps: none where it is made on the way back."""
-        return self.mask(f"{node.name}/mask" if node.name in self.masked else "")
+        return self.mask(ValueId("mask", node.name) if node.name in self.masked else None)
 
     def _with_reruns(self, node: Node, table: Table, tables: list[Table]) -> None:
         """The table, and one more for each time that the node runs again."""
@@ -198,8 +203,8 @@ class Context:
             masks = [use.value for use in step.uses if self._is_mask(use)]
             work = [use.value for use in step.uses if use.mode == "work"]
             changed = {
-                "mask": self.mask(masks[0] if masks else ""),
-                "scratch": self.offset(work[0] if work else ""),
+                "mask": self.mask(masks[0] if masks else None),
+                "scratch": self.offset(work[0]) if work else NONE,
                 "scratch_back": NONE,
                 "scratch_update": NONE,
             }
@@ -208,7 +213,7 @@ class Context:
 
     def _field(self, ident: str, name: str, value: str | Values) -> str:
         if isinstance(value, Values):
-            return self._array(value.ctype, f"{ident}_{name}", value.numbers, value.comment)
+            return self._array(value.ctype, derived(ident, name), value.numbers, value.comment)
         return value
 
     def _comment(self, node: Node) -> str:
@@ -221,13 +226,13 @@ class Context:
         weight = here.facts.arrays["weight"]
         layer = (
             ("op", f"&{kernel.table}"),
-            ("p", f"&{ident}_p"),
-            ("weight", self._array("int8_t", f"{ident}_w", weight, f"{weight.shape}")),
+            ("p", f"&{derived(ident, 'p')}"),
+            ("weight", self._array("int8_t", derived(ident, "w"), weight, f"{weight.shape}")),
             ("weight_bytes", f"{weight.size}u"),
             ("mask", self._own_mask(node)),
-            ("scratch", self.offset(f"{node.name}/row")),
-            ("scratch_back", self.offset(f"{node.name}/back")),
-            ("scratch_update", self.offset(f"{node.name}/tap")),
+            ("scratch", self.offset(ValueId("row", node.name))),
+            ("scratch_back", self.offset(ValueId("back", node.name))),
+            ("scratch_update", self.offset(ValueId("tap", node.name))),
             ("order", str(self.steps.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
             ("bias", str(self.biases_of.get(node.name, "MDY_FROZEN"))),
@@ -239,22 +244,26 @@ class Context:
     def _biases(self, layer: BiasLayer, index: int) -> None:
         ident, gradient = self.idents[layer.layer], self.dy_of[layer.layer]
         b = bias_parameters(self.plan.qgraph, self.plan.weights, index, gradient)
-        mults = self._array("uint16_t", f"{ident}_bias_mult", b.rate_mult, "bias update multipliers")
-        exponents = self._array("int8_t", f"{ident}_bias_exponent", b.rate_exponent, "bias update exponents")
+        mults = self._array("uint16_t", derived(ident, "bias_mult"), b.rate_mult, "bias update multipliers")
+        exponents = self._array("int8_t", derived(ident, "bias_exponent"), b.rate_exponent, "bias update exponents")
         numbers = f"{layer.first}u, {b.most}, {mults}, {exponents}, {b.norm_mult}, {b.norm_exponent}"
         self.biases.append(Line(ident, f"{{&{ident}, {numbers}}}", f"{layer.count} biases"))
 
     def _backward(self, index: int, node: Node, dy: Gradient) -> list[tuple[str, str]]:
         ident = self.idents[node.name]
+
+        def own(ctype: str, what: str, values: Any, comment: str) -> str:
+            return self._array(ctype, derived(ident, what), values, comment)
+
         b = backward_parameters(self.plan.qgraph, self.plan.weights, index, dy, self.plan.limits.grad_bits)
         fields = [
-            ("grad_mult", self._array("int16_t", f"{ident}_grad_mult", b.grad_mult, "gradient multipliers")),
+            ("grad_mult", own("int16_t", "grad_mult", b.grad_mult, "gradient multipliers")),
             ("grad_exponent", str(b.grad_exponent)),
         ]
         if node.name in self.candidate_of:
             fields += [
-                ("rate_mult", self._array("uint16_t", f"{ident}_rate_mult", b.rate_mult, "update multipliers")),
-                ("rate_exponent", self._array("int8_t", f"{ident}_rate_exponent", b.rate_exponent, "update exponents")),
+                ("rate_mult", own("uint16_t", "rate_mult", b.rate_mult, "update multipliers")),
+                ("rate_exponent", own("int8_t", "rate_exponent", b.rate_exponent, "update exponents")),
                 ("norm_mult", str(b.norm_mult)),
                 ("norm_exponent", str(b.norm_exponent)),
             ]
@@ -272,12 +281,12 @@ class Context:
             weight = self._array("int16_t", "head_w", head.weight, "pretrained classifier")
             bias = self._array("int32_t", "head_b", head.bias, "pretrained classifier")
         fields = (
-            ("x", self._tensor(features, self.graph.shapes[features]).text),
+            ("x", self._tensor(ids.tensor(features), self.graph.shapes[features]).text),
             ("dx", self._gradient_entry(gradient)),
-            ("logits", self.offset("logits")),
-            ("dlogits", self.offset("dlogits")),
-            ("target", self.offset("target")),
-            ("scratch", self.offset("head/acc")),
+            ("logits", self.offset(ValueId("logits"))),
+            ("dlogits", self.offset(ValueId("dlogits"))),
+            ("target", self.offset(ValueId("target"))),
+            ("scratch", self.offset(ValueId("acc"))),
             ("features", f"{plan.state.features}u"),
             ("classes", str(head.classes)),
             ("columns", str(plan.state.columns)),
@@ -341,7 +350,7 @@ class Context:
             "input_bytes": elements(graph.shapes[graph.input]),
             "input_quant": quant,
             "input_line": self.tensors[0],
-            "output_line": next(line for line in self.tensors if line.name == self.tensor(graph.output)),
+            "output_line": next(line for line in self.tensors if line.name == self.tensor(ids.tensor(graph.output))),
             "arrays": self.arrays,
             "tables": self.tables,
             "layers": self.layers,

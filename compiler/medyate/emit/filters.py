@@ -6,108 +6,51 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from medyate.errors import ModelError
-
-KEYWORDS = frozenset(
-    [
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-    ]
-)
-RESERVED = (
-    "head",
-    "head_w",
-    "head_b",
-    "candidates",
-    "eligible",
-    "norm_start",
-    "exponents",
-    "forward",
-    "backward",
-    "input",
-    "m",
-    "stage",
-    "row",
-)
-"""Names that the templates use."""
-SUFFIXES = (
-    *("_w", "_p", "_y", "_dy", "_n", "_bias", "_mult", "_shift", "_table", "_slope", "_first", "_mask"),
-    *("_grad_mult", "_rate_mult", "_rate_exponent"),
-)
-"""Endings of the names made from a layer's: its arrays, parameters, output and gradient."""
+PREFIX = "n_"
+"""In front of all that is called after something of the network: no keyword, macro or name of others begins so."""
+DERIVED = "__"
+"""In front of what is derived from an identifier, none of which has two underscores in a row."""
 WIDTH = 100
 IDENT_MAX = 48
 
 
 def c_ident(name: str) -> str:
-    """A C identifier for a network's name: every other character becomes '_'.
+    """A C identifier for a network's name: every other character becomes '_', and never two in a row.
 
     Of a path like /blocks/blocks.0/Conv, parts that only repeat the beginning of the next are dropped.
     """
     parts = [part for part in name.split("/") if part]
     kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=False) if not after.startswith(part)]
-    ident = re.sub(r"\W", "_", "_".join(kept), flags=re.ASCII).strip("_") or "x"
-    ident = re.sub(r"_+", "_", ident)
+    ident = re.sub(r"[\W_]+", "_", "_".join(kept), flags=re.ASCII).strip("_") or "x"
     if len(ident) > IDENT_MAX:  # the end of a path says most; cut it where a part begins
         ident = ident[-IDENT_MAX:].partition("_")[2] or ident[-IDENT_MAX:]
-    return f"n_{ident}" if ident[0].isdigit() or ident in KEYWORDS else ident
+    return PREFIX + ident
 
 
 def unique_idents(names: Iterable[str]) -> dict[str, str]:
-    """One identifier per name. Raises ModelError when a name cannot be made unique."""
+    """One identifier per name."""
     found: dict[str, str] = {}
-    used: set[str] = set(RESERVED)
+    used: set[str] = set()
+    last: dict[str, int] = {}
     for name in names:
-        base = c_ident(name)
-        if base.endswith(SUFFIXES) or re.search(r"_again\d+$", base) or base.startswith(("mdy", "join", "stream")):
-            base += "_n"
-        ident = base
-        number = 2
+        ident = base = c_ident(name)
         while ident in used:
-            ident = f"{base}_{number}"
-            number += 1
-        if number > 1000:
-            raise ModelError(f"more than 1,000 layers are called like '{name}'.", "Rename them.")
+            last[base] = last.get(base, 1) + 1
+            ident = f"{base}_{last[base]}"
         used.add(ident)
         found[name] = ident
     return found
 
 
+def derived(ident: str, what: str) -> str:
+    """What belongs to an identifier of `unique_idents`: an array, a table, a tensor, a gradient."""
+    return f"{ident}{DERIVED}{what}"
+
+
 def c_comment(text: str) -> str:
-    """Text that cannot open or close a C comment or leave ASCII."""
-    return text.encode("ascii", "replace").decode().replace("*/", "* /").replace("/*", "/ *").replace("\n", " ")
+    """Text that cannot open or close a C comment or leave printable ASCII."""
+    plain = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return plain.replace("*/", "* /").replace("/*", "/ *")
 
 
 def c_string(text: str) -> str:

@@ -40,6 +40,9 @@ from medyate.verify import verify
 EXTENT_MAX = 65535
 """Heights, widths and channels are 16 bits wide on the device."""
 
+NAME_MAX = 1000
+"""Letters of a name, the last ones: archives refuse names of 64 KiB."""
+
 LAYOUT = frozenset({"move", "reshape"})
 """What is put in front of any operation that needs its values elsewhere."""
 
@@ -52,6 +55,21 @@ INTEGER_ROLES: dict[str, type[np.generic]] = {"weight": np.int8, "bias": np.int3
 def made(op: str, attrs: Attrs) -> str:
     """What the tables of the frontends call an operation of the IR: activations go by their function."""
     return attrs.kind if isinstance(attrs, Function) else op
+
+
+def printable(names: Iterable[str]) -> dict[str, str]:
+    """Names as terminals, archives and pictures can hold them; those that already are one stay as they are."""
+    given = list(names)
+    taken = set(given)
+    found = {}
+    for name in given:
+        plain = name if name.isprintable() else "".join(c if c.isprintable() else "?" for c in name)
+        plain = plain[-NAME_MAX:]
+        while plain != name and plain in taken:
+            plain += "'"
+        taken.add(plain)
+        found[name] = plain
+    return found
 
 
 def triple(values: Iterable[int]) -> Triple:
@@ -75,6 +93,8 @@ class GraphBuilder:
         self.rounds_once = False  # see QGraph
         self._alias: dict[str, str] = {}
         self._declared: frozenset[str] | None = None
+        self.taken: set[str] = set()
+        """Names of the file's own tensors, which may still be made."""
 
     @contextmanager
     def reading(self, makes: frozenset[str]) -> Iterator[None]:
@@ -100,6 +120,13 @@ class GraphBuilder:
     def shape(self, name: str) -> Shape:
         """(H, W, C) of a tensor."""
         return self._shapes[self.tensor(name)]
+
+    def fresh(self, title: str) -> str:
+        """A name for a tensor that the importer adds: none of the file's has it."""
+        while title in self.taken:
+            title += "_"
+        self.taken.add(title)
+        return title
 
     def alias(self, output: str, source: str) -> None:
         """`output` is `source` under another name."""
@@ -241,9 +268,10 @@ class GraphBuilder:
         if max(height, width) > KERNEL_MAX:  # no window is as large: a vector has one pixel
             if channels_first:
                 raise self.refuse(node, "linear", f"an input of {height} x {width} pixels")
+            flat = self.fresh(f"{output}/flat")
             with self.reading(LAYOUT):
-                self.reshape(f"{node}/flat", source, f"{output}/flat", (1, 1, weight.shape[1]))
-            source, spatial = f"{output}/flat", weight[:, None, None]
+                self.reshape(f"{node}/flat", source, flat, (1, 1, weight.shape[1]))
+            source, spatial = flat, weight[:, None, None]
         self.convolution(node, source, output, spatial, bias, activation=activation, arrays=arrays)
 
     def reshape(self, node: str, source: str, output: str, shape: Shape) -> None:
@@ -412,14 +440,19 @@ class GraphBuilder:
             raise ModelError("the model holds no layers.", "Export the model in inference mode.")
         tensors = [self.input, *(node.output for node in nodes)]
         names = {node.name for node in nodes}
-        weights = {k: array for k, array in self._weights.items() if k.rpartition(".")[0] in names}
-        graph = Graph(
-            self.name,
-            self.input,
-            self.tensor(output),
-            tuple(nodes),
-            tuple((name, self._shapes[name]) for name in tensors),
+        own = [(key, array) for key, array in self._weights.items() if key.rpartition(".")[0] in names]
+        called, said = printable(node.name for node in nodes), printable(tensors)
+        plain = (
+            Node(called[n.name], n.op, tuple(said[name] for name in n.inputs), said[n.output], n.attrs) for n in nodes
         )
+        graph = Graph(
+            printable([self.name])[self.name],
+            said[self.input],
+            said[self.tensor(output)],
+            tuple(plain),
+            tuple((said[name], self._shapes[name]) for name in tensors),
+        )
+        weights = {f"{called[node]}.{role}": a for (node, _, role), a in ((k.rpartition("."), a) for k, a in own)}
         verify(graph, weights)
         self._check_types(weights)
         if not self._quants:
@@ -427,8 +460,8 @@ class GraphBuilder:
         missing = [name for name in tensors if name not in self._quants]
         if missing:
             raise ModelError(
-                f"tensor '{missing[0]}' of a quantised model has no scale.",
+                f"tensor '{said[missing[0]]}' of a quantised model has no scale.",
                 "Quantise the whole network, or export it in float.",
             )
-        qgraph = QGraph(graph, tuple((name, self._quants[name]) for name in tensors), self.rounds_once)
+        qgraph = QGraph(graph, tuple((said[name], self._quants[name]) for name in tensors), self.rounds_once)
         return Imported(graph, add_constants(qgraph, weights), qgraph, tuple(self.notes))

@@ -89,7 +89,7 @@ def _pool(i: Importer, node: Any) -> None:
             i.refuse(node, "ceil_mode and count_include_pad together")
         pads = added
     if counted:
-        padded = f"{node.output[0]}/padded"
+        padded = i.builder.fresh(f"{node.output[0]}/padded")
         i.builder.pad(padded, source, padded, (pads[0], pads[1], 0), (pads[2], pads[3], 0))
         i.same_scale(i.builder.tensor(padded), source)
         source, pads = i.builder.tensor(padded), (0, 0, 0, 0)

@@ -163,6 +163,7 @@ class Importer:
         shape, order = self._input_layout(value.name, dims)
         self.builder = GraphBuilder(path.stem, value.name, shape, tuple(self.handlers))
         self.builder.rounds_once = True
+        self.builder.taken = {name for node in self.nodes for name in (*node.input, *node.output)} | {value.name}
         self.views[value.name] = View(value.name, dims, order, kind.lower() if kind in INTEGER else "")
 
     def _input_layout(self, name: str, dims: tuple[int, ...]) -> tuple[Shape, Triple]:
@@ -374,7 +375,7 @@ class Importer:
 
     def _fresh(self, tensor: str) -> str:
         self._added += 1
-        return f"{tensor}/{self._added}"
+        return self.builder.fresh(f"{tensor}/{self._added}")
 
     def plane(self, node: Any, position: int = 0) -> str:
         """An input as a map (H, W, C), a series (L, 1, C) or a vector (1, 1, n)."""

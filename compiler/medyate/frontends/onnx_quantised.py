@@ -154,8 +154,8 @@ def requantised(i: Importer, node: str, view: View, quant: Quant) -> str:
     known = i.builder.quant(view.tensor)
     if known is None or known == quant:
         return view.tensor
-    output = f"{view.tensor}/{quant.scale:.6g}/{quant.zero}"
     if (view.tensor, quant) not in i.requantised:
+        output = i.builder.fresh(f"{view.tensor}/{quant.scale:.6g}/{quant.zero}")
         i.builder.function(node, "identity", view.tensor, output, table=table(known, quant, lambda real: real))
         i.builder.quantise(output, quant)
         i.requantised[view.tensor, quant] = output
@@ -329,16 +329,17 @@ def on_integers(i: Importer, node: Any) -> None:
     axis = {"Conv": 0, "Gemm": 0 if a.get("transB", 0) else 1}.get(parts.op, -1)
     names, steps = [], []
     for number, positions in enumerate(inputs):
-        names.append(f"{output}/x{number}")
+        names.append(i.builder.fresh(f"{output}/x{number}"))
         own = [i.given(node, position) for position in positions]
         steps.append(onnx.helper.make_node("DequantizeLinear", own, names[-1:], name, axis=axis))
     if parts.bias is not None and i.given(node, parts.bias):
         unit = [i.constant(node, node.input[k]).astype(np.float64).reshape(-1) for k in (1, 4)]
-        i.constants[f"{output}/unit"] = (unit[0] * unit[1]).astype(np.float32)
-        own = [node.input[parts.bias], f"{output}/unit"]
-        names.append(f"{output}/bias")
+        scales = i.builder.fresh(f"{output}/unit")
+        i.constants[scales] = (unit[0] * unit[1]).astype(np.float32)
+        own = [node.input[parts.bias], scales]
+        names.append(i.builder.fresh(f"{output}/bias"))
         steps.append(onnx.helper.make_node("DequantizeLinear", own, names[-1:], name, axis=0))
-    real = f"{output}/real"
+    real = i.builder.fresh(f"{output}/real")
     steps.append(onnx.helper.make_node(parts.op, names, [real], name, **a))
     scale = [i.given(node, position) for position in parts.output]
     if not scale[0]:

@@ -102,6 +102,7 @@ class _Importer:
         """Pads of the maps, by number, around which lies what no maximum sees; the builder has them without."""
         source, self.output = self.tensor(self.graph.Inputs(0)), self.tensor(self.graph.Outputs(0))
         self.builder = GraphBuilder(path.stem, source.name, _extent(path, source.shape), SUPPORTED)
+        self.builder.taken = {_name(self.graph.Tensors(index)) for index in range(self.graph.TensorsLength())}
         self.note_quant(source)
 
     def tensor(self, index: int) -> _Tensor:
@@ -115,8 +116,9 @@ class _Importer:
         if raw is None or not 0 <= index < self.graph.TensorsLength():
             raise ModelError(f"tensor {index} does not exist.", "Convert the model again.")
         self.check_sizes(index, raw)
-        name = f"{(raw.Name() or b'').decode('utf-8', 'replace')}" or f"tensor_{index}"
-        name = f"{name}:{index}" if name in self.names else name
+        name = _name(raw) or f"tensor_{index}"
+        while name in self.names:
+            name = f"{name}:{index}"
         self.names.add(name)
         shape = tuple(int(raw.Shape(i)) for i in range(raw.ShapeLength()))
         kind, dtype = TYPES.get(raw.Type(), (TYPE_NAMES.get(raw.Type(), f"type {raw.Type()}"), np.uint8))
@@ -233,6 +235,10 @@ class _Importer:
         if code not in ACTIVATIONS:
             self.refuse(operator, f"the fused activation {code}")
         return ACTIVATIONS[code]
+
+
+def _name(raw: Any) -> str:
+    return str((raw.Name() or b"").decode("utf-8", "replace"))
 
 
 def _quantisation(name: str, raw: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -47,7 +47,7 @@ def peak(plan: Plan) -> dict[str, Any]:
         "steps": [f"{step.kind} {step.node}" for step in group.steps],
         "bytes": live[at],
         "values": [
-            {"name": v.name, "kind": v.kind, "bytes": v.bytes, "over": v.over if v.name in shared else ""}
+            {"name": str(v.name), "kind": v.kind, "bytes": v.bytes, "over": str(v.over) if v.name in shared else ""}
             for v in alive
             if v.bytes > 0
         ],

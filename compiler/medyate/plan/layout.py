@@ -15,20 +15,21 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from medyate.ledger import align
+from medyate.plan.ids import ValueId
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
     """Something that needs `bytes` of the planned region from step `first` to step `last` inclusive."""
 
-    name: str
+    name: ValueId
     bytes: int
     first: int
     last: int
     align: int = 4
     kind: str = "activation"
     """'activation', 'gradient', 'mask' or 'scratch': for pictures and tables."""
-    over: str = ""
+    over: ValueId | None = None
     """A value that dies in the step in which this one is born, and whose place it takes ..."""
     lag: int = 0
     """... beginning so many bytes before it."""
@@ -36,9 +37,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets by value name."""
+    """Offsets of values."""
 
-    offsets: dict[str, int]
+    offsets: dict[ValueId, int]
     peak_bytes: int
     lower_bound_bytes: int
 
@@ -111,9 +112,10 @@ def _bodies(values: Sequence[Value]) -> list[_Body]:
     """Values in chains of places taken over, and all others alone."""
     start = {value.name: (value.name, 0) for value in values}
     for value in sorted((v for v in values if v.over), key=lambda v: v.first):
+        assert value.over is not None
         root, offset = start[value.over]
         start[value.name] = root, offset - value.lag
-    chains: dict[str, list[tuple[int, Value]]] = {}
+    chains: dict[ValueId, list[tuple[int, Value]]] = {}
     for value in values:
         root, offset = start[value.name]
         chains.setdefault(root, []).append((offset, value))

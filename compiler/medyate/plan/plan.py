@@ -19,6 +19,7 @@ from medyate.errors import BudgetError
 from medyate.ir import QGraph, Weights
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
+from medyate.plan import ids
 from medyate.plan.areas import Assignment
 from medyate.plan.budget import Limits, Network, Row, bias_count, choose, laid_out
 from medyate.plan.exponents import starting_exponents, tensor_gradients
@@ -169,8 +170,8 @@ class Plan:
         said = [self.to_json(), quants, self.exponents, *self.limits.selecting.said]
         sha = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         kept = self.head is not None and self.head.weight is not None
-        head = {"head.weight": self.head.weight, "head.bias": self.head.bias} if self.head and kept else {}
-        for name, array in sorted({**self.weights, **head}.items()):
+        head = [("head.weight", self.head.weight), ("head.bias", self.head.bias)] if self.head and kept else []
+        for name, array in sorted([*self.weights.items(), *head], key=lambda pair: pair[0]):
             sha.update(name.encode())
             sha.update(np.ascontiguousarray(array).tobytes())
         return int.from_bytes(sha.digest()[:4], "little")
@@ -190,10 +191,10 @@ class Plan:
             "schedule": self.limits.schedule,
             "selection": self.limits.selecting.policy,
             "head_columns": self.state.columns,
-            "sample": "rows" if self.qgraph.graph.input in self.schedule.rings else "whole",
+            "sample": "rows" if ids.tensor(self.qgraph.graph.input) in self.schedule.rings else "whole",
             "repeated_macs": self.row.way.repeats.macs if self.row else 0,
             "streams": [
-                {"steps": [f"{s.kind} {s.node}" for s in g.steps], "rows": dict(g.rings)}
+                {"steps": [f"{s.kind} {s.node}" for s in g.steps], "rows": {str(v): n for v, n in g.rings.items()}}
                 for g in self.schedule.groups
                 if g.order
             ],
@@ -254,7 +255,7 @@ class Plan:
             ],
             "values": [
                 {
-                    "name": v.name,
+                    "name": str(v.name),
                     "kind": v.kind,
                     "bytes": v.bytes,
                     "first": v.first,

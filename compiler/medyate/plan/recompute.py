@@ -117,7 +117,7 @@ class Blocks:
             return float("inf")
         first = self.graph.nodes[self.cuts[begin]].inputs[0]
         kept = ledger.tensor_bytes(self.graph.shapes[first])
-        if self.kept(begin):  # its own mask comes from it
+        if self.kept(begin) is not None:  # its own mask comes from it
             kept -= ledger.mask_bytes(self.graph.shapes[first])
         return kept + price * sum(self.macs(self.repeated(begin, block)) for block in blocks)
 
@@ -130,15 +130,15 @@ class Blocks:
                 wide = self.wide(block)
                 if wide:
                     names = tuple(nodes[i].name for i in self.repeated(begin, block))
-                    kept = "" if any(self.wide(earlier) for earlier in range(begin, block)) else self.kept(begin)
+                    kept = None if any(self.wide(earlier) for earlier in range(begin, block)) else self.kept(begin)
                     rerun = Rerun(block, names, frozenset(nodes[i].name for i in wide), kept)
                     found |= {nodes[i].name: rerun for i in self.span(block)}
         return found
 
-    def kept(self, begin: int) -> str:
-        """The node whose output a segment keeps, if that has a mask; ''."""
+    def kept(self, begin: int) -> str | None:
+        """The node whose output a segment keeps, if that has a mask."""
         node = self.graph.producer.get(self.graph.nodes[self.cuts[begin]].inputs[0])
-        return node.name if node is not None and OPS[node.op].fuses else ""
+        return node.name if node is not None and OPS[node.op].fuses else None
 
 
 def narrow_places(graph: Graph) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from medyate.plan.ids import ValueId
 from medyate.plan.layout import Layout, Value, lay_out, lower_bound
 from medyate.plan.steps import Pass
 from medyate.plan.stream import SLACK, Group, Planner
@@ -20,19 +21,19 @@ class Schedule:
     groups: tuple[Group, ...]
 
     @cached_property
-    def rings(self) -> Mapping[str, int]:
+    def rings(self) -> Mapping[ValueId, int]:
         """Rows held of every value that is a ring."""
         return {name: rows for group in self.groups for name, rows in group.rings.items()}
 
-    def rows(self, value: str) -> int:
+    def rows(self, value: ValueId) -> int:
         """Rows that memory holds."""
         return self.rings.get(value, self.plan.stores[value].rows)
 
     @cached_property
-    def places(self) -> Mapping[str, str]:
+    def places(self) -> Mapping[ValueId, ValueId]:
         """The value in whose place each use of scratch lies: the stages of a group take turns."""
         return {
-            use.value: f"scratch {number}"
+            use.value: ValueId("place", number=number)
             for number, group in enumerate(self.groups)
             for step in group.steps
             for use in step.uses
@@ -42,8 +43,8 @@ class Schedule:
     @cached_property
     def values(self) -> tuple[Value, ...]:
         """What the planned region holds."""
-        spans: dict[str, tuple[int, int]] = dict.fromkeys(self.plan.given, (0, 0))
-        sizes: dict[str, int] = {}
+        spans: dict[ValueId, tuple[int, int]] = dict.fromkeys(self.plan.given, (0, 0))
+        sizes: dict[ValueId, int] = {}
         for number, group in enumerate(self.groups):
             for step in group.steps:
                 for use in step.uses:
@@ -52,13 +53,13 @@ class Schedule:
                         size = self.plan.stores[use.value].row_bytes * self.rows(use.value)
                         sizes[name] = max(sizes.get(name, 0), size)
                         spans[name] = (spans.get(name, (number, 0))[0], number)
-        spans |= {name: (spans[name][0], len(self.groups) - 1) for name in self.plan.kept}
+        spans[self.plan.kept] = spans[self.plan.kept][0], len(self.groups) - 1
         overlaps = {group.overlap.made: group.overlap for group in self.groups if group.overlap is not None}
         found = []
         for name, (first, last) in spans.items():
             store, over = self.plan.stores.get(name), overlaps.get(name)
             kind = "scratch" if store is None else store.kind
-            place = ("", 0) if over is None else (over.old, over.lag)
+            place = (None, 0) if over is None else (over.old, over.lag)
             found.append(Value(name, sizes[name], first, last, 8 if kind == "scratch" else 4, kind, *place))
         return tuple(found)
 

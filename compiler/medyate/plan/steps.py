@@ -20,6 +20,8 @@ from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Shape, Weights
 from medyate.ops import OPS
 from medyate.ops.opdef import Attrs, Backward, Rows
+from medyate.plan import ids
+from medyate.plan.ids import ValueId
 from medyate.quantize.apply import site
 
 HEAD_WEIGHT_BITS = 12
@@ -63,10 +65,10 @@ class Gradient:
     tensor: str
     slot: int
     factor: float
-    storage: str
-    """Name of the planned value that holds it; an alias shares another gradient's."""
-    mask: str
-    """Name of the clamp mask that was applied as it was stored, of the tensor's producer; '' if none."""
+    storage: ValueId
+    """The planned value that holds it; an alias shares another gradient's."""
+    mask: ValueId | None
+    """The clamp mask that was applied as it was stored, of the tensor's producer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Store:
 class Use:
     """What a step does with a value."""
 
-    value: str
+    value: ValueId
     mode: str
     """
     'read', 'write', 'change' (in place)
@@ -153,17 +155,17 @@ class Pass:
     """Every step in an order in which they can run, and the values between them."""
 
     steps: tuple[Step, ...]
-    stores: Mapping[str, Store]
+    stores: Mapping[ValueId, Store]
     back: tuple[BackStep, ...]
     head_gradient: Gradient | None
     """Of the features; None without a head, in inference."""
     slots: int
     orders: Mapping[str, int]
     """Position of each node from the input; layers and masks above the deepest candidate take part."""
-    given: frozenset[str]
+    given: tuple[ValueId, ...]
     """Values that are there before the first step."""
-    kept: frozenset[str]
-    """Values that are read after the last one."""
+    kept: ValueId
+    """The value that is read after the last one."""
 
 
 @lru_cache(maxsize=4096)
@@ -201,8 +203,8 @@ class Rerun:
     """In running order; all that they read is theirs or one tensor that is kept."""
     masks: frozenset[str]
     """Those whose masks come from here."""
-    kept: str
-    """The node that made the tensor which is kept, if its mask is made from that before the first of them; or ''."""
+    kept: str | None
+    """The node that made the tensor which is kept, if its mask is made from that before the first of them."""
 
 
 @dataclass
@@ -214,7 +216,7 @@ class _Builder:
     grad_bits: int
     reruns: Mapping[str, Rerun] = field(default_factory=dict)
     by_rows: bool = False
-    stores: dict[str, Store] = field(default_factory=dict)
+    stores: dict[ValueId, Store] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     back: list[BackStep] = field(default_factory=list)
     slots: int = 0
@@ -231,39 +233,40 @@ class _Builder:
         self.remade = frozenset(name for rerun in self.reruns.values() for name in (*rerun.masks, rerun.kept))
         self.rerun: set[int] = set()
 
-    def make(self, name: str, row_bytes: int, rows: int, kind: str) -> None:
-        if name in self.stores:
-            raise GraphError(f"two values are called '{name}'.", "Rename the layer or tensor of that name.")
-        self.stores[name] = Store(row_bytes, rows, kind)
+    def make(self, value: ValueId, row_bytes: int, rows: int, kind: str) -> ValueId:
+        assert value not in self.stores
+        self.stores[value] = Store(row_bytes, rows, kind)
+        return value
 
-    def work(self, name: str, count: int) -> Use:
-        self.make(name, count, 1, "scratch")
-        return Use(name, "work", None)
+    def work(self, value: ValueId, count: int) -> Use:
+        return Use(self.make(value, count, 1, "scratch"), "work", None)
 
-    def rows(self, value: str, mode: str) -> Use:
+    def rows(self, value: ValueId, mode: str) -> Use:
         """A use row by row."""
         return Use(value, mode, one_by_one(self.stores[value].rows))
 
     def read_rows(self, node: Node, index: int) -> Rows | None:
         return _rows_read(node.op, node.attrs, self.graph.input_shapes(node), index)
 
-    def tensor(self, name: str) -> None:
+    def tensor(self, name: str) -> ValueId:
         shape = self.graph.shapes[name]
-        self.make(name, ledger.tensor_bytes((1, *shape[1:])), shape[0], "activation")
+        return self.make(ids.tensor(name), ledger.tensor_bytes((1, *shape[1:])), shape[0], "activation")
 
     def forward(self) -> None:
-        self.tensor(self.graph.input)
+        sample = self.tensor(self.graph.input)
         if self.by_rows:
-            source = self.rows(self.graph.input, "write")
+            source = self.rows(sample, "write")
             self.steps.append(Step("load", "", self.stores[source.value].rows, (source,)))
         for node in self.graph:
-            self.tensor(node.output)
+            output = self.tensor(node.output)
             height = self.graph.shapes[node.output][0]
-            uses = [Use(name, "read", self.read_rows(node, i)) for i, name in enumerate(node.inputs)]
+            uses = [Use(ids.tensor(name), "read", self.read_rows(node, i)) for i, name in enumerate(node.inputs)]
             whole = any(use.rows is None for use in uses)
-            uses.append(self.rows(node.output, "write"))
+            uses.append(self.rows(output, "write"))
             if node.name in self.trained:
-                uses.append(self.work(f"{node.name}/row", ledger.correction_bytes(self.graph.shapes[node.output])))
+                uses.append(
+                    self.work(ValueId("row", node.name), ledger.correction_bytes(self.graph.shapes[node.output]))
+                )
             if self.has_mask(node) and node.name not in self.remade:
                 uses.append(self.mask(node))
             in_place = OPS[node.op].in_place
@@ -271,42 +274,42 @@ class _Builder:
 
     def mask(self, node: Node) -> Use:
         height, width, channels = self.graph.shapes[node.output]
-        self.make(f"{node.name}/mask", ledger.mask_bytes((1, width, channels)), height, "mask")
-        return self.rows(f"{node.name}/mask", "write")
+        mask = self.make(ValueId("mask", node.name), ledger.mask_bytes((1, width, channels)), height, "mask")
+        return self.rows(mask, "write")
 
     def has_mask(self, node: Node) -> bool:
         return OPS[node.op].fuses and self.orders[node.name] >= self.deepest
 
-    def gradient(self, tensor: str, slot: int | None, factor: float, storage: str | None = None) -> Gradient:
+    def gradient(self, tensor: str, slot: int | None, factor: float, storage: ValueId | None = None) -> Gradient:
         name = f"d_{tensor}"
         while name in self.names:
             name += "_"
         self.names.add(name)
-        mask = ""
+        mask = None
         if slot is None:  # values of more bits are rounded: those that the mask drops must not set the scale
             slot = self.slots
             self.slots += 1
             producer = self.graph.producer.get(tensor)
             if producer is not None and self.has_mask(producer):
-                mask = f"{producer.name}/mask"
+                mask = ValueId("mask", producer.name)
         if storage is None:
-            storage = name
             shape = self.graph.shapes[tensor]
-            self.make(storage, ledger.gradient_bytes((1, *shape[1:]), self.grad_bits), shape[0], "gradient")
+            row_bytes = ledger.gradient_bytes((1, *shape[1:]), self.grad_bits)
+            storage = self.make(ValueId("gradient", name), row_bytes, shape[0], "gradient")
         return Gradient(name, tensor, slot, factor, storage, mask)
 
     def head(self, loss: Loss) -> Gradient:
         features = self.graph.output
         gradient = self.gradient(features, None, head_factor(self.qgraph, loss)[0])
-        uses = [Use(features, "read", None), self.rows(gradient.storage, "write")]
+        uses = [Use(ids.tensor(features), "read", None), self.rows(gradient.storage, "write")]
         values = {"logits": 4 * loss.outputs, "dlogits": 2 * loss.outputs}
         if loss.squared:  # the targets come with the sample
             values["target"] = 4 * loss.outputs
-        for name, count in values.items():
-            self.make(name, count, 1, "scratch")
-            uses.append(Use(name, "read" if name == "target" else "write", None))
+        for kind, count in values.items():
+            value = self.make(ValueId(kind), count, 1, "scratch")
+            uses.append(Use(value, "read" if kind == "target" else "write", None))
         uses += [Use(gradient.mask, "read", None)] if gradient.mask else []
-        uses.append(self.work("head/acc", 4 * self.graph.shapes[features][2]))
+        uses.append(self.work(ValueId("acc"), 4 * self.graph.shapes[features][2]))
         self.steps.append(Step("head", "", 0, tuple(uses)))
         return gradient
 
@@ -330,22 +333,25 @@ class _Builder:
     def again(self, rerun: Rerun) -> None:
         """The forward steps that the way back repeats."""
         self.rerun.add(rerun.number)
-        made: dict[str, str] = {}
-        if rerun.kept:
+        made: dict[str, ValueId] = {}
+        if rerun.kept is not None:
             node = self.graph.nodes[self.orders[rerun.kept]]
             if self.has_mask(node):
-                uses = [self.rows(node.output, "read"), self.mask(node)]
-                self.steps.append(Step("clamp", node.name, self.stores[node.output].rows, tuple(uses)))
+                kept = ids.tensor(node.output)
+                uses = [self.rows(kept, "read"), self.mask(node)]
+                self.steps.append(Step("clamp", node.name, self.stores[kept].rows, tuple(uses)))
         for node in (n for n in self.graph if n.name in rerun.nodes):
             height = self.graph.shapes[node.output][0]
-            uses = [Use(made.get(name, name), "read", self.read_rows(node, i)) for i, name in enumerate(node.inputs)]
-            made[node.output] = f"{node.output}/again {rerun.number}"
-            first = self.stores[node.output]
-            self.make(made[node.output], first.row_bytes, first.rows, "activation")
-            uses.append(self.rows(made[node.output], "write"))
+            uses = [
+                Use(made.get(name, ids.tensor(name)), "read", self.read_rows(node, i))
+                for i, name in enumerate(node.inputs)
+            ]
+            first, output = self.stores[ids.tensor(node.output)], ValueId("again", node.output, rerun.number)
+            made[node.output] = self.make(output, first.row_bytes, first.rows, "activation")
+            uses.append(self.rows(output, "write"))
             if node.name in self.trained:
                 scratch = ledger.correction_bytes(self.graph.shapes[node.output])
-                uses.append(self.work(f"{node.name}/row/again {rerun.number}", scratch))
+                uses.append(self.work(ValueId("row", node.name, rerun.number), scratch))
             if node.name in rerun.masks and self.has_mask(node):
                 uses.append(self.mask(node))
             self.steps.append(Step("again", node.name, height, tuple(uses), part=rerun.number))
@@ -355,7 +361,7 @@ class _Builder:
         if rerun is not None and rerun.number not in self.rerun:
             self.again(rerun)
         if self.has_mask(node) and not dy.mask:
-            uses = (self.rows(dy.storage, "change"), self.rows(f"{node.name}/mask", "read"))
+            uses = (self.rows(dy.storage, "change"), self.rows(ValueId("mask", node.name), "read"))
             self.steps.append(Step("mask", node.name, self.stores[dy.storage].rows, uses, len(self.back)))
         if OPS[node.op].channel_axes is not None:
             self.back_layer(node, dy)
@@ -390,7 +396,7 @@ class _Builder:
                 Use(dy.storage, "read", covering(windows, height)),
                 *(self.rows(join.storage, "read") for join in joins),
                 self.rows(dx.storage, "write"),
-                self.work(f"{node.name}/back", scratch),
+                self.work(ValueId("back", node.name), scratch),
             ]
             uses += [self.rows(dx.mask, "read")] if dx.mask else []
             self.steps.append(Step("input", node.name, height, tuple(uses), number))
@@ -398,7 +404,7 @@ class _Builder:
             scratch = ledger.tap_bytes(shapes[node.output], self.grad_bits)
             update = (
                 self.rows(dy.storage, "read"),
-                self.work(f"{node.name}/tap", scratch),
+                self.work(ValueId("tap", node.name), scratch),
                 self.sums(node, self.candidates.get(node.name, 0)),
             )
             self.steps.append(Step("update", node.name, shapes[node.output][0], update, number))
@@ -410,8 +416,8 @@ class _Builder:
         weights = cost(node.attrs, self.graph.input_shapes(node)).weights
         biases = self.graph.shapes[node.output][2] if node.name in self.biases else 0
         count = biases + records * weights
-        self.make(f"{node.name}/sums", count * ledger.sum_bytes(self.grad_bits), 1, "scratch")
-        return Use(f"{node.name}/sums", "sums", None)
+        value = self.make(ValueId("sums", node.name), count * ledger.sum_bytes(self.grad_bits), 1, "scratch")
+        return Use(value, "sums", None)
 
     def summed(
         self, source: str, factor: float, *, read_again: bool = False
@@ -435,7 +441,7 @@ class _Builder:
         targets = [gradient for gradient in dx if gradient is not None]
         in_place = any(gradient.storage == dy.storage for gradient in targets)
         uses = [Use(dy.storage, "change" if in_place else "read", None), *more]
-        uses += [Use(name, "read", None) for name in backward.tensors(node)]
+        uses += [Use(ids.tensor(name), "read", None) for name in backward.tensors(node)]
         uses += [Use(g.storage, "write", None) for g in targets if g.storage != dy.storage]
         uses += [Use(g.storage, "read", None) for g in joins]
         uses += [Use(g.mask, "read", None) for g in targets if g.mask]
@@ -451,7 +457,7 @@ class _Builder:
         results, joins = tuple(p[0] for p in parts), tuple(p[1] for p in parts)
         if any(results):
             taken = [join for group in joins for join in group if join not in results]
-            self.through(node, dy, results, taken, [self.work(f"{node.name}/back", 4 * channels)])
+            self.through(node, dy, results, taken, [self.work(ValueId("back", node.name), 4 * channels)])
         self.back.append(BackStep(node.name, "sink", dy, results, joins, backward))
 
     def back_share(self, node: Node, dy: Gradient, backward: Backward) -> None:
@@ -509,15 +515,16 @@ class _Builder:
                 continue
             dx = self.gradient(tensor, None, 1.0)
             uses = [*(self.rows(g.storage, "read") for g in gradients), self.rows(dx.storage, "write")]
-            uses.append(self.work(f"{node.name}/sum/{tensor}", 4 * self.graph.shapes[tensor][2]))
+            uses.append(self.work(ValueId("sum", node.name, tensor=tensor), 4 * self.graph.shapes[tensor][2]))
             uses += [self.rows(dx.mask, "read")] if dx.mask else []
             self.pending[tensor] = [dx]
             self.steps.append(Step("sum", node.name, 0, tuple(uses), len(self.back)))
             self.back.append(BackStep(node.name, "sum", None, (dx,), (tuple(gradients),), None))
 
     def result(self, start: Gradient | None) -> Pass:
-        given = {"target"} & self.stores.keys() | (set() if self.by_rows else {self.graph.input})
-        kept = {"logits"} if start is not None else {self.graph.output}
+        given = [value for value in [ValueId("target")] if value in self.stores]
+        given += [] if self.by_rows else [ids.tensor(self.graph.input)]
+        kept = ids.tensor(self.graph.output) if start is None else ValueId("logits")
         return Pass(
             tuple(self.steps),
             self.stores,
@@ -525,8 +532,8 @@ class _Builder:
             start,
             self.slots,
             self.orders,
-            frozenset(given),
-            frozenset(kept),
+            tuple(given),
+            kept,
         )
 
 

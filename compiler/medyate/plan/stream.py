@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from medyate.ledger import align
 from medyate.ops.opdef import Rows
+from medyate.plan.ids import ValueId
 from medyate.plan.steps import Pass, Step, Use
 
 STAGES_MAX = 48
@@ -38,9 +39,9 @@ class Walk:
 
     order: bytes
     """Whose next row."""
-    rings: Mapping[str, int]
+    rings: Mapping[ValueId, int]
     """Rows alive at most of every value that the group makes."""
-    lags: Mapping[tuple[str, str], int]
+    lags: Mapping[tuple[ValueId, ValueId], int]
     """(made value, value of earlier): bytes that the first must begin before the second to reuse its rows."""
 
 
@@ -48,8 +49,8 @@ class Walk:
 class Overlap:
     """A value that takes the place of one that dies while it is made."""
 
-    made: str
-    old: str
+    made: ValueId
+    old: ValueId
     lag: int
     """Bytes by which it begins earlier."""
     saved: int
@@ -64,7 +65,7 @@ class Group:
     """Empty: one step, all at once."""
     after: tuple[Step, ...]
     """Updates of weights that the stages read."""
-    rings: Mapping[str, int]
+    rings: Mapping[ValueId, int]
     """Rows held of the values that no other group touches."""
     bytes: int
     """Alive while it runs."""
@@ -103,7 +104,7 @@ class _Stage:
     """Stages that must have read a row before this one changes it, and the rows they read."""
 
 
-def walk(steps: Sequence[Step], pace: Mapping[str, int]) -> Walk:
+def walk(steps: Sequence[Step], pace: Mapping[ValueId, int]) -> Walk:
     """Plays the steps; `pace`: bytes of one row of every value."""
     return _Play(steps, pace).walk()
 
@@ -111,14 +112,14 @@ def walk(steps: Sequence[Step], pace: Mapping[str, int]) -> Walk:
 class _Play:
     """A group while it is played."""
 
-    def __init__(self, steps: Sequence[Step], pace: Mapping[str, int]) -> None:
+    def __init__(self, steps: Sequence[Step], pace: Mapping[ValueId, int]) -> None:
         self.pace = pace
         self.stages = _stages(steps)
         self.done = [0] * len(steps)
         self.order = bytearray()
-        self.readers: dict[str, list[tuple[int, Rows]]] = {}
+        self.readers: dict[ValueId, list[tuple[int, Rows]]] = {}
         """Who reads or changes a value, and which of its rows."""
-        self.writes: list[list[str]] = [[] for _ in steps]
+        self.writes: list[list[ValueId]] = [[] for _ in steps]
         for number, step in enumerate(steps):
             for use in step.uses:
                 if use.rows is not None and use.mode == "write":
@@ -169,7 +170,7 @@ class _Play:
             while self.done[update] < self.stages[update].step.rows and self._lacking(update) is None:
                 self._run(update)
 
-    def _oldest(self, value: str, running: int) -> int | None:
+    def _oldest(self, value: ValueId, running: int) -> int | None:
         """First row that is read again; a stage that works in place is through with its own row."""
         first = None
         for number, rows in self.readers.get(value, ()):
@@ -196,8 +197,8 @@ class _Play:
 
 def _stages(steps: Sequence[Step]) -> list[_Stage]:
     stages = []
-    maker: dict[str, int] = {}
-    readers: dict[str, list[tuple[int, Rows]]] = {}
+    maker: dict[ValueId, int] = {}
+    readers: dict[ValueId, list[tuple[int, Rows]]] = {}
     for number, step in enumerate(steps):
         stage = _Stage(step, [], [])
         for use in step.uses:
@@ -216,7 +217,7 @@ def _stages(steps: Sequence[Step]) -> list[_Stage]:
     return stages
 
 
-def _in_place(step: Step, old: str, pace: Mapping[str, int], made: str) -> bool:
+def _in_place(step: Step, old: ValueId, pace: Mapping[ValueId, int], made: ValueId) -> bool:
     """Whether the step reads a row of `old` value by value, each before it writes the one in its place."""
     reads = step.in_place and pace[made] == pace[old]
     return reads and any(use.value == old and use.mode == "read" for use in step.uses)
@@ -254,8 +255,8 @@ class _Cut:
     def __init__(self, planner: Planner, plan: Pass, schedule: str) -> None:
         self.planner, self.plan, self.schedule = planner, plan, schedule
         count = len(plan.steps)
-        self.first: dict[str, int] = {}
-        self.last: dict[str, int] = {}
+        self.first: dict[ValueId, int] = {}
+        self.last: dict[ValueId, int] = {}
         self.by_rows = dict.fromkeys(plan.stores, True)
         for number, step in enumerate(plan.steps):
             for use in step.uses:
@@ -265,7 +266,7 @@ class _Cut:
                 self.last[use.value] = number
                 self.by_rows[use.value] &= use.rows is not None
         self.first |= dict.fromkeys(plan.given, 0)
-        self.last |= dict.fromkeys(plan.kept, count - 1)
+        self.last[plan.kept] = count - 1
         born, died = [0] * (count + 1), [0] * (count + 1)
         for name, number in self.first.items():
             born[number + 1] += plan.stores[name].bytes
@@ -292,7 +293,7 @@ class _Cut:
             and self.first[use.value] >= begin
             and self.last[use.value] < end
             and self.by_rows[use.value]
-            and use.value not in plan.given | plan.kept
+            and use.value not in (*plan.given, plan.kept)
         )
         stages, after, summed = [], [], 0
         work = 0
@@ -400,7 +401,7 @@ class _Cut:
         return list(accumulate(changes))[: len(self.plan.steps) + 1]
 
 
-def all_at_once(step: Step) -> dict[tuple[str, str], int]:
+def all_at_once(step: Step) -> dict[tuple[ValueId, ValueId], int]:
     """As Walk.lags, for a step whose rows cannot be made one by one."""
     if not step.in_place:
         return {}

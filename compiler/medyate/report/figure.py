@@ -35,6 +35,7 @@ def new_figure(rows: int, columns: int, inches: tuple[float, float], **grid: Any
     from matplotlib import pyplot
 
     matplotlib.rcParams["svg.hashsalt"] = "medyate"
+    matplotlib.rcParams["text.parse_math"] = False  # a name may hold dollar signs
     return pyplot.subplots(rows, columns, figsize=inches, constrained_layout=True, gridspec_kw=grid or None)
 
 
