@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import subprocess
 import zlib
 from collections.abc import Sequence
@@ -21,6 +22,10 @@ from medyate.run.train import Compiled
 from shared_files import Samples
 
 BEFORE, INSIDE, AFTER = range(3)
+IGNORED, WRONG = range(2)
+OK, FLASH, DAMAGED = 0, -4, -10
+"""Statuses."""
+NO_SECTOR = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,28 @@ class Identity:
     steps: int
     state: int
     weights: int
+
+
+class Faults(ctypes.Structure):
+    """What a call of the runtime meets; the fields of runtime_c/ports/emu/flash_emu.h, 0: nothing."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint32)
+        for name in (
+            *("cut_at", "cut_phase", "fail_at", "fail_count", "lie_at", "lie_count", "lie", "dead_address"),
+            *("dead_bytes", "read_fail_at", "read_fail_count", "read_lie_at", "flip_at", "flip_address", "flip_bit"),
+            "seed",
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Flash operations (sector erases, unit programs), reads, and calls of all kinds."""
+
+    operations: int
+    reads: int
+    calls: int
 
 
 class Arrays(ctypes.Structure):
@@ -57,6 +84,7 @@ class Machine:
         subprocess.run([*command, *map(str, sources), "-o", str(library)], check=True)
         self.lib: Any = ctypes.CDLL(str(library))
         self.lib.cut_probe_flash.restype = ctypes.c_void_p
+        self.lib.cut_probe_fault.restype = ctypes.c_uint32
         self.lib.cut_probe_format()
 
     def format(self) -> None:
@@ -138,6 +166,50 @@ class Machine:
         operations = ctypes.c_uint32()
         status = self.lib.cut_probe_end_epoch(ctypes.c_uint32(at), phase, seed, ctypes.byref(operations))
         return status == 0, operations.value
+
+    def arm(self, **faults: int) -> None:
+        """What the next calls meet; see Faults."""
+        self.lib.cut_probe_arm(ctypes.byref(Faults(**faults)))
+
+    def commit(self, **faults: int) -> int:
+        """Ends the epoch under faults; its status."""
+        self.arm(**faults)
+        return int(self.lib.cut_probe_commit())
+
+    def reset(self, *, wipe: bool = False, **faults: int) -> int:
+        """A factory reset under faults; its status."""
+        self.arm(**faults)
+        return int(self.lib.cut_probe_reset(int(wipe)))
+
+    def start_under(self, **faults: int) -> int:
+        """A boot under faults; its status."""
+        self.arm(**faults)
+        return int(self.lib.cut_probe_start())
+
+    def counts(self) -> Counts:
+        """Since the last boot or arming."""
+        words = (ctypes.c_uint32 * 3)()
+        self.lib.cut_probe_counts(words)
+        return Counts(*words)
+
+    @property
+    def fault(self) -> int | None:
+        """The sector that refused the last commit or reset."""
+        sector = int(self.lib.cut_probe_fault())
+        return None if sector == NO_SECTOR else sector
+
+    def rewrite(self, bank: int, words: dict[int, int] | None = None, payload: dict[int, bytes] | None = None) -> None:
+        """Other values in a bank's header (by word) and payload (by offset), and checksums that fit."""
+        address, size = self.bank(bank)[0], len(self.payload(bank))
+        cells = (ctypes.c_uint8 * (BANK_HEADER_BYTES + size)).from_address(self.lib.cut_probe_flash() + address)
+        content = bytearray(cells)
+        for offset, values in (payload or {}).items():
+            content[BANK_HEADER_BYTES + offset : BANK_HEADER_BYTES + offset + len(values)] = values
+        header = {5: zlib.crc32(content[BANK_HEADER_BYTES:]), **(words or {})}
+        for word, value in header.items():
+            struct.pack_into("<I", content, 4 * word, value)
+        struct.pack_into("<I", content, 60, zlib.crc32(content[:60]))
+        cells[:] = content
 
     def end_epoch_failing(self, at: int, count: int, seed: int = 0) -> tuple[bool, int]:
         """(committed, operations begun); `count` operations from `at` on fail, the power stays."""

@@ -21,6 +21,8 @@ from shared_files import Samples
 
 FLASH = BankFlash((Run(3, 256), Run(1, 64), Run(2, 1024)), 4)
 """Unequal sectors: bank 0 takes two of 256 B, bank 1 one of each size, and one is left."""
+WIDE = BankFlash((Run(2, 512), Run(4, 1024)), 32)
+"""The program unit of an STM32H743."""
 
 
 class Tiny(nn.Module):

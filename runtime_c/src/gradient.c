@@ -86,7 +86,7 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
         int32_t value = narrow ? (acc >> -shift) + ((acc >> (-shift - 1)) & 1) : mdy_scale2(acc, shift);
         if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
             value = value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX;
-            sink->m->saturations++;
+            sink->m->saturations = mdy_count(sink->m->saturations);
         } else if (carries) {
             accs[c] = (int32_t)((uint32_t)acc - ((uint32_t)value << -shift));
         }

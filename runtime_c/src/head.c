@@ -84,11 +84,12 @@ void mdy_head_lay_out(mdy_t *m)
 void mdy_head_fill(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page)
 {
     const mdy_head_t *p = m->model->head;
-    const int16_t *base = base_of(m);
     const uint32_t bytes = 2u * p->classes * p->features;
-    memset(page, 0, n);
-    if (base != NULL && start < bytes) {
-        memcpy(page, (const uint8_t *)base + start, bytes - start < n ? bytes - start : n);
+    if (m->weights == NULL) {
+        memset(page, 0, n);
+        if (p->weight != NULL && start < bytes) {
+            memcpy(page, (const uint8_t *)p->weight + start, bytes - start < n ? bytes - start : n);
+        }
     }
     for (uint32_t j = 0; j < p->columns; j++) {
         for (uint32_t o = 0; o < p->classes; o++) {

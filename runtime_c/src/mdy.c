@@ -82,13 +82,6 @@ static void lay_out_selection(mdy_t *m)
     m->selection_crc = mdy_crc32(m->selection_crc, m->selection, (m->model->channel_count + 7u) / 8u);
 }
 
-/* Bounds within which no product or shift of the update can overflow, and a clip that is a packed norm. */
-static int schedule_valid(const mdy_schedule_t *schedule)
-{
-    return schedule->rate_mult <= UINT16_MAX && schedule->rate_exponent >= -64 &&
-           schedule->rate_exponent <= 64 && mdy_norm_pack(mdy_norm_unpack(schedule->clip)) == schedule->clip;
-}
-
 static int region_fits(const mdy_region_t *region, uint32_t bytes)
 {
     return region->at != NULL && (uintptr_t)region->at % 8u == 0 && region->bytes >= bytes;
@@ -105,7 +98,7 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
         !region_fits(&memory->state, model->state_bytes)) {
         return MDY_ARENA;
     }
-    if (!schedule_valid(&config->schedule) || (mdy_by_rows(model) && config->load == NULL)) {
+    if (!mdy_schedule_valid(&config->schedule) || (mdy_by_rows(model) && config->load == NULL)) {
         return MDY_ARGUMENT;
     }
     memset(m, 0, sizeof *m);
@@ -115,8 +108,9 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
     m->state = memory->state.at;
     m->schedule = config->schedule;
     m->seed = config->seed;
-    m->head_only = config->head_only;
-    m->flip = config->flip;
+    m->head_only = config->head_only != 0;
+    m->flip = config->flip != 0;
+    m->fault = MDY_NONE;
     m->yield = config->yield;
     m->yield_context = config->yield_context;
     m->load = config->load;
@@ -131,9 +125,6 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
     if (status == MDY_EMPTY) {
         factory_state(m);
         status = MDY_OK;
-    }
-    if (status == MDY_OK && !schedule_valid(&m->schedule)) {
-        status = MDY_MODEL; /* the generation's */
     }
     if (status == MDY_OK) {
         lay_out_selection(m);
@@ -238,8 +229,11 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
         if (((m->epoch_step + 1) & mdy_batch_rest(m->model)) == 0) {
             settle(m);
         }
-        m->steps++;
+        m->steps = mdy_count(m->steps);
         m->epoch_step++;
+        if (m->epoch_step == 0) {
+            m->epoch_step -= mdy_batch_rest(m->model) + 1; /* stays in the last batch that can be counted */
+        }
     }
     m->training = 0;
     return m->aborted ? MDY_ABORTED : MDY_OK;
@@ -249,7 +243,7 @@ mdy_status_t mdy_end_epoch(mdy_t *m)
 {
     settle(m); /* a batch that the epoch leaves short */
     mdy_sampler_observe(m);
-    mdy_sampler_draw(m, m->epochs + 1);
+    mdy_sampler_draw(m, mdy_count(m->epochs));
     if (m->ram_weights != NULL) {
         mdy_store_merge(m);
     } else {
@@ -258,20 +252,26 @@ mdy_status_t mdy_end_epoch(mdy_t *m)
             return status;
         }
     }
-    m->epochs++;
+    m->epochs = mdy_count(m->epochs);
     m->epoch_step = 0;
     lay_out_selection(m);
     return MDY_OK;
 }
 
-mdy_status_t mdy_roll_back(const mdy_t *m)
+mdy_status_t mdy_roll_back(mdy_t *m)
 {
-    return m->ram_weights != NULL ? MDY_EMPTY : mdy_store_forget(m, 0);
+    return m->ram_weights != NULL ? MDY_EMPTY : mdy_store_roll_back(m);
 }
 
-mdy_status_t mdy_factory_reset(const mdy_t *m)
+mdy_status_t mdy_factory_reset(mdy_t *m, int wipe)
 {
-    return m->ram_weights != NULL ? MDY_OK : mdy_store_forget(m, 1);
+    const mdy_status_t status = m->ram_weights != NULL ? MDY_OK : mdy_store_reset(m, wipe);
+    if (wipe) {
+        memset(m->planned, 0, m->model->planned_bytes);
+        memset(m->epoch, 0, m->model->epoch_bytes);
+        memset(m->state, 0, m->model->state_bytes);
+    }
+    return status;
 }
 
 mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts)

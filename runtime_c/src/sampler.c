@@ -143,6 +143,31 @@ void mdy_sampler_observe(mdy_t *m)
     }
 }
 
+int mdy_sampler_valid(const mdy_t *m)
+{
+    const mdy_model_t *model = m->model;
+    uint64_t bytes = 0;
+    for (uint32_t channel = 0; channel < mdy_sampler_norm_bytes(model) / 2; channel++) {
+        const uint16_t norm = m->norms[channel];
+        if (mdy_norm_pack(mdy_norm_unpack(norm)) != norm || (norm == 0) != (start_norm(model, channel) == 0)) {
+            return 0;
+        }
+    }
+    for (uint32_t i = 0; i < model->candidate_count; i++) {
+        const mdy_candidate_t *candidate = &model->candidates[i];
+        for (uint32_t c = 0; c < candidate->channels; c++) {
+            const uint32_t channel = candidate->first_channel + c;
+            if (taken(m, channel) && !bit(model->eligible, channel)) {
+                return 0;
+            }
+            bytes += taken(m, channel) ? candidate->record_bytes : 0;
+        }
+    }
+    const uint32_t rest = model->channel_count % 8;
+    const int stray = rest != 0 && m->selection[model->channel_count / 8] >> rest != 0;
+    return bytes <= model->epoch_bytes && !stray;
+}
+
 void mdy_sampler_lay_out(mdy_t *m)
 {
     uint32_t offset = 0;
@@ -152,9 +177,7 @@ void mdy_sampler_lay_out(mdy_t *m)
         m->first[i] = offset;
         m->count[i] = 0;
         for (uint32_t c = 0; c < candidate->channels && !m->head_only; c++) {
-            /* The selection may come from flash: what the region cannot hold is left out. */
-            if (taken(m, candidate->first_channel + c) &&
-                candidate->record_bytes <= m->model->epoch_bytes - offset) {
+            if (taken(m, candidate->first_channel + c)) { /* all of them fit, see mdy_sampler_valid */
                 uint8_t *record = m->epoch + offset;
                 memset(record, 0, candidate->record_bytes);
                 record[8] = (uint8_t)c;

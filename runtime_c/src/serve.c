@@ -79,6 +79,7 @@ static void put_position(mdy_server_t *s, uint32_t *n)
         put(s, n, s->net.found[bank].origin);
         put(s, n, s->net.erases[bank]);
     }
+    put(s, n, s->net.fault);
 }
 
 static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
@@ -278,8 +279,8 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
     return status;
 }
 
-/* What READ can fetch: the current contents of one array. */
-static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **at, uint32_t *bytes)
+/* What READ can fetch: the current contents of one array; of one in the bank in use *at is NULL, *start its place there. */
+static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **at, uint32_t *start, uint32_t *bytes)
 {
     const mdy_t *m = &s->net;
     const mdy_model_t *model = m->model;
@@ -305,7 +306,8 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *bytes = m->saved_bytes;
         return MDY_OK;
     case 5:
-        *at = m->weights;
+        *at = m->ram_weights;
+        *start = MDY_STORE_HEADER_BYTES + m->saved_bytes;
         *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
         return MDY_OK;
     case 6:
@@ -314,7 +316,6 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         return MDY_OK;
     case 7: /* as it lies in flash: the state in RAM has moved on */
         if (m->weights != m->ram_weights) {
-            *at = m->weights - m->saved_bytes - MDY_STORE_HEADER_BYTES;
             *bytes = MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
         }
         return MDY_OK;
@@ -326,20 +327,23 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
 static mdy_status_t read_array(mdy_server_t *s, reader_t *r, uint32_t *n)
 {
     const uint8_t *at = NULL;
+    uint32_t start = 0;
     uint32_t bytes = 0;
     const uint32_t kind = get(r, 1);
     const uint32_t offset = get(r, 4);
-    const mdy_status_t status = array(s, kind, &at, &bytes);
+    mdy_status_t status = array(s, kind, &at, &start, &bytes);
     if (r->bad || status != MDY_OK || offset > bytes) {
         return MDY_ARGUMENT;
     }
     const uint32_t room = MDY_LINK_REPLY - *n;
     const uint32_t part = bytes - offset < room ? bytes - offset : room;
-    if (part > 0) {
+    if (part > 0 && at != NULL) {
         memcpy(s->link.reply + *n, at + offset, part);
-        *n += part;
+    } else if (part > 0) {
+        status = mdy_store_read(&s->net, start + offset, s->link.reply + *n, part);
     }
-    return MDY_OK;
+    *n += status == MDY_OK ? part : 0;
+    return status;
 }
 
 static uint32_t delta_digest(const mdy_t *m)
@@ -356,18 +360,30 @@ static uint32_t delta_digest(const mdy_t *m)
     return crc;
 }
 
+/* Of all bytes of the banks; those that cannot be read count as zeros, so many at a time. */
+static uint32_t flash_digest(const mdy_t *m)
+{
+    uint8_t part[64];
+    uint32_t crc = 0;
+    const uint32_t end = m->banks[1].address + m->banks[1].bytes;
+    for (uint32_t address = 0; address < end; address += sizeof part) {
+        const uint32_t n = end - address < sizeof part ? end - address : (uint32_t)sizeof part;
+        if (mdy_port_flash_read(address, part, n) != MDY_OK) {
+            memset(part, 0, sizeof part);
+        }
+        crc = mdy_crc32(crc, part, n);
+    }
+    return crc;
+}
+
 /* Loss, selection and delta digests, the state's, and that of the whole flash. */
 static mdy_status_t digests(mdy_server_t *s, uint32_t *n)
 {
-    uint32_t flash = 0;
     put(s, n, s->net.loss_crc);
     put(s, n, s->net.selection_crc);
     put(s, n, delta_digest(&s->net));
     put(s, n, mdy_crc32(0, s->net.state, s->net.saved_bytes));
-    if (!s->model->weights_in_ram) {
-        flash = mdy_crc32(0, mdy_port_flash_map(), s->net.banks[1].address + s->net.banks[1].bytes);
-    }
-    put(s, n, flash);
+    put(s, n, s->model->weights_in_ram ? 0 : flash_digest(&s->net));
     return MDY_OK;
 }
 
@@ -446,10 +462,14 @@ static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, ui
         return force(s, r);
     case C_ROLL_BACK: /* the weights in use may be gone: BEGIN must follow */
         s->ready = 0;
-        return mdy_roll_back(&s->net);
+        status = mdy_roll_back(&s->net);
+        put(s, n, s->net.fault);
+        return status;
     case C_RESET:
         s->ready = 0;
-        return mdy_factory_reset(&s->net);
+        status = mdy_factory_reset(&s->net, (int)get(r, 1) & 1); /* without the field 0 */
+        put(s, n, s->net.fault);
+        return status;
     default:
         return MDY_ARGUMENT;
     }

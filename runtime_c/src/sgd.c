@@ -12,6 +12,12 @@
 /* Norm units: one channel's |dL/dw| is clipped here, so that 2^16 squares fit 64 bits. */
 #define NORM_MAX ((int64_t)1 << 24)
 
+int mdy_schedule_valid(const mdy_schedule_t *schedule)
+{
+    return schedule->rate_mult <= UINT16_MAX && schedule->rate_exponent >= -64 &&
+           schedule->rate_exponent <= 64 && mdy_norm_pack(mdy_norm_unpack(schedule->clip)) == schedule->clip;
+}
+
 void mdy_sgd_schedule(mdy_t *m)
 {
     const mdy_schedule_t *s = &m->schedule;

@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A bank: 64 bytes of header, the saved part of the state region, the candidate weights.
- * The header goes last and carries the CRC of the rest, so a cut leaves the old bank or the new one. */
+ * The header goes last and carries the CRC of the rest, so a cut leaves the old bank or the new one.
+ * What is checked is what is used: a checksum goes over bytes that were copied, never over a second reading of them. */
 #include "mdy/store.h"
 
 #include <string.h>
 
 #include "mdy/crc.h"
+#include "mdy/fixed.h"
 #include "mdy/head.h"
+#include "mdy/sampler.h"
+#include "mdy/sgd.h"
 #include "mdy/train.h"
 
 #define MAGIC 0x4259444du /* "MDYB" */
 #define WORDS (MDY_STORE_HEADER_BYTES / 4u)
 #define PAGE 256u
+#define CHUNK 32u        /* bytes that are read back at a time; a multiple of every program unit */
+#define TRIES 2u         /* of what the flash refuses */
 #define RATE_BIAS 0x8000 /* makes the rate's exponent a half word without a sign */
+#define FLAG_BITS 7u     /* head only, flips, cosine */
 
 /* Words 0, 1, 2 and 15 mean the same in every format. */
 enum {
@@ -54,16 +61,25 @@ static int is_erased(const uint8_t *bytes, uint32_t n)
     return 1;
 }
 
-/* Reads a bank's payload: its CRC, and whether it is erased. Errors: MDY_FLASH. */
-static mdy_status_t scan_payload(const mdy_t *m, uint32_t bank, uint32_t *crc, int *erased)
+/* The port's read; a part whose error correction gave up may succeed the second time. */
+static mdy_status_t read_flash(uint32_t address, void *dst, uint32_t n)
+{
+    mdy_status_t status = MDY_FLASH;
+    for (uint32_t tries = 0; tries < TRIES && status != MDY_OK; tries++) {
+        status = mdy_port_flash_read(address, dst, n);
+    }
+    return status;
+}
+
+/* Adds the payload's bytes from `start` on to *crc; *erased: they all are 0xff. Errors: MDY_FLASH. */
+static mdy_status_t scan_payload(const mdy_t *m, uint32_t bank, uint32_t start, uint32_t *crc, int *erased)
 {
     uint8_t page[PAGE];
     const uint32_t n = payload_bytes(m);
-    *crc = 0;
     *erased = 1;
-    for (uint32_t i = 0; i < n; i += PAGE) {
+    for (uint32_t i = start; i < n; i += PAGE) {
         const uint32_t part = n - i < PAGE ? n - i : PAGE;
-        const mdy_status_t status = mdy_port_flash_read(payload_address(m, bank) + i, page, part);
+        const mdy_status_t status = read_flash(payload_address(m, bank) + i, page, part);
         if (status != MDY_OK) {
             return status;
         }
@@ -73,34 +89,58 @@ static mdy_status_t scan_payload(const mdy_t *m, uint32_t bank, uint32_t *crc, i
     return MDY_OK;
 }
 
+static mdy_schedule_t schedule_of(const uint32_t *header)
+{
+    const mdy_schedule_t schedule = {
+        .rate_mult = header[H_RATE] & 0xffffu,
+        .rate_exponent = (int32_t)(header[H_RATE] >> 16) - RATE_BIAS,
+        .cosine = header[H_FLAGS] >> 2 & 1u,
+        .warmup_steps = header[H_WARMUP_STEPS],
+        .total_steps = header[H_TOTAL_STEPS],
+        .clip = (uint16_t)(header[H_FLAGS] >> 16),
+    };
+    return schedule;
+}
+
+/* Reads a bank's header, and what it alone says of the bank. Without a whole one, header[H_MAGIC] is 0 afterwards. */
+static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
+{
+    if (read_flash(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
+        header[H_MAGIC] = 0; /* torn while it was written, or worn out */
+        return MDY_BANK_DAMAGED;
+    }
+    if (header[H_MAGIC] != MAGIC || header[H_CRC] != mdy_crc32(0, header, 4u * H_CRC)) {
+        const int erased = is_erased((const uint8_t *)header, MDY_STORE_HEADER_BYTES);
+        header[H_MAGIC] = 0;
+        return erased ? MDY_BANK_EMPTY : MDY_BANK_DAMAGED;
+    }
+    if (header[H_FORMAT] != MDY_STORE_FORMAT) {
+        return MDY_BANK_FORMAT;
+    }
+    if (header[H_DIGEST] != m->model->digest || header[H_PAYLOAD_BYTES] != payload_bytes(m)) {
+        return MDY_BANK_MODEL;
+    }
+    const mdy_schedule_t schedule = schedule_of(header);
+    const int valid = mdy_schedule_valid(&schedule) && (header[H_FLAGS] & 0xffffu & ~FLAG_BITS) == 0;
+    return valid ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
+}
+
 /* What a bank holds. Without a whole header, header[H_MAGIC] is 0 afterwards. */
 static mdy_found_t inspect(const mdy_t *m, uint32_t bank, uint32_t *header)
 {
-    mdy_found_t found = {0, 0, MDY_BANK_DAMAGED};
+    mdy_found_t found = {0, 0, read_header(m, bank, header)};
     uint32_t crc = 0;
     int erased = 0;
-    const mdy_status_t status = mdy_port_flash_read(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES);
-    if (status != MDY_OK) { /* torn while it was written, or worn out */
-        header[H_MAGIC] = 0;
-        return found;
+    if (found.state == MDY_BANK_EMPTY) {
+        const int clean = scan_payload(m, bank, 0, &crc, &erased) == MDY_OK && erased;
+        found.state = clean ? MDY_BANK_EMPTY : MDY_BANK_UNFINISHED;
+    } else if (found.state == MDY_BANK_USABLE) {
+        const int whole = scan_payload(m, bank, 0, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC];
+        found.state = whole ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
     }
-    if (header[H_MAGIC] != MAGIC || header[H_CRC] != mdy_crc32(0, header, 4u * H_CRC)) {
-        if (is_erased((const uint8_t *)header, MDY_STORE_HEADER_BYTES)) {
-            erased = scan_payload(m, bank, &crc, &erased) == MDY_OK && erased;
-            found.state = erased ? MDY_BANK_EMPTY : MDY_BANK_UNFINISHED;
-        }
-        header[H_MAGIC] = 0;
-        return found;
-    }
-    found.generation = header[H_GENERATION];
-    found.origin = header[H_DIGEST];
-    if (header[H_FORMAT] != MDY_STORE_FORMAT) {
-        found.origin = header[H_FORMAT];
-        found.state = MDY_BANK_FORMAT;
-    } else if (header[H_DIGEST] != m->model->digest || header[H_PAYLOAD_BYTES] != payload_bytes(m)) {
-        found.state = MDY_BANK_MODEL;
-    } else if (scan_payload(m, bank, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC]) {
-        found.state = MDY_BANK_USABLE;
+    if (header[H_MAGIC] == MAGIC) {
+        found.generation = header[H_GENERATION];
+        found.origin = header[found.state == MDY_BANK_FORMAT ? H_FORMAT : H_DIGEST];
     }
     return found;
 }
@@ -151,28 +191,45 @@ static mdy_status_t newest(const mdy_found_t found[2], uint32_t *bank)
     return larger(found[0].state, found[1].state) >= MDY_BANK_MODEL ? MDY_MODEL : MDY_EMPTY;
 }
 
+/* Whether a state is one that this runtime can have left; of head, exponents and weights, kernels take any bits. */
+static int state_valid(const mdy_t *m)
+{
+    for (uint32_t i = 0; i < m->model->bias_layer_count; i++) {
+        const mdy_biases_t *biases = &m->model->biases[i];
+        for (uint32_t o = 0; o < biases->layer->p->out.c; o++) {
+            const int32_t bias = m->biases[biases->first + o];
+            if (bias < -biases->most || bias > biases->most) {
+                return 0;
+            }
+        }
+    }
+    return mdy_sampler_valid(m);
+}
+
+/* Copies the state to its region, and checks it and the weights that stay in flash. Errors: MDY_DAMAGED. */
 static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
 {
-    uint32_t header[WORDS] = {0};
-    const uint32_t address = payload_address(m, bank);
-    if (mdy_port_flash_read(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK ||
-        mdy_port_flash_read(address, m->state, m->saved_bytes) != MDY_OK) {
-        return MDY_FLASH;
+    uint32_t header[WORDS];
+    int erased;
+    if (read_header(m, bank, header) != MDY_BANK_USABLE ||
+        read_flash(payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
+        return MDY_DAMAGED;
     }
-    m->weights = mdy_port_flash_map() + address + m->saved_bytes;
+    uint32_t crc = mdy_crc32(0, m->state, m->saved_bytes);
+    if (scan_payload(m, bank, m->saved_bytes, &crc, &erased) != MDY_OK || crc != header[H_PAYLOAD_CRC] ||
+        !state_valid(m)) {
+        return MDY_DAMAGED;
+    }
+    m->weights = mdy_port_flash_map() + payload_address(m, bank) + m->saved_bytes;
+    m->payload_crc = crc;
     m->bank = (uint8_t)bank;
     m->generation = header[H_GENERATION];
     m->epochs = header[H_EPOCHS];
     m->steps = header[H_STEPS];
     m->seed = header[H_SEED];
-    m->schedule.rate_mult = header[H_RATE] & 0xffffu;
-    m->schedule.rate_exponent = (int32_t)(header[H_RATE] >> 16) - RATE_BIAS;
-    m->schedule.warmup_steps = header[H_WARMUP_STEPS];
-    m->schedule.total_steps = header[H_TOTAL_STEPS];
+    m->schedule = schedule_of(header);
     m->head_only = header[H_FLAGS] & 1u;
     m->flip = header[H_FLAGS] >> 1 & 1u;
-    m->schedule.cosine = header[H_FLAGS] >> 2 & 1u;
-    m->schedule.clip = (uint16_t)(header[H_FLAGS] >> 16);
     return MDY_OK;
 }
 
@@ -187,14 +244,16 @@ mdy_status_t mdy_store_load(mdy_t *m)
     return status;
 }
 
-/* A part of a candidate layer's new weights: the old ones, which may lie there already, plus their deltas. */
+/* Adds the deltas to a part of a candidate layer's weights; the factory's are brought, others lie there already. */
 static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t start, uint32_t n,
                          uint8_t *page)
 {
     const mdy_conv_t *p = layer->p;
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
     const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
-    memmove(page, mdy_layer_weights(m, layer) + start, n);
+    if (m->weights == NULL) {
+        memcpy(page, layer->weight + start, n);
+    }
     for (uint32_t slot = 0; slot < selected.count; slot++) {
         uint8_t *record = mdy_record(&selected, slot);
         const uint32_t channel = mdy_record_channel(record);
@@ -209,7 +268,7 @@ static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t star
     }
 }
 
-/* Payload bytes [start, start + n) of the next generation; n <= PAGE. */
+/* Makes bytes [start, start + n) of the next payload from those of the generation in use, if there is one; n <= PAGE. */
 static void fill_payload(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page)
 {
     if (start < m->saved_bytes) {
@@ -250,59 +309,123 @@ void mdy_store_merge(mdy_t *m)
     }
 }
 
+/* Whether flash holds those bytes. */
+static int holds(uint32_t address, const uint8_t *bytes, uint32_t n)
+{
+    uint8_t chunk[CHUNK];
+    for (uint32_t i = 0; i < n; i += CHUNK) {
+        const uint32_t part = n - i < CHUNK ? n - i : CHUNK;
+        if (read_flash(address + i, chunk, part) != MDY_OK || memcmp(bytes + i, chunk, part) != 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Whether n bytes are 0xff. */
+static int is_blank(uint32_t address, uint32_t n)
+{
+    uint8_t chunk[CHUNK];
+    for (uint32_t i = 0; i < n; i += CHUNK) {
+        const uint32_t part = n - i < CHUNK ? n - i : CHUNK;
+        if (read_flash(address + i, chunk, part) != MDY_OK || !is_erased(chunk, part)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Remembers the sector that refused: the one with the byte at `address`. */
+static mdy_status_t refused(mdy_t *m, uint32_t address)
+{
+    (void)mdy_flash_sector(&mdy_port_flash, address, &m->fault);
+    return MDY_FLASH;
+}
+
+/* Erases the sector that begins at *address, looks, and goes on to the next. Errors: MDY_FLASH, m->fault tells the sector. */
+static mdy_status_t erase(mdy_t *m, uint32_t *address)
+{
+    uint32_t index;
+    const uint32_t first = *address;
+    const uint32_t bytes = mdy_flash_sector(&mdy_port_flash, first, &index);
+    int done = 0;
+    for (uint32_t tries = 0; tries < TRIES && !done; tries++) {
+        done = mdy_port_flash_erase(first) == MDY_OK && is_blank(first, bytes);
+    }
+    *address += bytes;
+    return done ? MDY_OK : refused(m, first);
+}
+
+/* Programs n bytes, whole units, and reads them back. Errors: MDY_FLASH, m->fault tells the sector. */
+static mdy_status_t program(mdy_t *m, uint32_t address, const void *bytes, uint32_t n)
+{
+    const int done = mdy_port_flash_program(address, bytes, n) == MDY_OK && holds(address, bytes, n);
+    return done ? MDY_OK : refused(m, address);
+}
+
+/* Erases the other bank; the count stays at its largest. */
 static mdy_status_t erase_bank(mdy_t *m, uint32_t bank)
 {
+    uint32_t address = m->banks[bank].address;
+    const uint32_t end = address + m->banks[bank].bytes;
     mdy_status_t status = MDY_OK;
-    m->erases[bank]++;
-    for (uint32_t done = 0; status == MDY_OK && done < m->banks[bank].bytes;) {
-        uint32_t index;
-        const uint32_t address = m->banks[bank].address + done;
-        status = mdy_port_flash_erase(address);
-        done += mdy_flash_sector(&mdy_port_flash, address, &index);
+    m->erases[bank] = mdy_count(m->erases[bank]);
+    while (status == MDY_OK && address < end) {
+        status = erase(m, &address);
     }
     return status;
 }
 
-/* Programs the payload page by page; its CRC comes back in *crc. */
-static mdy_status_t program_payload(const mdy_t *m, uint32_t bank, uint32_t *crc)
+/*
+ * Programs the next payload page by page; its CRC comes back in *crc. Errors: MDY_FLASH, and MDY_DAMAGED where what it
+ * was made of is not what was loaded.
+ */
+static mdy_status_t program_payload(mdy_t *m, uint32_t bank, uint32_t *crc)
 {
     uint8_t page[PAGE];
     const uint32_t unit = mdy_port_flash.unit_bytes;
     const uint32_t n = payload_bytes(m);
+    uint32_t source = 0;
     *crc = 0;
     for (uint32_t i = 0; i < n; i += PAGE) {
         const uint32_t part = n - i < PAGE ? n - i : PAGE;
         const uint32_t padded = (part + unit - 1) / unit * unit;
         memset(page, 0xff, sizeof page);
+        if (m->weights != NULL) {
+            if (read_flash(payload_address(m, m->bank) + i, page, part) != MDY_OK) {
+                return MDY_DAMAGED;
+            }
+            source = mdy_crc32(source, page, part);
+        }
         fill_payload(m, i, part, page);
         *crc = mdy_crc32(*crc, page, part);
-        const mdy_status_t status = mdy_port_flash_program(payload_address(m, bank) + i, page, padded);
+        const mdy_status_t status = program(m, payload_address(m, bank) + i, page, padded);
         if (status != MDY_OK) {
             return status;
         }
     }
-    return MDY_OK;
+    return m->weights != NULL && source != m->payload_crc ? MDY_DAMAGED : MDY_OK;
 }
 
-mdy_status_t mdy_store_commit(mdy_t *m)
+/* Whether a bank's payload has that CRC. */
+static int has_payload(const mdy_t *m, uint32_t bank, uint32_t crc)
 {
-    uint32_t header[WORDS] = {0};
-    const uint32_t bank = 1u - m->bank;
-    mdy_status_t status = erase_bank(m, bank);
-    uint32_t crc = 0;
-    if (status == MDY_OK) {
-        status = program_payload(m, bank, &crc);
-    }
-    if (status != MDY_OK) {
-        return status;
-    }
+    uint32_t seen = 0;
+    int erased;
+    return scan_payload(m, bank, 0, &seen, &erased) == MDY_OK && seen == crc;
+}
+
+/* Programs the header of the next generation, whose payload is there. */
+static mdy_status_t program_header(mdy_t *m, uint32_t bank, uint32_t number, uint32_t crc)
+{
+    uint32_t header[WORDS];
     header[H_MAGIC] = MAGIC;
     header[H_FORMAT] = MDY_STORE_FORMAT;
-    header[H_GENERATION] = m->generation + 1;
+    header[H_GENERATION] = number;
     header[H_DIGEST] = m->model->digest;
     header[H_PAYLOAD_BYTES] = payload_bytes(m);
     header[H_PAYLOAD_CRC] = crc;
-    header[H_EPOCHS] = m->epochs + 1;
+    header[H_EPOCHS] = mdy_count(m->epochs);
     header[H_STEPS] = m->steps;
     header[H_SEED] = m->seed;
     header[H_RATE] = m->schedule.rate_mult | (uint32_t)(m->schedule.rate_exponent + RATE_BIAS) << 16;
@@ -313,25 +436,87 @@ mdy_status_t mdy_store_commit(mdy_t *m)
     header[H_ERASES] = m->erases[bank];
     header[H_OTHER_ERASES] = m->erases[1u - bank];
     header[H_CRC] = mdy_crc32(0, header, 4u * H_CRC);
-    status = mdy_port_flash_program(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES);
+    return program(m, m->banks[bank].address, header, MDY_STORE_HEADER_BYTES);
+}
+
+/* Writes the next generation to an erased bank. Errors: MDY_FLASH, MDY_DAMAGED. */
+static mdy_status_t write_bank(mdy_t *m, uint32_t bank, uint32_t number, uint32_t *crc)
+{
+    const mdy_status_t status = program_payload(m, bank, crc);
     if (status != MDY_OK) {
         return status;
     }
-    m->generation++;
+    return has_payload(m, bank, *crc) ? program_header(m, bank, number, *crc) : MDY_FLASH;
+}
+
+mdy_status_t mdy_store_commit(mdy_t *m)
+{
+    const uint32_t bank = 1u - m->bank;
+    const uint32_t number = m->generation == UINT32_MAX ? 1 : m->generation + 1; /* 0 is none */
+    uint32_t crc = 0;
+    mdy_status_t status = MDY_FLASH;
+    m->fault = MDY_NONE;
+    if (m->weights != NULL && !has_payload(m, m->bank, m->payload_crc)) {
+        return MDY_DAMAGED; /* before the other bank, which may hold the last whole generation, is erased */
+    }
+    for (uint32_t tries = 0; tries < TRIES && status == MDY_FLASH; tries++) {
+        status = erase_bank(m, bank);
+        if (status != MDY_OK) {
+            return status;
+        }
+        status = write_bank(m, bank, number, &crc);
+    }
+    if (status != MDY_OK) {
+        return status;
+    }
+    m->fault = MDY_NONE;
+    m->payload_crc = crc;
+    m->generation = number;
     m->bank = (uint8_t)bank;
     m->weights = mdy_port_flash_map() + payload_address(m, bank) + m->saved_bytes;
     return MDY_OK;
 }
 
-mdy_status_t mdy_store_forget(const mdy_t *m, int all)
+mdy_status_t mdy_store_read(const mdy_t *m, uint32_t start, void *dst, uint32_t n)
+{
+    return read_flash(m->banks[m->bank].address + start, dst, n);
+}
+
+/* Erases the first sector of a bank, header included. */
+static mdy_status_t forget(mdy_t *m, uint32_t bank)
+{
+    uint32_t address = m->banks[bank].address;
+    return erase(m, &address);
+}
+
+/* Looks at the banks anew: the bank of the newest usable generation. Errors: MDY_EMPTY, MDY_MODEL. */
+static mdy_status_t find_newest(const mdy_t *m, uint32_t *bank)
 {
     uint32_t header[WORDS];
+    const mdy_found_t found[2] = {inspect(m, 0, header), inspect(m, 1, header)};
+    return newest(found, bank);
+}
+
+mdy_status_t mdy_store_roll_back(mdy_t *m)
+{
     uint32_t bank = 0;
-    if (!all) {
-        const mdy_found_t found[2] = {inspect(m, 0, header), inspect(m, 1, header)};
-        const mdy_status_t status = newest(found, &bank);
-        return status == MDY_OK ? mdy_port_flash_erase(m->banks[bank].address) : status;
+    m->fault = MDY_NONE;
+    const mdy_status_t status = find_newest(m, &bank);
+    return status == MDY_OK ? forget(m, bank) : status;
+}
+
+mdy_status_t mdy_store_reset(mdy_t *m, int wipe)
+{
+    uint32_t last = 0;
+    m->fault = MDY_NONE;
+    (void)find_newest(m, &last);
+    mdy_status_t status = forget(m, 1u - last); /* without power the newest still stands, or none */
+    if (status == MDY_OK) {
+        status = forget(m, last);
     }
-    const mdy_status_t status = mdy_port_flash_erase(m->banks[0].address);
-    return status == MDY_OK ? mdy_port_flash_erase(m->banks[1].address) : status;
+    for (uint32_t address = 0; wipe && address < mdy_flash_bytes(&mdy_port_flash);) {
+        const mdy_status_t erased = erase(m, &address); /* a sector that is dead does not save the others */
+        status = status == MDY_OK ? erased : status;
+    }
+    return status;
 }

@@ -16,7 +16,7 @@ const mdy_flash_geometry_t mdy_port_flash = {runs, sizeof runs / sizeof runs[0],
 typedef struct {
     _Alignas(32) uint8_t image[IMAGE_BYTES];
     _Alignas(8) uint8_t planned[MDY_MODEL_PLANNED_BYTES];
-    _Alignas(8) uint8_t epoch[MDY_MODEL_EPOCH_BYTES];
+    _Alignas(8) uint8_t epoch[MDY_MODEL_EPOCH_BYTES + 8];
     _Alignas(8) uint8_t state[MDY_MODEL_STATE_BYTES];
     mdy_t net;
 } machine_t;
@@ -26,6 +26,12 @@ typedef struct {
     uint32_t generation, epochs, steps, state_bytes, weight_bytes, bank;
     const uint8_t *state, *weights;
 } arrays_t;
+
+/* Fields of the emulator. */
+typedef struct {
+    uint32_t cut_at, cut_phase, fail_at, fail_count, lie_at, lie_count, lie, dead_address, dead_bytes, read_fail_at,
+        read_fail_count, read_lie_at, flip_at, flip_address, flip_bit, seed;
+} faults_t;
 
 static machine_t now;
 static machine_t kept;
@@ -57,8 +63,8 @@ void cut_probe_format(void)
     mdy_flash_emu_reboot(&emu);
 }
 
-/* Power comes back: memory is lost, the flash stays, and with it the part that cannot be read. */
-int cut_probe_boot(int fresh, uint32_t bad_address, uint32_t bad_bytes)
+/* Starts on memory that holds rubbish, under what is armed. */
+static int boot(int fresh)
 {
     const mdy_config_t config = {
         .seed = 5,
@@ -68,13 +74,19 @@ int cut_probe_boot(int fresh, uint32_t bad_address, uint32_t bad_bytes)
     };
     const mdy_memory_t memory = {
         {now.planned, sizeof now.planned}, {now.epoch, sizeof now.epoch}, {now.state, sizeof now.state}};
-    mdy_flash_emu_reboot(&emu);
-    emu.bad_address = bad_address;
-    emu.bad_bytes = bad_bytes;
     memset(now.planned, 0xa5, sizeof now.planned);
     memset(now.epoch, 0xa5, sizeof now.epoch);
     memset(now.state, 0xa5, sizeof now.state);
     return (int)mdy_init(&now.net, &mdy_model, &memory, &config);
+}
+
+/* Power comes back: memory is lost, the flash stays, and with it the part that cannot be read. */
+int cut_probe_boot(int fresh, uint32_t bad_address, uint32_t bad_bytes)
+{
+    mdy_flash_emu_reboot(&emu);
+    emu.bad_address = bad_address;
+    emu.bad_bytes = bad_bytes;
+    return boot(fresh);
 }
 
 int cut_probe_step(const int8_t *sample, int label)
@@ -115,6 +127,76 @@ int cut_probe_end_epoch_failing(uint32_t at, uint32_t count, uint32_t seed, uint
 void cut_probe_reboot_flash(void)
 {
     mdy_flash_emu_reboot(&emu);
+}
+
+/* Arms what the next call of the runtime is to meet; see the fields of flash_emu.h. Counts start again. */
+void cut_probe_arm(const faults_t *faults)
+{
+    mdy_flash_emu_reboot(&emu);
+    emu.cut_at = faults->cut_at;
+    emu.cut_phase = (mdy_cut_phase_t)faults->cut_phase;
+    emu.fail_at = faults->fail_at;
+    emu.fail_count = faults->fail_count;
+    emu.lie_at = faults->lie_at;
+    emu.lie_count = faults->lie_count;
+    emu.lie = (mdy_lie_t)faults->lie;
+    emu.dead_address = faults->dead_address;
+    emu.dead_bytes = faults->dead_bytes;
+    emu.read_fail_at = faults->read_fail_at;
+    emu.read_fail_count = faults->read_fail_count;
+    emu.read_lie_at = faults->read_lie_at;
+    emu.flip_at = faults->flip_at;
+    emu.flip_address = faults->flip_address;
+    emu.flip_bit = faults->flip_bit;
+    emu.seed = faults->seed;
+}
+
+/* Calls of the runtime under what is armed. */
+int cut_probe_commit(void)
+{
+    return (int)mdy_end_epoch(&now.net);
+}
+
+int cut_probe_reset(int wipe)
+{
+    return (int)mdy_factory_reset(&now.net, wipe);
+}
+
+int cut_probe_start(void)
+{
+    return boot(0);
+}
+
+/* Operations begun, reads, calls of all kinds since the last boot or arming. */
+void cut_probe_counts(uint32_t *counts)
+{
+    counts[0] = emu.operations;
+    counts[1] = emu.reads;
+    counts[2] = emu.calls;
+}
+
+/* The sector that refused. */
+uint32_t cut_probe_fault(void)
+{
+    return now.net.fault;
+}
+
+/* What a long training would have counted. */
+void cut_probe_count(uint32_t epochs, uint32_t steps, uint32_t epoch_step, uint32_t generation, uint32_t erases)
+{
+    now.net.epochs = epochs;
+    now.net.steps = steps;
+    now.net.epoch_step = epoch_step;
+    now.net.generation = generation;
+    now.net.erases[0] = now.net.erases[1] = erases;
+}
+
+/* epochs, steps, epoch_step, generation, erases of both banks. */
+void cut_probe_counted(uint32_t *words)
+{
+    const mdy_t *m = &now.net;
+    const uint32_t counted[] = {m->epochs, m->steps, m->epoch_step, m->generation, m->erases[0], m->erases[1]};
+    memcpy(words, counted, sizeof counted);
 }
 
 /* Forgets the newest generation, with the power cut in the middle of it where `cut` says so. */

@@ -10,17 +10,14 @@ import pytest
 
 from machine import AFTER, BEFORE, INSIDE, Identity, Machine
 from medyate.data import epoch_order
-from medyate.plan.banks import BankFlash, Run
 from medyate.run.train import Compiled
 from shared_files import Samples
-from tiny import compile_tiny, samples_of
+from tiny import WIDE, compile_tiny, samples_of
 
 EPOCHS = 3
 EPOCH_SAMPLES = 8
 SEEDS = 100 if os.environ.get("MEDYATE_LONG") == "1" else 10
 """Ways in which an operation happens in part."""
-WIDE = BankFlash((Run(2, 512), Run(4, 1024)), 32)
-"""The program unit of an STM32H743."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ STATUS = {
     7: "a frame was damaged or of another protocol version",
     8: "the link was closed",
     9: "the step was aborted",
+    10: "the generation in use has changed in flash since it was loaded",
 }
 
 

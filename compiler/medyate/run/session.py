@@ -17,15 +17,18 @@ from medyate.errors import LinkError
 from medyate.plan.parameters import NORM_BITS
 from medyate.quantize.scheme import mantissa15
 from medyate.recipe import CLIP
-from medyate.run.link import DATA_BYTES, Link, RefusedError
+from medyate.run.link import DATA_BYTES, STATUS, Link, RefusedError
 from medyate.sample.policy import pack, unpack
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
 NO_LABEL = 0xFFFF
 TARGET_WORDS = DATA_BYTES // 4
-OTHER_MODEL = 6
-"""The status."""
+FLASH_REFUSED, OTHER_MODEL, DAMAGED = 4, 6, 10
+"""Statuses."""
+WIPE = 1
+"""Flag of RESET."""
+NO_SECTOR = 0xFFFFFFFF
 
 BANK_STATES = ("empty", "usable", "unfinished", "damaged", "other model", "other format")
 STRANGER = {
@@ -37,7 +40,7 @@ ODD = {
     "damaged": "bank {bank} was damaged",
     **STRANGER,
 }
-POSITION = struct.Struct("<6Ii5I9I")
+POSITION = struct.Struct("<6Ii5I9II")
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,8 @@ class Position:
     bank: int
     """In use; without a generation, the one that the next commit leaves alone."""
     found: tuple[Found, Found]
+    fault: int = NO_SECTOR
+    """Reserved sector, from 0, that refused for good in the last commit."""
 
     def start(self) -> str:
         """What a start that was not fresh made of the banks, in one sentence."""
@@ -204,7 +209,19 @@ def _position(reply: bytes) -> Position:
     words = POSITION.unpack(reply)
     generation, epochs, steps, epoch_step = words[:4]
     first, second = (Found(BANK_STATES[words[at]], *words[at + 1 : at + 4]) for at in (13, 17))
-    return Position(generation, epochs, steps, epoch_step, Settings(*words[4:12]), words[12], (first, second))
+    return Position(
+        generation, epochs, steps, epoch_step, Settings(*words[4:12]), words[12], (first, second), words[21]
+    )
+
+
+def _refused(error: RefusedError, sector: int) -> LinkError:
+    """The same, with the sector at fault."""
+    if sector == NO_SECTOR:
+        return error
+    return LinkError(
+        f"the flash refused twice: sector {sector} of those reserved for the banks, counted from 0.",
+        "The generation before stands. If the sector stays so, reserve others.",
+    )
 
 
 class Session:
@@ -280,8 +297,17 @@ class Session:
         return self._use(INFER, sample, label)
 
     def commit(self) -> Position:
-        """Ends the epoch."""
-        self.position = _position(self.link.request(COMMIT))
+        """Ends the epoch. Raises LinkError: the generation before stands, and the device would go on or try again."""
+        try:
+            self.position = _position(self.link.request(COMMIT))
+        except RefusedError as error:
+            if error.status == DAMAGED:
+                raise LinkError(
+                    f"{STATUS[DAMAGED]}: nothing was made of it.", "Resume: the generation before it is used."
+                ) from error
+            if error.status == FLASH_REFUSED:
+                raise _refused(error, _position(error.fields).fault) from error
+            raise
         return self.position
 
     def read(self, kind: int) -> bytes:
@@ -330,11 +356,19 @@ class Session:
 
     def roll_back(self) -> None:
         """Forgets the newest generation."""
-        self.link.request(ROLL_BACK)
+        self._forget(ROLL_BACK, b"")
 
-    def reset(self) -> None:
-        """Forgets both generations."""
-        self.link.request(RESET)
+    def reset(self, *, wipe: bool = False) -> None:
+        """Forgets both generations; with `wipe` nothing of them, or of others, is left in the reserved sectors."""
+        self._forget(RESET, bytes([WIPE * wipe]))
+
+    def _forget(self, command: int, fields: bytes) -> None:
+        try:
+            self.link.request(command, fields)
+        except RefusedError as error:
+            if error.status != FLASH_REFUSED:
+                raise
+            raise _refused(error, *struct.unpack("<I", error.fields)) from error
 
     def exit(self) -> None:
         """Ends the target's program; a reply that got lost changes nothing any more."""

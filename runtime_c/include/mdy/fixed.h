@@ -5,6 +5,12 @@
 
 #include <stdint.h>
 
+/** n + 1; a count that has reached its largest stays there. */
+static inline uint32_t mdy_count(uint32_t n)
+{
+    return n < UINT32_MAX ? n + 1 : n;
+}
+
 static inline int32_t mdy_clamp32(int64_t x)
 {
     return x > INT32_MAX ? INT32_MAX : x < INT32_MIN ? INT32_MIN : (int32_t)x;

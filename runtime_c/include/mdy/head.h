@@ -11,7 +11,7 @@ uint32_t mdy_head_bank_bytes(const mdy_model_t *model);
 /** Draws the features that a sampled head trains in this epoch, and fetches their weights; lets held samples go. */
 void mdy_head_lay_out(mdy_t *m);
 
-/** Bytes [start, start + n) of a sampled head's next weights; start and n are even. */
+/** Makes bytes [start, start + n) of a sampled head's next weights from those in use, which lie there; both even. */
 void mdy_head_fill(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page);
 
 /**

@@ -83,15 +83,21 @@ const int32_t *mdy_logits(const mdy_t *m);
 /**
  * Ends the epoch: writes the observed norms into N, draws the next selection, commits one generation
  * to the other bank and only then clears the deltas. After an error the old generation stands; training may go
- * on, and the call may be repeated. With weights in RAM the deltas are added there, and nothing fails. Source: MeDyate, arXiv 2510.20979, algorithm 1; DESIGN.md sections 4 and 6.
+ * on, and the call may be repeated. Errors: MDY_FLASH (refused twice, m->fault tells the sector), MDY_DAMAGED (the
+ * generation in use has changed in flash: mdy_init loads the one before it). With weights in RAM the deltas are added
+ * there, and nothing fails. Source: MeDyate, arXiv 2510.20979, algorithm 1; DESIGN.md sections 4 and 6.
  */
 mdy_status_t mdy_end_epoch(mdy_t *m);
 
 /** Forgets the newest generation; mdy_init, which must follow, takes the one before. Errors: MDY_EMPTY (none, or weights in RAM), MDY_MODEL, MDY_FLASH. */
-mdy_status_t mdy_roll_back(const mdy_t *m);
+mdy_status_t mdy_roll_back(mdy_t *m);
 
-/** Forgets both banks; mdy_init, which must follow, starts from the factory. Errors: MDY_FLASH. */
-mdy_status_t mdy_factory_reset(const mdy_t *m);
+/**
+ * Forgets both banks; mdy_init, which must follow, starts from the factory. A power cut leaves the newest generation or
+ * none. With `wipe` every reserved sector and the three regions are erased, so that nothing learned is left; a wipe that
+ * was cut short is to be repeated. Errors: MDY_FLASH (a sector refused: m->fault; the others are erased all the same).
+ */
+mdy_status_t mdy_factory_reset(mdy_t *m, int wipe);
 
 /**
  * Replaces this epoch's selection by the first counts[i] channels of each candidate layer: the

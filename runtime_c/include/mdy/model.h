@@ -293,7 +293,7 @@ enum {
     MDY_BANK_EMPTY = 0,      /* erased */
     MDY_BANK_USABLE = 1,     /* a whole generation of this model */
     MDY_BANK_UNFINISHED = 2, /* no header: its commit was interrupted, or its generation was forgotten */
-    MDY_BANK_DAMAGED = 3,    /* it cannot be read, or does not fit its checksums */
+    MDY_BANK_DAMAGED = 3,    /* it cannot be read, does not fit its checksums, or holds impossible values */
     MDY_BANK_MODEL = 4,      /* a generation of another model or plan */
     MDY_BANK_FORMAT = 5      /* a generation in another MDY_STORE_FORMAT */
 };
@@ -330,11 +330,14 @@ struct mdy {
     uint8_t *ram_weights;   /* their place in the state region; NULL: they are in flash */
     mdy_bank_t banks[2];
     mdy_found_t found[2];   /* what the banks held at the start */
-    uint32_t erases[2];     /* how often each bank has been erased, as far as headers tell */
+    uint32_t erases[2];     /* how often each bank has been erased, as far as headers tell; stays at its largest */
+    uint32_t payload_crc;   /* of the generation in use, as it was loaded or written */
+    uint32_t fault;         /* number of the reserved sector that refused for good in the last commit, roll-back or
+                               reset, from 0; MDY_NONE: none */
     mdy_schedule_t schedule;
     uint32_t seed;
     uint32_t generation; /* newest number in the banks, usable or not; 0: none */
-    uint32_t epochs;     /* epochs committed */
+    uint32_t epochs;     /* epochs committed; this and steps stay at their largest */
     uint32_t steps;      /* training steps since the start of the training */
     uint32_t epoch_step; /* training steps since the last commit */
     uint32_t rate_mult;  /* this step's learning rate */

@@ -23,6 +23,9 @@ void mdy_sampler_draw(mdy_t *m, uint32_t epoch);
 /** Writes the epoch's observed norms into N, if the policy asks for it; after the first epoch all others get the largest. */
 void mdy_sampler_observe(mdy_t *m);
 
+/** Whether norms and selection are such as the functions above leave: eligible channels, within the budget. */
+int mdy_sampler_valid(const mdy_t *m);
+
 /** Lays the epoch region out for m->selection: records zeroed, channels written, depth known. */
 void mdy_sampler_lay_out(mdy_t *m);
 

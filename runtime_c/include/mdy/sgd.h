@@ -44,6 +44,9 @@ void mdy_update_biases(mdy_update_t *update, const mdy_biases_t *p, int32_t *bia
  */
 void mdy_update_batch(mdy_update_t *update);
 
+/** Whether no product or shift of the update can overflow, and the clip is a packed norm. */
+int mdy_schedule_valid(const mdy_schedule_t *schedule);
+
 /** Sets rate_mult and rate_exponent of the step that comes, from the schedule; all samples of a batch share them. */
 void mdy_sgd_schedule(mdy_t *m);
 

@@ -15,18 +15,28 @@
 mdy_status_t mdy_store_open(mdy_t *m);
 
 /**
- * Loads the newest usable generation; one that cannot be read after all counts as damaged.
+ * Loads the newest usable generation; one that cannot be read after all, or holds impossible values, counts as damaged.
  * Errors: MDY_EMPTY (the state region is to be filled), MDY_MODEL (another model's or format's only).
  */
 mdy_status_t mdy_store_load(mdy_t *m);
 
-/** Writes state and weights + deltas to the other bank, the header last. Errors: MDY_FLASH. */
+/**
+ * Writes state and weights + deltas to the other bank, reads them back, and writes the header last. What the flash
+ * refuses is tried once more, from the erase on. Errors: MDY_FLASH (m->fault), MDY_DAMAGED (the generation in use is
+ * no longer what was loaded; found before the erase, the other bank stays).
+ */
 mdy_status_t mdy_store_commit(mdy_t *m);
+
+/** Bytes [start, start + n) of the bank in use, header first, as they lie in flash now. Errors: MDY_FLASH. */
+mdy_status_t mdy_store_read(const mdy_t *m, uint32_t start, void *dst, uint32_t n);
 
 /** Adds the deltas to the weights in RAM. */
 void mdy_store_merge(mdy_t *m);
 
-/** Erases the first sector, header included, of the newest bank, or (all) of both. Errors: MDY_FLASH, MDY_EMPTY, MDY_MODEL. */
-mdy_status_t mdy_store_forget(const mdy_t *m, int all);
+/** Erases the first sector, header included, of the newest bank. Errors: MDY_FLASH (m->fault), MDY_EMPTY, MDY_MODEL. */
+mdy_status_t mdy_store_roll_back(mdy_t *m);
+
+/** Erases the first sector of both, the newest bank last; then (wipe) every reserved sector. Errors: MDY_FLASH (m->fault). */
+mdy_status_t mdy_store_reset(mdy_t *m, int wipe);
 
 #endif

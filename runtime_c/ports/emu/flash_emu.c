@@ -13,8 +13,8 @@
 
 #define ERASED 0xFFU
 
-/* How much of an operation happens. */
-typedef enum { ALL, PART, NOTHING } extent_t;
+/* How much of an operation happens; ODD: all of it, with one bit wrong. */
+typedef enum { ALL, PART, NOTHING, ODD } extent_t;
 
 static uint32_t memory_bytes(const mdy_flash_emu_t *emu) { return mdy_flash_bytes(emu->geometry); }
 
@@ -60,6 +60,12 @@ uint32_t mdy_flash_emu_erases(const mdy_flash_emu_t *emu, uint32_t sector)
     return (uint32_t)at[0] | (uint32_t)at[1] << 8U | (uint32_t)at[2] << 16U | (uint32_t)at[3] << 24U;
 }
 
+/* Whether event number `at` is one of `count` from `first` on; first 0: none is. */
+static bool is_due(uint32_t at, uint32_t first, uint32_t count)
+{
+    return first != 0U && at >= first && at - first < count;
+}
+
 static bool is_inside(const mdy_flash_emu_t *emu, uint32_t address, uint32_t n)
 {
     return address <= memory_bytes(emu) && n <= memory_bytes(emu) - address;
@@ -95,8 +101,18 @@ static mdy_status_t sync_units(mdy_flash_emu_t *emu, uint32_t address, uint32_t 
     return status != MDY_OK ? status : sync(emu, address, n);
 }
 
-/* Counts an operation: how much of it happens, and what it reports. */
-static extent_t begin(mdy_flash_emu_t *emu, mdy_status_t *status)
+/* Counts a call; a bit turns over before one of them. */
+static void count_call(mdy_flash_emu_t *emu)
+{
+    emu->calls++;
+    if (emu->calls == emu->flip_at && emu->flip_address < memory_bytes(emu)) {
+        emu->image[emu->flip_address] = (uint8_t)(emu->image[emu->flip_address] ^ (1U << (emu->flip_bit & 7U)));
+        (void)sync(emu, emu->flip_address, 1);
+    }
+}
+
+/* Counts an operation on [address, address + n): how much of it happens, and what it reports. */
+static extent_t begin(mdy_flash_emu_t *emu, uint32_t address, uint32_t n, mdy_status_t *status)
 {
     emu->operations++;
     *status = MDY_OK;
@@ -105,10 +121,14 @@ static extent_t begin(mdy_flash_emu_t *emu, mdy_status_t *status)
         *status = MDY_FLASH;
         return emu->cut_phase == MDY_CUT_BEFORE ? NOTHING : emu->cut_phase == MDY_CUT_INSIDE ? PART : ALL;
     }
-    if (emu->fail_at != 0U && emu->operations >= emu->fail_at &&
-        emu->operations - emu->fail_at < emu->fail_count) {
+    const bool is_dead_place = emu->dead_bytes != 0U && address < emu->dead_address + emu->dead_bytes &&
+                               emu->dead_address < address + n;
+    if (is_dead_place || is_due(emu->operations, emu->fail_at, emu->fail_count)) {
         *status = MDY_FLASH;
         return PART;
+    }
+    if (is_due(emu->operations, emu->lie_at, emu->lie_count)) {
+        return emu->lie == MDY_LIE_IGNORED ? NOTHING : ODD;
     }
     return ALL;
 }
@@ -149,19 +169,27 @@ bool mdy_flash_emu_adopt(mdy_flash_emu_t *emu, uint32_t n)
 void mdy_flash_emu_reboot(mdy_flash_emu_t *emu)
 {
     emu->operations = 0;
+    emu->reads = 0;
+    emu->calls = 0;
     emu->cut_at = 0;
     emu->fail_at = 0;
+    emu->lie_at = 0;
+    emu->read_fail_at = 0;
+    emu->read_lie_at = 0;
+    emu->flip_at = 0;
     emu->bad_bytes = 0;
     emu->is_dead = false;
 }
 
-mdy_status_t mdy_flash_emu_read(const mdy_flash_emu_t *emu, uint32_t address, void *dst, uint32_t n)
+mdy_status_t mdy_flash_emu_read(mdy_flash_emu_t *emu, uint32_t address, void *dst, uint32_t n)
 {
     const uint32_t unit_bytes = emu->geometry->unit_bytes;
+    count_call(emu);
+    emu->reads++;
     if (!is_inside(emu, address, n)) {
         return MDY_ARGUMENT;
     }
-    if (emu->is_dead) {
+    if (emu->is_dead || is_due(emu->reads, emu->read_fail_at, emu->read_fail_count)) {
         return MDY_FLASH;
     }
     if (n == 0U) {
@@ -179,6 +207,11 @@ mdy_status_t mdy_flash_emu_read(const mdy_flash_emu_t *emu, uint32_t address, vo
         }
     }
     memcpy(dst, &emu->image[address], n);
+    if (emu->reads == emu->read_lie_at) {
+        const uint32_t bit = mdy_rng(emu->seed, emu->reads);
+        uint8_t *const wrong = (uint8_t *)dst + bit / 8U % n;
+        *wrong = (uint8_t)(*wrong ^ (1U << bit % 8U));
+    }
     return MDY_OK;
 }
 
@@ -223,6 +256,7 @@ mdy_status_t mdy_flash_emu_erase(mdy_flash_emu_t *emu, uint32_t address)
 {
     uint32_t sector;
     const uint32_t bytes = mdy_flash_sector(emu->geometry, address, &sector);
+    count_call(emu);
     if (bytes == 0U) {
         return MDY_ARGUMENT;
     }
@@ -230,7 +264,7 @@ mdy_status_t mdy_flash_emu_erase(mdy_flash_emu_t *emu, uint32_t address)
         return MDY_FLASH;
     }
     mdy_status_t status;
-    const extent_t extent = begin(emu, &status);
+    const extent_t extent = begin(emu, address, bytes, &status);
     if (extent == NOTHING) {
         return status;
     }
@@ -241,6 +275,10 @@ mdy_status_t mdy_flash_emu_erase(mdy_flash_emu_t *emu, uint32_t address)
     } else {
         for (uint32_t unit = first; unit < first + units; unit++) {
             erase_unit(emu, unit);
+        }
+        if (extent == ODD) { /* a bit that stays programmed */
+            const uint32_t bit = chance(emu, 0) % (8U * bytes);
+            emu->image[address + bit / 8U] = (uint8_t)(ERASED ^ (1U << bit % 8U));
         }
     }
     count_erase(emu, sector);
@@ -262,13 +300,17 @@ static mdy_status_t program_unit(mdy_flash_emu_t *emu, uint32_t address, const u
         return MDY_FLASH;
     }
     mdy_status_t status;
-    const extent_t extent = begin(emu, &status);
+    const extent_t extent = begin(emu, address, unit_bytes, &status);
     if (extent == NOTHING) {
         return status;
     }
     for (uint32_t i = 0; i < unit_bytes; i++) { /* bits are only ever cleared */
         const uint32_t kept = extent == PART ? chance(emu, i) : 0U;
         cells[i] = (uint8_t)(cells[i] & (src[i] | kept));
+    }
+    if (extent == ODD) {
+        const uint32_t bit = chance(emu, 0) % (8U * unit_bytes);
+        cells[bit / 8U] = (uint8_t)(cells[bit / 8U] ^ (1U << bit % 8U));
     }
     mark_set(emu, unit, extent == PART ? mark_left(emu, unit_bytes) : PROGRAMMED);
     *done = true;
@@ -280,6 +322,7 @@ mdy_status_t mdy_flash_emu_program(mdy_flash_emu_t *emu, uint32_t address, const
 {
     const uint32_t unit_bytes = emu->geometry->unit_bytes;
     const uint8_t *const bytes = src;
+    count_call(emu);
     if (!is_inside(emu, address, n) || address % unit_bytes != 0U || n % unit_bytes != 0U) {
         return MDY_ARGUMENT;
     }
@@ -287,11 +330,11 @@ mdy_status_t mdy_flash_emu_program(mdy_flash_emu_t *emu, uint32_t address, const
         return MDY_FLASH;
     }
     mdy_status_t status = MDY_OK;
-    uint32_t changed = 0; /* bytes from `address` on that differ from the image outside */
+    uint32_t changed = 0; /* bytes from `address` on that may differ from the image outside */
     for (uint32_t at = 0; at < n && status == MDY_OK; at += unit_bytes) {
         bool done;
         status = program_unit(emu, address + at, &bytes[at], &done);
-        changed += done ? unit_bytes : 0U;
+        changed = done ? at + unit_bytes : changed;
     }
     /* One sync for the whole call: on QEMU each of them costs a system call of the host. */
     const mdy_status_t synced = sync_units(emu, address, changed);

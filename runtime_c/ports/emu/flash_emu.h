@@ -28,6 +28,12 @@ typedef enum {
     MDY_CUT_AFTER   /* all of it has, but the caller never learns so */
 } mdy_cut_phase_t;
 
+/** What an operation does that reports success. */
+typedef enum {
+    MDY_LIE_IGNORED, /* nothing */
+    MDY_LIE_WRONG    /* all of it, but for one bit */
+} mdy_lie_t;
+
 /** Follows a change of the image: n bytes that now stand at `address`. Errors: MDY_FLASH. */
 typedef mdy_status_t (*mdy_flash_sync_t)(void *context, uint32_t address, const uint8_t *bytes,
                                          uint32_t n);
@@ -40,12 +46,25 @@ typedef struct {
     void *context;                        /* handed to sync */
 
     uint32_t operations; /* begun since the last boot: sector erases and unit programs */
+    uint32_t reads;      /* likewise, calls */
+    uint32_t calls;      /* likewise, of all kinds */
 
     /* Faults. What a part of an operation leaves behind is drawn from `seed` and the operation's number. */
     uint32_t cut_at;           /* operation during which the power is cut, from 1; 0: never */
     mdy_cut_phase_t cut_phase; /* read where cut_at is not 0 */
     uint32_t fail_at;          /* first operation that happens in part only and reports so; 0: none */
     uint32_t fail_count;       /* how many operations in a row fail so */
+    uint32_t lie_at;           /* first operation that does not do what it reports; 0: none */
+    uint32_t lie_count;        /* how many in a row */
+    mdy_lie_t lie;             /* read where lie_at is not 0 */
+    uint32_t dead_address;     /* erases of a sector, and programs, that touch [dead_address, + dead_bytes) happen in */
+    uint32_t dead_bytes;       /* part and report so, for good */
+    uint32_t read_fail_at;     /* first read that fails; 0: none */
+    uint32_t read_fail_count;  /* how many in a row */
+    uint32_t read_lie_at;      /* read that gives one bit wrong; 0: none */
+    uint32_t flip_at;          /* call before which a bit of memory turns over, from 1; 0: never */
+    uint32_t flip_address;     /* its byte */
+    uint32_t flip_bit;         /* 0 to 7 */
     uint32_t bad_address;      /* reads of a unit that has a byte in [bad_address, + bad_bytes) fail, */
     uint32_t bad_bytes;        /* as on a part whose error correction gives up */
     uint32_t seed;
@@ -62,15 +81,14 @@ void mdy_flash_emu_format(mdy_flash_emu_t *emu);
  */
 bool mdy_flash_emu_adopt(mdy_flash_emu_t *emu, uint32_t n);
 
-/** Power comes back: operations count from 0, no fault is armed. Image and wear stay. */
+/** Power comes back: operations count from 0, no fault is armed, but for a dead place. Image and wear stay. */
 void mdy_flash_emu_reboot(mdy_flash_emu_t *emu);
 
 /** Erases of a sector that took effect, in full or in part, over the life of the image. */
 uint32_t mdy_flash_emu_erases(const mdy_flash_emu_t *emu, uint32_t sector);
 
 /** mdy_port_flash_read. Errors: MDY_ARGUMENT (range), MDY_FLASH (a torn or bad unit is touched, dead). */
-mdy_status_t mdy_flash_emu_read(const mdy_flash_emu_t *emu, uint32_t address, void *dst,
-                                uint32_t n);
+mdy_status_t mdy_flash_emu_read(mdy_flash_emu_t *emu, uint32_t address, void *dst, uint32_t n);
 
 /** mdy_port_flash_erase. Errors: MDY_ARGUMENT (no start of a sector), MDY_FLASH (fault, sync). */
 mdy_status_t mdy_flash_emu_erase(mdy_flash_emu_t *emu, uint32_t address);

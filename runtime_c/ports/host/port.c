@@ -9,6 +9,8 @@
  * MDY_FLASH_CUT   "N:before", "N:inside" or "N:after": the power is cut at the N-th erase or unit
  *                 program of this process, which then ends with status 99.
  * MDY_FLASH_FAIL  "N:COUNT": COUNT operations from the N-th on happen in part and report failure.
+ * MDY_FLASH_IGNORE "N:COUNT": COUNT operations from the N-th on do nothing and report success.
+ * MDY_FLASH_DEAD  "ADDRESS:COUNT": operations that touch COUNT bytes from there happen in part and report failure.
  * MDY_FLASH_BAD   "ADDRESS:COUNT": reads that touch COUNT bytes from there fail.
  * MDY_FLASH_SEED  "N": draws what a part of an operation leaves behind.
  */
@@ -90,8 +92,8 @@ static mdy_status_t read_image(uint32_t n)
 /* A misspelt fault that never happens would look like a passed test, so it ends the process. */
 static void refuse_usage(void)
 {
-    static const char text[] = "MDY_FLASH_CUT is N:before, N:inside or N:after; MDY_FLASH_FAIL N:COUNT; "
-                               "MDY_FLASH_BAD ADDRESS:COUNT; MDY_FLASH_SEED N; N and COUNT are at least 1\n";
+    static const char text[] = "MDY_FLASH_CUT is N:before, N:inside or N:after; MDY_FLASH_FAIL and "
+                               "MDY_FLASH_IGNORE N:COUNT; MDY_FLASH_BAD and MDY_FLASH_DEAD ADDRESS:COUNT; MDY_FLASH_SEED N; N and COUNT are at least 1\n";
     if (write(STDERR_FILENO, text, sizeof text - 1U) < 0) {
         /* The exit status says it too. */
     }
@@ -137,6 +139,8 @@ static void arm_faults(void)
 {
     const char *const cut = getenv("MDY_FLASH_CUT");
     const char *const fail = getenv("MDY_FLASH_FAIL");
+    const char *const ignore = getenv("MDY_FLASH_IGNORE");
+    const char *const dead = getenv("MDY_FLASH_DEAD");
     const char *const bad = getenv("MDY_FLASH_BAD");
     const char *const seed = getenv("MDY_FLASH_SEED");
     if (cut != NULL) {
@@ -144,6 +148,13 @@ static void arm_faults(void)
     }
     if (fail != NULL) {
         arm_span(fail, 1, &flash.fail_at, &flash.fail_count);
+    }
+    if (ignore != NULL) {
+        arm_span(ignore, 1, &flash.lie_at, &flash.lie_count);
+        flash.lie = MDY_LIE_IGNORED;
+    }
+    if (dead != NULL) {
+        arm_span(dead, 0, &flash.dead_address, &flash.dead_bytes);
     }
     if (bad != NULL) {
         arm_span(bad, 0, &flash.bad_address, &flash.bad_bytes);
