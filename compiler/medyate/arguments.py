@@ -150,6 +150,11 @@ def limits(
     )
 
 
+def tell(text: str) -> None:
+    """One sentence without its full stop, on standard error."""
+    errors.print(f"medyate: {text}.", markup=False)
+
+
 def show(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
     """One JSON object on standard output, or what a person reads."""
     if as_json:

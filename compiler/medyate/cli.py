@@ -49,6 +49,7 @@ from medyate.arguments import (
     head_choice,
     parse_size,
     show,
+    tell,
 )
 from medyate.boards import BOARDS, TARGETS
 from medyate.boards import find as find_board
@@ -384,7 +385,7 @@ def compile(
     )
     dataset = data.load(data_, split)
     with Bar() as bar:
-        made, image = compile_model(model, dataset, options, out, bar.show)
+        made, image = compile_model(model, dataset, options, out, bar.show, tell)
     content = {
         **made.to_json(),
         "board": board,

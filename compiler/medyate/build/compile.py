@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from medyate.build.manifest import building
 from medyate.build.stack import bound
 from medyate.errors import BudgetError, ToolchainError
 from medyate.plan.budget import Limits
@@ -42,6 +43,11 @@ def require(tool: str, remedy: str) -> str:
 
 def build(plan: Plan, project: Path, target: str, builder: str) -> Image:
     """Compiles the project. Raises ToolchainError when a tool is missing or fails."""
+    with building(project):
+        return _build(plan, project, target, builder)
+
+
+def _build(plan: Plan, project: Path, target: str, builder: str) -> Image:
     if target == "host":
         require("make", "apt-get install make")
         require(os.environ.get("CC", "cc"), "apt-get install gcc")

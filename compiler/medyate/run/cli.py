@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from medyate import artefact, data
-from medyate.arguments import Data, Json, Seed, choice, console, errors, number, show
+from medyate import arguments, artefact, data
+from medyate.arguments import Data, Json, Seed, choice, console, number, show
 from medyate.errors import DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
@@ -68,7 +68,7 @@ def run(
         evaluate_each=not evaluate_at_end,
         find_rate=rate == "auto",
         measure=not no_measure and not on.startswith("serial"),
-        tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
+        tell=arguments.tell,
         history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
     )
     with Bar() as bar:
