@@ -412,13 +412,10 @@ def report(
     json_: Json = False,
 ) -> None:
     """Accuracy, memory map, LaRa scores and selected channels of the last run, as a picture."""
-    from medyate.report.picture import draw
+    from medyate.report.picture import draw_last_run
 
-    log = artefact.read_json(out / "run.json")
     path = picture or out / "report.png"
-    label = "head only" if log["head_only"] else "selected channels and head"
-    plan, ranking = artefact.read_json(out / "05_plan.json"), artefact.read_json(out / "04_ranking.json")
-    draw(plan, ranking, [(label, log)], None, path)
+    draw_last_run(out, path)
     show({"picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from medyate import artefact
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
+from medyate.run import held
 from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, read_bank
+from medyate.run.log import read_log
 from medyate.run.train import Compiled, connect
 
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
@@ -27,8 +29,8 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     if compiled.weights_in_ram:
         raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)
     qgraph, weights, facts = read_compiled(compiled)
-    generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash)
-    logits = logit_range(artefact.read_json(log))
+    logits = logit_range(read_log(log, facts.digest))
+    generation = newest_of(facts, flash) if on is None else ask(compiled, facts, on, flash)
     network = trained_network(compiled, qgraph, weights, generation, logits)
     artefact.check_writable(to)
     import_module(f"medyate.export.{WRITERS[to.suffix]}").write(*network, to)
@@ -49,10 +51,19 @@ def read_flash(flash: Path) -> bytes:
         raise ArtefactError(f"'{flash}' cannot be read: {error.strerror}.", "Run `medyate run` first.") from error
 
 
+def newest_of(facts: Facts, flash: Path) -> Generation:
+    """The newest usable generation of a bank image. Raises ArtefactError without one."""
+    image = read_flash(flash)
+    found = held.find(image)
+    if held.newest(found, facts.digest) is None:
+        held.refuse_stranger(found, facts.digest)
+    return newest(facts, image)
+
+
 def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:
     """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged."""
     if not on.startswith("serial:"):
-        read_flash(flash)  # without it the emulated target would start with an empty one
+        newest_of(facts, flash)  # without it the emulated target would start from an empty flash
     with connect(compiled, on, flash, count=False) as session:
         bank = session.newest_bank()
     if not bank:

@@ -43,7 +43,9 @@ def logit_range(log: Mapping[str, Any]) -> tuple[float, float]:
     try:
         low, high = (float(value) for value in log["logit_range"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError("the run log names no range of logits.", "Run `medyate run` again.") from error
+        raise ArtefactError(
+            "the run log names no range of logits: the run has not ended.", "Go on with `medyate run --resume`."
+        ) from error
     return low, high
 
 

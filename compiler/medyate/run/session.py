@@ -111,6 +111,11 @@ class Position:
     """In use; without a generation, the one that the next commit leaves alone."""
     found: tuple[Found, Found]
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a generation was found and loaded."""
+        return any(found.state == "usable" for found in self.found)
+
     def start(self) -> str:
         """What a start that was not fresh made of the banks, in one sentence."""
         states = [found.state for found in self.found]
@@ -120,7 +125,7 @@ class Position:
         elif states == ["empty", "empty"]:
             notes = ["the flash holds no generation"]
         used = f"generation {self.generation} of bank {self.bank} is used"
-        return "; ".join([*notes, used if "usable" in states else "training starts from the factory weights"])
+        return "; ".join([*notes, used if self.is_used else "training starts from the factory weights"])
 
     def strangers(self) -> str:
         """Generations that this image cannot use; empty without one."""
@@ -227,7 +232,7 @@ class Session:
                 raise
             raise LinkError(
                 f"the flash is another model's: {held}; the image is 0x{self.hello.digest:08x}.",
-                "Start afresh without --resume to overwrite it, or run the image that trained it.",
+                "Discard it with --fresh, or run the image that trained it.",
             ) from error
         return self.position
 
