@@ -339,6 +339,7 @@ def compile(
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
     from medyate.report.plan import print_banks, print_table
+    from medyate.run import held
     from medyate.stages import compile_model
     from medyate.strategies.settings import settings
 
@@ -386,6 +387,10 @@ def compile(
     dataset = data.load(data_, split)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show, tell)
+    flash = out / "flash.bin"
+    stale = held.strangers(held.find(flash.read_bytes()), made.digest) if flash.is_file() else ""
+    if stale:
+        tell(f"'{flash}' holds {stale}, with which this model cannot go on")
     content = {
         **made.to_json(),
         "board": board,

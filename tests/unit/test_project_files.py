@@ -119,8 +119,12 @@ def test_compile_keeps_notes_and_edits_and_trains_no_worse(tiny_host: Compiled, 
     (out / "project" / "notes.txt").write_text("mine")
     with (out / "project" / "Makefile").open("a") as makefile:
         makefile.write("# mine\n")
-    ended = run_cli(*given, "-o", out)
+    assert run_cli("run", out, "--data", given[3], "--epochs", 1, "--no-measure").code == 0
+    learned = (out / "flash.bin").read_bytes()
+    ended = run_cli(*given, "-o", out, "--ram", "24KiB", "--seed", 1)
     assert ended.code == 0
+    assert (out / "flash.bin").read_bytes() == learned
+    assert "flash.bin' holds generation 1 of another model" in ended.err
     assert f"has been kept as '{out}/project/Makefile.kept'" in ended.err
     assert set(content(out / "project")) == clean | {"notes.txt", "Makefile.kept"}
     assert (out / "project" / "Makefile.kept").read_text().endswith("# mine\n")

@@ -44,7 +44,7 @@ def run(
 
     A flash that holds a generation is neither used nor discarded unless --resume or --fresh says so.
     """
-    from medyate.run.log import check_place, read_log
+    from medyate.run.log import check_place, head_only_accuracy, read_log
     from medyate.run.session import Training
     from medyate.run.train import Compiled, RunOptions, Tick, epoch_samples
     from medyate.run.train import run as run_target
@@ -83,6 +83,7 @@ def run(
         tell=arguments.tell,
         overwrite=fresh,
         earlier=earlier,
+        head_only_accuracy=head_only_accuracy(written, digest),
         keep=lambda so_far: artefact.write_json(written, so_far),
     )
     with Bar() as bar:
@@ -121,3 +122,5 @@ def _print(result: dict[str, Any]) -> None:
         console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
     if result["instructions_per_step"]:
         console.print(f"{result['instructions_per_step']:,} instructions per training step")
+    for sign in result["warnings"]:
+        console.print(f"warning: {sign['text']}", markup=False)

@@ -118,6 +118,16 @@ def read_log(path: Path, digest: int) -> dict[str, Any]:
     return log
 
 
+def head_only_accuracy(path: Path, digest: int) -> float | None:
+    """What the last run of the head alone gave on this model, as the log that is about to be replaced knows it."""
+    try:
+        log = read_log(path, digest)
+    except ArtefactError:
+        return None
+    known = log["accuracy_after"] if log["head_only"] and log["finished"] else log.get("accuracy_head_only")
+    return float(known) if isinstance(known, int | float) else None
+
+
 def training_of(log: Mapping[str, Any]) -> Training:
     """What a logged run was asked for."""
     epochs, samples = log["planned_epochs"], log["epoch_samples"]

@@ -24,6 +24,7 @@ from medyate.run.generation import FORMAT
 from medyate.run.link import Link
 from medyate.run.log import RunLog, Score, training_of
 from medyate.run.session import Marks, Position, Session, Training
+from medyate.run.signs import know, signs
 from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Trial, find
 from medyate.stages import load_compiled
@@ -211,6 +212,8 @@ class RunOptions:
     """A fresh training may discard what the flash holds."""
     earlier: Mapping[str, Any] | None = None
     """The log that a resumed run continues."""
+    head_only_accuracy: float | None = None
+    """What training the head alone gave, where that is known."""
     keep: Callable[[Mapping[str, Any]], None] = lambda _: None
     """Is given the log after each epoch, so that no end of the program loses it."""
     tell: Callable[[str], None] = lambda _: None
@@ -293,12 +296,13 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     if compiled.weights_in_ram and not options.training.fresh:
         raise DataError("this model keeps its weights in RAM: no training outlives its program.", "Start afresh.")
     check_target(compiled, options.on)
+    known = know(compiled.folder, compiled.model, compiled.plan, len(x_test))
     found = _look(compiled, options)
     with connect(compiled, options.on, options.flash, count=options.count) as session:
         options, trials = _with_rate(session, compiled, parts, options, progress)
         position = _begin(session, compiled, options, found)
         before = evaluate(session, parts.x_test, parts.y_test, "before", progress)
-        facts = _facts(compiled, options, trials)
+        facts = _facts(compiled, options, trials, len(x_test))
         log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
         try:
             _train(session, parts, options, log, progress)
@@ -312,6 +316,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     ended["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
     ended["instructions_per_step"] = round(statistics.mean(steps)) if any(steps) else None
     ended["instructions_per_step_max"] = max(steps, default=0) or None
+    ended["warnings"] = [sign.to_json() for sign in signs(log.content(), known)]
     options.keep(log.content(**ended))
     if options.measure:
         try:
@@ -384,7 +389,7 @@ def _train_epoch(
     }
 
 
-def _facts(compiled: Compiled, options: RunOptions, trials: tuple[Trial, ...]) -> dict[str, Any]:
+def _facts(compiled: Compiled, options: RunOptions, trials: tuple[Trial, ...], test_samples: int) -> dict[str, Any]:
     """What was chosen and planned, for the log."""
     plan, training = compiled.plan, options.training
     return {
@@ -401,6 +406,8 @@ def _facts(compiled: Compiled, options: RunOptions, trials: tuple[Trial, ...]) -
         "head_only": training.head_only,
         "planned_epochs": training.epochs,
         "epoch_samples": training.epoch_samples,
+        "test_samples": test_samples,
+        "accuracy_head_only": options.head_only_accuracy,
         "rate_trials": [asdict(trial) for trial in trials],
         "ram_limit_bytes": plan["ram_limit_bytes"],
         "arena_planned_bytes": plan["arena_planned_bytes"],
