@@ -110,7 +110,9 @@ def train_both(compiled: Compiled, dataset: data.Dataset) -> tuple[dict[str, Any
 
             training = Training(HEAD_RATE if head_only else RATE, EPOCHS, samples, head_only=head_only, clip=0.0)
             flash = OUT / f"{'head' if head_only else 'full'}.flash"
-            return run(compiled, dataset, RunOptions("qemu", training, flash, measure=not head_only), show)
+            return run(
+                compiled, dataset, RunOptions("qemu", training, flash, measure=not head_only, overwrite=True), show
+            )
 
         head = pool.submit(train, "head only", True)
         full = pool.submit(train, "selected channels and head", False)

@@ -212,7 +212,7 @@ def learnt(shared: Path, ram: str, out: Path) -> tuple[str, ...]:
     folder = str(out / f"learn-{ram}")
     plan = medyate("compile", *given, "--ram", ram, "-o", folder)
     run = ("run", folder, "--data", str(data), "--epochs", EPOCHS, "--flip", "--no-measure", "--evaluate-at-end")
-    run += ("--rate", "0.0015", "--clip", "0")
+    run += ("--rate", "0.0015", "--clip", "0", "--fresh")
     accuracies = [medyate(*run, *more)["accuracy_after"] for more in ((), ("--head-only",))]
     return (
         f"{plan['ram_limit_bytes']:,}",

@@ -38,7 +38,9 @@ def study(model: Path, dataset: Dataset, options: Options, training: Training, w
             for seed in (0, 1):
                 chosen = replace(training, rate=rate, clip=clip, seed=seed)
                 auto = way == "auto"
-                told = RunOptions("host", chosen, folder / "f.bin", evaluate_each=False, find_rate=auto, measure=False)
+                told = RunOptions(
+                    "host", chosen, folder / "f.bin", evaluate_each=False, find_rate=auto, measure=False, overwrite=True
+                )
                 log = run(compiled, dataset, told, lambda _: None)
                 found = f"{log['rate']:g} | {log['clip']:g} | {log['accuracy_after']:.4f}"
                 print(f"| {compiled.plan['network']} on {dataset.name} | {way} | {seed} | {found} |", flush=True)

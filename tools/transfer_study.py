@@ -63,6 +63,7 @@ def one_run(options: argparse.Namespace, seed: int, head_only: bool) -> dict[str
         "--flip",
         "--no-measure",
         "--evaluate-at-end",
+        "--fresh",
         "--flash",
         str(options.out / f"{name}.bin"),
         "--log",

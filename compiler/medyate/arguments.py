@@ -19,6 +19,7 @@ from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.recipe import check_batch
+from medyate.terminal import errors
 
 Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
@@ -144,6 +145,11 @@ def limits(
         step_instructions=instructions,
         batch=check_batch(batch),
     )
+
+
+def tell(text: str) -> None:
+    """One sentence without its full stop, on standard error."""
+    errors.print(f"medyate: {text}.")
 
 
 def show(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:

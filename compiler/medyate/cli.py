@@ -47,6 +47,7 @@ from medyate.arguments import (
     head_choice,
     parse_size,
     show,
+    tell,
 )
 from medyate.boards import BOARDS, TARGETS
 from medyate.boards import find as find_board
@@ -334,6 +335,7 @@ def compile(
 ) -> None:
     """All stages up to a built image; every stage leaves its artefact in the folder."""
     from medyate.report.plan import print_banks, print_table
+    from medyate.run import held
     from medyate.stages import check_packages, compile_model
     from medyate.strategies.settings import settings
 
@@ -382,7 +384,11 @@ def compile(
     check_tools(target, builder)
     dataset = data.load(data_, split)
     with Bar() as bar:
-        made, image = compile_model(model, dataset, options, out, bar.show)
+        made, image = compile_model(model, dataset, options, out, bar.show, tell)
+    flash = out / "flash.bin"
+    stale = held.strangers(held.find(flash.read_bytes()), made.digest) if flash.is_file() else ""
+    if stale:
+        tell(f"'{flash}' holds {stale}, with which this model cannot go on")
     content = {
         **made.to_json(),
         "board": board,
@@ -410,15 +416,12 @@ def report(
 ) -> None:
     """Accuracy, memory map, LaRa scores and selected channels of the last run, as a picture."""
     from medyate.report.figure import check_picture
-    from medyate.report.picture import draw
+    from medyate.report.picture import draw_last_run
 
     path = picture or out / "report.png"
     check_picture(path)
-    log = artefact.read_json(out / "run.json")
-    plan, ranking = artefact.read_json(out / "05_plan.json"), artefact.read_json(out / "04_ranking.json")
     with files.boundary(ArtefactError, f"plan, ranking and log in '{out}' do not fit each other", "Make them again."):
-        label = "head only" if log["head_only"] else "selected channels and head"
-        draw(plan, ranking, [(label, log)], None, path)
+        draw_last_run(out, path)
     show({"picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))
 
 

@@ -253,10 +253,19 @@ def write_artefacts(made: Material, out: Path) -> None:
 
 
 def compile_model(
-    model: Path, dataset: Dataset, options: Options, out: Path, progress: Progress = silent
+    model: Path,
+    dataset: Dataset,
+    options: Options,
+    out: Path,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Plan, Image]:
-    """All stages up to a built image in `out`. Raises BudgetError when its static data or stack pass the reserves."""
+    """All stages up to a built image in `out`. Raises BudgetError when its static data or stack pass the reserves.
+
+    `tell` is told of files of others in `out/project` that were in the way. Raises ArtefactError for such a model.json.
+    """
     check_tools(options.target, options.builder)
+    check_own(out / "model.json")
     made = gather(model, dataset, options, progress)
     network, limits = made.network(), options.limits
     for number in range(ROUNDS):
@@ -266,7 +275,7 @@ def compile_model(
             write_artefacts(made, out)
         artefact.write_json(out / "05_plan.json", plan.to_json())
         progress("build", 0, 1)
-        image, flash, banks = _build(plan, options, out)
+        image, flash, banks = _build(plan, options, out, tell)
         fits = reserves_suffice(limits, image)
         if not options.tight or (fits and number > 0):
             break
@@ -301,13 +310,26 @@ def compile_model(
     return plan, image
 
 
-def _build(plan: Plan, options: Options, out: Path) -> tuple[Image, BankFlash, Reservation | None]:
+def check_own(path: Path) -> None:
+    """Raises ArtefactError where a model.json would be replaced that `compile` did not write."""
+    try:
+        own = not path.exists() or {"digest", "image", "network"} <= artefact.read_json(path).keys()
+    except ArtefactError:
+        own = False
+    if not own:
+        raise ArtefactError(f"'{path}' was not written by `medyate compile`.", "Move it away, or give another --out.")
+
+
+def _build(
+    plan: Plan, options: Options, out: Path, tell: Callable[[str], None]
+) -> tuple[Image, BankFlash, Reservation | None]:
     """(image, sectors of the banks, where they lie on the board); built anew if its size moves the banks."""
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
     project = out / "project"
     banks = bank_sectors(plan, options.board)
     while True:  # twice at most: the banks do not change the image's size
-        flash = write_project(plan, project, options.board_ram_bytes, options.flash if banks is None else banks.flash)
+        reserved = options.flash if banks is None else banks.flash
+        flash = write_project(plan, project, options.board_ram_bytes, reserved, tell)
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks
         if measured is None or measured.flash == flash:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,31 @@ from medyate.run.train import Compiled, RunOptions, Tick, run
 TRAINING = Training(0.01, 3, 40, seed=7, flip=True)
 
 
+Log = Mapping[str, Any]
+
+
 class StoppedError(Exception):
     """Stands for the power button."""
 
 
 def go(
-    compiled: Compiled, data: Path, flash: Path, training: Training, history: tuple[Any, ...] = (), stop: int = 0
+    compiled: Compiled,
+    data: Path,
+    flash: Path,
+    training: Training,
+    earlier: Log | None = None,
+    *,
+    stop: int | str = 0,
+    kept: list[Log] | None = None,
 ) -> dict[str, Any]:
-    """One run; `stop` ends it in the middle of that epoch."""
+    """One run; `stop` ends it in the middle of that epoch or phase. The logs on the way go to `kept`."""
+    logs: list[Log] = [] if kept is None else kept
 
     def progress(tick: Tick) -> None:
-        if stop and tick.epoch == stop and tick.done == 20:
+        if stop and stop in (tick.epoch, tick.phase) and tick.done == 20:
             raise StoppedError
 
-    options = RunOptions("host", training, flash, measure=False, history=history)
+    options = RunOptions("host", training, flash, measure=False, earlier=earlier, keep=logs.append)
     return run(compiled, load(str(data)), options, progress)
 
 
@@ -38,16 +50,46 @@ def test_a_resumed_training_ends_like_one_that_was_never_interrupted(
     digitnet_host: Compiled, small_digits: Path, tmp_path: Path
 ) -> None:
     whole = go(digitnet_host, small_digits, tmp_path / "whole.bin", TRAINING)
-    flash = tmp_path / "cut.bin"
+    flash, kept = tmp_path / "cut.bin", list[Log]()
     with pytest.raises(StoppedError):
-        go(digitnet_host, small_digits, flash, TRAINING, stop=3)
+        go(digitnet_host, small_digits, flash, TRAINING, stop=3, kept=kept)
+    assert [len(log["history"]) for log in kept] == [0, 1, 1, 2, 2]
+    assert [log["committed_epochs"] for log in kept] == [0, 0, 1, 1, 2]
+    assert kept[-1]["history"] == whole["history"][:2] and not kept[-1]["finished"]
     resumed = dataclasses.replace(TRAINING, fresh=False)
-    rest = go(digitnet_host, small_digits, flash, resumed, tuple(whole["history"][:2]))
+    rest = go(digitnet_host, small_digits, flash, resumed, kept[-1])
     assert rest["history"] == whole["history"]
-    assert rest["accuracy_after"] == whole["accuracy_after"]
+    for key in ("accuracy_before", "accuracy_after", "loss_before", "loss_after", "epochs", "logit_range", "finished"):
+        assert rest[key] == whole[key], key
     assert rest["digest"].split("-")[2:4] == whole["digest"].split("-")[2:4]  # deltas and state
-    with pytest.raises(DataError, match="done already"):
-        go(digitnet_host, small_digits, flash, resumed)
+    for earlier in (None, rest):
+        with pytest.raises(DataError, match="done already"):
+            go(digitnet_host, small_digits, flash, resumed, earlier)
+
+
+def test_a_run_that_was_stopped_behind_its_last_epoch_goes_on(
+    digitnet_host: Compiled, small_digits: Path, tmp_path: Path
+) -> None:
+    whole = go(digitnet_host, small_digits, tmp_path / "whole.bin", TRAINING)
+    flash, kept = tmp_path / "cut.bin", list[Log]()
+    with pytest.raises(StoppedError):
+        go(digitnet_host, small_digits, flash, TRAINING, stop="logits", kept=kept)
+    resumed = dataclasses.replace(TRAINING, fresh=False)
+    rest = go(digitnet_host, small_digits, flash, resumed, kept[-1])
+    for key in ("history", "accuracy_after", "logit_range", "finished"):
+        assert rest[key] == whole[key], key
+
+
+def test_a_log_of_another_training_is_not_continued(
+    digitnet_host: Compiled, small_digits: Path, tmp_path: Path
+) -> None:
+    flash, other = tmp_path / "flash.bin", dataclasses.replace(TRAINING, seed=8)
+    log = go(digitnet_host, small_digits, tmp_path / "other.bin", other)
+    with pytest.raises(StoppedError):
+        go(digitnet_host, small_digits, flash, TRAINING, stop=2)
+    resumed = dataclasses.replace(TRAINING, fresh=False)
+    with pytest.raises(DataError, match=r"log is of another training \(seed 8"):
+        go(digitnet_host, small_digits, flash, resumed, log)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from medyate.build.manifest import building
 from medyate.build.stack import bound
 from medyate.errors import BudgetError, ToolchainError
 from medyate.plan.budget import Limits
@@ -53,6 +54,11 @@ def check_tools(target: str, builder: str) -> None:
 def build(plan: Plan, project: Path, target: str, builder: str) -> Image:
     """Compiles the project. Raises ToolchainError when a tool is missing or fails."""
     check_tools(target, builder)
+    with building(project):
+        return _build(plan, project, target, builder)
+
+
+def _build(plan: Plan, project: Path, target: str, builder: str) -> Image:
     if target == "host":
         _run(["make", "-s", "-j2", "host"], project, {})
         return Image(target, project / "build" / "host" / "firmware", 0, 0, None)

@@ -3,19 +3,37 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 
-from medyate.artefact import write_bytes, write_text
 from medyate.boards import Area, stand_ins
+from medyate.build.manifest import replace_files
 from medyate.emit.emitter import emit
 from medyate.emit.filters import c_comment
 from medyate.plan.areas import PARTS
 from medyate.plan.banks import SECTOR_BYTES, UNIT_BYTES, BankFlash, Run, emulated_flash, place_banks
 from medyate.plan.plan import Plan
+
+COPIED = {
+    "runtime_c/include": "runtime/include",
+    "runtime_c/src": "runtime/src",
+    "runtime_c/ports": "runtime/ports",
+    "firmware/apps/finetune": "app",
+    "firmware/boards": "boards",
+    "firmware/platform": "platform",
+}
+"""Folders of the assets, and where they go."""
+
+TEMPLATES = {
+    "firmware/flash_geometry.h.j2": "src/flash_geometry.h",
+    "firmware/platform/platformio.ini.j2": "platformio.ini",
+    "firmware/Makefile.j2": "Makefile",
+    "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
+    "firmware/boards/qemu_mps2/link.ld.j2": "link.ld",
+}
 
 
 def assets() -> Path:
@@ -35,25 +53,30 @@ def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
 
 
 def write_project(
-    plan: Plan, folder: Path, board_ram_bytes: int | None = None, reserved: BankFlash | None = None
+    plan: Plan,
+    folder: Path,
+    board_ram_bytes: int | None = None,
+    reserved: BankFlash | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
     The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
-    the sectors for the banks.
+    the sectors for the banks. What an earlier call wrote there is replaced; other files stay, and where they are in the
+    way, `tell` is told their new name.
     """
     flash = bank_flash(plan, reserved)
-    source = assets()
-    if folder.exists():
-        shutil.rmtree(folder)
-    for name, text in emit(plan).items():
-        write_text(folder / "src" / name, text)
-    _copy(source / "runtime_c" / "include", folder / "runtime" / "include")
-    _copy(source / "runtime_c" / "src", folder / "runtime" / "src")
-    _copy(source / "runtime_c" / "ports", folder / "runtime" / "ports")
-    _copy(source / "firmware" / "apps" / "finetune", folder / "app")
-    _copy(source / "firmware" / "boards", folder / "boards")
-    _copy(source / "firmware" / "platform", folder / "platform")
+    files = {f"src/{name}": text.encode() for name, text in emit(plan).items()}
+    for place, target in COPIED.items():
+        files |= _copies(assets() / place, target)
+    files |= _descriptions(plan, flash, board_ram_bytes)
+    for kept in replace_files(folder, files):
+        tell(f"what is not medyate's own, or was edited, has been kept as '{kept}'")
+    return flash
+
+
+def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None) -> dict[str, bytes]:
+    """Of the build: what is made from the templates, by path."""
     areas = linked_areas(plan, board_ram_bytes)
     values = {
         "ram_bytes": sum(area.bytes for area, _ in areas),
@@ -65,16 +88,7 @@ def write_project(
         ],
         "flash": flash,
     }
-    templates = {
-        "firmware/flash_geometry.h.j2": "src/flash_geometry.h",
-        "firmware/platform/platformio.ini.j2": "platformio.ini",
-        "firmware/Makefile.j2": "Makefile",
-        "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
-        "firmware/boards/qemu_mps2/link.ld.j2": "link.ld",
-    }
-    for template, target in templates.items():
-        write_text(folder / target, _render(source / template, values))
-    return flash
+    return {target: _render(assets() / template, values).encode() for template, target in TEMPLATES.items()}
 
 
 def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tuple[str, ...]]]:
@@ -87,10 +101,13 @@ def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tu
     return list(zip(stand_ins(tuple(used)), (holds[area] for area in used), strict=True))
 
 
-def _copy(source: Path, target: Path) -> None:
-    for file in sorted(source.rglob("*")):
-        if file.is_file() and file.suffix not in (".j2", ".pyc"):
-            write_bytes(target / file.relative_to(source), file.read_bytes())
+def _copies(source: Path, target: str) -> dict[str, bytes]:
+    """A folder's files by their new paths."""
+    return {
+        f"{target}/{file.relative_to(source).as_posix()}": file.read_bytes()
+        for file in sorted(source.rglob("*"))
+        if file.is_file() and file.suffix not in (".j2", ".pyc")
+    }
 
 
 def _render(template: Path, values: dict[str, object]) -> str:

@@ -11,7 +11,9 @@ from medyate import artefact, files
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.extras import require
+from medyate.run import held
 from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, read_bank
+from medyate.run.log import read_log
 from medyate.run.train import Compiled, connect
 
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
@@ -33,8 +35,8 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     qgraph, weights, facts = read_compiled(compiled)
     live = None if on is None else ask(compiled, facts, on, flash)
     with files.boundary(ArtefactError, f"what was trained in '{folder}' does not fit its stages", COMPILE):
-        generation = live or newest(facts, read_flash(flash))
-        logits = logit_range(artefact.read_json(log))
+        logits = logit_range(read_log(log, facts.digest))
+        generation = live or newest_of(facts, flash)
         network = trained_network(compiled, qgraph, weights, generation, logits)
         artefact.check_writable(to)
         import_module(f"medyate.export.{WRITERS[to.suffix]}").write(*network, to)
@@ -52,10 +54,19 @@ def read_flash(flash: Path) -> bytes:
     return files.read_bytes(flash, ArtefactError, hint="It cannot be read; run `medyate run` first.")
 
 
+def newest_of(facts: Facts, flash: Path) -> Generation:
+    """The newest usable generation of a bank image. Raises ArtefactError without one."""
+    image = read_flash(flash)
+    found = held.find(image)
+    if held.newest(found, facts.digest) is None:
+        held.refuse_stranger(found, facts.digest)
+    return newest(facts, image)
+
+
 def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:
     """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged."""
     if not on.startswith("serial:"):
-        read_flash(flash)  # without it the emulated target would start with an empty one
+        newest_of(facts, flash)  # without it the emulated target would start from an empty flash
     with connect(compiled, on, flash, count=False) as session:
         bank = session.newest_bank()
     if not bank:

@@ -55,10 +55,15 @@ class BankFlash:
         """How many."""
         return sum(count for count, _ in self.runs)
 
+    @property
+    def image_sizes(self) -> tuple[int, int, int]:
+        """Bytes of an image of the emulated flash, see flash_emu.h: the memory, with marks, and with counts."""
+        marked = self.size + -(-(self.size // self.unit_bytes) // 4)
+        return self.size, marked, marked + 4 * self.sectors
+
     def image_erases(self, image: bytes) -> list[int]:
-        """Erases of each sector in an image of the emulated flash: its last part, see flash_emu.h."""
-        marks = -(-(self.size // self.unit_bytes) // 4)
-        return list(struct.unpack_from(f"<{self.sectors}I", image, self.size + marks))
+        """Erases of each sector in an image of the emulated flash: its last part."""
+        return list(struct.unpack_from(f"<{self.sectors}I", image, self.image_sizes[1]))
 
 
 SECTOR_BYTES = 4096

@@ -9,9 +9,26 @@ from typing import Any
 
 import numpy as np
 
+from medyate import artefact
 from medyate.boards import KIB
+from medyate.errors import ArtefactError
 from medyate.report.figure import new_figure, write_figure
 from medyate.report.memory_map import COLOURS, memory_map
+from medyate.run.log import read_log
+from medyate.stages import load_compiled
+
+
+def draw_last_run(out: Path, path: Path) -> None:
+    """The run whose log lies in a compiled folder. Raises ArtefactError for another model's, or without epochs."""
+    model, plan = load_compiled(out)
+    log = read_log(out / "run.json", int(model["digest"]))
+    channels = sum(c["channels"] for c in plan["candidates"])
+    if not log["history"]:
+        raise ArtefactError("the last run ended before its first epoch did.", "Go on with `medyate run --resume`.")
+    if any(not 0 <= channel < channels for entry in log["history"] for channel in entry["selected"]):
+        raise ArtefactError(f"'{out / 'run.json'}' selects channels that the model has not.", "Train again.")
+    label = "head only" if log["head_only"] else "selected channels and head"
+    draw(plan, artefact.read_json(out / "04_ranking.json"), [(label, log)], None, path)
 
 
 def draw(
@@ -41,16 +58,19 @@ def draw(
 
 
 def _accuracy(axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], reference: tuple[str, float] | None) -> None:
+    """On the held-out samples; their loss where vectors are to be hit."""
+    classes = all(log["accuracy_before"] is not None for _, log in runs)
+    what, each = ("accuracy", "accuracy") if classes else ("loss", "test_loss")
     for label, log in runs:
-        points = [(0, log["accuracy_before"])]
-        points += [(h["epoch"], h["accuracy"]) for h in log["history"] if "accuracy" in h]
-        axis.plot(*zip(*points, strict=True), marker="o", label=f"{label}: {log['accuracy_after']:.3f}")
+        points = [(0, log[f"{what}_before"])]
+        points += [(h["epoch"], h[each]) for h in log["history"] if h.get(each) is not None]
+        axis.plot(*zip(*points, strict=True), marker="o", label=f"{label}: {points[-1][1]:.3f}")
     if reference is not None:
         axis.axhline(reference[1], color="black", linestyle=":", label=f"{reference[0]}: {reference[1]:.3f}")
-    axis.set(
-        xlabel="epoch", ylabel="accuracy on the held-out samples", ylim=(0, 1), title="Accuracy, inferred on the target"
-    )
-    axis.legend(loc="lower right")
+    title = f"{what.capitalize()}, inferred on the target"
+    axis.set(xlabel="epoch", ylabel=f"{what} on the held-out samples", title=title)
+    axis.set_ylim(0, 1 if classes else None)
+    axis.legend(loc="lower right" if classes else "upper right")
     axis.grid(alpha=0.3)
 
 

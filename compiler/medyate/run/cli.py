@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from medyate import artefact, data
+from medyate import arguments, artefact, data
 from medyate.arguments import Data, Json, Seed, choice, number, show
 from medyate.errors import DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
-from medyate.terminal import console, errors
+from medyate.terminal import console
 
-LOG: artefact.Form = {"history": [{"epoch": artefact.count}]}
-"""A run log, as far as a resumed run reads it."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def run(
@@ -32,7 +32,8 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
     head_only: bool = False,
     flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
-    resume: Annotated[bool, typer.Option(help="Go on from what the flash holds.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from what the flash holds.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what the flash holds.")] = False,
     no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
@@ -40,13 +41,19 @@ def run(
     log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
     json_: Json = False,
 ) -> None:
-    """Trains on the target, evaluates there, measures its memory, writes the run log."""
+    """Trains on the target, evaluates there, measures its memory, writes the run log.
+
+    A flash that holds a generation is neither used nor discarded unless --resume or --fresh says so.
+    """
+    from medyate.run.log import check_place, head_only_accuracy, read_log
     from medyate.run.session import Training
     from medyate.run.train import Compiled, RunOptions, Tick, epoch_samples
     from medyate.run.train import run as run_target
 
     choice(schedule, ("cosine", "constant"), "--schedule")
     peak = RATE if rate == "auto" else number(rate, "--rate")
+    if resume and fresh:
+        raise DataError("--resume and --fresh contradict each other.", "Give one of them.")
     if rate == "auto" and resume:
         raise DataError("a resumed training goes on at its own rate.", "Resume without --rate auto.")
     if epochs < 1 or not 1e-9 < peak < 1024.0 or (limit is not None and limit < 1):
@@ -57,8 +64,10 @@ def run(
     compiled = Compiled.read(out)
     store = flash or out / "flash.bin"
     written = log or out / "run.json"
-    for path in (written, store):  # before hours of training, not after
-        artefact.check_writable(path)
+    check_place(written)  # before hours of training, not after
+    artefact.check_writable(store)
+    digest = int(compiled.model["digest"])
+    earlier = read_log(written, digest) if resume and written.exists() else None
     dataset = data.load(data_, float(compiled.model["split"]))
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
@@ -72,8 +81,11 @@ def run(
         evaluate_each=not evaluate_at_end,
         find_rate=rate == "auto",
         measure=not no_measure and not on.startswith("serial"),
-        tell=lambda text: errors.print(f"medyate: {text}."),
-        history=tuple(artefact.read_json(written, LOG)["history"]) if resume and written.exists() else (),
+        tell=arguments.tell,
+        overwrite=fresh,
+        earlier=earlier,
+        head_only_accuracy=head_only_accuracy(written, digest),
+        keep=lambda so_far: artefact.write_json(written, so_far),
     )
     with Bar() as bar:
 
@@ -81,27 +93,35 @@ def run(
             note = f"accuracy {tick.accuracy:.3f}" + (f"  loss {tick.loss:.3f}" if tick.loss else "")
             bar.show(tick.phase, tick.done, tick.total, note)
 
-        result = run_target(compiled, dataset, options, tell)
+        try:
+            result = run_target(compiled, dataset, options, tell)
+        except KeyboardInterrupt as stop:
+            arguments.tell(str(stop) or "stopped before the training began")
+            raise typer.Exit(INTERRUPTED) from None
     artefact.write_json(written, result)
 
-    def human() -> None:
-        what = "loss" if result["accuracy_before"] is None else "accuracy"
-        console.print(
-            f"{what} {result[f'{what}_before']:.4f} -> {result[f'{what}_after']:.4f} in {result['epochs']} epochs; "
-            f"digest {result['digest']}"
-        )
-        if result.get("arena_measured_bytes"):
-            console.print(
-                f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B; "
-                f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
-                f"{result['ram_limit_bytes']:,} B"
-            )
-        worn = result["flash"]
-        if worn:
-            sectors = worn["sector_erases"]
-            most = f"; at most {max(sectors)} erases of one sector" if sectors else ""
-            console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
-        if result["instructions_per_step"]:
-            console.print(f"{result['instructions_per_step']:,} instructions per training step")
+    show(result, json_, lambda: _print(result))
 
-    show(result, json_, human)
+
+def _print(result: dict[str, Any]) -> None:
+    """What a person reads of a run that ended."""
+    what = "loss" if result["accuracy_before"] is None else "accuracy"
+    console.print(
+        f"{what} {result[f'{what}_before']:.4f} -> {result[f'{what}_after']:.4f} in {result['epochs']} epochs; "
+        f"digest {result['digest']}"
+    )
+    if result.get("arena_measured_bytes"):
+        console.print(
+            f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B; "
+            f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
+            f"{result['ram_limit_bytes']:,} B"
+        )
+    worn = result["flash"]
+    if worn:
+        sectors = worn["sector_erases"]
+        most = f"; at most {max(sectors)} erases of one sector" if sectors else ""
+        console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
+    if result["instructions_per_step"]:
+        console.print(f"{result['instructions_per_step']:,} instructions per training step")
+    for sign in result["warnings"]:
+        console.print(f"warning: {sign['text']}", markup=False)

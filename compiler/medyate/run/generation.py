@@ -130,6 +130,11 @@ def newest(facts: Facts, flash: bytes) -> Generation:
     if not found:
         raise stranger or ArtefactError("the flash holds no usable generation.", TRAIN_FIRST)
     first = found[0]
-    for other in found[1:]:  # numbers wrap around
-        first = other if (other.number - first.number) % 2**32 < 2**31 else first
+    for other in found[1:]:
+        first = other if is_later(other.number, first.number) else first
     return first
+
+
+def is_later(number: int, than: int) -> bool:
+    """The order of generations, whose numbers wrap around."""
+    return (number - than) % 2**32 < 2**31

@@ -116,6 +116,11 @@ class Position:
     fault: int = NO_SECTOR
     """Reserved sector, from 0, that refused for good in the last commit."""
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a generation was found and loaded."""
+        return any(found.state == "usable" for found in self.found)
+
     def start(self) -> str:
         """What a start that was not fresh made of the banks, in one sentence."""
         states = [found.state for found in self.found]
@@ -125,7 +130,7 @@ class Position:
         elif states == ["empty", "empty"]:
             notes = ["the flash holds no generation"]
         used = f"generation {self.generation} of bank {self.bank} is used"
-        return "; ".join([*notes, used if "usable" in states else "training starts from the factory weights"])
+        return "; ".join([*notes, used if self.is_used else "training starts from the factory weights"])
 
     def strangers(self) -> str:
         """Generations that this image cannot use; empty without one."""
@@ -244,7 +249,7 @@ class Session:
                 raise
             raise LinkError(
                 f"the flash is another model's: {held}; the image is 0x{self.hello.digest:08x}.",
-                "Start afresh without --resume to overwrite it, or run the image that trained it.",
+                "Discard it with --fresh, or run the image that trained it.",
             ) from error
         return self.position
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,8 +19,12 @@ from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
 from medyate.plan.banks import BankFlash, Run
+from medyate.run import held
+from medyate.run.generation import FORMAT
 from medyate.run.link import Link
+from medyate.run.log import RunLog, Score, training_of
 from medyate.run.session import Marks, Position, Session, Training
+from medyate.run.signs import know, signs
 from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Trial, find
 from medyate.stages import load_compiled
@@ -80,20 +84,26 @@ class Compiled:
 @contextmanager
 def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> Iterator[Session]:
     """A session with the compiled image: 'host', 'qemu' or 'serial:PORT'."""
-    target = str(compiled.model["target"])
+    target = check_target(compiled, on)
     if on.startswith("serial:"):
         opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"))
-    elif on == "host" and target == "host":
+    elif on == "host":
         opened = HostProgram(compiled.image, flash)
-    elif on == "qemu" and target in MACHINES:
-        opened = QemuProgram(compiled.image, target, flash, count_instructions=count)
     else:
+        opened = QemuProgram(compiled.image, target, flash, count_instructions=count)
+    with opened as transport, _greeted(transport, int(compiled.model["digest"])) as session:
+        yield session
+
+
+def check_target(compiled: Compiled, on: str) -> str:
+    """The target that was compiled for. Raises LinkError where its image cannot run there."""
+    target = str(compiled.model["target"])
+    if not (on.startswith("serial:") or (on, target) == ("host", "host") or (on == "qemu" and target in MACHINES)):
         raise LinkError(
             f"the image was compiled for {target}, it cannot run on '{on}'.",
             "Compile it for host, qemu-m4, qemu-m7 or qemu-m55 and give --on host, qemu or serial:PORT.",
         )
-    with opened as transport, _greeted(transport, int(compiled.model["digest"])) as session:
-        yield session
+    return target
 
 
 @contextmanager
@@ -126,14 +136,6 @@ def int8_samples(compiled: Compiled, dataset: Dataset) -> tuple[NDArray[np.int8]
         )
     quant = Quant(*compiled.model["input"])
     return scaling.int8(dataset.x_train, quant), scaling.int8(dataset.x_test, quant)
-
-
-@dataclass(frozen=True)
-class Score:
-    """What an evaluation gave: share of right predictions, or None where vectors are to be hit; mean loss."""
-
-    accuracy: float | None
-    loss: float
 
 
 def evaluate(
@@ -206,30 +208,76 @@ class RunOptions:
     """Rate and clip are those of the best trial."""
     measure: bool = True
     count: bool = True
-    history: tuple[dict[str, Any], ...] = ()
-    """Epochs of the log that a resumed run continues."""
+    overwrite: bool = False
+    """A fresh training may discard what the flash holds."""
+    earlier: Mapping[str, Any] | None = None
+    """The log that a resumed run continues."""
+    head_only_accuracy: float | None = None
+    """What training the head alone gave, where that is known."""
+    keep: Callable[[Mapping[str, Any]], None] = lambda _: None
+    """Is given the log after each epoch, so that no end of the program loses it."""
     tell: Callable[[str], None] = lambda _: None
     """Is told at once what a resumed run found in flash, and what rate was found."""
 
 
-def _discard(flash: Path) -> None:
-    """Removes an old flash file: it may be another model's, of another size. Raises DataError."""
-    try:
-        flash.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"'{flash}' cannot be a flash file: {error.strerror}.", "Give another --flash.") from error
+@dataclass(frozen=True)
+class Parts:
+    """Samples as the device takes them, and their labels."""
+
+    x_train: NDArray[np.int8]
+    y_train: NDArray[Any]
+    x_test: NDArray[np.int8]
+    y_test: NDArray[Any]
 
 
-def _check_resumed(training: Training, position: Position) -> None:
+def _look(compiled: Compiled, options: RunOptions) -> tuple[held.Held, ...]:
+    """What the flash file holds; removes it for a fresh training. Raises DataError where that would lose something."""
+    if options.on.startswith("serial:"):
+        return ()
+    image, digest = held.read_image(options.flash, compiled.flash), int(compiled.model["digest"])
+    found = held.find(image)
+    if options.training.fresh:
+        if not options.overwrite:
+            held.refuse_to_discard(f"'{options.flash}'", found, digest)
+        options.flash.unlink(missing_ok=True)
+    elif not held.fits(image, compiled.flash):
+        held.refuse_stranger(found, digest)
+        raise DataError(f"'{options.flash}' is of other sectors than the image.", "Give another --flash.")
+    return found
+
+
+def _begin(session: Session, compiled: Compiled, options: RunOptions, found: tuple[held.Held, ...]) -> Position:
+    """Starts or resumes. Raises DataError where that would lose a generation or goes on with other settings."""
+    training, digest = options.training, int(compiled.model["digest"])
+    if training.fresh and not options.overwrite and options.on.startswith("serial:"):
+        there = session.begin(replace(training, fresh=False))
+        if there.is_used:
+            board = (held.Held(there.generation, there.epochs, digest, FORMAT),)
+            held.refuse_to_discard("the target's flash", board, digest)
+    position = session.begin(training)
+    if not training.fresh:
+        if not position.is_used:
+            held.refuse_stranger(found, digest)
+        options.tell(position.start())
+    _check_resumed(training, position, options.earlier)
+    return position
+
+
+def _check_resumed(training: Training, position: Position, earlier: Mapping[str, Any] | None) -> None:
     """Raises DataError when the device goes on with other settings than were asked for, or is done."""
     if position.settings != training.settings():
         raise DataError(
             f"the training in flash was begun with other settings (seed, rate, clip, schedule, epochs, limit, flips or "
             f"head only): its rate is {position.settings.rate:.6g}, its clip {position.settings.clip_norm:.6g}.",
-            "Resume with the same options, or start afresh without --resume.",
+            "Resume with the same options, or discard it with --fresh.",
         )
-    if position.epochs >= training.epochs:
-        raise DataError(f"all {training.epochs} epochs are done already.", "Start afresh without --resume.")
+    if earlier is not None and (logged := training_of(earlier)).settings() != position.settings:
+        raise DataError(
+            f"the run log is of another training (seed {logged.seed}, rate {logged.rate:.6g} ...).",
+            "Give that of the one in flash with --log, or another name.",
+        )
+    if position.epochs >= training.epochs and (earlier is None or earlier.get("finished", True)):
+        raise DataError(f"all {training.epochs} epochs are done already.", "Train anew with --fresh.")
 
 
 def epoch_samples(dataset: Dataset, limit: int | None) -> int:
@@ -238,53 +286,73 @@ def epoch_samples(dataset: Dataset, limit: int | None) -> int:
 
 
 def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Progress) -> dict[str, Any]:
-    """Trains and evaluates; returns the run log."""
+    """Trains and evaluates; returns the run log.
+
+    Raises DataError rather than discard a generation unasked. A KeyboardInterrupt says after which epoch it came.
+    """
     x_train, x_test = int8_samples(compiled, dataset)
     dataset = dataset.with_targets(Scaling(*compiled.model["pixels"]))
-    training = options.training
-    if compiled.weights_in_ram and not training.fresh:
+    parts = Parts(x_train, dataset.y_train, x_test, dataset.y_test)
+    if compiled.weights_in_ram and not options.training.fresh:
         raise DataError("this model keeps its weights in RAM: no training outlives its program.", "Start afresh.")
-    epochs: list[dict[str, Any]] = []
-    instructions: list[int] = []
-    if training.fresh and not options.on.startswith("serial"):
-        _discard(options.flash)
-    trials: tuple[Trial, ...] = ()
+    check_target(compiled, options.on)
+    known = know(compiled.folder, compiled.model, compiled.plan, len(x_test))
+    found = _look(compiled, options)
     with connect(compiled, options.on, options.flash, count=options.count) as session:
-        if options.find_rate:
-            given = (session, training, x_train, dataset.y_train, int(compiled.plan["batch"]))
-            trials = find(*given, lambda *at: progress(_trial_tick(*at)))
-            training = replace(training, rate=trials[0].rate, clip=trials[0].clip)
-            options.tell(f"rate {training.rate:g} and clip {training.clip:g} are the best of {len(trials)} trials")
-        position = session.begin(training)
-        if not training.fresh:
-            options.tell(position.start())
-        _check_resumed(training, position)
-        before = evaluate(session, x_test, dataset.y_test, "before", progress)
-        first_epoch = position.epochs
-        accuracy = before
-        saturated = 0  # the device counts since `begin`, the log per epoch
-        for epoch in range(first_epoch, training.epochs):
-            order = epoch_order(training.seed, epoch, len(x_train))[: training.epoch_samples]
-            log = _train_epoch(session, x_train, dataset.y_train, order, training, epoch, instructions, progress)
-            saturated, log["saturations"] = log["saturations"], log["saturations"] - saturated
-            if options.evaluate_each or epoch == training.epochs - 1:
-                accuracy = evaluate(session, x_test, dataset.y_test, f"test {epoch + 1}", progress)
-                log["accuracy"], log["test_loss"] = accuracy.accuracy, accuracy.loss
-            epochs.append(log)
-        digests = session.digests()
-        worn = session.position
-        logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
-    earlier = [entry for entry in options.history if entry["epoch"] <= first_epoch]
-    log = _log(compiled, replace(options, training=training), before, accuracy, [*earlier, *epochs])
-    log["rate_trials"] = [asdict(trial) for trial in trials]
-    log["digest"] = str(digests)
-    log["logit_range"] = logits
-    log["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
-    log["instructions_per_step"] = round(statistics.mean(instructions)) if any(instructions) else None
-    log["instructions_per_step_max"] = max(instructions, default=0) or None
+        options, trials = _with_rate(session, compiled, parts, options, progress)
+        position = _begin(session, compiled, options, found)
+        before = evaluate(session, parts.x_test, parts.y_test, "before", progress)
+        facts = _facts(compiled, options, trials, len(x_test))
+        log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
+        try:
+            _train(session, parts, options, log, progress)
+            digest = str(session.digests())
+            worn = session.position
+            logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(log.stopped()) from None
+    ended: dict[str, Any] = {"digest": digest, "logit_range": logits}
+    steps = log.instructions
+    ended["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
+    ended["instructions_per_step"] = round(statistics.mean(steps)) if any(steps) else None
+    ended["instructions_per_step_max"] = max(steps, default=0) or None
+    ended["warnings"] = [sign.to_json() for sign in signs(log.content(), known)]
+    options.keep(log.content(**ended))
     if options.measure:
-        log.update(_memory(compiled, measure(compiled, options.on, x_train[0])))
-    return log
+        try:
+            ended.update(_memory(compiled, measure(compiled, options.on, x_train[0])))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped after the last epoch, while the memory was measured") from None
+    return log.content(**ended)
+
+
+def _with_rate(
+    session: Session, compiled: Compiled, parts: Parts, options: RunOptions, progress: Progress
+) -> tuple[RunOptions, tuple[Trial, ...]]:
+    """The options with the rate that trials found, where they were asked for."""
+    if not options.find_rate:
+        return options, ()
+    given = (session, options.training, parts.x_train, parts.y_train, int(compiled.plan["batch"]))
+    trials = find(*given, lambda *at: progress(_trial_tick(*at)))
+    best = trials[0]
+    options.tell(f"rate {best.rate:g} and clip {best.clip:g} are the best of {len(trials)} trials")
+    return replace(options, training=replace(options.training, rate=best.rate, clip=best.clip)), trials
+
+
+def _train(session: Session, parts: Parts, options: RunOptions, log: RunLog, progress: Progress) -> None:
+    """The epochs that are left, each committed, evaluated and logged."""
+    training = options.training
+    saturated = 0  # the device counts since `begin`, the log per epoch
+    for epoch in range(log.committed, training.epochs):
+        order = epoch_order(training.seed, epoch, len(parts.x_train))[: training.epoch_samples]
+        entry = _train_epoch(session, parts, order, training, epoch, log.instructions, progress)
+        saturated, entry["saturations"] = entry["saturations"], entry["saturations"] - saturated
+        log.trained(entry)
+        session.commit()
+        score: Score | None = None
+        if options.evaluate_each or epoch == training.epochs - 1:
+            score = evaluate(session, parts.x_test, parts.y_test, f"test {epoch + 1}", progress)
+        log.evaluated(score)
 
 
 def _trial_tick(done: int, total: int, loss: float) -> Tick:
@@ -293,25 +361,25 @@ def _trial_tick(done: int, total: int, loss: float) -> Tick:
 
 def _train_epoch(
     session: Session,
-    samples: NDArray[np.int8],
-    labels: NDArray[Any],
+    parts: Parts,
     order: NDArray[np.int64],
     training: Training,
     epoch: int,
     instructions: list[int],
     progress: Progress,
 ) -> dict[str, Any]:
+    """All steps of an epoch, without its commit; its entry in the log."""
+    labels = parts.y_train
     selection = np.zeros(0, bool) if training.head_only else session.selection()
     loss, right, saturations = 0.0, 0, 0
     for i, index in enumerate(order):
-        result = session.train(samples[index], labels[index])
+        result = session.train(parts.x_train[index], labels[index])
         loss += result.loss
         right += labels.ndim == 1 and result.prediction == int(labels[index])
         saturations = result.saturations
         instructions.append(result.instructions)
         name = f"epoch {epoch + 1}/{training.epochs}"
         progress(Tick(name, i + 1, len(order), loss / (i + 1), right / (i + 1), epoch + 1))
-    session.commit()
     return {
         "epoch": epoch + 1,
         "loss": loss / len(order),
@@ -321,12 +389,12 @@ def _train_epoch(
     }
 
 
-def _log(
-    compiled: Compiled, options: RunOptions, before: Score, after: Score, epochs: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _facts(compiled: Compiled, options: RunOptions, trials: tuple[Trial, ...], test_samples: int) -> dict[str, Any]:
+    """What was chosen and planned, for the log."""
     plan, training = compiled.plan, options.training
     return {
         "network": plan["network"],
+        "model_digest": compiled.model["digest"],
         "data": compiled.model["data"],
         "target": compiled.model["target"],
         "on": options.on,
@@ -334,12 +402,13 @@ def _log(
         "rate": training.rate,
         "clip": training.clip,
         "schedule": training.schedule,
+        "flip": training.flip,
         "head_only": training.head_only,
+        "planned_epochs": training.epochs,
         "epoch_samples": training.epoch_samples,
-        "accuracy_before": before.accuracy,
-        "accuracy_after": after.accuracy,
-        "loss_before": before.loss,
-        "loss_after": after.loss,
+        "test_samples": test_samples,
+        "accuracy_head_only": options.head_only_accuracy,
+        "rate_trials": [asdict(trial) for trial in trials],
         "ram_limit_bytes": plan["ram_limit_bytes"],
         "arena_planned_bytes": plan["arena_planned_bytes"],
         "b_mem_bytes": plan["b_mem_bytes"],
@@ -348,8 +417,7 @@ def _log(
         "trained_biases": sum(layer["count"] for layer in plan["biases"]),
         "batch": plan["batch"],
         "total_layers": plan["total_layers"],
-        "epochs": len(epochs),
-        "history": epochs,
+        "weights": plan["weights"],
     }
 
 

@@ -6,13 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from medyate import artefact
 from medyate.build.compile import APT, require
 from medyate.errors import LinkError, ToolchainError
 
@@ -96,7 +94,12 @@ class HostProgram(_Pipes):
         environment = {**os.environ, "MDY_FLASH_FILE": str(flash)}
         try:
             self.process = subprocess.Popen(
-                [str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
+                [str(program)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for this program; the target ends when its link closes
             )
         except OSError as error:
             raise ToolchainError(
@@ -117,10 +120,8 @@ class QemuProgram(_Pipes):
         qemu = emulator()
         self._folder = tempfile.TemporaryDirectory(prefix="medyate-")
         self.folder = folder = Path(self._folder.name)
-        """Of the pipes and of the flash while the emulator runs."""
-        self._flash = flash
-        if flash.exists():
-            shutil.copyfile(flash, folder / "flash.bin")
+        """Of the pipes, and of a link to the flash."""
+        (folder / "flash.bin").symlink_to(flash.absolute())  # written through: a kill of this program loses no commit
         os.mkfifo(folder / "link.in")
         os.mkfifo(folder / "link.out")
         command = [qemu, "-M", MACHINES[target], "-display", "none", "-monitor", "none", "-serial", "none"]
@@ -135,7 +136,12 @@ class QemuProgram(_Pipes):
         os.set_blocking(self.output, True)
         self._errors = (folder / "qemu.log").open("wb")
         self.process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            start_new_session=True,
         )
         self._keep = [keep_in, keep_out]
 
@@ -157,15 +163,12 @@ class QemuProgram(_Pipes):
         return b""
 
     def close(self) -> None:
-        """Ends the emulator and keeps the flash file."""
+        """Ends the emulator."""
         for descriptor in self._keep:
             os.close(descriptor)
         self._keep = []
         super().close()
         self._errors.close()
-        made = self.folder / "flash.bin"
-        if made.exists():
-            artefact.write_bytes(self._flash, made.read_bytes())
         self._folder.cleanup()
 
 

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log of a run: what it says, how it grows from epoch to epoch, and how it is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medyate import artefact
+from medyate.errors import ArtefactError
+from medyate.run.session import Training
+
+MODEL = "model_digest"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation gave: share of right predictions, or None where vectors are to be hit; mean loss."""
+
+    accuracy: float | None
+    loss: float
+
+
+NOT_EVALUATED = {"accuracy": None, "loss": None}
+
+
+@dataclass
+class RunLog:
+    """Of a run that goes on; `keep` takes it to a safe place after each epoch."""
+
+    facts: Mapping[str, Any]
+    """What was chosen and planned."""
+    training: Training
+    keep: Callable[[Mapping[str, Any]], None]
+    before: Score
+    """Of the weights that the first epoch of the history started from."""
+    after: Score | None
+    """Of the weights now; None where they were not evaluated."""
+    history: list[dict[str, Any]]
+    committed: int
+    """Epochs that the flash holds."""
+    instructions: list[int] = field(default_factory=list)
+    """Of each step."""
+
+    @staticmethod
+    def begin(
+        facts: Mapping[str, Any],
+        training: Training,
+        keep: Callable[[Mapping[str, Any]], None],
+        now: Score,
+        earlier: Mapping[str, Any] | None,
+        committed: int,
+    ) -> RunLog:
+        """`now`: of the weights before this run. `earlier`: the log of the run that this one continues."""
+        history = [entry for entry in (earlier or {}).get("history", ()) if entry["epoch"] <= committed]
+        first = bool(history) and history[0]["epoch"] == 1
+        before = Score(earlier["accuracy_before"], earlier["loss_before"]) if earlier and first else now
+        log = RunLog(facts, training, keep, before, now, history, committed)
+        log.keep(log.content())  # from now on the file is this run's
+        return log
+
+    def trained(self, entry: dict[str, Any]) -> None:
+        """An epoch is over and about to be committed: a kill from here on loses nothing of its history."""
+        self.history.append(entry)
+        self.after = None
+        self.keep(self.content())
+
+    def evaluated(self, score: Score | None) -> None:
+        """The epoch is in flash; it has been evaluated, or is not going to be."""
+        self.committed = int(self.history[-1]["epoch"])
+        if score is not None:
+            self.after = score
+            self.history[-1] |= {"accuracy": score.accuracy, "test_loss": score.loss}
+        self.keep(self.content())
+
+    def content(self, **more: Any) -> dict[str, Any]:
+        """The JSON object; `more`: what only a run that ended knows."""
+        after = NOT_EVALUATED if self.after is None else vars(self.after)
+        return {
+            **self.facts,
+            "accuracy_before": self.before.accuracy,
+            "accuracy_after": after["accuracy"],
+            "loss_before": self.before.loss,
+            "loss_after": after["loss"],
+            "epochs": len(self.history),
+            "history": [dict(entry) for entry in self.history],
+            "committed_epochs": self.committed,
+            "finished": bool(more),
+            **more,
+        }
+
+    def stopped(self) -> str:
+        """Where a run stood when it was interrupted, and how to go on."""
+        total = self.training.epochs
+        if self.facts["weights"] == "ram":
+            return f"stopped in epoch {len(self.history) + 1} of {total}; what was learned in RAM is lost"
+        if self.committed == 0:
+            return "stopped before the end of the first epoch: the flash holds nothing yet"
+        numbers = f"--rate {self.training.rate:.6g} --clip {self.training.clip:.6g}"
+        return (
+            f"stopped after epoch {self.committed} of {total}, which is in flash; "
+            f"to go on, give --resume with the same options ({numbers})"
+        )
+
+
+def read_log(path: Path, digest: int) -> dict[str, Any]:
+    """The log of a run of the model of this digest. Raises ArtefactError when it is missing, damaged or another's."""
+    log = artefact.read_json(path)
+    if not is_log(log) or not _is_whole(log):
+        raise ArtefactError(f"'{path}' is no run log of this version.", "Train again with `medyate run`.")
+    if log[MODEL] != digest:
+        raise ArtefactError(
+            f"'{path}' is the log of another model (digest 0x{int(log[MODEL]):08x}); the folder holds 0x{digest:08x}.",
+            "Compile the model that was trained, or train this one afresh: `medyate run --fresh`.",
+        )
+    return log
+
+
+def head_only_accuracy(path: Path, digest: int) -> float | None:
+    """What the last run of the head alone gave on this model, as the log that is about to be replaced knows it."""
+    try:
+        log = read_log(path, digest)
+    except ArtefactError:
+        return None
+    known = log["accuracy_after"] if log["head_only"] and log["finished"] else log.get("accuracy_head_only")
+    return float(known) if isinstance(known, int | float) else None
+
+
+def training_of(log: Mapping[str, Any]) -> Training:
+    """What a logged run was asked for."""
+    epochs, samples = log["planned_epochs"], log["epoch_samples"]
+    more = {key: log[key] for key in ("schedule", "seed", "head_only", "flip", "clip")}
+    return Training(log["rate"], epochs, samples, **more)
+
+
+def is_log(content: Mapping[str, Any]) -> bool:
+    """Whether an object is a run log, of this version or an older one."""
+    history = content.get("history")
+    return isinstance(history, list) and {"network", "accuracy_before", "loss_before", "head_only"} <= content.keys()
+
+
+def _is_whole(log: Mapping[str, Any]) -> bool:
+    """Whether a log has what this version reads, of the right kinds."""
+    scores = [log.get(f"{what}_{when}") for what in ("accuracy", "loss") for when in ("before", "after")]
+    numbers = [log.get(key) for key in ("rate", "clip")]
+    whole = [log.get(key) for key in (MODEL, "seed", "planned_epochs", "epoch_samples")]
+    flags = [log.get(key) for key in ("head_only", "flip", "finished")]
+    return (
+        all(score is None or isinstance(score, int | float) for score in scores)
+        and all(isinstance(number, int | float) and 1e-9 < number + 1 < 2048 for number in numbers)
+        and all(isinstance(number, int) and 0 <= number < 2**32 for number in whole)
+        and all(isinstance(flag, bool) for flag in flags)
+        and log.get("schedule") in ("cosine", "constant")
+        and all(isinstance(entry, dict) and _is_entry(entry) for entry in log["history"])
+    )
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    """Whether an epoch's entry has what this version reads."""
+    selected = entry.get("selected")
+    return (
+        isinstance(entry.get("epoch"), int)
+        and isinstance(entry.get("loss"), int | float)
+        and isinstance(entry.get("accuracy", 0.0), int | float | None)
+        and isinstance(selected, list)
+        and all(isinstance(channel, int) for channel in selected)
+    )
+
+
+def check_place(path: Path) -> None:
+    """Raises ArtefactError where a log would replace a file that is none, or could not be written."""
+    if path.exists():
+        try:
+            own = is_log(artefact.read_json(path))
+        except ArtefactError:
+            own = False
+        if not own:
+            raise ArtefactError(f"'{path}' is no run log.", "Move it away, or give another --log.")
+    artefact.check_writable(path)
