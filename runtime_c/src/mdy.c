@@ -239,9 +239,35 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
     return m->aborted ? MDY_ABORTED : MDY_OK;
 }
 
-mdy_status_t mdy_end_epoch(mdy_t *m)
+void mdy_try_epoch(mdy_t *m)
 {
     settle(m); /* a batch that the epoch leaves short */
+}
+
+mdy_status_t mdy_reject(mdy_t *m)
+{
+    mdy_status_t status = m->ram_weights != NULL ? MDY_ARGUMENT : mdy_store_reload(m);
+    if (status == MDY_EMPTY) {
+        factory_state(m);
+        m->epochs = 0;
+        m->steps = 0;
+        status = MDY_OK;
+    }
+    if (status == MDY_OK) {
+        m->epoch_step = 0;
+        lay_out_selection(m);
+    }
+    return status;
+}
+
+mdy_status_t mdy_end_epoch(mdy_t *m)
+{
+    mdy_try_epoch(m);
+    return mdy_accept(m);
+}
+
+mdy_status_t mdy_accept(mdy_t *m)
+{
     mdy_sampler_observe(m);
     mdy_sampler_draw(m, mdy_count(m->epochs));
     if (m->ram_weights != NULL) {

@@ -233,6 +233,11 @@ static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
     return MDY_OK;
 }
 
+mdy_status_t mdy_store_reload(mdy_t *m)
+{
+    return m->weights == NULL ? MDY_EMPTY : load_bank(m, m->bank);
+}
+
 mdy_status_t mdy_store_load(mdy_t *m)
 {
     uint32_t bank = 0;

@@ -127,6 +127,21 @@ int probe_end_epoch(void)
     return (int)mdy_end_epoch(&probe_net);
 }
 
+void probe_try_epoch(void)
+{
+    mdy_try_epoch(&probe_net);
+}
+
+int probe_accept(void)
+{
+    return (int)mdy_accept(&probe_net);
+}
+
+int probe_reject(void)
+{
+    return (int)mdy_reject(&probe_net);
+}
+
 /* The predicted exponents, to see whether they have settled. */
 int probe_exponents(int16_t *out)
 {

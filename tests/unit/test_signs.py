@@ -18,7 +18,7 @@ from torch import nn
 from conftest import DIGITNET, Cli
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
-from medyate.run.signs import Known, noise, signs
+from medyate.run.signs import Known, chance, signs
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
 from shared_files import field_digits
@@ -110,7 +110,7 @@ def test_vectors_that_are_not_learned() -> None:
 def test_noise_is_two_deviations_of_a_difference() -> None:
     random = np.random.default_rng(0)
     differences = random.binomial(500, 0.8, 20000) / 500 - random.binomial(500, 0.8, 20000) / 500
-    assert noise(0.8, 0.8, 500) == pytest.approx(2 * differences.std(), rel=0.02)
+    assert chance(0.8, 0.8, 500) == pytest.approx(2 * differences.std(), rel=0.02)
 
 
 def test_a_network_that_nobody_trained_is_named_and_the_head_is_remembered(

@@ -34,6 +34,9 @@ def run(
     flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from what the flash holds.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what the flash holds.")] = False,
+    guard: Annotated[
+        bool, typer.Option(help="Do not commit an epoch that made the network worse: keep the accepted one and end.")
+    ] = True,
     no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
@@ -80,6 +83,7 @@ def run(
         limit,
         evaluate_each=not evaluate_at_end,
         find_rate=rate == "auto",
+        guard=guard,
         measure=not no_measure and not on.startswith("serial"),
         tell=arguments.tell,
         overwrite=fresh,
@@ -101,6 +105,8 @@ def run(
     artefact.write_json(written, result)
 
     show(result, json_, lambda: _print(result))
+    if result["rejected"]:
+        raise typer.Exit(1)
 
 
 def _print(result: dict[str, Any]) -> None:

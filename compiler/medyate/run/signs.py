@@ -83,9 +83,9 @@ def signs(log: Mapping[str, Any], known: Known) -> tuple[Sign, ...]:
     return tuple(sign for rule in rules for sign in rule(log, known))
 
 
-def noise(first: float, second: float, samples: int) -> float:
+def chance(first: float, second: float, samples: int, deviations: float = NOISE) -> float:
     """The largest difference between two accuracies that chance explains."""
-    return NOISE * math.sqrt((first * (1 - first) + second * (1 - second)) / samples)
+    return deviations * math.sqrt((first * (1 - first) + second * (1 - second)) / samples)
 
 
 def _guess(known: Known) -> float:
@@ -117,9 +117,9 @@ def _guessing(log: Mapping[str, Any], known: Known) -> Iterator[Sign]:
 def _no_better(log: Mapping[str, Any], known: Known) -> Iterator[Sign]:
     what = "loss" if log["accuracy_before"] is None else "accuracy"
     before, after = log[f"{what}_before"], log[f"{what}_after"]
-    if after is None:
+    if after is None or not log["history"]:
         return
-    better = after < before if what == "loss" else after - before > noise(before, after, known.test_samples)
+    better = after < before if what == "loss" else after - before > chance(before, after, known.test_samples)
     if not better:
         share = "" if what == "loss" else f", beyond the noise of {known.test_samples} test samples"
         yield Sign("no_better", f"the {what} is no better than before: {before:.4f} -> {after:.4f}{share}")
@@ -129,7 +129,7 @@ def _below_head_only(log: Mapping[str, Any], known: Known) -> Iterator[Sign]:
     head, after = log["accuracy_head_only"], log["accuracy_after"]
     if head is None or after is None or log["head_only"]:
         return
-    if head - after > noise(head, after, known.test_samples):
+    if head - after > chance(head, after, known.test_samples):
         yield Sign("below_head_only", f"the head alone reached {head:.4f}, this training {after:.4f}: lower the rate")
 
 

@@ -19,8 +19,10 @@ from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
 from medyate.plan.banks import BankFlash, Run
+from medyate.run import guard as guarded
 from medyate.run import held
 from medyate.run.generation import FORMAT
+from medyate.run.guard import Guard, Outcome, Rejected
 from medyate.run.link import Link
 from medyate.run.log import RunLog, Score, training_of
 from medyate.run.session import Marks, Position, Session, Training
@@ -31,6 +33,8 @@ from medyate.stages import load_compiled
 
 TIMEOUT = 120.0
 PATTERNS = (0xA5, 0x5A)
+GUARD_ORDER = 0xFFFFFFFF
+"""Number of the epoch whose order of samples gives the guard's: no training reaches it."""
 RANGE_SAMPLES = 32
 """Training samples whose logits give the range of an exported head."""
 
@@ -206,6 +210,8 @@ class RunOptions:
     evaluate_each: bool = True
     find_rate: bool = False
     """Rate and clip are those of the best trial."""
+    guard: bool = False
+    """An epoch that made the network worse is not committed, and the training ends."""
     measure: bool = True
     count: bool = True
     overwrite: bool = False
@@ -305,7 +311,11 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
         facts = _facts(compiled, options, trials, len(x_test))
         log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
         try:
-            _train(session, parts, options, log, progress)
+            guard = _guard(session, parts, options, progress) if options.guard else None
+            rejected = _train(session, parts, options, log, guard, progress)
+            if rejected is not None:
+                options.tell(f"epoch {rejected.epoch} is not accepted: {rejected.text}; {_kept(session, options)}")
+                log.after = evaluate(session, parts.x_test, parts.y_test, "accepted", progress)
             digest = str(session.digests())
             worn = session.position
             logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
@@ -316,6 +326,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     ended["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
     ended["instructions_per_step"] = round(statistics.mean(steps)) if any(steps) else None
     ended["instructions_per_step_max"] = max(steps, default=0) or None
+    ended["rejected"] = None if rejected is None else asdict(rejected)
     ended["warnings"] = [sign.to_json() for sign in signs(log.content(), known)]
     options.keep(log.content(**ended))
     if options.measure:
@@ -339,20 +350,51 @@ def _with_rate(
     return replace(options, training=replace(options.training, rate=best.rate, clip=best.clip)), trials
 
 
-def _train(session: Session, parts: Parts, options: RunOptions, log: RunLog, progress: Progress) -> None:
-    """The epochs that are left, each committed, evaluated and logged."""
+def _guard(session: Session, parts: Parts, options: RunOptions, progress: Progress) -> Guard:
+    """Judges by training samples: it sees a network that breaks, and says nothing of one that learns by heart."""
+    count = min(guarded.SAMPLES, options.training.epoch_samples)
+    chosen = epoch_order(options.training.seed, GUARD_ORDER, len(parts.x_train))[:count]
+    samples, labels = parts.x_train[chosen], parts.y_train[chosen]
+
+    def look() -> Outcome:
+        results = []
+        for number, (sample, label) in enumerate(zip(samples, labels, strict=True)):
+            results.append(session.infer(sample, label))
+            progress(Tick("guard", number + 1, count, results[-1].loss, 0.0))
+        right = np.array([r.prediction for r in results]) == labels if labels.ndim == 1 else None
+        return Outcome(right, np.array([r.loss for r in results]))
+
+    return Guard.begin(look)
+
+
+def _kept(session: Session, options: RunOptions) -> str:
+    """Puts the target back to the accepted generation; what that is, in words."""
+    position = session.begin(replace(options.training, fresh=False))
+    if position.is_used:
+        return f"generation {position.generation} of bank {position.bank} stays, after {position.epochs} epochs"
+    return "the factory weights stay"
+
+
+def _train(
+    session: Session, parts: Parts, options: RunOptions, log: RunLog, guard: Guard | None, progress: Progress
+) -> Rejected | None:
+    """The epochs that are left, each judged, committed, evaluated and logged; the first rejected one is the last."""
     training = options.training
     saturated = 0  # the device counts since `begin`, the log per epoch
     for epoch in range(log.committed, training.epochs):
         order = epoch_order(training.seed, epoch, len(parts.x_train))[: training.epoch_samples]
         entry = _train_epoch(session, parts, order, training, epoch, log.instructions, progress)
         saturated, entry["saturations"] = entry["saturations"], entry["saturations"] - saturated
+        rejected = None if guard is None else guard.reject(epoch + 1)
+        if rejected is not None:
+            return rejected
         log.trained(entry)
         session.commit()
         score: Score | None = None
         if options.evaluate_each or epoch == training.epochs - 1:
             score = evaluate(session, parts.x_test, parts.y_test, f"test {epoch + 1}", progress)
         log.evaluated(score)
+    return None
 
 
 def _trial_tick(done: int, total: int, loss: float) -> Tick:

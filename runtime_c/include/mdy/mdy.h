@@ -81,12 +81,29 @@ const int8_t *mdy_output(const mdy_t *m);
 const int32_t *mdy_logits(const mdy_t *m);
 
 /**
+ * Makes what was learned since the last generation a trial: ends the last batch, so that mdy_infer computes with exactly
+ * the numbers that mdy_accept would keep. The trial lives in RAM alone. Judge it with mdy_infer on samples that were kept
+ * for that; mdy_accept or mdy_reject must follow.
+ */
+void mdy_try_epoch(mdy_t *m);
+
+/**
  * Ends the epoch: writes the observed norms into N, draws the next selection, commits one generation
  * to the other bank and only then clears the deltas. After an error the old generation stands; training may go
  * on, and the call may be repeated. Errors: MDY_FLASH (refused twice, m->fault tells the sector), MDY_DAMAGED (the
  * generation in use has changed in flash: mdy_init loads the one before it). With weights in RAM the deltas are added
  * there, and nothing fails. Source: MeDyate, arXiv 2510.20979, algorithm 1; DESIGN.md sections 4 and 6.
  */
+mdy_status_t mdy_accept(mdy_t *m);
+
+/**
+ * Drops the trial: everything is as the generation in use, or the factory, left it, and nothing of the trial was ever in
+ * flash. The same samples would teach the same again. Errors: MDY_ARGUMENT (with weights in RAM nothing was kept to go
+ * back to), MDY_DAMAGED (the generation in use has changed in flash: mdy_init loads the one before it).
+ */
+mdy_status_t mdy_reject(mdy_t *m);
+
+/** mdy_try_epoch and mdy_accept in one, for applications that judge nothing. Errors: those of mdy_accept. */
 mdy_status_t mdy_end_epoch(mdy_t *m);
 
 /** Forgets the newest generation; mdy_init, which must follow, takes the one before. Errors: MDY_EMPTY (none, or weights in RAM), MDY_MODEL, MDY_FLASH. */

@@ -20,6 +20,9 @@ mdy_status_t mdy_store_open(mdy_t *m);
  */
 mdy_status_t mdy_store_load(mdy_t *m);
 
+/** Loads the generation in use once more. Errors: MDY_EMPTY (there is none), MDY_DAMAGED (it is no longer what was loaded). */
+mdy_status_t mdy_store_reload(mdy_t *m);
+
 /**
  * Writes state and weights + deltas to the other bank, reads them back, and writes the header last. What the flash
  * refuses is tried once more, from the erase on. Errors: MDY_FLASH (m->fault), MDY_DAMAGED (the generation in use is
