@@ -22,7 +22,7 @@ ORACLES = {
     ".pth": "checkpoint",
 }
 """Module of this package by suffix."""
-NEEDS = {"onnx": "onnxruntime", "torch": "torch", "tflite": "tflite", "checkpoint": "torch"}
+NEEDS = {"onnx": ("onnxruntime",), "torch": ("torch",), "tflite": ("tflite", "flatbuffers"), "checkpoint": ("torch",)}
 """What such a module imports and not everyone has."""
 
 Oracle = Callable[[Path, NDArray[Any]], NDArray[Any]]
@@ -39,7 +39,7 @@ def oracle_for(path: Path) -> Oracle:
     if path.suffix not in ORACLES:
         raise ModelError(f"there is no runtime to compare '{path}' with.", f"Known: {', '.join(ORACLES)}.")
     name = ORACLES[path.suffix]
-    require(f"comparing {path.suffix} files", NEEDS[name])
+    require(f"comparing {path.suffix} files", *NEEDS[name])
     module = import_module(f"medyate.oracle.{name}")
     if name == "tflite":
         module.interpreter()
