@@ -445,7 +445,7 @@ def main() -> None:
         app()
     except MedyateError as error:
         _refuse(error)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         missing = extras.told(error)
         if missing is None:
             raise

@@ -7,7 +7,6 @@ A command calls `require` before it begins. Modules that need a package import i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from importlib.util import find_spec
 
 from medyate.errors import ToolchainError
@@ -27,20 +26,10 @@ PACKAGES: Mapping[str, str] = {"PIL": "pillow", "sklearn": "scikit-learn", "torc
 
 
 def require(what: str, *modules: str) -> None:
-    """Raises ToolchainError unless all modules can be imported; `what` needs them: "reading .onnx files"."""
-    missing, damaged = [], []
-    for module in dict.fromkeys(modules):
-        try:
-            import_module(module)
-        except ModuleNotFoundError as error:
-            missing.append((error.name or module).partition(".")[0])
-        except (ImportError, OSError) as error:  # it is there, and one of its libraries is not
-            damaged.append((module, (str(error).splitlines() or ["no reason given"])[0]))
+    """Raises ToolchainError unless all modules are installed; `what` needs them: "reading .onnx files"."""
+    missing = [module for module in dict.fromkeys(modules) if not installed(module)]
     if missing:
         raise ToolchainError(f"{what} needs {_names(missing)}.", f"Install with: {install(missing)}")
-    if damaged:
-        module, reason = damaged[0]
-        raise ToolchainError(f"{what} needs {_names([module])}, which does not load ({reason}).", "Install it again.")
 
 
 def installed(module: str) -> bool:
@@ -64,12 +53,15 @@ def install(modules: Iterable[str]) -> str:
     return " ".join(("pip install", *wanted, *dict.fromkeys(others)))
 
 
-def told(error: ModuleNotFoundError) -> ToolchainError | None:
+def told(error: ImportError) -> ToolchainError | None:
     """The error for an import that failed, of a package named above; None for any other module."""
     module = (error.name or "").partition(".")[0]
     if not any(module in held for held in (*EXTRAS.values(), PACKAGES)):
         return None
-    return ToolchainError(f"this needs {_names([module])}.", f"Install with: {install([module])}")
+    if isinstance(error, ModuleNotFoundError):
+        return ToolchainError(f"this needs {_names([module])}.", f"Install with: {install([module])}")
+    reason = (str(error).splitlines() or ["no reason given"])[0]
+    return ToolchainError(f"{_names([module])} is installed and does not load ({reason}).", "Install it again.")
 
 
 def _names(modules: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ FORMATS = {
     ".pth": "checkpoint",
 }
 """Module of this package by suffix."""
-NEEDS = {"onnx": "onnx", "torch": "torch", "tflite": "tflite", "checkpoint": "torch"}
+NEEDS = {"onnx": ("onnx",), "torch": ("torch",), "tflite": ("tflite", "flatbuffers"), "checkpoint": ("torch",)}
 """What such a module imports and not everyone has."""
 
 
@@ -30,7 +30,7 @@ def check(path: Path) -> None:
             f"'{path}' is none of {', '.join(FORMATS)}.",
             "Give an ONNX or TFLite file, or a PyTorch program saved with torch.export.save.",
         )
-    require(f"reading {path.suffix} files", NEEDS[FORMATS[path.suffix]])
+    require(f"reading {path.suffix} files", *NEEDS[FORMATS[path.suffix]])
 
 
 def load(path: Path) -> Imported:

@@ -24,7 +24,7 @@ ORACLES = {
     ".pth": "checkpoint",
 }
 """Module of this package by suffix."""
-NEEDS = {"onnx": "onnxruntime", "torch": "torch", "tflite": "tflite", "checkpoint": "torch"}
+NEEDS = {"onnx": ("onnxruntime",), "torch": ("torch",), "tflite": ("tflite", "flatbuffers"), "checkpoint": ("torch",)}
 """What such a module imports and not everyone has."""
 
 
@@ -51,7 +51,7 @@ def oracle_for(path: Path) -> Oracle:
     if path.suffix not in ORACLES:
         raise ModelError(f"there is no runtime to compare '{path}' with.", f"Known: {', '.join(ORACLES)}.")
     name = ORACLES[path.suffix]
-    require(f"comparing {path.suffix} files", NEEDS[name])
+    require(f"comparing {path.suffix} files", *NEEDS[name])
     module = import_module(f"medyate.oracle.{name}")
     if name == "tflite":
         module.interpreter()
