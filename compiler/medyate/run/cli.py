@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medyate import artefact, data
-from medyate.arguments import Data, Json, Seed, choice, console, errors, number, show
+from medyate.arguments import Data, Json, Seed, choice, console, errors, number, show, warn
 from medyate.errors import DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
@@ -59,6 +59,7 @@ def run(
     for path in (written, store):  # before hours of training, not after
         artefact.check_writable(path)
     dataset = data.load(data_, float(compiled.model["split"]))
+    warnings = warn(dataset)
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
@@ -81,6 +82,7 @@ def run(
             bar.show(tick.phase, tick.done, tick.total, note)
 
         result = run_target(compiled, dataset, options, tell)
+    result["warnings"] = warnings
     artefact.write_json(written, result)
 
     def human() -> None:
