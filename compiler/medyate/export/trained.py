@@ -47,7 +47,7 @@ def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
 
 def logit_range(log: Mapping[str, Any]) -> tuple[float, float]:
     """Smallest and largest logit of the run's last evaluation. Raises ArtefactError without one."""
-    bounds = log.get("logit_range")
+    bounds: Any = log.get("logit_range")
     if not artefact.fits(bounds, [float]) or len(bounds) != 2 or bounds[0] > bounds[1]:
         raise ArtefactError("the run log names no range of logits.", "Run `medyate run` again.")
     return float(bounds[0]), float(bounds[1])
