@@ -13,7 +13,7 @@ import typer
 
 from medyate import ledger
 from medyate.boards import CHIPS, Board, with_limit
-from medyate.data import PIXELS
+from medyate.data import PIXELS, Dataset
 from medyate.errors import DataError
 from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
@@ -150,6 +150,16 @@ def limits(
 def tell(text: str) -> None:
     """One sentence without its full stop, on standard error."""
     errors.print(f"medyate: {text}.")
+
+
+def warn(dataset: Dataset | None, layers: int = 1) -> list[str]:
+    """Says what is likely to be a mistake of the data, or where the network has no layers to train; for --json too."""
+    found = [] if dataset is None else list(dataset.warnings())
+    if layers == 0:
+        found.append("the network has no layer to train but its last: the head alone is trained")
+    for text in found:
+        tell(f"warning: {text}")
+    return found
 
 
 def show(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:

@@ -48,6 +48,7 @@ from medyate.arguments import (
     parse_size,
     show,
     tell,
+    warn,
 )
 from medyate.boards import BOARDS, TARGETS
 from medyate.boards import find as find_board
@@ -179,7 +180,7 @@ def verify(
                 table.add_row(name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
         console.print(table)
 
-    show(report.to_json(), json_, human)
+    show({**report.to_json(), "warnings": warn(dataset)}, json_, human)
     if not report.match:
         raise typer.Exit(1)
 
@@ -222,7 +223,7 @@ def rank(
             table.add_row(str(i + 1), s.layer, f"{s.lara:.3e}", f"{s.trady:.3e}", f"{s.elements:,}")
         console.print(table)
 
-    show(ranking.to_json(), json_, human)
+    show({**ranking.to_json(), "warnings": warn(dataset, len(ranking.scores))}, json_, human)
 
 
 @app.command()
@@ -293,6 +294,7 @@ def plan(
             content = plan_frontier(model, dataset, options, most, pictures, bar.show)
         else:
             content = plan_one(model, dataset, options, chip, pictures, bar.show)
+    content["warnings"] = warn(dataset, content["total_layers"])
     show(content, json_, lambda: print_frontier(content, console) if frontier else print_plan(content, console))
 
 
@@ -398,6 +400,7 @@ def compile(
         "static_bytes": image.static_bytes,
         "flash_bytes": image.flash_bytes,
     }
+    content["warnings"] = warn(dataset, content["total_layers"])
 
     def human() -> None:
         print_table(content, console)

@@ -236,14 +236,14 @@ def _about_samples(dataset: Dataset) -> tuple[str, ...]:
         flat = samples.reshape(len(samples), -1)
         if len(flat) == 0 or flat.shape[1] < 2:
             continue
-        same = np.flatnonzero((flat == flat[:, :1]).all(axis=1))
+        same = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
         if len(same):
             of = "" if labels.ndim == 2 else f" of the class '{dataset.classes[labels[same[0]]]}'"
             found.append(
                 f"{len(same):,} of the {len(flat):,} {part} samples of '{dataset.name}' hold one value throughout; "
                 f"the first is number {same[0]}{of}"
             )
-        elif len(flat) > 1 and (flat == flat[:1]).all():
+        elif len(flat) > 1 and all((sample == flat[0]).all() for sample in flat):
             found.append(f"all {len(flat):,} {part} samples of '{dataset.name}' are the same")
     return tuple(found)
 

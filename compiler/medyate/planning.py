@@ -52,10 +52,11 @@ def plan_one(
     model: Path, dataset: Dataset, options: Options, board: Board | None, pictures: Pictures, progress: Progress
 ) -> dict[str, Any]:
     """The overview of one plan. Raises BudgetError when RAM or flash do not suffice."""
-    material = gather(model, dataset, options, progress)
+    material = gather(model, dataset, options, progress, pictures.folder)
     progress("plan", 0, 1)
     network = material.network()
-    plan = material.plan(options.limits, network)
+    with material.kept(pictures.folder):
+        plan = material.plan(options.limits, network)
     content = overview(
         plan, network, material.trainable, board, lambda done, total: progress("alternatives", done, total)
     )
@@ -67,14 +68,15 @@ def plan_frontier(
     model: Path, dataset: Dataset, options: Options, most: int | None, pictures: Pictures, progress: Progress
 ) -> dict[str, Any]:
     """The frontier up to `most` bytes, or to where all layers are candidates. Raises BudgetError."""
-    material = gather(model, dataset, options, progress)
-    points = frontier(
-        material.network(),
-        material.trainable,
-        material.limits(options.limits),
-        most,
-        lambda done, total: progress("frontier", done, total),
-    )
+    material = gather(model, dataset, options, progress, pictures.folder)
+    with material.kept(pictures.folder):
+        points = frontier(
+            material.network(),
+            material.trainable,
+            material.limits(options.limits),
+            most,
+            lambda done, total: progress("frontier", done, total),
+        )
     content = {
         "network": material.qgraph.graph.name,
         "total_layers": len(channel_costs(material.qgraph.graph)),

@@ -4,7 +4,7 @@
 01_import.json .npz      the graph as it came
 02_normalised.json .npz  batch norms folded, activations fused, classifier cut off
 03_quantised.json .npz   scales, zero points, int8 weights, int32 biases
-04_ranking.json          LaRa and TraDy scores
+04_ranking.json .npz     LaRa and TraDy scores; the head of the fine-tuning that they come from
 05_plan.json             bytes by region, candidates, offsets
 project/                 C sources and build files
 model.json               what `run` needs to know
@@ -13,7 +13,8 @@ model.json               what `run` needs to know
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, BudgetError, DataError
 from medyate.extras import require
 from medyate.graph_json import to_json
-from medyate.ir import Imported, QGraph, Weights
+from medyate.ir import Imported, QGraph, Weights, elements
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.plan.banks import BankFlash
 from medyate.plan.budget import WEIGHTS, Limits, Network
@@ -117,23 +118,42 @@ def prepare(
 def make_ranking(
     normal: Normalised, dataset: Dataset, meaning: Scaling, options: Options, progress: Progress
 ) -> tuple[Ranking, NDArray[np.float32]]:
-    """(ranking, head of the preliminary fine-tuning); a stored ranking is reused."""
-    reuse = options.ranking is not None
+    """(ranking, head of the preliminary fine-tuning); stored ones are reused.
+
+    Where a ranking's head is not stored beside it, or was trained on something else, one epoch makes another.
+    """
+    stored = None
+    if options.ranking is not None:
+        stored = Ranking.from_json(artefact.read_json(options.ranking), normal.graph)
+        head = _stored_head(options.ranking, stored, normal, dataset)
+        if head is not None:
+            return stored, head
     collected = collect(
         normal.graph,
         normal.weights,
         meaning.real(dataset.x_train),
         dataset.y_train,
         outputs=dataset.outputs,
-        epochs=1 if reuse else options.rank_epochs,
+        epochs=options.rank_epochs if stored is None else 1,
         seed=options.seed,
         progress=lambda done, total: progress("rank", done, total),
     )
-    if options.ranking is not None:
-        stored = Ranking.from_json(artefact.read_json(options.ranking), normal.graph)
+    if stored is not None:
         return stored, collected.head_weight
     made = provenance(dataset, normal.weights, options.rank_epochs, options.seed)
     return rank(normal.graph, dataset.name, collected.norms, made), collected.head_weight
+
+
+def _stored_head(path: Path, ranking: Ranking, normal: Normalised, dataset: Dataset) -> NDArray[np.float32] | None:
+    """The head beside a ranking that was made from this network and these data. Raises ArtefactError."""
+    beside, made = path.with_suffix(".npz"), ranking.made
+    if made is None or not beside.exists() or made != provenance(dataset, normal.weights, made.epochs, made.seed):
+        return None
+    head = artefact.read_arrays(beside).get("head")
+    wanted = (dataset.outputs, elements(normal.graph.shapes[normal.graph.output]))
+    if head is None or head.shape != wanted or head.dtype != np.float32 or not np.isfinite(head).all():
+        raise ArtefactError(f"'{beside}' holds no head of {wanted}.", "Remove it, or make the ranking again.")
+    return head
 
 
 def make_head(
@@ -167,14 +187,48 @@ def _largest_error(
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a plan is made from: a quantised network, its ranking, its head and the samples that set its exponents."""
+class Stages:
+    """What is made in front of a plan, whatever the memory."""
 
     imported: Imported
     normal: Normalised
     qgraph: QGraph
     integers: Weights
     ranking: Ranking
+    trained_head: NDArray[np.float32]
+    """Of the preliminary fine-tuning, (outputs, features)."""
+
+    def write(self, out: Path) -> None:
+        """Leaves what every one of these stages leaves."""
+        imported, normal, qgraph = self.imported, self.normal, self.qgraph
+        _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
+        head = "head"
+        while any(node.name == head for node in normal.graph):
+            head += "_"
+        whole = {**normal.weights, f"{head}.weight": normal.head_weight, f"{head}.bias": normal.head_bias}
+        _write(out, "02_normalised", to_json(normal.graph), whole)
+        quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
+        numbers = {"quant": quants, "rounds_once": qgraph.rounds_once}
+        _write(out, "03_quantised", to_json(qgraph.graph, numbers), self.integers)
+        _write(out, "04_ranking", self.ranking.to_json(), {"head": self.trained_head})
+
+    @contextmanager
+    def kept(self, out: Path | None) -> Iterator[None]:
+        """Where a refused plan leaves these stages, unless the folder holds a compiled model already."""
+        try:
+            yield
+        except (BudgetError, DataError) as error:
+            if out is None or (out / "model.json").exists():
+                raise
+            self.write(out)
+            hint = f"The ranking is kept: --ranking {out / '04_ranking.json'} saves making it again."
+            raise type(error)(error.what, f"{error.remedy} {hint}") from error
+
+
+@dataclass(frozen=True)
+class Material(Stages):
+    """What a plan is made from: a quantised network, its ranking, its head and the samples that set its exponents."""
+
     trainable: Ranking
     """Without the layers that a step is too short for."""
     head: Head
@@ -202,26 +256,31 @@ def check_packages(model: Path) -> None:
     require("calibration", "torch")
 
 
-def gather(model: Path, dataset: Dataset, options: Options, progress: Progress) -> Material:
-    """All stages up to what the planner needs. Raises what `check_packages` raises, before anything else."""
+def gather(model: Path, dataset: Dataset, options: Options, progress: Progress, out: Path | None = None) -> Material:
+    """All stages up to what the planner needs; where that is refused, `out` keeps the ranking and what is before it.
+
+    Raises what `check_packages` raises, before anything else.
+    """
     check_packages(model)
     progress("import", 0, 1)
     imported = frontends.load(model)
     normal, qgraph, integers, dataset, meaning = prepare(imported, dataset, options.pixels, options.rounding)
     ranking, trained = make_ranking(normal, dataset, meaning, options, progress)
-    samples = meaning.int8(dataset.x_train, input_quant(qgraph))
-    order = epoch_order(1, 0, len(samples))
-    kept = options.head == "keep"
-    at_start = (normal.head_weight, normal.head_bias) if kept else (trained, np.zeros(len(trained), np.float32))
-    calibration = (samples[order], dataset.y_train[order], at_start)
-    head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
-    network = (normal.graph, normal.weights)
-    chosen, trainable, limits = strategy(options.strategy), ranking, options.limits
-    if limits.step_instructions and isinstance(chosen.rule, Sampled):
-        effort = Effort(qgraph.graph, head.loss.outputs, limits.grad_bits, limits.batch)
-        trainable = affordable(ranking, effort, limits.step_instructions)
-    selecting = on_device(chosen, options.settings, network, trainable, limits, options.seed)
-    return Material(imported, normal, qgraph, integers, ranking, trainable, head, calibration, meaning, selecting)
+    stages = (imported, normal, qgraph, integers, ranking, trained)
+    with Stages(*stages).kept(out):
+        samples = meaning.int8(dataset.x_train, input_quant(qgraph))
+        order = epoch_order(1, 0, len(samples))
+        kept = options.head == "keep"
+        at_start = (normal.head_weight, normal.head_bias) if kept else (trained, np.zeros(len(trained), np.float32))
+        calibration = (samples[order], dataset.y_train[order], at_start)
+        head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
+        network = (normal.graph, normal.weights)
+        chosen, trainable, limits = strategy(options.strategy), ranking, options.limits
+        if limits.step_instructions and isinstance(chosen.rule, Sampled):
+            effort = Effort(qgraph.graph, head.loss.outputs, limits.grad_bits, limits.batch)
+            trainable = affordable(ranking, effort, limits.step_instructions)
+        selecting = on_device(chosen, options.settings, network, trainable, limits, options.seed)
+        return Material(*stages, trainable, head, calibration, meaning, selecting)
 
 
 def affordable(ranking: Ranking, effort: Effort, most: int) -> Ranking:
@@ -235,21 +294,6 @@ def affordable(ranking: Ranking, effort: Effort, most: int) -> Ranking:
             "Raise --max-step-instructions, or train with `run --head-only`.",
         )
     return replace(ranking, scores=kept)
-
-
-def write_artefacts(made: Material, out: Path) -> None:
-    """What every stage in front of the plan leaves."""
-    imported, normal, qgraph = made.imported, made.normal, made.qgraph
-    _write(out, "01_import", to_json(imported.graph, {"notes": list(imported.notes)}), imported.weights)
-    head = "head"
-    while any(node.name == head for node in normal.graph):
-        head += "_"
-    whole = {**normal.weights, f"{head}.weight": normal.head_weight, f"{head}.bias": normal.head_bias}
-    _write(out, "02_normalised", to_json(normal.graph), whole)
-    quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
-    numbers = {"quant": quants, "rounds_once": qgraph.rounds_once}
-    _write(out, "03_quantised", to_json(qgraph.graph, numbers), made.integers)
-    artefact.write_json(out / "04_ranking.json", made.ranking.to_json())
 
 
 def compile_model(
@@ -266,13 +310,14 @@ def compile_model(
     """
     check_tools(options.target, options.builder)
     check_own(out / "model.json")
-    made = gather(model, dataset, options, progress)
+    made = gather(model, dataset, options, progress, out)
     network, limits = made.network(), options.limits
     for number in range(ROUNDS):
         progress("plan", 0, 1)
-        plan = made.plan(limits, network)
+        with made.kept(out):
+            plan = made.plan(limits, network)
         if number == 0:
-            write_artefacts(made, out)
+            made.write(out)
         artefact.write_json(out / "05_plan.json", plan.to_json())
         progress("build", 0, 1)
         image, flash, banks = _build(plan, options, out, tell)
@@ -372,7 +417,12 @@ def _positive(value: Any) -> bool:
 
 
 def _pair(first: artefact.Form, second: artefact.Form) -> artefact.Form:
-    return lambda value: type(value) is list and len(value) == 2 and artefact.fits(value, [(first, second)])
+    return lambda value: (
+        isinstance(value, list)
+        and len(value) == 2
+        and artefact.fits(value[0], first)
+        and artefact.fits(value[1], second)
+    )
 
 
 def _sectors(value: Any) -> bool:

@@ -88,7 +88,7 @@ def test_the_command_line_refuses_what_the_device_cannot_do(small_digits: Path, 
     given = ("plan", DIGITNET, "--data", small_digits, "--strategy")
     for arguments, word in {
         ("det-raw",): "only the host has",
-        ("head",): "--head-only",
+        ("head", "--budget", "100"): "'head' says itself",
         ("last-k",): "--min-elements",
         ("trady", "--set", "scheme=49kb"): "does not heed",
         ("trady", "--set", "k=none"): "above zero",

@@ -81,12 +81,9 @@ def read(path: Path) -> Any:
     Raises ModelError for a file that is damaged or names anything else; nothing that it names is called.
     """
     content = files.read_bytes(path, ModelError, FILE_MAX)
-    if zipfile.is_zipfile(io.BytesIO(content)):
-        with (
-            files.boundary(ModelError, f"'{path}' is not a sound checkpoint", SAVE_AGAIN),
-            files.archive(path, FILE_MAX),
-        ):
-            pass  # torch unpacks it all at once
+    with files.boundary(ModelError, f"'{path}' is not a sound checkpoint", ARRAYS_ALONE):
+        if zipfile.is_zipfile(io.BytesIO(content)):
+            files.check_archive(path, FILE_MAX)  # torch unpacks it all at once
     try:
         with torch.serialization.safe_globals(STAND_INS):
             # From memory: a file would hand out a buffer as long as a damaged pickle asks for.

@@ -153,4 +153,4 @@ def narrow_places(graph: Graph) -> list[int]:
     alone.append((len(graph.nodes), math.inf))
     trios = zip(alone, alone[1:], alone[2:], strict=False)
     narrow = [place for (_, before), (place, size), (_, behind) in trios if size <= min(before, behind)]
-    return [0, *narrow, len(graph.nodes)]
+    return list(dict.fromkeys([0, *narrow, len(graph.nodes)]))  # one place, where there is no node

@@ -85,12 +85,17 @@ def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> Non
     size = "small" if len(layers) <= 30 else 5
     axis.set_yticks(positions, [layer["layer"] for layer in layers], fontsize=size)
     axis.invert_yaxis()
-    axis.set(xlabel="LaRa", xscale="log", title=f"Layer ranking; {len(chosen)} candidates in blue")
+    if any(layer["lara"] > 0 for layer in layers):
+        axis.set_xscale("log")
+    axis.set(xlabel="LaRa", title=f"Layer ranking; {len(chosen)} candidates in blue")
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _selected(figure: Any, axis: Any, plan: Mapping[str, Any], log: Mapping[str, Any]) -> None:
     candidates = plan["candidates"]
+    if not candidates:
+        axis.set(title="No channels are selected", xticks=(), yticks=())
+        return
     starts = np.cumsum([0] + [c["channels"] for c in candidates])
     shares = np.zeros((len(candidates), len(log["history"])))
     for column, epoch in enumerate(log["history"]):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medyate import arguments, artefact, data
-from medyate.arguments import Data, Json, Seed, choice, number, show
+from medyate.arguments import Data, Json, Seed, choice, number, show, warn
 from medyate.errors import DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
@@ -72,6 +72,7 @@ def run(
     digest = int(compiled.model["digest"])
     earlier = read_log(written, digest) if resume and written.exists() else None
     dataset = data.load(data_, float(compiled.model["split"]))
+    warnings = warn(dataset)
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
@@ -102,6 +103,7 @@ def run(
         except KeyboardInterrupt as stop:
             arguments.tell(str(stop) or "stopped before the training began")
             raise typer.Exit(INTERRUPTED) from None
+    result["warnings"] = [*({"key": "data", "text": text} for text in warnings), *result["warnings"]]
     artefact.write_json(written, result)
 
     show(result, json_, lambda: _print(result))
@@ -130,4 +132,6 @@ def _print(result: dict[str, Any]) -> None:
     if result["instructions_per_step"]:
         console.print(f"{result['instructions_per_step']:,} instructions per training step")
     for sign in result["warnings"]:
+        if sign["key"] == "data":
+            continue  # said before the training
         console.print(f"warning: {sign['text']}", markup=False)
