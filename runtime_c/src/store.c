@@ -61,8 +61,7 @@ static int is_erased(const uint8_t *bytes, uint32_t n)
     return 1;
 }
 
-/* The port's read; a part whose error correction gave up may succeed the second time. */
-static mdy_status_t read_flash(uint32_t address, void *dst, uint32_t n)
+mdy_status_t mdy_store_read(uint32_t address, void *dst, uint32_t n)
 {
     mdy_status_t status = MDY_FLASH;
     for (uint32_t tries = 0; tries < TRIES && status != MDY_OK; tries++) {
@@ -79,7 +78,7 @@ static mdy_status_t scan_payload(const mdy_t *m, uint32_t bank, uint32_t start, 
     *erased = 1;
     for (uint32_t i = start; i < n; i += PAGE) {
         const uint32_t part = n - i < PAGE ? n - i : PAGE;
-        const mdy_status_t status = read_flash(payload_address(m, bank) + i, page, part);
+        const mdy_status_t status = mdy_store_read(payload_address(m, bank) + i, page, part);
         if (status != MDY_OK) {
             return status;
         }
@@ -105,7 +104,7 @@ static mdy_schedule_t schedule_of(const uint32_t *header)
 /* Reads a bank's header, and what it alone says of the bank. Without a whole one, header[H_MAGIC] is 0 afterwards. */
 static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
 {
-    if (read_flash(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
+    if (mdy_store_read(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
         header[H_MAGIC] = 0; /* torn while it was written, or worn out */
         return MDY_BANK_DAMAGED;
     }
@@ -212,7 +211,7 @@ static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
     uint32_t header[WORDS];
     int erased;
     if (read_header(m, bank, header) != MDY_BANK_USABLE ||
-        read_flash(payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
+        mdy_store_read(payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
         return MDY_DAMAGED;
     }
     uint32_t crc = mdy_crc32(0, m->state, m->saved_bytes);
@@ -315,7 +314,7 @@ static int holds(uint32_t address, const uint8_t *bytes, uint32_t n)
     uint8_t chunk[CHUNK];
     for (uint32_t i = 0; i < n; i += CHUNK) {
         const uint32_t part = n - i < CHUNK ? n - i : CHUNK;
-        if (read_flash(address + i, chunk, part) != MDY_OK || memcmp(bytes + i, chunk, part) != 0) {
+        if (mdy_store_read(address + i, chunk, part) != MDY_OK || memcmp(bytes + i, chunk, part) != 0) {
             return 0;
         }
     }
@@ -328,7 +327,7 @@ static int is_blank(uint32_t address, uint32_t n)
     uint8_t chunk[CHUNK];
     for (uint32_t i = 0; i < n; i += CHUNK) {
         const uint32_t part = n - i < CHUNK ? n - i : CHUNK;
-        if (read_flash(address + i, chunk, part) != MDY_OK || !is_erased(chunk, part)) {
+        if (mdy_store_read(address + i, chunk, part) != MDY_OK || !is_erased(chunk, part)) {
             return 0;
         }
     }
@@ -392,7 +391,7 @@ static mdy_status_t program_payload(mdy_t *m, uint32_t bank, uint32_t *crc)
         const uint32_t padded = (part + unit - 1) / unit * unit;
         memset(page, 0xff, sizeof page);
         if (m->weights != NULL) {
-            if (read_flash(payload_address(m, m->bank) + i, page, part) != MDY_OK) {
+            if (mdy_store_read(payload_address(m, m->bank) + i, page, part) != MDY_OK) {
                 return MDY_DAMAGED;
             }
             source = mdy_crc32(source, page, part);
@@ -475,11 +474,6 @@ mdy_status_t mdy_store_commit(mdy_t *m)
     m->bank = (uint8_t)bank;
     m->weights = mdy_port_flash_map() + payload_address(m, bank) + m->saved_bytes;
     return MDY_OK;
-}
-
-mdy_status_t mdy_store_read(const mdy_t *m, uint32_t start, void *dst, uint32_t n)
-{
-    return read_flash(m->banks[m->bank].address + start, dst, n);
 }
 
 /* Erases the first sector of a bank, header included. */

@@ -10,7 +10,8 @@ from typing import Any
 from medyate import artefact
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
-from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, read_bank
+from medyate.ledger import BANK_HEADER_BYTES
+from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, newest_of, read_bank
 from medyate.run.train import Compiled, connect
 
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
@@ -50,10 +51,16 @@ def read_flash(flash: Path) -> bytes:
 
 
 def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:
-    """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged."""
+    """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged.
+
+    A target that runs another image has kept what the banks held before: it is read as it lies there.
+    """
     if not on.startswith("serial:"):
         read_flash(flash)  # without it the emulated target would start with an empty one
-    with connect(compiled, on, flash, count=False) as session:
+    with connect(compiled, on, flash, count=False, any_image=True) as session:
+        if session.hello.digest != facts.digest:
+            size = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
+            return newest_of(facts, session.banks([(bank.address, size) for bank in facts.banks]))
         bank = session.newest_bank()
     if not bank:
         raise ArtefactError("the target's flash holds no usable generation.", TRAIN_FIRST)

@@ -78,8 +78,10 @@ class Compiled:
 
 
 @contextmanager
-def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> Iterator[Session]:
-    """A session with the compiled image: 'host', 'qemu' or 'serial:PORT'."""
+def connect(
+    compiled: Compiled, on: str, flash: Path, *, count: bool = True, any_image: bool = False
+) -> Iterator[Session]:
+    """A session with the compiled image, or with whatever runs there: 'host', 'qemu' or 'serial:PORT'."""
     target = str(compiled.model["target"])
     if on.startswith("serial:"):
         opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"))
@@ -92,7 +94,7 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> 
             f"the image was compiled for {target}, it cannot run on '{on}'.",
             "Compile it for host, qemu-m4, qemu-m7 or qemu-m55 and give --on host, qemu or serial:PORT.",
         )
-    with opened as transport, _greeted(transport, int(compiled.model["digest"])) as session:
+    with opened as transport, _greeted(transport, None if any_image else int(compiled.model["digest"])) as session:
         yield session
 
 
@@ -106,9 +108,9 @@ def connect_image(image: Path, target: str, digest: int, flash: Path, *, count: 
 
 
 @contextmanager
-def _greeted(transport: Any, digest: int) -> Iterator[Session]:
+def _greeted(transport: Any, digest: int | None) -> Iterator[Session]:
     session = Session(Link(transport, TIMEOUT))
-    if session.hello.abi != ABI or session.hello.digest != digest:
+    if digest is not None and (session.hello.abi != ABI or session.hello.digest != digest):
         raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
     yield session
     session.exit()
