@@ -58,10 +58,12 @@ def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:
     if not on.startswith("serial:"):
         read_flash(flash)  # without it the emulated target would start with an empty one
     with connect(compiled, on, flash, count=False, any_image=True) as session:
-        if session.hello.digest != facts.digest:
-            size = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
-            return newest_of(facts, session.banks([(bank.address, size) for bank in facts.banks]))
-        bank = session.newest_bank()
+        stranger = session.hello.digest != facts.digest
+        size = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
+        banks = session.banks([(at, size) for at, _ in facts.banks]) if stranger else [session.newest_bank()]
+    if stranger:
+        return newest_of(facts, banks)
+    [bank] = banks
     if not bank:
         raise ArtefactError("the target's flash holds no usable generation.", TRAIN_FIRST)
     generation = read_bank(facts, bank)
