@@ -11,7 +11,7 @@ import clibrary
 from medyate.run.train import Compiled
 
 FUZZ = Path(__file__).parent / "fuzz"
-LIMITS = ("-rss_limit_mb=2048", "-timeout=20", "-max_len=1024", "-print_final_stats=1")
+LIMITS = ("-rss_limit_mb=2048", "-timeout=20", "-max_len=1024", "-len_control=0", "-print_final_stats=1")
 EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 
 

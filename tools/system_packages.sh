@@ -16,6 +16,10 @@ need arm-none-eabi-gcc gcc-arm-none-eabi
 need qemu-system-arm qemu-system-arm
 arm-none-eabi-gcc -print-file-name=libc_nano.a 2>/dev/null | grep -q / || missing="$missing libnewlib-arm-none-eabi"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing $venv"
+# libFuzzer and the sanitizers; a part of clang's own package where apt knows no other.
+ls "$(clang -print-runtime-dir 2>/dev/null)"/*fuzzer* >/dev/null 2>&1 || {
+    apt-cache show clang >/dev/null 2>&1 && ! apt-cache show libclang-rt-dev >/dev/null 2>&1
+} || missing="$missing libclang-rt-dev"
 test -e /usr/include/stdio.h || missing="$missing libc6-dev"
 [ -z "$missing" ] && exit 0
 

@@ -72,6 +72,7 @@ app = typer.Typer(
 )
 app.command()(strategies_cli.strategies)
 app.command()(run_cli.run)
+app.command()(run_cli.reset)
 app.add_typer(study_cli.app, name="study")
 
 

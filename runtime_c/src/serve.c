@@ -279,7 +279,7 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
     return status;
 }
 
-/* What READ can fetch: the current contents of one array; of one in the bank in use *at is NULL, *start its place there. */
+/* What READ can fetch: the current contents of one array; of one in flash *at is NULL and *start its address. */
 static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **at, uint32_t *start, uint32_t *bytes)
 {
     const mdy_t *m = &s->net;
@@ -307,7 +307,7 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         return MDY_OK;
     case 5:
         *at = m->ram_weights;
-        *start = MDY_STORE_HEADER_BYTES + m->saved_bytes;
+        *start = m->banks[m->bank].address + MDY_STORE_HEADER_BYTES + m->saved_bytes;
         *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
         return MDY_OK;
     case 6:
@@ -316,8 +316,12 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         return MDY_OK;
     case 7: /* as it lies in flash: the state in RAM has moved on */
         if (m->weights != m->ram_weights) {
+            *start = m->banks[m->bank].address;
             *bytes = MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
         }
+        return MDY_OK;
+    case 8: /* whatever generations lie there */
+        *bytes = mdy_flash_bytes(&mdy_port_flash);
         return MDY_OK;
     default:
         return MDY_ARGUMENT;
@@ -340,7 +344,7 @@ static mdy_status_t read_array(mdy_server_t *s, reader_t *r, uint32_t *n)
     if (part > 0 && at != NULL) {
         memcpy(s->link.reply + *n, at + offset, part);
     } else if (part > 0) {
-        status = mdy_store_read(&s->net, start + offset, s->link.reply + *n, part);
+        status = mdy_store_read(start + offset, s->link.reply + *n, part);
     }
     *n += status == MDY_OK ? part : 0;
     return status;

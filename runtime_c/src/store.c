@@ -16,7 +16,6 @@
 #define MAGIC 0x4259444du /* "MDYB" */
 #define WORDS (MDY_STORE_HEADER_BYTES / 4u)
 #define PAGE 256u
-#define CHUNK 32u        /* bytes that are read back at a time; a multiple of every program unit */
 #define TRIES 2u         /* of what the flash refuses */
 #define RATE_BIAS 0x8000 /* makes the rate's exponent a half word without a sign */
 #define FLAG_BITS 7u     /* head only, flips, cosine */
@@ -41,6 +40,12 @@ enum {
     H_CRC
 };
 
+/* The one buffer of an operation: what is made, and what is read back of it. A header fits it, too. */
+typedef union {
+    uint32_t words[WORDS];
+    uint8_t bytes[PAGE];
+} page_t;
+
 static uint32_t payload_bytes(const mdy_t *m)
 {
     return m->saved_bytes + m->model->bank_weight_bytes;
@@ -61,8 +66,7 @@ static int is_erased(const uint8_t *bytes, uint32_t n)
     return 1;
 }
 
-/* The port's read; a part whose error correction gave up may succeed the second time. */
-static mdy_status_t read_flash(uint32_t address, void *dst, uint32_t n)
+mdy_status_t mdy_store_read(uint32_t address, void *dst, uint32_t n)
 {
     mdy_status_t status = MDY_FLASH;
     for (uint32_t tries = 0; tries < TRIES && status != MDY_OK; tries++) {
@@ -71,22 +75,29 @@ static mdy_status_t read_flash(uint32_t address, void *dst, uint32_t n)
     return status;
 }
 
-/* Adds the payload's bytes from `start` on to *crc; *erased: they all are 0xff. Errors: MDY_FLASH. */
-static mdy_status_t scan_payload(const mdy_t *m, uint32_t bank, uint32_t start, uint32_t *crc, int *erased)
+/* Adds the bytes [address, end) to *crc; *erased: they all are 0xff. Errors: MDY_FLASH. */
+static mdy_status_t scan(page_t *page, uint32_t address, uint32_t end, uint32_t *crc, int *erased)
 {
-    uint8_t page[PAGE];
-    const uint32_t n = payload_bytes(m);
     *erased = 1;
-    for (uint32_t i = start; i < n; i += PAGE) {
-        const uint32_t part = n - i < PAGE ? n - i : PAGE;
-        const mdy_status_t status = read_flash(payload_address(m, bank) + i, page, part);
+    while (address < end) {
+        const uint32_t part = end - address < PAGE ? end - address : PAGE;
+        const mdy_status_t status = mdy_store_read(address, page->bytes, part);
         if (status != MDY_OK) {
             return status;
         }
-        *crc = mdy_crc32(*crc, page, part);
-        *erased = *erased && is_erased(page, part);
+        *crc = mdy_crc32(*crc, page->bytes, part);
+        *erased = *erased && is_erased(page->bytes, part);
+        address += part;
     }
     return MDY_OK;
+}
+
+/* The same of a payload from its byte `start` on. */
+static mdy_status_t scan_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t start, uint32_t *crc,
+                                 int *erased)
+{
+    const uint32_t address = payload_address(m, bank);
+    return scan(page, address + start, address + payload_bytes(m), crc, erased);
 }
 
 static mdy_schedule_t schedule_of(const uint32_t *header)
@@ -105,7 +116,7 @@ static mdy_schedule_t schedule_of(const uint32_t *header)
 /* Reads a bank's header, and what it alone says of the bank. Without a whole one, header[H_MAGIC] is 0 afterwards. */
 static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
 {
-    if (read_flash(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
+    if (mdy_store_read(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
         header[H_MAGIC] = 0; /* torn while it was written, or worn out */
         return MDY_BANK_DAMAGED;
     }
@@ -128,14 +139,15 @@ static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
 /* What a bank holds. Without a whole header, header[H_MAGIC] is 0 afterwards. */
 static mdy_found_t inspect(const mdy_t *m, uint32_t bank, uint32_t *header)
 {
+    page_t page;
     mdy_found_t found = {0, 0, read_header(m, bank, header)};
     uint32_t crc = 0;
     int erased = 0;
     if (found.state == MDY_BANK_EMPTY) {
-        const int clean = scan_payload(m, bank, 0, &crc, &erased) == MDY_OK && erased;
+        const int clean = scan_payload(m, &page, bank, 0, &crc, &erased) == MDY_OK && erased;
         found.state = clean ? MDY_BANK_EMPTY : MDY_BANK_UNFINISHED;
     } else if (found.state == MDY_BANK_USABLE) {
-        const int whole = scan_payload(m, bank, 0, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC];
+        const int whole = scan_payload(m, &page, bank, 0, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC];
         found.state = whole ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
     }
     if (header[H_MAGIC] == MAGIC) {
@@ -209,14 +221,15 @@ static int state_valid(const mdy_t *m)
 /* Copies the state to its region, and checks it and the weights that stay in flash. Errors: MDY_DAMAGED. */
 static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
 {
+    page_t page;
     uint32_t header[WORDS];
     int erased;
     if (read_header(m, bank, header) != MDY_BANK_USABLE ||
-        read_flash(payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
+        mdy_store_read(payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
         return MDY_DAMAGED;
     }
     uint32_t crc = mdy_crc32(0, m->state, m->saved_bytes);
-    if (scan_payload(m, bank, m->saved_bytes, &crc, &erased) != MDY_OK || crc != header[H_PAYLOAD_CRC] ||
+    if (scan_payload(m, &page, bank, m->saved_bytes, &crc, &erased) != MDY_OK || crc != header[H_PAYLOAD_CRC] ||
         !state_valid(m)) {
         return MDY_DAMAGED;
     }
@@ -273,7 +286,7 @@ static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t star
     }
 }
 
-/* Makes bytes [start, start + n) of the next payload from those of the generation in use, if there is one; n <= PAGE. */
+/* Makes bytes [start, start + n) of the next payload, of those of the generation in use if there is one; n <= PAGE. */
 static void fill_payload(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page)
 {
     if (start < m->saved_bytes) {
@@ -314,32 +327,6 @@ void mdy_store_merge(mdy_t *m)
     }
 }
 
-/* Whether flash holds those bytes. */
-static int holds(uint32_t address, const uint8_t *bytes, uint32_t n)
-{
-    uint8_t chunk[CHUNK];
-    for (uint32_t i = 0; i < n; i += CHUNK) {
-        const uint32_t part = n - i < CHUNK ? n - i : CHUNK;
-        if (read_flash(address + i, chunk, part) != MDY_OK || memcmp(bytes + i, chunk, part) != 0) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-/* Whether n bytes are 0xff. */
-static int is_blank(uint32_t address, uint32_t n)
-{
-    uint8_t chunk[CHUNK];
-    for (uint32_t i = 0; i < n; i += CHUNK) {
-        const uint32_t part = n - i < CHUNK ? n - i : CHUNK;
-        if (read_flash(address + i, chunk, part) != MDY_OK || !is_erased(chunk, part)) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
 /* Remembers the sector that refused: the one with the byte at `address`. */
 static mdy_status_t refused(mdy_t *m, uint32_t address)
 {
@@ -347,36 +334,40 @@ static mdy_status_t refused(mdy_t *m, uint32_t address)
     return MDY_FLASH;
 }
 
-/* Erases the sector that begins at *address, looks, and goes on to the next. Errors: MDY_FLASH, m->fault tells the sector. */
-static mdy_status_t erase(mdy_t *m, uint32_t *address)
+/* Erases the sector that begins at *address, looks, and goes on to the next. Errors: MDY_FLASH, with m->fault. */
+static mdy_status_t erase(mdy_t *m, page_t *page, uint32_t *address)
 {
     uint32_t index;
+    uint32_t crc = 0;
     const uint32_t first = *address;
-    const uint32_t bytes = mdy_flash_sector(&mdy_port_flash, first, &index);
-    int done = 0;
-    for (uint32_t tries = 0; tries < TRIES && !done; tries++) {
-        done = mdy_port_flash_erase(first) == MDY_OK && is_blank(first, bytes);
+    int erased = 0;
+    *address += mdy_flash_sector(&mdy_port_flash, first, &index);
+    for (uint32_t tries = 0; tries < TRIES && !erased; tries++) {
+        if (mdy_port_flash_erase(first) != MDY_OK || scan(page, first, *address, &crc, &erased) != MDY_OK) {
+            erased = 0;
+        }
     }
-    *address += bytes;
-    return done ? MDY_OK : refused(m, first);
+    return erased ? MDY_OK : refused(m, first);
 }
 
-/* Programs n bytes, whole units, and reads them back. Errors: MDY_FLASH, m->fault tells the sector. */
-static mdy_status_t program(mdy_t *m, uint32_t address, const void *bytes, uint32_t n)
+/* Programs the first n bytes of a page, whole units, and reads them back. Errors: MDY_FLASH, with m->fault. */
+static mdy_status_t program(mdy_t *m, page_t *page, uint32_t address, uint32_t n)
 {
-    const int done = mdy_port_flash_program(address, bytes, n) == MDY_OK && holds(address, bytes, n);
+    const uint32_t crc = mdy_crc32(0, page->bytes, n);
+    const int done = mdy_port_flash_program(address, page->bytes, n) == MDY_OK &&
+                     mdy_store_read(address, page->bytes, n) == MDY_OK && mdy_crc32(0, page->bytes, n) == crc;
     return done ? MDY_OK : refused(m, address);
 }
 
-/* Erases the other bank; the count stays at its largest. */
-static mdy_status_t erase_bank(mdy_t *m, uint32_t bank)
+/* Erases a bank. Errors: MDY_FLASH, with m->fault. */
+static mdy_status_t erase_bank(mdy_t *m, page_t *page, uint32_t bank)
 {
     uint32_t address = m->banks[bank].address;
     const uint32_t end = address + m->banks[bank].bytes;
     mdy_status_t status = MDY_OK;
     m->erases[bank] = mdy_count(m->erases[bank]);
     while (status == MDY_OK && address < end) {
-        status = erase(m, &address);
+        status = erase(m, page, &address);
     }
     return status;
 }
@@ -385,9 +376,8 @@ static mdy_status_t erase_bank(mdy_t *m, uint32_t bank)
  * Programs the next payload page by page; its CRC comes back in *crc. Errors: MDY_FLASH, and MDY_DAMAGED where what it
  * was made of is not what was loaded.
  */
-static mdy_status_t program_payload(mdy_t *m, uint32_t bank, uint32_t *crc)
+static mdy_status_t program_payload(mdy_t *m, page_t *page, uint32_t bank, uint32_t *crc)
 {
-    uint8_t page[PAGE];
     const uint32_t unit = mdy_port_flash.unit_bytes;
     const uint32_t n = payload_bytes(m);
     uint32_t source = 0;
@@ -395,16 +385,16 @@ static mdy_status_t program_payload(mdy_t *m, uint32_t bank, uint32_t *crc)
     for (uint32_t i = 0; i < n; i += PAGE) {
         const uint32_t part = n - i < PAGE ? n - i : PAGE;
         const uint32_t padded = (part + unit - 1) / unit * unit;
-        memset(page, 0xff, sizeof page);
+        memset(page, 0xff, sizeof *page);
         if (m->weights != NULL) {
-            if (read_flash(payload_address(m, m->bank) + i, page, part) != MDY_OK) {
+            if (mdy_store_read(payload_address(m, m->bank) + i, page->bytes, part) != MDY_OK) {
                 return MDY_DAMAGED;
             }
-            source = mdy_crc32(source, page, part);
+            source = mdy_crc32(source, page->bytes, part);
         }
-        fill_payload(m, i, part, page);
-        *crc = mdy_crc32(*crc, page, part);
-        const mdy_status_t status = program(m, payload_address(m, bank) + i, page, padded);
+        fill_payload(m, i, part, page->bytes);
+        *crc = mdy_crc32(*crc, page->bytes, part);
+        const mdy_status_t status = program(m, page, payload_address(m, bank) + i, padded);
         if (status != MDY_OK) {
             return status;
         }
@@ -413,17 +403,17 @@ static mdy_status_t program_payload(mdy_t *m, uint32_t bank, uint32_t *crc)
 }
 
 /* Whether a bank's payload has that CRC. */
-static int has_payload(const mdy_t *m, uint32_t bank, uint32_t crc)
+static int has_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t crc)
 {
     uint32_t seen = 0;
     int erased;
-    return scan_payload(m, bank, 0, &seen, &erased) == MDY_OK && seen == crc;
+    return scan_payload(m, page, bank, 0, &seen, &erased) == MDY_OK && seen == crc;
 }
 
 /* Programs the header of the next generation, whose payload is there. */
-static mdy_status_t program_header(mdy_t *m, uint32_t bank, uint32_t number, uint32_t crc)
+static mdy_status_t program_header(mdy_t *m, page_t *page, uint32_t bank, uint32_t number, uint32_t crc)
 {
-    uint32_t header[WORDS];
+    uint32_t *header = page->words;
     header[H_MAGIC] = MAGIC;
     header[H_FORMAT] = MDY_STORE_FORMAT;
     header[H_GENERATION] = number;
@@ -441,35 +431,36 @@ static mdy_status_t program_header(mdy_t *m, uint32_t bank, uint32_t number, uin
     header[H_ERASES] = m->erases[bank];
     header[H_OTHER_ERASES] = m->erases[1u - bank];
     header[H_CRC] = mdy_crc32(0, header, 4u * H_CRC);
-    return program(m, m->banks[bank].address, header, MDY_STORE_HEADER_BYTES);
+    return program(m, page, m->banks[bank].address, MDY_STORE_HEADER_BYTES);
 }
 
 /* Writes the next generation to an erased bank. Errors: MDY_FLASH, MDY_DAMAGED. */
-static mdy_status_t write_bank(mdy_t *m, uint32_t bank, uint32_t number, uint32_t *crc)
+static mdy_status_t write_bank(mdy_t *m, page_t *page, uint32_t bank, uint32_t number, uint32_t *crc)
 {
-    const mdy_status_t status = program_payload(m, bank, crc);
+    const mdy_status_t status = program_payload(m, page, bank, crc);
     if (status != MDY_OK) {
         return status;
     }
-    return has_payload(m, bank, *crc) ? program_header(m, bank, number, *crc) : MDY_FLASH;
+    return has_payload(m, page, bank, *crc) ? program_header(m, page, bank, number, *crc) : MDY_FLASH;
 }
 
 mdy_status_t mdy_store_commit(mdy_t *m)
 {
+    page_t page;
     const uint32_t bank = 1u - m->bank;
     const uint32_t number = m->generation == UINT32_MAX ? 1 : m->generation + 1; /* 0 is none */
     uint32_t crc = 0;
     mdy_status_t status = MDY_FLASH;
     m->fault = MDY_NONE;
-    if (m->weights != NULL && !has_payload(m, m->bank, m->payload_crc)) {
+    if (m->weights != NULL && !has_payload(m, &page, m->bank, m->payload_crc)) {
         return MDY_DAMAGED; /* before the other bank, which may hold the last whole generation, is erased */
     }
     for (uint32_t tries = 0; tries < TRIES && status == MDY_FLASH; tries++) {
-        status = erase_bank(m, bank);
+        status = erase_bank(m, &page, bank);
         if (status != MDY_OK) {
             return status;
         }
-        status = write_bank(m, bank, number, &crc);
+        status = write_bank(m, &page, bank, number, &crc);
     }
     if (status != MDY_OK) {
         return status;
@@ -482,16 +473,12 @@ mdy_status_t mdy_store_commit(mdy_t *m)
     return MDY_OK;
 }
 
-mdy_status_t mdy_store_read(const mdy_t *m, uint32_t start, void *dst, uint32_t n)
-{
-    return read_flash(m->banks[m->bank].address + start, dst, n);
-}
-
 /* Erases the first sector of a bank, header included. */
 static mdy_status_t forget(mdy_t *m, uint32_t bank)
 {
+    page_t page;
     uint32_t address = m->banks[bank].address;
-    return erase(m, &address);
+    return erase(m, &page, &address);
 }
 
 /* Looks at the banks anew: the bank of the newest usable generation. Errors: MDY_EMPTY, MDY_MODEL. */
@@ -510,6 +497,18 @@ mdy_status_t mdy_store_roll_back(mdy_t *m)
     return status == MDY_OK ? forget(m, bank) : status;
 }
 
+/* Erases every reserved sector; one that is dead does not save the others. */
+static mdy_status_t wipe_all(mdy_t *m)
+{
+    page_t page;
+    mdy_status_t status = MDY_OK;
+    for (uint32_t address = 0; address < mdy_flash_bytes(&mdy_port_flash);) {
+        const mdy_status_t erased = erase(m, &page, &address);
+        status = status == MDY_OK ? erased : status;
+    }
+    return status;
+}
+
 mdy_status_t mdy_store_reset(mdy_t *m, int wipe)
 {
     uint32_t last = 0;
@@ -519,9 +518,6 @@ mdy_status_t mdy_store_reset(mdy_t *m, int wipe)
     if (status == MDY_OK) {
         status = forget(m, last);
     }
-    for (uint32_t address = 0; wipe && address < mdy_flash_bytes(&mdy_port_flash);) {
-        const mdy_status_t erased = erase(m, &address); /* a sector that is dead does not save the others */
-        status = status == MDY_OK ? erased : status;
-    }
-    return status;
+    const mdy_status_t wiped = wipe ? wipe_all(m) : MDY_OK;
+    return status == MDY_OK ? wiped : status;
 }

@@ -26,6 +26,7 @@ from medyate.run.session import BANK, Training
 from medyate.run.train import Compiled, RunOptions, connect, run
 from medyate.stages import Options, compile_model
 from shared_files import Samples
+from tiny import compile_tiny
 
 TRAINING = Training(0.02, 2, 20, seed=4)
 
@@ -129,6 +130,29 @@ def test_a_target_that_has_learned_nothing_yet_is_refused(trained: Compiled, run
         ended = run_cli("export", trained.folder, "-o", tmp_path / "a.onnx", "--on", port)
     assert ended.code == 2 and "holds no usable generation" in ended.err
     assert not (tmp_path / "a.onnx").exists()
+
+
+def test_what_an_older_image_learned_is_read_through_a_newer_one(
+    tiny_host: Compiled, tmp_path: Path, run_cli: Cli
+) -> None:
+    """The newer image refuses to go on from it, and keeps it: the folder of the older one says what it means."""
+    newer = compile_tiny(tmp_path, batch=2)
+    assert newer.model["digest"] != tiny_host.model["digest"]
+    data_ = tiny_host.folder.parent / "data.npz"
+    flash, log = tmp_path / "flash.bin", tmp_path / "run.json"
+    given = ("run", tiny_host.folder, "--data", data_, "--epochs", 2, "--limit", 8, "--no-measure")
+    assert run_cli(*given, "--flash", flash, "--log", log).code == 0
+    before = flash.read_bytes()
+    files = [tmp_path / name for name in ("image.onnx", "line.onnx")]
+    assert run_cli("export", tiny_host.folder, "-o", files[0], "--flash", flash, "--log", log).code == 0
+    with wired(newer, flash) as port:
+        ended = run_cli("export", tiny_host.folder, "-o", files[1], "--on", port, "--log", log)
+    assert ended.code == 0, ended.err
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert flash.read_bytes() == before
+    with wired(newer, tmp_path / "empty.bin") as port:
+        ended = run_cli("export", tiny_host.folder, "-o", files[1], "--on", port, "--log", log)
+    assert ended.code == 2 and "no usable generation" in ended.err
 
 
 def test_a_target_that_cannot_be_asked_is_refused(trained: Compiled, run_cli: Cli, tmp_path: Path) -> None:

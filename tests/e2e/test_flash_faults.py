@@ -289,9 +289,7 @@ def test_a_program_whose_flash_fails_goes_on(
                     refusals.append(str(error))
             # One fails in the payload, then the erase does, twice in each try.
             assert len(refusals) == (49 if part.start == 0 else 0)
-            assert set(refusals) <= {
-                "the flash refused twice: sector 0 of those reserved for the banks, counted from 0."
-            }
+            assert all(text.startswith("the flash refused twice: sector 0 of those") for text in refusals)
         made = session.read(STATE), session.read(WEIGHTS)
         assert [found.erases for found in session.position.found] == [51, 1]
     monkeypatch.delenv("MDY_FLASH_FAIL")

@@ -110,6 +110,23 @@ def test_an_image_without_counts_is_taken(stopped: bytes, resume: Resume, tmp_pa
     assert log(tmp_path)["bank_erases"] == [2, 2]  # headers remember
 
 
+def test_a_reset_and_a_wipe(tiny_host: Compiled, stopped: bytes, resume: Resume, run_cli: Cli, tmp_path: Path) -> None:
+    flash = tmp_path / "flash.bin"
+    flash.write_bytes(stopped)
+    assert run_cli("reset", tiny_host.folder, "--flash", flash).code == 0
+    assert flash.read_bytes()[:512] != stopped[:512]
+    left = flash.read_bytes()
+    ended = resume(bytearray(left))
+    assert ended.code == 0 and "training starts from the factory weights" in ended.err, ended.err
+    flash.write_bytes(left)
+    ended = run_cli("reset", tiny_host.folder, "--flash", flash, "--wipe", "--json")
+    assert ended.code == 0 and json.loads(ended.out) == {"flash": "wiped"}
+    assert set(flash.read_bytes()[: FLASH.size]) == {0xFF}
+    ended = run_cli("reset", tiny_host.folder, "--flash", tmp_path / "none.bin")
+    assert ended.code == 2 and "nothing was learned" in ended.err
+    assert not (tmp_path / "none.bin").exists()
+
+
 def test_on_a_cortex_m7(tiny_m7: Compiled, stopped: bytes, run_cli: Cli, tmp_path: Path) -> None:
     """The host's flash, carried on by QEMU."""
     (tmp_path / "flash.bin").write_bytes(stopped)

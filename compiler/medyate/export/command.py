@@ -11,8 +11,9 @@ from medyate import artefact, files
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.extras import require
+from medyate.ledger import BANK_HEADER_BYTES
 from medyate.run import held
-from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, read_bank
+from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, newest_of, read_bank
 from medyate.run.log import read_log
 from medyate.run.train import Compiled, connect
 
@@ -36,7 +37,7 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     live = None if on is None else ask(compiled, facts, on, flash)
     with files.boundary(ArtefactError, f"what was trained in '{folder}' does not fit its stages", COMPILE):
         logits = logit_range(read_log(log, facts.digest))
-        generation = live or newest_of(facts, flash)
+        generation = live or newest_in(facts, flash)
         network = trained_network(compiled, qgraph, weights, generation, logits)
         artefact.check_writable(to)
         import_module(f"medyate.export.{WRITERS[to.suffix]}").write(*network, to)
@@ -54,7 +55,7 @@ def read_flash(flash: Path) -> bytes:
     return files.read_bytes(flash, ArtefactError, hint="It cannot be read; run `medyate run` first.")
 
 
-def newest_of(facts: Facts, flash: Path) -> Generation:
+def newest_in(facts: Facts, flash: Path) -> Generation:
     """The newest usable generation of a bank image. Raises ArtefactError without one."""
     image = read_flash(flash)
     found = held.find(image)
@@ -64,11 +65,19 @@ def newest_of(facts: Facts, flash: Path) -> Generation:
 
 
 def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:
-    """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged."""
+    """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged.
+
+    A target that runs another image has kept what the banks held before: it is read as it lies there.
+    """
     if not on.startswith("serial:"):
-        newest_of(facts, flash)  # without it the emulated target would start from an empty flash
-    with connect(compiled, on, flash, count=False) as session:
-        bank = session.newest_bank()
+        newest_in(facts, flash)  # without it the emulated target would start from an empty flash
+    with connect(compiled, on, flash, count=False, any_image=True) as session:
+        stranger = session.hello.digest != facts.digest
+        size = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
+        banks = session.banks([(at, size) for at, _ in facts.banks]) if stranger else [session.newest_bank()]
+    if stranger:
+        return newest_of(facts, banks)
+    [bank] = banks
     if not bank:
         raise ArtefactError("the target's flash holds no usable generation.", TRAIN_FIRST)
     generation = read_bank(facts, bank)

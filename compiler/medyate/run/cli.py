@@ -19,6 +19,29 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
 
+def reset(
+    out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")],
+    on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
+    wipe: Annotated[bool, typer.Option(help="Erase every byte of the flash reserved for what is learned.")] = False,
+    flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
+    json_: Json = False,
+) -> None:
+    """Forgets what the target has learned: it starts from the factory weights."""
+    from medyate.run.train import Compiled, connect
+
+    compiled = Compiled.read(out)
+    if compiled.weights_in_ram:
+        raise DataError("this model keeps its weights in RAM: nothing outlives its program.", "Restart it.")
+    store = flash or out / "flash.bin"
+    if not on.startswith("serial:") and not store.exists():
+        raise DataError(f"'{store}' is not there: nothing was learned.", "Give --flash, or --on serial:PORT.")
+    with connect(compiled, on, store, count=False) as session:
+        session.begin_inference()
+        session.reset(wipe=wipe)
+    done = "wiped" if wipe else "reset"
+    show({"flash": done}, json_, lambda: console.print(f"{done}: the next start is from the factory weights"))
+
+
 def run(
     out: Annotated[Path, typer.Argument(help="A folder made by `compile`.")],
     data_: Data,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,11 +118,16 @@ def read_bank(facts: Facts, bank: bytes) -> Generation | None:
 
 def newest(facts: Facts, flash: bytes) -> Generation:
     """The newest usable generation of a bank image. Raises ArtefactError when there is none."""
+    return newest_of(facts, [flash[address : address + size] for address, size in facts.banks])
+
+
+def newest_of(facts: Facts, banks: Sequence[bytes]) -> Generation:
+    """The newest usable generation of two banks. Raises ArtefactError when there is none."""
     found: list[Generation] = []
     stranger: ArtefactError | None = None
-    for address, size in facts.banks:
+    for bank in banks:
         try:
-            generation = read_bank(facts, flash[address : address + size])
+            generation = read_bank(facts, bank)
         except ArtefactError as error:
             stranger = error
             continue

@@ -21,10 +21,10 @@ from medyate.run.link import DATA_BYTES, STATUS, Link, RefusedError
 from medyate.sample.policy import pack, unpack
 
 (HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
-LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
+LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK, RESERVED = range(9)
 NO_LABEL = 0xFFFF
 TARGET_WORDS = DATA_BYTES // 4
-FLASH_REFUSED, OTHER_MODEL, DAMAGED = 4, 6, 10
+ARGUMENT, FLASH_REFUSED, OTHER_MODEL, DAMAGED = 1, 4, 6, 10
 """Statuses."""
 WIPE = 1
 """Flag of RESET."""
@@ -315,14 +315,15 @@ class Session:
             raise
         return self.position
 
-    def read(self, kind: int) -> bytes:
-        """One of the device's arrays."""
+    def read(self, kind: int, start: int = 0, size: int | None = None) -> bytes:
+        """One of the device's arrays, or `size` bytes of it."""
         data = b""
-        while True:
-            part = self.link.request(READ, struct.pack("<BI", kind, len(data)))
+        while size is None or len(data) < size:
+            part = self.link.request(READ, struct.pack("<BI", kind, start + len(data)))
             if not part:
-                return data
+                break
             data += part
+        return data[:size]
 
     def logits(self) -> NDArray[np.int32]:
         """Logits of the last sample, Q16."""
@@ -336,6 +337,19 @@ class Session:
         """Loads the newest generation of the flash; its header and payload, or nothing when there is none."""
         self.begin(Training(rate=0.001, epochs=1, epoch_samples=1, fresh=False))
         return self.read(BANK)
+
+    def banks(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        """What lies at (address, bytes) of the reserved flash, whoever wrote it; nothing where none can be read."""
+        self.begin_inference()
+        contents = []
+        for place in places:
+            try:
+                contents.append(self.read(RESERVED, *place))
+            except RefusedError as error:
+                if error.status not in (ARGUMENT, FLASH_REFUSED):
+                    raise
+                contents.append(b"")
+        return contents
 
     def norms(self) -> NDArray[np.uint32]:
         """N of every candidate channel; empty where they do not change."""

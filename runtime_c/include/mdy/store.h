@@ -30,8 +30,8 @@ mdy_status_t mdy_store_reload(mdy_t *m);
  */
 mdy_status_t mdy_store_commit(mdy_t *m);
 
-/** Bytes [start, start + n) of the bank in use, header first, as they lie in flash now. Errors: MDY_FLASH. */
-mdy_status_t mdy_store_read(const mdy_t *m, uint32_t start, void *dst, uint32_t n);
+/** The port's read, twice at most: a part whose error correction gave up may succeed then. Errors: MDY_FLASH, MDY_ARGUMENT. */
+mdy_status_t mdy_store_read(uint32_t address, void *dst, uint32_t n);
 
 /** Adds the deltas to the weights in RAM. */
 void mdy_store_merge(mdy_t *m);

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Some thousand hostile banks and requests under the sanitizers; `tools/fuzz.py` runs more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzzing import build, fuzz
+from medyate.run.train import Compiled
+from tiny import compile_tiny
+
+
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """All channels, always, and biases."""
+    return compile_tiny(tmp_path_factory.mktemp("full"), flash=None, strategy="full", head_start="keep")
+
+
+@pytest.mark.parametrize(("harness", "runs"), [("banks", 3000), ("link", 6000)])
+@pytest.mark.parametrize("network", ["selected channels", "biases"])
+def test_hostile_input_breaks_nothing(
+    harness: str, runs: int, network: str, tiny_host: Compiled, biased: Compiled, tmp_path: Path
+) -> None:
+    program = build(harness, tiny_host if network == "selected channels" else biased, tmp_path)
+    assert fuzz(program, f"-runs={runs}", "-seed=1") >= runs
