@@ -10,6 +10,7 @@
 #include "mdy/train.h"
 
 enum {
+    C_NONE = 0, /* of the answer to a damaged frame */
     C_HELLO = 1,
     C_BEGIN = 2,
     C_DATA = 3,
@@ -26,8 +27,9 @@ enum {
     C_TARGET = 14
 };
 
-/* A request or reply is: protocol, sequence, command, status (0 in a request), then its fields. */
-#define HEAD 4u
+/* A request or reply is: protocol, sequence, command, status (of a request 255), u16 session, then its fields. */
+#define HEAD 6u
+#define REQUEST 0xffu
 
 typedef struct {
     const uint8_t *at;
@@ -133,19 +135,21 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     return status;
 }
 
-static mdy_status_t data(mdy_server_t *s, reader_t *r)
+static mdy_status_t data(mdy_server_t *s, reader_t *r, uint32_t *n)
 {
     const uint32_t offset = get(r, 4);
-    s->input_bytes = offset == 0 ? 0 : s->input_bytes; /* the first piece starts the sample anew */
+    mdy_status_t status = MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
     if (mdy_by_rows(s->model)) {
         return MDY_STATE; /* outside of a step */
     }
-    if (r->bad || offset != s->input_bytes || r->left > mdy_tensor_bytes(&s->model->input) - s->input_bytes) {
-        return MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
+    s->input_bytes = offset == 0 ? 0 : s->input_bytes; /* the first piece starts the sample anew */
+    if (!r->bad && offset == s->input_bytes && r->left <= mdy_tensor_bytes(&s->model->input) - s->input_bytes) {
+        memcpy(mdy_input(&s->net) + offset, r->at, r->left);
+        s->input_bytes += r->left;
+        status = MDY_OK;
     }
-    memcpy(mdy_input(&s->net) + offset, r->at, r->left);
-    s->input_bytes += r->left;
-    return MDY_OK;
+    put(s, n, s->input_bytes); /* where the host goes on */
+    return status;
 }
 
 /* Targets of the next step: any part of them, as little-endian words in Q16. */
@@ -169,38 +173,78 @@ static mdy_status_t answer(mdy_server_t *s, mdy_status_t status, uint32_t n)
 {
     s->link.reply[3] = (uint8_t)(-(int)status);
     s->answered = n;
-    return mdy_link_send(&s->link, n);
+    return mdy_link_send(s->link.reply, n);
 }
 
-/* Waits for a request that is new; one that was answered already is answered again. Its reply is begun. */
+/*
+ * Answers the frame in the body, which is no request of the open session: what was done stays as it is, the kept reply
+ * too. The session's number is the frame's own, so that its sender takes the answer; the open one follows.
+ */
+static mdy_status_t refuse(const mdy_server_t *s, uint32_t command, mdy_status_t status)
+{
+    const uint8_t *body = s->link.body;
+    const uint8_t reply[HEAD + 2u] = {
+        MDY_PROTOCOL, body[1], (uint8_t)command, (uint8_t)(-(int)status),
+        body[4], body[5], (uint8_t)s->session, (uint8_t)(s->session >> 8),
+    };
+    return mdy_link_send(reply, sizeof reply);
+}
+
+/* The number of the session that the frame in the body says it is of. */
+static uint32_t session_of(const uint8_t *body)
+{
+    return (uint32_t)body[4] | (uint32_t)body[5] << 8;
+}
+
+/*
+ * Waits for a request of this session that is new; one that was answered already is answered again. Its reply is begun.
+ * What is no request (an echo, another's frame) is dropped; a damaged frame that looks like one of this session is
+ * asked for again.
+ */
 static mdy_status_t next_request(mdy_server_t *s, reader_t *r)
 {
-    for (;;) {
+    const uint8_t *body = s->link.body;
+    mdy_status_t sent = MDY_OK;
+    while (sent == MDY_OK) {
         uint32_t received = s->kept;
         s->kept = 0;
-        mdy_status_t status = received > 0 ? MDY_OK : mdy_link_receive(&s->link, &received);
-        const uint8_t *body = s->link.body;
-        if (status == MDY_OK && received < HEAD) {
-            continue;
-        }
-        if (status == MDY_OK && s->answered != 0 && body[1] == s->sequence && body[2] == s->link.reply[2]) {
-            status = mdy_link_send(&s->link, s->answered);
-            if (status == MDY_OK) {
-                continue;
-            }
-        }
-        if (status != MDY_OK) {
+        const mdy_status_t status = received > 0 ? MDY_OK : mdy_link_receive(&s->link, &received);
+        if (status == MDY_LINK) {
             return status;
         }
-        s->link.reply[0] = MDY_PROTOCOL;
-        s->link.reply[1] = body[1];
-        s->link.reply[2] = body[2];
+        if (received < HEAD || body[3] != REQUEST) {
+            continue;
+        }
+        const int is_open = session_of(body) == s->session;
+        if (status != MDY_OK) {
+            if (is_open && s->session != 0 && body[0] == MDY_PROTOCOL) {
+                sent = refuse(s, C_NONE, MDY_FRAME);
+            }
+            continue;
+        }
+        if (body[0] != MDY_PROTOCOL) {
+            sent = refuse(s, body[2], MDY_FRAME);
+            continue;
+        }
+        if (!is_open && body[2] != C_HELLO) {
+            sent = refuse(s, body[2], MDY_SESSION);
+            continue;
+        }
+        if (is_open && s->answered != 0 && body[1] == s->sequence && body[2] == s->link.reply[2]) {
+            sent = mdy_link_send(s->link.reply, s->answered);
+            continue;
+        }
+        s->session = (uint16_t)session_of(body);
+        for (uint32_t i = 0; i < HEAD; i++) {
+            s->link.reply[i] = body[i];
+        }
         s->sequence = body[1];
         s->answered = 0;
-        const reader_t reader = {body + HEAD, received - HEAD, body[0] != MDY_PROTOCOL};
+        const reader_t reader = {body + HEAD, received - HEAD, 0};
         *r = reader;
         return MDY_OK;
     }
+    return sent;
 }
 
 /*
@@ -329,12 +373,12 @@ static mdy_status_t read_array(mdy_server_t *s, reader_t *r, uint32_t *n)
     uint32_t bytes = 0;
     const uint32_t kind = get(r, 1);
     const uint32_t offset = get(r, 4);
+    const uint32_t most = get(r, 1);
     const mdy_status_t status = array(s, kind, &at, &bytes);
-    if (r->bad || status != MDY_OK || offset > bytes) {
+    if (r->bad || status != MDY_OK || offset > bytes || most > MDY_LINK_REPLY - *n) {
         return MDY_ARGUMENT;
     }
-    const uint32_t room = MDY_LINK_REPLY - *n;
-    const uint32_t part = bytes - offset < room ? bytes - offset : room;
+    const uint32_t part = bytes - offset < most ? bytes - offset : most;
     if (part > 0) {
         memcpy(s->link.reply + *n, at + offset, part);
         *n += part;
@@ -424,7 +468,7 @@ static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, ui
     }
     switch (command) {
     case C_DATA:
-        return data(s, r);
+        return data(s, r, n);
     case C_TARGET:
         return target(s, r);
     case C_TRAIN:
@@ -466,7 +510,7 @@ mdy_status_t mdy_serve(mdy_server_t *s)
         }
         s->unanswered = 1;
         const uint32_t command = s->link.reply[2];
-        status = reader.bad ? MDY_FRAME : carry_out(s, command, &reader, &n);
+        status = carry_out(s, command, &reader, &n);
         if (s->unanswered) {
             const mdy_status_t sent = answer(s, status, n);
             if (sent != MDY_OK || (command == C_EXIT && status == MDY_OK)) {

@@ -21,11 +21,10 @@ from medyate.ir import Quant
 from medyate.plan.banks import BankFlash, Run
 from medyate.run.link import Link
 from medyate.run.session import Marks, Position, Session, Training
-from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
+from medyate.run.transport import BAUD, MACHINES, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Trial, find
 from medyate.stages import load_compiled
 
-TIMEOUT = 120.0
 PATTERNS = (0xA5, 0x5A)
 RANGE_SAMPLES = 32
 """Training samples whose logits give the range of an exported head."""
@@ -78,11 +77,11 @@ class Compiled:
 
 
 @contextmanager
-def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True) -> Iterator[Session]:
+def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True, baud: int = BAUD) -> Iterator[Session]:
     """A session with the compiled image: 'host', 'qemu' or 'serial:PORT'."""
     target = str(compiled.model["target"])
     if on.startswith("serial:"):
-        opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"))
+        opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"), baud)
     elif on == "host" and target == "host":
         opened = HostProgram(compiled.image, flash)
     elif on == "qemu" and target in MACHINES:
@@ -107,7 +106,7 @@ def connect_image(image: Path, target: str, digest: int, flash: Path, *, count: 
 
 @contextmanager
 def _greeted(transport: Any, digest: int) -> Iterator[Session]:
-    session = Session(Link(transport, TIMEOUT))
+    session = Session(Link(transport, bytes_per_second=transport.bytes_per_second))
     if session.hello.abi != ABI or session.hello.digest != digest:
         raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
     yield session

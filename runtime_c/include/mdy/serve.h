@@ -6,7 +6,7 @@
 #include "mdy/link.h"
 #include "mdy/mdy.h"
 
-#define MDY_PROTOCOL 6
+#define MDY_PROTOCOL 7
 
 /** A served model: the first two are the caller's, the rest is filled here. */
 typedef struct {
@@ -22,6 +22,7 @@ typedef struct {
     uint8_t unanswered;    /* the request at hand has no reply yet */
     uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
     uint8_t sequence;      /* of that reply */
+    uint16_t session;      /* number that the last HELLO gave; 0: none since the start */
     uint8_t ready;         /* mdy_init succeeded */
     uint8_t pattern;       /* the regions and the stack were painted with it */
 } mdy_server_t;

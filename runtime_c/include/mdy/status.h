@@ -14,7 +14,9 @@
     X(MODEL, -6, "the generation in flash belongs to another model or format")              \
     X(FRAME, -7, "a frame was damaged, too long or of another protocol version")            \
     X(LINK, -8, "the link was closed")                                                      \
-    X(ABORTED, -9, "the application's yield hook stopped the step")
+    X(ABORTED, -9, "the application's yield hook stopped the step")                         \
+    X(SESSION, -10, "the request is of a session that is not open")                         \
+    X(DENIED, -11, "the image does not allow this request, or its tag is wrong")
 
 typedef enum {
 #define MDY_STATUS_ENUM(name, code, text) MDY_##name = (code),
