@@ -59,8 +59,9 @@ MEMORY_BYTES = 16384
 FRAME_COST = 36
 """Bytes of a piece's frame and of its reply's, without the piece."""
 AHEAD_BYTES = 32768
-STUCK = 100
-"""Pieces in a row that do not get a sample on."""
+PIECE_TRIES = 4
+"""Then it is cut anew, shorter by what was lost."""
+LOST = -1
 UNENDED_BYTES = 1024
 """What has no end after so many bytes is no frame; only the last ones are kept."""
 SHOWN_BYTES = 60
@@ -249,11 +250,18 @@ class Link:
         return answer
 
     def ask(
-        self, command: int, fields: bytes, *, work: str = "", ahead: bytes = b"", patience: float | None = None
+        self,
+        command: int,
+        fields: bytes,
+        *,
+        work: str = "",
+        ahead: bytes = b"",
+        patience: float | None = None,
+        tries: float = math.inf,
     ) -> tuple[int, bytes]:
         """Status and fields of the reply. Raises LinkError when the target restarted or stays silent.
 
-        `ahead`: frames that go out before, and whose replies do not matter.
+        `ahead`: frames that go out before, and whose replies do not matter. After so many `tries` the status is LOST.
         """
         frame = self.frame(command, fields)
         size = len(ahead) + len(frame)
@@ -277,6 +285,9 @@ class Link:
             if damaged or not work:  # else it may be at work still
                 self.line.exchanged(size, lost=True)
                 self.line.check(now, lost=True)
+            tries -= 1
+            if tries <= 0:
+                return LOST, b""
             if not damaged:  # from now on nobody knows which of the frames a reply answers
                 timer.silent()
                 once = False
@@ -293,17 +304,24 @@ class Link:
 
         Over a buffered transport pieces go ahead of the replies. Raises LinkError as `request` does.
         """
-        at = stuck = 0
+        at, since = 0, time.monotonic()
         while at < len(data):
             size, first, ahead = self.piece, at, b""
             while self.transport.buffered and len(data) - at > size and len(ahead) < AHEAD_BYTES:
                 ahead += self.frame(command, struct.pack("<I", at) + data[at : at + size])
                 at += size
-            status, answer = self.ask(command, struct.pack("<I", at) + data[at : at + size], ahead=ahead)
-            if status not in (0, ARGUMENT) or len(answer) != 4 or stuck == STUCK:
+            fields = struct.pack("<I", at) + data[at : at + size]
+            status, answer = self.ask(command, fields, ahead=ahead, tries=PIECE_TRIES)
+            if status == LOST:
+                at = first
+            elif status in (0, ARGUMENT) and len(answer) == 4:
+                at = min(struct.unpack("<I", answer)[0], len(data))
+            else:
                 raise RefusedError(status or ARGUMENT, answer)
-            at = min(struct.unpack("<I", answer)[0], len(data))
-            stuck = stuck + 1 if at <= first else 0
+            if at > first:
+                since = time.monotonic()
+            elif time.monotonic() - since > self.timeout:
+                raise self._silent(self.timeout)
 
     def _timer(self, command: int, work: str, size: int) -> Timer:
         key = (command, work, size.bit_length())
