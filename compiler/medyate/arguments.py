@@ -59,6 +59,7 @@ WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layer
 Batch = Annotated[int, typer.Option(help="Samples whose mean gradient makes one update: a power of two.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
+Baud = Annotated[int, typer.Option("--baud", min=50, max=50_000_000, help="Of a serial port, bits per second.")]
 StrategyName = Annotated[str, typer.Option("--strategy", help="How channels are chosen: `medyate strategies`.")]
 SettingsText = Annotated[
     list[str] | None,

@@ -22,6 +22,7 @@ from medyate.arguments import (
     BOUND,
     Alpha,
     Batch,
+    Baud,
     BoardName,
     Budget,
     Data,
@@ -59,6 +60,7 @@ from medyate.plan.budget import ALPHA, Limits
 from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
 from medyate.run import cli as run_cli
+from medyate.run.transport import BAUD
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
@@ -142,12 +144,13 @@ def export(
     flash: Annotated[Path | None, typer.Option(help="Bank image; default: OUT/flash.bin.")] = None,
     log: Annotated[Path | None, typer.Option(help="Run log; default: OUT/run.json.")] = None,
     on: Annotated[str | None, typer.Option(help="Ask a live target: host, qemu or serial:PORT.")] = None,
+    baud: Baud = BAUD,
     json_: Json = False,
 ) -> None:
     """The trained network as an int8 model file, from the newest generation in flash or of a live target."""
     from medyate.export.command import export_trained
 
-    content = export_trained(out, to, flash or out / "flash.bin", log or out / "run.json", on)
+    content = export_trained(out, to, flash or out / "flash.bin", log or out / "run.json", on, baud)
 
     def human() -> None:
         console.print(

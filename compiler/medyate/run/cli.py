@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from medyate import artefact, data
-from medyate.arguments import Data, Json, Seed, choice, console, errors, number, show
-from medyate.errors import DataError
+from medyate.arguments import Baud, Data, Json, Seed, choice, console, errors, number, show
+from medyate.errors import ArtefactError, DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
+from medyate.run.transport import BAUD
 
 
 def run(
@@ -28,10 +29,17 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
     head_only: bool = False,
     flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
-    resume: Annotated[bool, typer.Option(help="Go on from what the flash holds.")] = False,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            help="Go on from what the flash holds. Default: start afresh, and go on when the target restarts; "
+            "--no-resume ends the run then."
+        ),
+    ] = None,
     no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
+    baud: Baud = BAUD,
     seed: Seed = 0,
     log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
     json_: Json = False,
@@ -60,6 +68,7 @@ def run(
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
     training = Training(peak, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, bound)
+    busy = ArtefactError(f"another run uses '{out}'.", "Wait for it, or compile into another folder.")
     options = RunOptions(
         on,
         training,
@@ -67,11 +76,13 @@ def run(
         limit,
         evaluate_each=not evaluate_at_end,
         find_rate=rate == "auto",
+        go_on=resume is not False,
+        baud=baud,
         measure=not no_measure and not on.startswith("serial"),
         tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
         history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),
     )
-    with Bar() as bar:
+    with artefact.lock(out, busy), Bar() as bar:
 
         def tell(tick: Tick) -> None:
             note = f"accuracy {tick.accuracy:.3f}" + (f"  loss {tick.loss:.3f}" if tick.loss else "")

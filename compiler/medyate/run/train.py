@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
 from medyate.plan.banks import BankFlash, Run
 from medyate.run.link import Link
+from medyate.run.restart import Restarts
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.transport import BAUD, MACHINES, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Trial, find
@@ -205,6 +207,10 @@ class RunOptions:
     """Rate and clip are those of the best trial."""
     measure: bool = True
     count: bool = True
+    go_on: bool = True
+    """When the target restarts; otherwise that ends the run."""
+    baud: int = BAUD
+    """Of a serial port."""
     history: tuple[dict[str, Any], ...] = ()
     """Epochs of the log that a resumed run continues."""
     tell: Callable[[str], None] = lambda _: None
@@ -248,7 +254,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     if training.fresh and not options.on.startswith("serial"):
         _discard(options.flash)
     trials: tuple[Trial, ...] = ()
-    with connect(compiled, options.on, options.flash, count=options.count) as session:
+    with connect(compiled, options.on, options.flash, count=options.count, baud=options.baud) as session:
         if options.find_rate:
             given = (session, training, x_train, dataset.y_train, int(compiled.plan["batch"]))
             trials = find(*given, lambda *at: progress(_trial_tick(*at)))
@@ -258,21 +264,24 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
         if not training.fresh:
             options.tell(position.start())
         _check_resumed(training, position)
-        before = evaluate(session, x_test, dataset.y_test, "before", progress)
+        restarts = Restarts(session, training, options.go_on, options.tell)
+        before = restarts.survive(lambda: evaluate(session, x_test, dataset.y_test, "before", progress))
         first_epoch = position.epochs
         accuracy = before
         saturated = 0  # the device counts since `begin`, the log per epoch
         for epoch in range(first_epoch, training.epochs):
             order = epoch_order(training.seed, epoch, len(x_train))[: training.epoch_samples]
-            log = _train_epoch(session, x_train, dataset.y_train, order, training, epoch, instructions, progress)
-            saturated, log["saturations"] = log["saturations"], log["saturations"] - saturated
+            work = (session, x_train, dataset.y_train, order, training, epoch, instructions, progress)
+            log, restarted = _surviving_epoch(restarts, *work)
+            saturated, log["saturations"] = log["saturations"], log["saturations"] - (0 if restarted else saturated)
             if options.evaluate_each or epoch == training.epochs - 1:
-                accuracy = evaluate(session, x_test, dataset.y_test, f"test {epoch + 1}", progress)
+                test = partial(evaluate, session, x_test, dataset.y_test, f"test {epoch + 1}", progress)
+                accuracy = restarts.survive(test)
                 log["accuracy"], log["test_loss"] = accuracy.accuracy, accuracy.loss
             epochs.append(log)
         digests = session.digests()
         worn = session.position
-        logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
+        logits = restarts.survive(lambda: logit_range(session, x_train[:RANGE_SAMPLES], progress))
     earlier = [entry for entry in options.history if entry["epoch"] <= first_epoch]
     log = _log(compiled, replace(options, training=training), before, accuracy, [*earlier, *epochs])
     log["rate_trials"] = [asdict(trial) for trial in trials]
@@ -288,6 +297,18 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
 
 def _trial_tick(done: int, total: int, loss: float) -> Tick:
     return Tick("trying rates", done, total, loss, 0.0)
+
+
+def _surviving_epoch(restarts: Restarts, session: Session, *given: Any) -> tuple[dict[str, Any], bool]:
+    """An epoch and its commit, begun anew when the target restarts; its log, and whether it counts from anew since."""
+    log: dict[str, Any] = {}
+
+    def work() -> dict[str, Any]:
+        log.update(_train_epoch(session, *given))
+        session.commit()
+        return log
+
+    return restarts.survive(work, lambda: log), restarts.again()
 
 
 def _train_epoch(
@@ -310,7 +331,6 @@ def _train_epoch(
         instructions.append(result.instructions)
         name = f"epoch {epoch + 1}/{training.epochs}"
         progress(Tick(name, i + 1, len(order), loss / (i + 1), right / (i + 1), epoch + 1))
-    session.commit()
     return {
         "epoch": epoch + 1,
         "loss": loss / len(order),

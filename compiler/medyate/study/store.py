@@ -6,7 +6,6 @@ One process writes, under a lock that ends with it; a finished cell is one row, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medyate import artefact
 from medyate.errors import ArtefactError
 from medyate.study.spec import Cell
 
@@ -87,11 +87,8 @@ class Store:
 def writing(path: Path) -> Iterator[Store]:
     """The store for the one process that writes. Raises ArtefactError when another one does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ArtefactError(f"another study writes '{path}'.", "Wait for it, or give another --db.") from error
+    busy = ArtefactError(f"another study writes '{path}'.", "Wait for it, or give another --db.")
+    with artefact.lock(path.with_name(f"{path.name}.lock"), busy):
         store = Store(path, create=True)
         try:
             yield store
