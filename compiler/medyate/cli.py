@@ -29,6 +29,7 @@ from medyate.arguments import (
     GradBits,
     HeadChoice,
     Json,
+    LinkKey,
     MinElements,
     Model,
     Out,
@@ -48,6 +49,7 @@ from medyate.arguments import (
     console,
     errors,
     head_choice,
+    link_key,
     parse_size,
     show,
 )
@@ -145,12 +147,15 @@ def export(
     log: Annotated[Path | None, typer.Option(help="Run log; default: OUT/run.json.")] = None,
     on: Annotated[str | None, typer.Option(help="Ask a live target: host, qemu or serial:PORT.")] = None,
     baud: Baud = BAUD,
+    link_key_: LinkKey = None,
     json_: Json = False,
 ) -> None:
     """The trained network as an int8 model file, from the newest generation in flash or of a live target."""
     from medyate.export.command import export_trained
 
-    content = export_trained(out, to, flash or out / "flash.bin", log or out / "run.json", on, baud)
+    content = export_trained(
+        out, to, flash or out / "flash.bin", log or out / "run.json", on, baud, link_key(link_key_)
+    )
 
     def human() -> None:
         console.print(
@@ -335,6 +340,7 @@ def compile(
         str,
         typer.Option(help="Of sums: once (onnxruntime), twice (TFLite), auto (as the file). Tables stay as imported."),
     ] = "auto",
+    link_key_: LinkKey = None,
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -384,6 +390,7 @@ def compile(
         strategy=strategy,
         settings=settings(strategy, set_ or (), alpha, sampled_head=trained == "sampled"),
         tight=stack == BOUND,
+        link_key=link_key(link_key_),
     )
     dataset = data.load(data_, split)
     with Bar() as bar:

@@ -86,6 +86,8 @@ class Options:
     """Of the strategy."""
     tight: bool = False
     """Plan again with what the first image needs for static data and stack."""
+    link_key: bytes | None = None
+    """Guards what ends, resets or reads out the program; None: the emulated targets are open."""
 
 
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
@@ -294,7 +296,8 @@ def _build(plan: Plan, options: Options, out: Path) -> tuple[Image, BankFlash, R
     project = out / "project"
     banks = bank_sectors(plan, options.board)
     while True:  # twice at most: the banks do not change the image's size
-        flash = write_project(plan, project, options.board_ram_bytes, options.flash if banks is None else banks.flash)
+        reserved = options.flash if banks is None else banks.flash
+        flash = write_project(plan, project, options.board_ram_bytes, reserved, options.link_key)
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks
         if measured is None or measured.flash == flash:

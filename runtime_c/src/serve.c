@@ -6,6 +6,7 @@
 #include "mdy/crc.h"
 #include "mdy/port.h"
 #include "mdy/sampler.h"
+#include "mdy/sha256.h"
 #include "mdy/store.h"
 #include "mdy/train.h"
 
@@ -24,8 +25,12 @@ enum {
     C_ROLL_BACK = 11,
     C_RESET = 12,
     C_EXIT = 13,
-    C_TARGET = 14
+    C_TARGET = 14,
+    C_CHALLENGE = 15
 };
+
+/* Arrays of READ. */
+enum { A_STATE = 4, A_WEIGHTS = 5, A_BANK = 7 };
 
 /* A request or reply is: protocol, sequence, command, status (of a request 255), u16 session, then its fields. */
 #define HEAD 6u
@@ -97,8 +102,74 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     put(s, n, mdy_flash_bytes(&mdy_port_flash));
     put(s, n, model->head == NULL ? 0 : model->head->loss);
     put(s, n, (uint32_t)mdy_by_rows(model));
+    put(s, n, MDY_LINK_OPEN ? 1 : MDY_LINK_KEY ? 2 : 0);
     return MDY_OK;
 }
+
+/* Whether a request ends the program, changes or forgets what is trained, or gives it away. */
+static int is_guarded(uint32_t command, const reader_t *r)
+{
+    const uint32_t kind = r->left > 0 ? r->at[0] : A_STATE;
+    switch (command) {
+    case C_FORCE:
+    case C_ROLL_BACK:
+    case C_RESET:
+    case C_EXIT:
+        return 1;
+    case C_READ:
+        return kind == A_STATE || kind == A_WEIGHTS || kind == A_BANK;
+    default:
+        return 0;
+    }
+}
+
+#if MDY_LINK_KEY
+static mdy_status_t challenge(mdy_server_t *s, uint32_t *n)
+{
+    const mdy_status_t status = mdy_port_random(s->nonce, MDY_LINK_NONCE);
+    s->challenged = status == MDY_OK;
+    if (s->challenged) {
+        memcpy(s->link.reply + *n, s->nonce, MDY_LINK_NONCE);
+        *n += MDY_LINK_NONCE;
+    }
+    return status;
+}
+
+/* Takes the tag off the request's end: it must be that of this request under the last challenge, which it uses up. */
+static mdy_status_t permit(mdy_server_t *s, reader_t *r)
+{
+    mdy_sha256_t hash;
+    uint8_t digest[MDY_SHA256_BYTES];
+    uint32_t different = !s->challenged;
+    s->challenged = 0;
+    if (r->left < MDY_LINK_TAG) {
+        return MDY_DENIED;
+    }
+    r->left -= MDY_LINK_TAG;
+    mdy_hmac_start(&hash, mdy_link_key, mdy_link_key_bytes);
+    mdy_sha256_feed(&hash, s->nonce, MDY_LINK_NONCE);
+    mdy_sha256_feed(&hash, s->link.body, HEAD + r->left);
+    mdy_hmac_end(&hash, mdy_link_key, mdy_link_key_bytes, digest);
+    for (uint32_t i = 0; i < MDY_LINK_TAG; i++) { /* all of it, whatever differs: time tells nothing */
+        different |= (uint32_t)(digest[i] ^ r->at[r->left + i]);
+    }
+    return different == 0 ? MDY_OK : MDY_DENIED;
+}
+#else
+static mdy_status_t challenge(mdy_server_t *s, uint32_t *n)
+{
+    (void)s;
+    (void)n;
+    return MDY_ARGUMENT;
+}
+
+static mdy_status_t permit(mdy_server_t *s, reader_t *r)
+{
+    (void)s;
+    (void)r;
+    return MDY_LINK_OPEN ? MDY_OK : MDY_DENIED;
+}
+#endif
 
 static int load_row(void *context, uint16_t row, int8_t *values);
 
@@ -344,11 +415,11 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *at = (const uint8_t *)m->slot_r;
         *bytes = 2u * model->slot_count;
         return MDY_OK;
-    case 4:
+    case A_STATE:
         *at = m->state;
         *bytes = m->saved_bytes;
         return MDY_OK;
-    case 5:
+    case A_WEIGHTS:
         *at = m->weights;
         *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
         return MDY_OK;
@@ -356,7 +427,7 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *at = (const uint8_t *)mdy_output(m);
         *bytes = mdy_tensor_bytes(&model->output);
         return MDY_OK;
-    case 7: /* as it lies in flash: the state in RAM has moved on */
+    case A_BANK: /* as it lies in flash: the state in RAM has moved on */
         if (m->weights != m->ram_weights) {
             *at = m->weights - m->saved_bytes - MDY_STORE_HEADER_BYTES;
             *bytes = MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
@@ -453,9 +524,15 @@ static mdy_status_t force(mdy_server_t *s, reader_t *r)
 
 static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, uint32_t *n)
 {
-    mdy_status_t status = MDY_OK;
+    mdy_status_t status = is_guarded(command, r) ? permit(s, r) : MDY_OK;
+    if (status != MDY_OK) {
+        return status;
+    }
     if (command == C_HELLO) {
         return hello(s, n);
+    }
+    if (command == C_CHALLENGE) {
+        return challenge(s, n);
     }
     if (command == C_BEGIN) {
         return begin(s, r, n);

@@ -296,7 +296,7 @@ class Liar:
         return said
 
 
-HELLO_WORDS = struct.pack("<11I", 5, 1, 256, 10, 40, 3, 0, 8, 4096, 0, 0)
+HELLO_WORDS = struct.pack("<12I", 5, 1, 256, 10, 40, 3, 0, 8, 4096, 0, 0, 1)
 POSITION_WORDS = struct.pack("<6Ii5I9I", *([0] * 21))
 RESULT_WORDS = struct.pack("<4I", 0, 3, 0, 0)
 HONEST = {
@@ -331,6 +331,7 @@ def lies() -> Iterator[tuple[int, bytes]]:
     yield HELLO, word(HELLO_WORDS, 2, 0)
     yield HELLO, word(HELLO_WORDS, 2, 2**32 - 1)
     yield HELLO, word(HELLO_WORDS, 10, 7)
+    yield HELLO, word(HELLO_WORDS, 11, 3)
     yield TRAIN, word(RESULT_WORDS, 1, 10)
     for command in (BEGIN, COMMIT):
         for at, value in ((6, 2**31 - 1), (10, 1 << 20), (12, 2), (13, 6), (17, 2**32 - 1)):

@@ -35,12 +35,16 @@ def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
 
 
 def write_project(
-    plan: Plan, folder: Path, board_ram_bytes: int | None = None, reserved: BankFlash | None = None
+    plan: Plan,
+    folder: Path,
+    board_ram_bytes: int | None = None,
+    reserved: BankFlash | None = None,
+    link_key: bytes | None = None,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
     The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
-    the sectors for the banks.
+    the sectors for the banks. With a `link_key` the emulated targets and the host are no longer open.
     """
     flash = bank_flash(plan, reserved)
     source = assets()
@@ -62,7 +66,9 @@ def write_project(
         "defines": [
             f"MDY_GRAD_BITS={plan.limits.grad_bits}",
             f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
+            *(() if link_key is None else ("MDY_LINK_KEY=1",)),
         ],
+        "is_open": link_key is None,
         "flash": flash,
     }
     templates = {
@@ -74,7 +80,19 @@ def write_project(
     }
     for template, target in templates.items():
         write_text(folder / target, _render(source / template, values))
+    if link_key is not None:
+        write_text(folder / "src" / "link_key.c", _key_source(link_key))
+        (folder / "src" / "link_key.c").chmod(0o600)
     return flash
+
+
+def _key_source(key: bytes) -> str:
+    digits = ", ".join(f"0x{byte:02x}" for byte in key)
+    return (
+        "/* SPDX-License-Identifier: Apache-2.0 */\n/* Secret: whoever has it may do what the link guards. */\n"
+        f'#include "mdy/serve.h"\n\nconst uint8_t mdy_link_key[] = {{{digits}}};\n'
+        "const uint32_t mdy_link_key_bytes = sizeof mdy_link_key;\n"
+    )
 
 
 def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tuple[str, ...]]]:

@@ -22,7 +22,7 @@ ASK_AGAIN = "Try again; if that does not help, train again."
 
 
 def export_trained(
-    folder: Path, to: Path, flash: Path, log: Path, on: str | None = None, baud: int = BAUD
+    folder: Path, to: Path, flash: Path, log: Path, on: str | None = None, baud: int = BAUD, key: bytes | None = None
 ) -> dict[str, Any]:
     """Writes the file; returns what went into it. `on` names a target to be asked, see `connect`."""
     if to.suffix not in WRITERS:
@@ -31,7 +31,7 @@ def export_trained(
     if compiled.weights_in_ram:
         raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)
     qgraph, weights, facts = read_compiled(compiled)
-    generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash, baud)
+    generation = newest(facts, read_flash(flash)) if on is None else ask(compiled, facts, on, flash, baud, key)
     logits = logit_range(artefact.read_json(log))
     network = trained_network(compiled, qgraph, weights, generation, logits)
     artefact.check_writable(to)
@@ -53,13 +53,15 @@ def read_flash(flash: Path) -> bytes:
         raise ArtefactError(f"'{flash}' cannot be read: {error.strerror}.", "Run `medyate run` first.") from error
 
 
-def ask(compiled: Compiled, facts: Facts, on: str, flash: Path, baud: int = BAUD) -> Generation:
+def ask(
+    compiled: Compiled, facts: Facts, on: str, flash: Path, baud: int = BAUD, key: bytes | None = None
+) -> Generation:
     """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged."""
     held: AbstractContextManager[None] = nullcontext()
     if not on.startswith("serial:"):
         read_flash(flash)  # without it the emulated target would start with an empty one
         held = artefact.lock(compiled.folder, ArtefactError(f"a run uses '{compiled.folder}'.", "Wait for it."))
-    with held, connect(compiled, on, flash, count=False, baud=baud) as session:
+    with held, connect(compiled, on, flash, count=False, baud=baud, key=key) as session:
         bank = session.newest_bank()
     if not bank:
         raise ArtefactError("the target's flash holds no usable generation.", TRAIN_FIRST)

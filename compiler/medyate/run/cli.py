@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medyate import artefact, data
-from medyate.arguments import Baud, Data, Json, Seed, choice, console, errors, number, show
+from medyate.arguments import Baud, Data, Json, LinkKey, Seed, choice, console, errors, link_key, number, show
 from medyate.errors import ArtefactError, DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
@@ -40,6 +40,7 @@ def run(
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
     baud: Baud = BAUD,
+    link_key_: LinkKey = None,
     seed: Seed = 0,
     log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
     json_: Json = False,
@@ -78,6 +79,7 @@ def run(
         find_rate=rate == "auto",
         go_on=resume is not False,
         baud=baud,
+        key=link_key(link_key_),
         measure=not no_measure and not on.startswith("serial"),
         tell=lambda text: errors.print(f"medyate: {text}.", markup=False),
         history=tuple(artefact.read_json(written)["history"]) if resume and written.exists() else (),

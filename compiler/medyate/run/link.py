@@ -11,6 +11,7 @@ import secrets
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -79,6 +80,9 @@ STATUS = {
     10: "another session is open",
     11: "the image does not allow it, or the key is wrong",
 }
+
+
+Seal = Callable[[bytes], bytes]
 
 
 class RefusedError(LinkError):
@@ -238,13 +242,21 @@ class Link:
         """Bytes of a sample, or of an array, that one frame should carry."""
         return self.line.piece
 
-    def request(self, command: int, fields: bytes = b"", *, work: str = "", patience: float | None = None) -> bytes:
+    def request(
+        self,
+        command: int,
+        fields: bytes = b"",
+        *,
+        work: str = "",
+        patience: float | None = None,
+        seal: Seal | None = None,
+    ) -> bytes:
         """The reply's fields. Raises LinkError when the target refuses, restarted, or stays silent.
 
         `work`: what the target does before it answers, a name for each kind that takes a time of its own. `patience`:
-        seconds, where the link's own do not suit.
+        seconds, where the link's own do not suit. `seal`: gives what follows the body.
         """
-        status, answer = self.ask(command, fields, work=work, patience=patience)
+        status, answer = self.ask(command, fields, work=work, patience=patience, seal=seal)
         if status != 0:
             raise RefusedError(status, answer)
         return answer
@@ -258,12 +270,13 @@ class Link:
         ahead: bytes = b"",
         patience: float | None = None,
         tries: float = math.inf,
+        seal: Seal | None = None,
     ) -> tuple[int, bytes]:
         """Status and fields of the reply. Raises LinkError when the target restarted or stays silent.
 
         `ahead`: frames that go out before, and whose replies do not matter. After so many `tries` the status is LOST.
         """
-        frame = self.frame(command, fields)
+        frame = self.frame(command, fields, seal)
         size = len(ahead) + len(frame)
         timer = self._timer(command, work, size)
         patience = self._patience(timer, work) if patience is None else patience
@@ -294,10 +307,11 @@ class Link:
             self.transport.write(frame)
             sent = time.monotonic()
 
-    def frame(self, command: int, fields: bytes) -> bytes:
+    def frame(self, command: int, fields: bytes, seal: Seal | None = None) -> bytes:
         """The frame of a new request."""
         self._sequence = self._sequence % 255 + 1
-        return encode(HEAD.pack(PROTOCOL, self._sequence, command, REQUEST, self.session) + fields)
+        body = HEAD.pack(PROTOCOL, self._sequence, command, REQUEST, self.session) + fields
+        return encode(body if seal is None else body + seal(body))
 
     def stream(self, command: int, data: bytes) -> None:
         """Sends `data` in pieces behind their offsets; after a loss it goes on where the target says.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,17 @@ from medyate.recipe import CLIP
 from medyate.run.link import READ_BYTES, Link, RefusedError, RestartedError
 from medyate.sample.policy import pack, unpack
 
-(HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
+(HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET, CHALLENGE) = (
+    range(1, 16)
+)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK = range(8)
+CLOSED, OPEN, KEYED = range(3)
+LEARNED = (STATE, WEIGHTS, BANK)
+"""Arrays that are guarded."""
+TAG_BYTES = 16
 NO_LABEL = 0xFFFF
-OTHER_MODEL = 6
-"""The status."""
+OTHER_MODEL, DENIED = 6, 11
+"""Statuses."""
 
 BANK_STATES = ("empty", "usable", "unfinished", "damaged", "other model", "other format")
 STRANGER = {
@@ -36,7 +43,7 @@ ODD = {
     "damaged": "bank {bank} was damaged",
     **STRANGER,
 }
-HELLO_FIELDS = struct.Struct("<11I")
+HELLO_FIELDS = struct.Struct("<12I")
 POSITION = struct.Struct("<6Ii5I9I")
 RESULT = struct.Struct("<4I")
 DIGEST_FIELDS = struct.Struct("<5I")
@@ -63,6 +70,8 @@ class Hello:
     """0: cross-entropy, 1: squared error."""
     by_rows: int
     """1: there is no place for a whole sample; its pieces follow the request that uses them."""
+    access: int
+    """To what is guarded: CLOSED, OPEN or KEYED."""
 
 
 @dataclass(frozen=True)
@@ -237,15 +246,43 @@ class Session:
 
     hello: Hello
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, key: bytes | None = None) -> None:
+        """`key`: that which the image was compiled with."""
         self.link = link
+        self._key = key
         self.greet()
 
     def greet(self) -> None:
         """Opens a session on the link: the first, or one after a restart. Raises LinkError."""
         self.hello = Hello(*_unpack(HELLO_FIELDS, self.link.open(HELLO), "HELLO"))
-        if not 0 < self.hello.input_bytes <= MOST_BYTES or self.hello.by_rows > 1:
+        if not 0 < self.hello.input_bytes <= MOST_BYTES or self.hello.by_rows > 1 or self.hello.access > KEYED:
             raise _impossible(f"a sample of {self.hello.input_bytes} B")
+
+    def guarded(self, command: int, fields: bytes = b"", *, work: str = "", patience: float | None = None) -> bytes:
+        """The reply of a request that not everybody may make. Raises LinkError when this host may not."""
+        if self.hello.access == OPEN:
+            return self.link.request(command, fields, work=work, patience=patience)
+        if self.hello.access == CLOSED:
+            raise LinkError(
+                "the image lets nobody end it, reset it or read what it learned.",
+                "Compile it with --link-key, or build it with MDY_LINK_OPEN=1: docs/SECURITY.md.",
+            )
+        key = self._key
+        if key is None:
+            raise LinkError("the image asks for the key that it was compiled with.", "Give it with --link-key.")
+        nonce = self.link.request(CHALLENGE, patience=patience)
+        try:
+            return self.link.request(
+                command,
+                fields,
+                work=work,
+                patience=patience,
+                seal=lambda body: hmac.digest(key, nonce + body, "sha256")[:TAG_BYTES],
+            )
+        except RefusedError as error:
+            if error.status != DENIED:
+                raise
+            raise LinkError("the image was compiled with another key.", "Give that one with --link-key.") from error
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
@@ -329,7 +366,8 @@ class Session:
         most = most if size is None else size
         while len(data) <= most:
             wanted = min(self.link.piece, READ_BYTES)
-            part = self.link.request(READ, struct.pack("<BIB", kind, len(data), wanted))
+            ask = self.guarded if kind in LEARNED else self.link.request
+            part = ask(READ, struct.pack("<BIB", kind, len(data), wanted))
             data += part
             if len(part) != wanted:  # its end
                 break
@@ -377,17 +415,17 @@ class Session:
 
     def force(self, counts: Sequence[int]) -> None:
         """Replaces the selection by the first counts[i] channels of each candidate layer."""
-        self.link.request(FORCE, struct.pack(f"<{len(counts)}H", *counts))
+        self.guarded(FORCE, struct.pack(f"<{len(counts)}H", *counts))
 
     def roll_back(self) -> None:
         """Forgets the newest generation."""
-        self.link.request(ROLL_BACK, work="erase")
+        self.guarded(ROLL_BACK, work="erase")
 
     def reset(self) -> None:
         """Forgets both generations."""
-        self.link.request(RESET, work="erase")
+        self.guarded(RESET, work="erase")
 
     def exit(self) -> None:
         """Ends the target's program; a reply that got lost changes nothing any more."""
         with contextlib.suppress(LinkError):
-            self.link.request(EXIT, patience=EXIT_SECONDS)
+            self.guarded(EXIT, patience=EXIT_SECONDS)

@@ -79,7 +79,15 @@ class Compiled:
 
 
 @contextmanager
-def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True, baud: int = BAUD) -> Iterator[Session]:
+def connect(
+    compiled: Compiled,
+    on: str,
+    flash: Path,
+    *,
+    count: bool = True,
+    baud: int = BAUD,
+    key: bytes | None = None,
+) -> Iterator[Session]:
     """A session with the compiled image: 'host', 'qemu' or 'serial:PORT'."""
     target = str(compiled.model["target"])
     if on.startswith("serial:"):
@@ -93,7 +101,7 @@ def connect(compiled: Compiled, on: str, flash: Path, *, count: bool = True, bau
             f"the image was compiled for {target}, it cannot run on '{on}'.",
             "Compile it for host, qemu-m4, qemu-m7 or qemu-m55 and give --on host, qemu or serial:PORT.",
         )
-    with opened as transport, _greeted(transport, int(compiled.model["digest"])) as session:
+    with opened as transport, _greeted(transport, int(compiled.model["digest"]), key) as session:
         yield session
 
 
@@ -107,8 +115,8 @@ def connect_image(image: Path, target: str, digest: int, flash: Path, *, count: 
 
 
 @contextmanager
-def _greeted(transport: Any, digest: int) -> Iterator[Session]:
-    session = Session(Link(transport, bytes_per_second=transport.bytes_per_second))
+def _greeted(transport: Any, digest: int, key: bytes | None = None) -> Iterator[Session]:
+    session = Session(Link(transport, bytes_per_second=transport.bytes_per_second), key)
     if session.hello.abi != ABI or session.hello.digest != digest:
         raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
     yield session
@@ -161,7 +169,7 @@ def logit_range(session: Session, samples: NDArray[np.int8], progress: Progress)
     return [low, high]
 
 
-def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
+def measure(compiled: Compiled, on: str, sample: NDArray[np.int8], key: bytes | None = None) -> Marks:
     """Memory marks from two paint patterns, with the selections that need most.
 
     A byte that happens to equal one pattern differs from the other. Two selections are forced: the
@@ -175,7 +183,7 @@ def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
     with tempfile.TemporaryDirectory(prefix="medyate-") as folder:
         for pattern in PATTERNS:
             flash = Path(folder) / f"{pattern}.bin"
-            with connect(compiled, on, flash) as session:
+            with connect(compiled, on, flash, key=key) as session:
                 session.begin(Training(0.01, 1, 2, "constant"), pattern)
                 for counts in (worst, deep):
                     session.force(counts)
@@ -211,6 +219,8 @@ class RunOptions:
     """When the target restarts; otherwise that ends the run."""
     baud: int = BAUD
     """Of a serial port."""
+    key: bytes | None = None
+    """That the image was compiled with."""
     history: tuple[dict[str, Any], ...] = ()
     """Epochs of the log that a resumed run continues."""
     tell: Callable[[str], None] = lambda _: None
@@ -254,7 +264,8 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     if training.fresh and not options.on.startswith("serial"):
         _discard(options.flash)
     trials: tuple[Trial, ...] = ()
-    with connect(compiled, options.on, options.flash, count=options.count, baud=options.baud) as session:
+    line = partial(connect, count=options.count, baud=options.baud, key=options.key)
+    with line(compiled, options.on, options.flash) as session:
         if options.find_rate:
             given = (session, training, x_train, dataset.y_train, int(compiled.plan["batch"]))
             trials = find(*given, lambda *at: progress(_trial_tick(*at)))
@@ -291,7 +302,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     log["instructions_per_step"] = round(statistics.mean(instructions)) if any(instructions) else None
     log["instructions_per_step_max"] = max(instructions, default=0) or None
     if options.measure:
-        log.update(_memory(compiled, measure(compiled, options.on, x_train[0])))
+        log.update(_memory(compiled, measure(compiled, options.on, x_train[0], options.key)))
     return log
 
 
