@@ -56,6 +56,15 @@ WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layer
 Batch = Annotated[int, typer.Option(help="Samples whose mean gradient makes one update: a power of two.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
+Baud = Annotated[int, typer.Option("--baud", min=50, max=50_000_000, help="Of a serial port, bits per second.")]
+LinkKey = Annotated[
+    str | None,
+    typer.Option(
+        "--link-key",
+        help="A file with 32 to 128 hexadecimal digits, or the digits: who has them may end the target's program, "
+        "reset it and read what it learned.",
+    ),
+]
 StrategyName = Annotated[str, typer.Option("--strategy", help="How channels are chosen: `medyate strategies`.")]
 SettingsText = Annotated[
     list[str] | None,
@@ -65,6 +74,8 @@ SettingsText = Annotated[
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
 SAVING = ("--schedule", "--recompute", "--sample", "--weights")
 BOUND = "bound"
+KEY_DIGITS = 1024
+"""Characters of a key's file that are looked at."""
 RAM = "128KiB"
 """Where neither --ram nor --board says how much there is."""
 UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
@@ -76,6 +87,22 @@ def parse_size(text: str) -> int:
     if match is None:
         raise DataError(f"'{text}' is no size.", "Write it like 128KiB, 320kB or 131072.")
     return int(match.group(1)) * UNITS[match.group(2).lower()]
+
+
+def link_key(text: str | None) -> bytes | None:
+    """The key of --link-key. Raises DataError."""
+    if text is None:
+        return None
+    path = Path(text)
+    try:
+        digits = path.read_text()[:KEY_DIGITS] if len(text) < 256 and path.is_file() else text
+        key = bytes.fromhex(digits)
+    except (OSError, ValueError) as error:
+        what = "--link-key names no file with hexadecimal digits, and is none."
+        raise DataError(what, "Make one: head -c 32 /dev/urandom | od -An -tx1 > key.hex") from error
+    if not 16 <= len(key) <= 64:
+        raise DataError(f"a link key of {len(key)} B cannot be used.", "Give 16 to 64 B, two digits each.")
+    return key
 
 
 def choice(value: str, allowed: tuple[str, ...], option: str) -> str:

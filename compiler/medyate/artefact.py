@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import math
@@ -11,7 +12,8 @@ import tempfile
 import tokenize
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,6 +52,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise ArtefactError(
             f"cannot write '{path}': {error.strerror}.", "Check the folder and the free space."
         ) from error
+
+
+@contextmanager
+def lock(path: Path, busy: MedyateError) -> Iterator[None]:
+    """Holds a folder or a file, made if it is missing, for this process alone. Raises `busy` when another holds it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ArtefactError(f"'{path}' cannot be locked: {error.strerror}.", "Check the folder.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise busy from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)  # which ends the lock, as the end of the process does
 
 
 def check_writable(path: Path) -> None:

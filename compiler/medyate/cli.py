@@ -22,12 +22,14 @@ from medyate.arguments import (
     BOUND,
     Alpha,
     Batch,
+    Baud,
     BoardName,
     Budget,
     Data,
     GradBits,
     HeadChoice,
     Json,
+    LinkKey,
     MinElements,
     Model,
     Out,
@@ -45,6 +47,7 @@ from medyate.arguments import (
     WeightPlace,
     choice,
     head_choice,
+    link_key,
     parse_size,
     show,
     tell,
@@ -59,6 +62,7 @@ from medyate.plan.budget import ALPHA, Limits
 from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
 from medyate.run import cli as run_cli
+from medyate.run.transport import BAUD
 from medyate.stages import Options
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
@@ -137,12 +141,16 @@ def export(
     flash: Annotated[Path | None, typer.Option(help="Bank image; default: OUT/flash.bin.")] = None,
     log: Annotated[Path | None, typer.Option(help="Run log; default: OUT/run.json.")] = None,
     on: Annotated[str | None, typer.Option(help="Ask a live target: host, qemu or serial:PORT.")] = None,
+    baud: Baud = BAUD,
+    link_key_: LinkKey = None,
     json_: Json = False,
 ) -> None:
     """The trained network as an int8 model file, from the newest generation in flash or of a live target."""
     from medyate.export.command import export_trained
 
-    content = export_trained(out, to, flash or out / "flash.bin", log or out / "run.json", on)
+    content = export_trained(
+        out, to, flash or out / "flash.bin", log or out / "run.json", on, baud, link_key(link_key_)
+    )
 
     def human() -> None:
         console.print(
@@ -332,6 +340,7 @@ def compile(
         str,
         typer.Option(help="Of sums: once (onnxruntime), twice (TFLite), auto (as the file). Tables stay as imported."),
     ] = "auto",
+    link_key_: LinkKey = None,
     seed: Seed = 0,
     split: Split = 0.25,
     json_: Json = False,
@@ -382,6 +391,7 @@ def compile(
         strategy=strategy,
         settings=settings(strategy, set_ or (), alpha, sampled_head=trained == "sampled"),
         tight=stack == BOUND,
+        link_key=link_key(link_key_),
     )
     check_packages(model)
     check_tools(target, builder)

@@ -89,6 +89,8 @@ class Options:
     """Of the strategy."""
     tight: bool = False
     """Plan again with what the first image needs for static data and stack."""
+    link_key: bytes | None = None
+    """Guards what ends, resets or reads out the program; None: the emulated targets are open."""
 
 
 def _write(out: Path, name: str, content: Mapping[str, Any], weights: Weights) -> None:
@@ -374,7 +376,7 @@ def _build(
     banks = bank_sectors(plan, options.board)
     while True:  # twice at most: the banks do not change the image's size
         reserved = options.flash if banks is None else banks.flash
-        flash = write_project(plan, project, options.board_ram_bytes, reserved, tell)
+        flash = write_project(plan, project, options.board_ram_bytes, reserved, tell, options.link_key)
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks
         if measured is None or measured.flash == flash:

@@ -18,13 +18,16 @@ static mdy_status_t next_byte(mdy_link_t *link, uint8_t *byte)
     return MDY_OK;
 }
 
-/* Decodes up to the ending zero. *n is 0 for an empty, overlong or malformed frame. */
+/*
+ * Decodes up to the ending zero. MDY_FRAME: malformed or too long; *n bytes of it were decoded, at most what the body
+ * holds.
+ */
 static mdy_status_t decode(mdy_link_t *link, uint32_t *n)
 {
     uint32_t length = 0;
     uint32_t left = 0; /* bytes before the next code byte */
     int zero_due = 0;  /* the last group stands for a zero behind it */
-    int bad = 0;
+    int full = 0;
     for (;;) {
         uint8_t byte = 0;
         const mdy_status_t status = next_byte(link, &byte);
@@ -32,23 +35,22 @@ static mdy_status_t decode(mdy_link_t *link, uint32_t *n)
             return status;
         }
         if (byte == 0) {
-            *n = bad || left != 0 ? 0 : length;
-            return MDY_OK;
+            *n = length;
+            return full || left != 0 ? MDY_FRAME : MDY_OK;
         }
-        if (left == 0) {
-            if (zero_due) {
-                bad |= length >= sizeof link->body;
-                link->body[bad ? 0 : length] = 0;
-                length += bad ? 0u : 1u;
+        const int is_code = left == 0;
+        if (!is_code || zero_due) {
+            full |= length >= sizeof link->body;
+            if (!full) {
+                link->body[length++] = is_code ? 0 : byte;
             }
+        }
+        if (is_code) {
             left = byte - 1u;
             zero_due = byte != 0xff;
-            continue;
+        } else {
+            left--;
         }
-        bad |= length >= sizeof link->body;
-        link->body[bad ? 0 : length] = byte;
-        length += bad ? 0u : 1u;
-        left--;
     }
 }
 
@@ -62,35 +64,36 @@ mdy_status_t mdy_link_receive(mdy_link_t *link, uint32_t *n)
 {
     for (;;) {
         uint32_t length = 0;
-        const mdy_status_t status = decode(link, &length);
-        if (status != MDY_OK) {
-            return status;
+        mdy_status_t status = decode(link, &length);
+        if (status == MDY_OK && length == 0) {
+            continue; /* two zeros in a row */
         }
-        if (length > 4 && mdy_crc32(0, link->body, length - 4) == read_word(link->body + length - 4)) {
-            *n = length - 4;
-            return MDY_OK;
+        if (status == MDY_OK &&
+            (length <= 4 || mdy_crc32(0, link->body, length - 4) != read_word(link->body + length - 4))) {
+            status = MDY_FRAME;
         }
+        *n = status == MDY_OK ? length - 4 : length;
+        return status;
     }
 }
 
-mdy_status_t mdy_link_send(mdy_link_t *link, uint32_t n)
+mdy_status_t mdy_link_send(const uint8_t *body, uint32_t n)
 {
     if (n > MDY_LINK_REPLY) {
         return MDY_ARGUMENT;
     }
-    const uint32_t crc = mdy_crc32(0, link->reply, n);
-    for (uint32_t i = 0; i < 4; i++) {
-        link->reply[n + i] = (uint8_t)(crc >> (8 * i));
-    }
+    const uint32_t crc = mdy_crc32(0, body, n);
     uint8_t frame[MDY_LINK_REPLY + 4u + 3u]; /* a reply is shorter than 254: one code byte a zero */
-    uint32_t code_at = 0;
-    uint32_t length = 1;
+    uint32_t code_at = 1;
+    uint32_t length = 2;
+    frame[0] = 0; /* ends what else was printed on this line */
     for (uint32_t i = 0; i < n + 4; i++) {
-        if (link->reply[i] == 0) {
+        const uint8_t byte = i < n ? body[i] : (uint8_t)(crc >> (8 * (i - n)));
+        if (byte == 0) {
             frame[code_at] = (uint8_t)(length - code_at);
             code_at = length++;
         } else {
-            frame[length++] = link->reply[i];
+            frame[length++] = byte;
         }
     }
     frame[code_at] = (uint8_t)(length - code_at);

@@ -6,10 +6,12 @@
 #include "mdy/crc.h"
 #include "mdy/port.h"
 #include "mdy/sampler.h"
+#include "mdy/sha256.h"
 #include "mdy/store.h"
 #include "mdy/train.h"
 
 enum {
+    C_NONE = 0, /* of the answer to a damaged frame */
     C_HELLO = 1,
     C_BEGIN = 2,
     C_DATA = 3,
@@ -23,11 +25,16 @@ enum {
     C_ROLL_BACK = 11,
     C_RESET = 12,
     C_EXIT = 13,
-    C_TARGET = 14
+    C_TARGET = 14,
+    C_CHALLENGE = 15
 };
 
-/* A request or reply is: protocol, sequence, command, status (0 in a request), then its fields. */
-#define HEAD 4u
+/* Arrays of READ. */
+enum { A_STATE = 4, A_WEIGHTS = 5, A_BANK = 7, A_RESERVED = 8 };
+
+/* A request or reply is: protocol, sequence, command, status (of a request 255), u16 session, then its fields. */
+#define HEAD 6u
+#define REQUEST 0xffu
 
 typedef struct {
     const uint8_t *at;
@@ -96,8 +103,74 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     put(s, n, mdy_flash_bytes(&mdy_port_flash));
     put(s, n, model->head == NULL ? 0 : model->head->loss);
     put(s, n, (uint32_t)mdy_by_rows(model));
+    put(s, n, MDY_LINK_OPEN ? 1 : MDY_LINK_KEY ? 2 : 0);
     return MDY_OK;
 }
+
+/* Whether a request ends the program, changes or forgets what is trained, or gives it away. */
+static int is_guarded(uint32_t command, const reader_t *r)
+{
+    const uint32_t kind = r->left > 0 ? r->at[0] : A_STATE;
+    switch (command) {
+    case C_FORCE:
+    case C_ROLL_BACK:
+    case C_RESET:
+    case C_EXIT:
+        return 1;
+    case C_READ:
+        return kind == A_STATE || kind == A_WEIGHTS || kind == A_BANK || kind == A_RESERVED;
+    default:
+        return 0;
+    }
+}
+
+#if MDY_LINK_KEY
+static mdy_status_t challenge(mdy_server_t *s, uint32_t *n)
+{
+    const mdy_status_t status = mdy_port_random(s->nonce, MDY_LINK_NONCE);
+    s->challenged = status == MDY_OK;
+    if (s->challenged) {
+        memcpy(s->link.reply + *n, s->nonce, MDY_LINK_NONCE);
+        *n += MDY_LINK_NONCE;
+    }
+    return status;
+}
+
+/* Takes the tag off the request's end: it must be that of this request under the last challenge, which it uses up. */
+static mdy_status_t permit(mdy_server_t *s, reader_t *r)
+{
+    mdy_sha256_t hash;
+    uint8_t digest[MDY_SHA256_BYTES];
+    uint32_t different = !s->challenged;
+    s->challenged = 0;
+    if (r->left < MDY_LINK_TAG) {
+        return MDY_DENIED;
+    }
+    r->left -= MDY_LINK_TAG;
+    mdy_hmac_start(&hash, mdy_link_key, mdy_link_key_bytes);
+    mdy_sha256_feed(&hash, s->nonce, MDY_LINK_NONCE);
+    mdy_sha256_feed(&hash, s->link.body, HEAD + r->left);
+    mdy_hmac_end(&hash, mdy_link_key, mdy_link_key_bytes, digest);
+    for (uint32_t i = 0; i < MDY_LINK_TAG; i++) { /* all of it, whatever differs: time tells nothing */
+        different |= (uint32_t)(digest[i] ^ r->at[r->left + i]);
+    }
+    return different == 0 ? MDY_OK : MDY_DENIED;
+}
+#else
+static mdy_status_t challenge(mdy_server_t *s, uint32_t *n)
+{
+    (void)s;
+    (void)n;
+    return MDY_ARGUMENT;
+}
+
+static mdy_status_t permit(mdy_server_t *s, reader_t *r)
+{
+    (void)s;
+    (void)r;
+    return MDY_LINK_OPEN ? MDY_OK : MDY_DENIED;
+}
+#endif
 
 static int load_row(void *context, uint16_t row, int8_t *values);
 
@@ -134,19 +207,21 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     return status;
 }
 
-static mdy_status_t data(mdy_server_t *s, reader_t *r)
+static mdy_status_t data(mdy_server_t *s, reader_t *r, uint32_t *n)
 {
     const uint32_t offset = get(r, 4);
-    s->input_bytes = offset == 0 ? 0 : s->input_bytes; /* the first piece starts the sample anew */
+    mdy_status_t status = MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
     if (mdy_by_rows(s->model)) {
         return MDY_STATE; /* outside of a step */
     }
-    if (r->bad || offset != s->input_bytes || r->left > mdy_tensor_bytes(&s->model->input) - s->input_bytes) {
-        return MDY_ARGUMENT; /* pieces come in order; a repeated one was answered already */
+    s->input_bytes = offset == 0 ? 0 : s->input_bytes; /* the first piece starts the sample anew */
+    if (!r->bad && offset == s->input_bytes && r->left <= mdy_tensor_bytes(&s->model->input) - s->input_bytes) {
+        memcpy(mdy_input(&s->net) + offset, r->at, r->left);
+        s->input_bytes += r->left;
+        status = MDY_OK;
     }
-    memcpy(mdy_input(&s->net) + offset, r->at, r->left);
-    s->input_bytes += r->left;
-    return MDY_OK;
+    put(s, n, s->input_bytes); /* where the host goes on */
+    return status;
 }
 
 /* Targets of the next step: any part of them, as little-endian words in Q16. */
@@ -170,38 +245,78 @@ static mdy_status_t answer(mdy_server_t *s, mdy_status_t status, uint32_t n)
 {
     s->link.reply[3] = (uint8_t)(-(int)status);
     s->answered = n;
-    return mdy_link_send(&s->link, n);
+    return mdy_link_send(s->link.reply, n);
 }
 
-/* Waits for a request that is new; one that was answered already is answered again. Its reply is begun. */
+/*
+ * Answers the frame in the body, which is no request of the open session: what was done stays as it is, the kept reply
+ * too. The session's number is the frame's own, so that its sender takes the answer; the open one follows.
+ */
+static mdy_status_t refuse(const mdy_server_t *s, uint32_t command, mdy_status_t status)
+{
+    const uint8_t *body = s->link.body;
+    const uint8_t reply[HEAD + 2u] = {
+        MDY_PROTOCOL, body[1], (uint8_t)command, (uint8_t)(-(int)status),
+        body[4], body[5], (uint8_t)s->session, (uint8_t)(s->session >> 8),
+    };
+    return mdy_link_send(reply, sizeof reply);
+}
+
+/* The number of the session that the frame in the body says it is of. */
+static uint32_t session_of(const uint8_t *body)
+{
+    return (uint32_t)body[4] | (uint32_t)body[5] << 8;
+}
+
+/*
+ * Waits for a request of this session that is new; one that was answered already is answered again. Its reply is begun.
+ * What is no request (an echo, another's frame) is dropped; a damaged frame that looks like one of this session is
+ * asked for again.
+ */
 static mdy_status_t next_request(mdy_server_t *s, reader_t *r)
 {
-    for (;;) {
+    const uint8_t *body = s->link.body;
+    mdy_status_t sent = MDY_OK;
+    while (sent == MDY_OK) {
         uint32_t received = s->kept;
         s->kept = 0;
-        mdy_status_t status = received > 0 ? MDY_OK : mdy_link_receive(&s->link, &received);
-        const uint8_t *body = s->link.body;
-        if (status == MDY_OK && received < HEAD) {
-            continue;
-        }
-        if (status == MDY_OK && s->answered != 0 && body[1] == s->sequence && body[2] == s->link.reply[2]) {
-            status = mdy_link_send(&s->link, s->answered);
-            if (status == MDY_OK) {
-                continue;
-            }
-        }
-        if (status != MDY_OK) {
+        const mdy_status_t status = received > 0 ? MDY_OK : mdy_link_receive(&s->link, &received);
+        if (status == MDY_LINK) {
             return status;
         }
-        s->link.reply[0] = MDY_PROTOCOL;
-        s->link.reply[1] = body[1];
-        s->link.reply[2] = body[2];
+        if (received < HEAD || body[3] != REQUEST) {
+            continue;
+        }
+        const int is_open = session_of(body) == s->session;
+        if (status != MDY_OK) {
+            if (is_open && s->session != 0 && body[0] == MDY_PROTOCOL) {
+                sent = refuse(s, C_NONE, MDY_FRAME);
+            }
+            continue;
+        }
+        if (body[0] != MDY_PROTOCOL) {
+            sent = refuse(s, body[2], MDY_FRAME);
+            continue;
+        }
+        if (!is_open && body[2] != C_HELLO) {
+            sent = refuse(s, body[2], MDY_SESSION);
+            continue;
+        }
+        if (is_open && s->answered != 0 && body[1] == s->sequence && body[2] == s->link.reply[2]) {
+            sent = mdy_link_send(s->link.reply, s->answered);
+            continue;
+        }
+        s->session = (uint16_t)session_of(body);
+        for (uint32_t i = 0; i < HEAD; i++) {
+            s->link.reply[i] = body[i];
+        }
         s->sequence = body[1];
         s->answered = 0;
-        const reader_t reader = {body + HEAD, received - HEAD, body[0] != MDY_PROTOCOL};
+        const reader_t reader = {body + HEAD, received - HEAD, 0};
         *r = reader;
         return MDY_OK;
     }
+    return sent;
 }
 
 /*
@@ -301,11 +416,11 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *at = (const uint8_t *)m->slot_r;
         *bytes = 2u * model->slot_count;
         return MDY_OK;
-    case 4:
+    case A_STATE:
         *at = m->state;
         *bytes = m->saved_bytes;
         return MDY_OK;
-    case 5:
+    case A_WEIGHTS:
         *at = m->ram_weights;
         *start = m->banks[m->bank].address + MDY_STORE_HEADER_BYTES + m->saved_bytes;
         *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
@@ -314,13 +429,13 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *at = (const uint8_t *)mdy_output(m);
         *bytes = mdy_tensor_bytes(&model->output);
         return MDY_OK;
-    case 7: /* as it lies in flash: the state in RAM has moved on */
+    case A_BANK: /* as it lies in flash: the state in RAM has moved on */
         if (m->weights != m->ram_weights) {
             *start = m->banks[m->bank].address;
             *bytes = MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
         }
         return MDY_OK;
-    case 8: /* whatever generations lie there */
+    case A_RESERVED: /* whatever generations lie there */
         *bytes = mdy_flash_bytes(&mdy_port_flash);
         return MDY_OK;
     default:
@@ -335,12 +450,12 @@ static mdy_status_t read_array(mdy_server_t *s, reader_t *r, uint32_t *n)
     uint32_t bytes = 0;
     const uint32_t kind = get(r, 1);
     const uint32_t offset = get(r, 4);
+    const uint32_t most = get(r, 1);
     mdy_status_t status = array(s, kind, &at, &start, &bytes);
-    if (r->bad || status != MDY_OK || offset > bytes) {
+    if (r->bad || status != MDY_OK || offset > bytes || most > MDY_LINK_REPLY - *n) {
         return MDY_ARGUMENT;
     }
-    const uint32_t room = MDY_LINK_REPLY - *n;
-    const uint32_t part = bytes - offset < room ? bytes - offset : room;
+    const uint32_t part = bytes - offset < most ? bytes - offset : most;
     if (part > 0 && at != NULL) {
         memcpy(s->link.reply + *n, at + offset, part);
     } else if (part > 0) {
@@ -429,9 +544,15 @@ static mdy_status_t force(mdy_server_t *s, reader_t *r)
 
 static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, uint32_t *n)
 {
-    mdy_status_t status = MDY_OK;
+    mdy_status_t status = is_guarded(command, r) ? permit(s, r) : MDY_OK;
+    if (status != MDY_OK) {
+        return status;
+    }
     if (command == C_HELLO) {
         return hello(s, n);
+    }
+    if (command == C_CHALLENGE) {
+        return challenge(s, n);
     }
     if (command == C_BEGIN) {
         return begin(s, r, n);
@@ -444,7 +565,7 @@ static mdy_status_t carry_out(mdy_server_t *s, uint32_t command, reader_t *r, ui
     }
     switch (command) {
     case C_DATA:
-        return data(s, r);
+        return data(s, r, n);
     case C_TARGET:
         return target(s, r);
     case C_TRAIN:
@@ -490,7 +611,7 @@ mdy_status_t mdy_serve(mdy_server_t *s)
         }
         s->unanswered = 1;
         const uint32_t command = s->link.reply[2];
-        status = reader.bad ? MDY_FRAME : carry_out(s, command, &reader, &n);
+        status = carry_out(s, command, &reader, &n);
         if (s->unanswered) {
             const mdy_status_t sent = answer(s, status, n);
             if (sent != MDY_OK || (command == C_EXIT && status == MDY_OK)) {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_link import FAULTS, HASTE, PATIENCE, STEPS, TRAINING, Noise, Work, answer, frame, host, train
+from test_link import FAULTS, PATIENCE, STEPS, TRAINING, Noise, Work, answer, frame, host, train
 
 from medyate import data
 from medyate.errors import LinkError
@@ -64,7 +64,7 @@ def test_a_line_that_loses_frames_changes_nothing(
     for seed in range(6):
         with host(by_rows, tmp_path / f"{seed}.bin") as program:
             noise = Noise(program, seed, 0.05, buffered=True)
-            assert alike(train(Session(Link(noise, HASTE)), samples), whole)
+            assert alike(train(Session(Link(noise, PATIENCE)), samples), whole)
             faults += noise.faults
     assert len(faults) >= len(FAULTS), faults
 
@@ -95,7 +95,7 @@ def test_a_repeated_piece_is_taken_once(by_rows: Compiled, samples: Samples, who
         assert answer(program, first) == answer(program, first)
         result = answer(program, last)
         assert result == answer(program, last) == answer(program, last)
-        assert struct.unpack("<I", result[4:8])[0] / 65536 == whole.losses[0]
+        assert struct.unpack("<I", result[6:10])[0] / 65536 == whole.losses[0]
 
 
 @pytest.mark.parametrize("command", [HELLO, TRAIN, INFER, COMMIT, READ, DIGESTS, 99])
@@ -109,9 +109,9 @@ def test_another_request_in_the_middle_ends_the_step_and_is_carried_out(
         session.link.request(DATA, piece(samples, 0, 0, 64))
         if command == 99:
             with pytest.raises(LinkError, match="out of range"):
-                session.link.request(command, bytes(5))
+                session.link.request(command, bytes(6))
         else:
-            session.link.request(command, bytes(5))
+            session.link.request(command, bytes(6))
         assert session.train(samples.x[0], int(samples.y[0])).loss == whole.losses[0]
 
 

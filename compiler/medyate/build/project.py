@@ -52,30 +52,38 @@ def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
     return reserved
 
 
+KEY_FILE = "src/link_key.c"
+
+
 def write_project(
     plan: Plan,
     folder: Path,
     board_ram_bytes: int | None = None,
     reserved: BankFlash | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    link_key: bytes | None = None,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
     The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
     the sectors for the banks. What an earlier call wrote there is replaced; other files stay, and where they are in the
-    way, `tell` is told their new name.
+    way, `tell` is told their new name. With a `link_key` the emulated targets and the host are no longer open.
     """
     flash = bank_flash(plan, reserved)
     files = {f"src/{name}": text.encode() for name, text in emit(plan).items()}
     for place, target in COPIED.items():
         files |= _copies(assets() / place, target)
-    files |= _descriptions(plan, flash, board_ram_bytes)
+    files |= _descriptions(plan, flash, board_ram_bytes, is_open=link_key is None)
+    if link_key is not None:
+        files[KEY_FILE] = _key_source(link_key).encode()
     for kept in replace_files(folder, files):
         tell(f"what is not medyate's own, or was edited, has been kept as '{kept}'")
+    if link_key is not None:
+        (folder / KEY_FILE).chmod(0o600)
     return flash
 
 
-def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None) -> dict[str, bytes]:
+def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None, *, is_open: bool) -> dict[str, bytes]:
     """Of the build: what is made from the templates, by path."""
     areas = linked_areas(plan, board_ram_bytes)
     values = {
@@ -85,10 +93,21 @@ def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None) -> 
         "defines": [
             f"MDY_GRAD_BITS={plan.limits.grad_bits}",
             f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
+            *(() if is_open else ("MDY_LINK_KEY=1",)),
         ],
+        "is_open": is_open,
         "flash": flash,
     }
     return {target: _render(assets() / template, values).encode() for template, target in TEMPLATES.items()}
+
+
+def _key_source(key: bytes) -> str:
+    digits = ", ".join(f"0x{byte:02x}" for byte in key)
+    return (
+        "/* SPDX-License-Identifier: Apache-2.0 */\n/* Secret: whoever has it may do what the link guards. */\n"
+        f'#include "mdy/serve.h"\n\nconst uint8_t mdy_link_key[] = {{{digits}}};\n'
+        "const uint32_t mdy_link_key_bytes = sizeof mdy_link_key;\n"
+    )
 
 
 def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tuple[str, ...]]]:

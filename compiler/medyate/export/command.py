@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from medyate.run import held
 from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, newest_of, read_bank
 from medyate.run.log import read_log
 from medyate.run.train import Compiled, connect
+from medyate.run.transport import BAUD
 
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
 """Module of this package by suffix."""
@@ -25,7 +27,9 @@ KEEP = "Compile with --weights flash."
 ASK_AGAIN = "Try again; if that does not help, train again."
 
 
-def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | None = None) -> dict[str, Any]:
+def export_trained(
+    folder: Path, to: Path, flash: Path, log: Path, on: str | None = None, baud: int = BAUD, key: bytes | None = None
+) -> dict[str, Any]:
     """Writes the file; returns what went into it. `on` names a target to be asked, see `connect`."""
     if to.suffix not in WRITERS:
         raise DataError(f"'{to}' is none of {', '.join(WRITERS)}.", "Name the file after its format.")
@@ -34,7 +38,7 @@ def export_trained(folder: Path, to: Path, flash: Path, log: Path, on: str | Non
     if compiled.weights_in_ram:
         raise ArtefactError("this model keeps its weights in RAM: no generation outlives a run.", KEEP)
     qgraph, weights, facts = read_compiled(compiled)
-    live = None if on is None else ask(compiled, facts, on, flash)
+    live = None if on is None else ask(compiled, facts, on, flash, baud, key)
     with files.boundary(ArtefactError, f"what was trained in '{folder}' does not fit its stages", COMPILE):
         logits = logit_range(read_log(log, facts.digest))
         generation = live or newest_in(facts, flash)
@@ -64,14 +68,18 @@ def newest_in(facts: Facts, flash: Path) -> Generation:
     return newest(facts, image)
 
 
-def ask(compiled: Compiled, facts: Facts, on: str, flash: Path) -> Generation:
+def ask(
+    compiled: Compiled, facts: Facts, on: str, flash: Path, baud: int = BAUD, key: bytes | None = None
+) -> Generation:
     """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged.
 
     A target that runs another image has kept what the banks held before: it is read as it lies there.
     """
+    alone: AbstractContextManager[None] = nullcontext()
     if not on.startswith("serial:"):
         newest_in(facts, flash)  # without it the emulated target would start from an empty flash
-    with connect(compiled, on, flash, count=False, any_image=True) as session:
+        alone = artefact.lock(compiled.folder, ArtefactError(f"a run uses '{compiled.folder}'.", "Wait for it."))
+    with alone, connect(compiled, on, flash, count=False, any_image=True, baud=baud, key=key) as session:
         stranger = session.hello.digest != facts.digest
         size = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
         banks = session.banks([(at, size) for at, _ in facts.banks]) if stranger else [session.newest_bank()]

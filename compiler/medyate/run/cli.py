@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from medyate import arguments, artefact, data
-from medyate.arguments import Data, Json, Seed, choice, number, show, warn
-from medyate.errors import DataError
+from medyate.arguments import Baud, Data, Json, LinkKey, Seed, choice, link_key, number, show, warn
+from medyate.errors import ArtefactError, DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
+from medyate.run.transport import BAUD
 from medyate.terminal import console
 
 INTERRUPTED = 130
@@ -24,6 +25,8 @@ def reset(
     on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
     wipe: Annotated[bool, typer.Option(help="Erase every byte of the flash reserved for what is learned.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
+    baud: Baud = BAUD,
+    link_key_: LinkKey = None,
     json_: Json = False,
 ) -> None:
     """Forgets what the target has learned: it starts from the factory weights."""
@@ -35,7 +38,10 @@ def reset(
     store = flash or out / "flash.bin"
     if not on.startswith("serial:") and not store.exists():
         raise DataError(f"'{store}' is not there: nothing was learned.", "Give --flash, or --on serial:PORT.")
-    with connect(compiled, on, store, count=False) as session:
+    with (
+        artefact.lock(out, _busy(out)),
+        connect(compiled, on, store, count=False, baud=baud, key=link_key(link_key_)) as session,
+    ):
         session.begin_inference()
         session.reset(wipe=wipe)
     done = "wiped" if wipe else "reset"
@@ -55,7 +61,13 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
     head_only: bool = False,
     flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from what the flash holds.")] = False,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            help="Go on from what the flash holds. Default: start afresh, and go on when the target restarts; "
+            "--no-resume ends the run then."
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what the flash holds.")] = False,
     guard: Annotated[
         bool, typer.Option(help="Do not commit an epoch that made the network worse: keep the accepted one and end.")
@@ -63,6 +75,8 @@ def run(
     no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
+    baud: Baud = BAUD,
+    link_key_: LinkKey = None,
     seed: Seed = 0,
     log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
     json_: Json = False,
@@ -108,6 +122,9 @@ def run(
         evaluate_each=not evaluate_at_end,
         find_rate=rate == "auto",
         guard=guard,
+        go_on=resume is not False,
+        baud=baud,
+        key=link_key(link_key_),
         measure=not no_measure and not on.startswith("serial"),
         tell=arguments.tell,
         overwrite=fresh,
@@ -115,7 +132,7 @@ def run(
         head_only_accuracy=head_only_accuracy(written, digest),
         keep=lambda so_far: artefact.write_json(written, so_far),
     )
-    with Bar() as bar:
+    with artefact.lock(out, _busy(out)), Bar() as bar:
 
         def tell(tick: Tick) -> None:
             note = f"accuracy {tick.accuracy:.3f}" + (f"  loss {tick.loss:.3f}" if tick.loss else "")
@@ -132,6 +149,10 @@ def run(
     show(result, json_, lambda: _print(result))
     if result["rejected"]:
         raise typer.Exit(1)
+
+
+def _busy(out: Path) -> ArtefactError:
+    return ArtefactError(f"another run uses '{out}'.", "Wait for it, or compile into another folder.")
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -63,6 +63,7 @@ class RunLog:
 
     def trained(self, entry: dict[str, Any]) -> None:
         """An epoch is over and about to be committed: a kill from here on loses nothing of its history."""
+        self.history = [past for past in self.history if past["epoch"] < entry["epoch"]]  # it may have been begun anew
         self.history.append(entry)
         self.after = None
         self.keep(self.content())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,19 @@ from medyate.errors import LinkError
 from medyate.plan.parameters import NORM_BITS
 from medyate.quantize.scheme import mantissa15
 from medyate.recipe import CLIP
-from medyate.run.link import DATA_BYTES, STATUS, Link, RefusedError
+from medyate.run.link import READ_BYTES, STATUS, Link, RefusedError, RestartedError
 from medyate.sample.policy import pack, unpack
 
-(HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET) = range(1, 15)
+(HELLO, BEGIN, DATA, TRAIN, INFER, COMMIT, READ, DIGESTS, MARKS, FORCE, ROLL_BACK, RESET, EXIT, TARGET, CHALLENGE) = (
+    range(1, 16)
+)
 LOGITS, NORMS, SELECTION, EXPONENTS, STATE, WEIGHTS, OUTPUT, BANK, RESERVED = range(9)
+CLOSED, OPEN, KEYED = range(3)
+LEARNED = (STATE, WEIGHTS, BANK, RESERVED)
+"""Arrays that are guarded."""
+TAG_BYTES = 16
 NO_LABEL = 0xFFFF
-TARGET_WORDS = DATA_BYTES // 4
-ARGUMENT, FLASH_REFUSED, OTHER_MODEL, DAMAGED = 1, 4, 6, 10
+ARGUMENT, FLASH_REFUSED, OTHER_MODEL, DAMAGED, DENIED = 1, 4, 6, 10, 12
 """Statuses."""
 WIPE = 1
 """Flag of RESET."""
@@ -40,7 +46,15 @@ ODD = {
     "damaged": "bank {bank} was damaged",
     **STRANGER,
 }
+HELLO_FIELDS = struct.Struct("<12I")
 POSITION = struct.Struct("<6Ii5I9II")
+RESULT = struct.Struct("<4I")
+DIGEST_FIELDS = struct.Struct("<5I")
+MARK_FIELDS = struct.Struct("<6I")
+SECTOR = struct.Struct("<I")
+EXIT_SECONDS = 1.0
+MOST_BYTES = 1 << 24
+"""Of a sample, or of an array on a target."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,8 @@ class Hello:
     """0: cross-entropy, 1: squared error."""
     by_rows: int
     """1: there is no place for a whole sample; its pieces follow the request that uses them."""
+    access: int
+    """To what is guarded: CLOSED, OPEN or KEYED."""
 
 
 @dataclass(frozen=True)
@@ -210,13 +226,27 @@ class Training:
         return struct.pack("<IIiIIIHBB", s.seed, *schedule, s.flags | self.fresh << 2, pattern)
 
 
+def _impossible(what: str) -> LinkError:
+    return LinkError(f"the target's answer makes no sense: {what}.", "Flash the image that was just compiled.")
+
+
+def _unpack(layout: struct.Struct, reply: bytes, what: str) -> tuple[int, ...]:
+    """The fields of a reply. Raises LinkError when it is shorter or longer."""
+    if len(reply) != layout.size:
+        raise _impossible(f"{len(reply)} B of {what}, not {layout.size}")
+    return layout.unpack(reply)
+
+
 def _position(reply: bytes) -> Position:
-    words = POSITION.unpack(reply)
+    words = _unpack(POSITION, reply, "a position")
     generation, epochs, steps, epoch_step = words[:4]
+    settings = Settings(*words[4:12])
+    if abs(settings.rate_exponent) > 1000 or settings.clip > 0xFFFF or words[12] > 1:
+        raise _impossible("settings or bank of a position")
+    if max(words[13], words[17]) >= len(BANK_STATES):
+        raise _impossible("the state of a bank")
     first, second = (Found(BANK_STATES[words[at]], *words[at + 1 : at + 4]) for at in (13, 17))
-    return Position(
-        generation, epochs, steps, epoch_step, Settings(*words[4:12]), words[12], (first, second), words[21]
-    )
+    return Position(generation, epochs, steps, epoch_step, settings, words[12], (first, second), words[21])
 
 
 def _refused(error: RefusedError, sector: int) -> LinkError:
@@ -235,16 +265,52 @@ class Session:
     position: Position
     """After the last BEGIN or COMMIT."""
 
-    def __init__(self, link: Link) -> None:
+    hello: Hello
+
+    def __init__(self, link: Link, key: bytes | None = None) -> None:
+        """`key`: that which the image was compiled with."""
         self.link = link
-        self.hello = Hello(*struct.unpack("<11I", link.request(HELLO)))
+        self._key = key
+        self.greet()
+
+    def greet(self) -> None:
+        """Opens a session on the link: the first, or one after a restart. Raises LinkError."""
+        self.hello = Hello(*_unpack(HELLO_FIELDS, self.link.open(HELLO), "HELLO"))
+        if not 0 < self.hello.input_bytes <= MOST_BYTES or self.hello.by_rows > 1 or self.hello.access > KEYED:
+            raise _impossible(f"a sample of {self.hello.input_bytes} B")
+
+    def guarded(self, command: int, fields: bytes = b"", *, work: str = "", patience: float | None = None) -> bytes:
+        """The reply of a request that not everybody may make. Raises LinkError when this host may not."""
+        if self.hello.access == OPEN:
+            return self.link.request(command, fields, work=work, patience=patience)
+        if self.hello.access == CLOSED:
+            raise LinkError(
+                "the image lets nobody end it, reset it or read what it learned.",
+                "Compile it with --link-key, or build it with MDY_LINK_OPEN=1: docs/SECURITY.md.",
+            )
+        key = self._key
+        if key is None:
+            raise LinkError("the image asks for the key that it was compiled with.", "Give it with --link-key.")
+        nonce = self.link.request(CHALLENGE, patience=patience)
+        try:
+            return self.link.request(
+                command,
+                fields,
+                work=work,
+                patience=patience,
+                seal=lambda body: hmac.digest(key, nonce + body, "sha256")[:TAG_BYTES],
+            )
+        except RefusedError as error:
+            if error.status != DENIED:
+                raise
+            raise LinkError("the image was compiled with another key.", "Give that one with --link-key.") from error
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
         try:
-            self.position = _position(self.link.request(BEGIN, training.fields(pattern)))
+            self.position = _position(self._begun(training.fields(pattern)))
         except RefusedError as error:
-            held = _position(error.fields).strangers() if error.status == OTHER_MODEL else ""
+            held = _position(error.fields).strangers() if error.status == OTHER_MODEL and error.fields else ""
             if not held:
                 raise
             raise LinkError(
@@ -253,34 +319,42 @@ class Session:
             ) from error
         return self.position
 
+    def _begun(self, fields: bytes) -> bytes:
+        """The reply; a target that restarted since it was greeted has nothing to lose."""
+        try:
+            return self.link.request(BEGIN, fields, work="begin")
+        except RestartedError:
+            self.greet()
+            return self.link.request(BEGIN, fields, work="begin")
+
     def begin_inference(self) -> None:
         """Starts from the factory weights; nothing is trained."""
         self.begin(Training(rate=0.001, epochs=1, epoch_samples=1))
 
     def _use(self, command: int, sample: NDArray[np.int8], label: Any) -> Result:
         """Sends a sample and the request that uses it; by rows, the request goes ahead of the pieces."""
-        pieces = self._pieces(sample)
-        if not self.hello.by_rows:
-            self.link.send_all(DATA, pieces)
-            return self._result(self.link.request(command, self._label(label)))
-        self.link.request(command, self._label(label))
-        for piece in pieces[:-1]:
-            self.link.request(DATA, piece)
-        return self._result(self.link.request(DATA, pieces[-1]))
-
-    def _pieces(self, sample: NDArray[np.int8]) -> list[bytes]:
         data = sample.tobytes()
         if len(data) != self.hello.input_bytes:
             raise LinkError(
                 f"a sample of {len(data)} B was given to a model that takes {self.hello.input_bytes} B.",
                 "Use the data that the model was compiled for.",
             )
-        return [
-            struct.pack("<I", offset) + data[offset : offset + DATA_BYTES] for offset in range(0, len(data), DATA_BYTES)
-        ]
+        if not self.hello.by_rows:
+            self.link.stream(DATA, data)
+            return self._result(self.link.request(command, self._label(label), work="step"))
+        self.link.request(command, self._label(label), work="row")
+        at, reply = 0, b""
+        while at < len(data):
+            piece = data[at : at + self.link.piece]
+            is_last = at + len(piece) == len(data)
+            reply = self.link.request(DATA, struct.pack("<I", at) + piece, work="step" if is_last else "row")
+            at += len(piece)
+        return self._result(reply)
 
     def _result(self, reply: bytes) -> Result:
-        loss, prediction, ticks, saturations = struct.unpack("<4I", reply)
+        loss, prediction, ticks, saturations = _unpack(RESULT, reply, "a result")
+        if prediction >= max(self.hello.classes, 1):
+            raise _impossible(f"class {prediction} of {self.hello.classes}")
         return Result(loss / 65536, prediction, ticks * self.hello.instructions_per_tick, saturations)
 
     def _label(self, label: Any) -> bytes:
@@ -288,8 +362,9 @@ class Session:
         if np.ndim(label) == 0:
             return struct.pack("<H", int(label))
         words = np.clip(np.round(np.asarray(label, np.float64) * 65536), -(2**31), 2**31 - 1).astype("<i4")
-        for first in range(0, len(words), TARGET_WORDS):
-            part = words[first : first + TARGET_WORDS]
+        step = self.link.piece // 4
+        for first in range(0, len(words), step):
+            part = words[first : first + step]
             self.link.request(TARGET, struct.pack("<I", first) + part.tobytes())
         return struct.pack("<H", 0)
 
@@ -304,7 +379,7 @@ class Session:
     def commit(self) -> Position:
         """Ends the epoch. Raises LinkError: the generation before stands, and the device would go on or try again."""
         try:
-            self.position = _position(self.link.request(COMMIT))
+            self.position = _position(self.link.request(COMMIT, work="commit"))
         except RefusedError as error:
             if error.status == DAMAGED:
                 raise LinkError(
@@ -315,19 +390,41 @@ class Session:
             raise
         return self.position
 
-    def read(self, kind: int, start: int = 0, size: int | None = None) -> bytes:
-        """One of the device's arrays, or `size` bytes of it."""
+    def _part(self, kind: int, offset: int, wanted: int) -> bytes:
+        """At most `wanted` bytes of an array; fewer at its end."""
+        ask = self.guarded if kind in LEARNED else self.link.request
+        part = ask(READ, struct.pack("<BIB", kind, offset, wanted))
+        if len(part) > wanted:
+            raise _impossible(f"{len(part)} B where {wanted} were asked for")
+        return part
+
+    def read(self, kind: int, size: int | None = None, most: int = MOST_BYTES) -> bytes:
+        """One of the device's arrays. Raises LinkError when it is not of `size` bytes, or of more than `most`."""
         data = b""
-        while size is None or len(data) < size:
-            part = self.link.request(READ, struct.pack("<BI", kind, start + len(data)))
+        most = most if size is None else size
+        while len(data) <= most:
+            wanted = min(self.link.piece, READ_BYTES)
+            part = self._part(kind, len(data), wanted)
+            data += part
+            if len(part) != wanted:  # its end
+                break
+        if len(data) > most or size not in (None, len(data)):
+            raise _impossible(f"{len(data)} B of array {kind}")
+        return data
+
+    def _reserved(self, start: int, size: int) -> bytes:
+        """Bytes of the reserved flash as they lie there; fewer at its end."""
+        data = b""
+        while len(data) < size:
+            part = self._part(RESERVED, start + len(data), min(self.link.piece, READ_BYTES, size - len(data)))
             if not part:
                 break
             data += part
-        return data[:size]
+        return data
 
     def logits(self) -> NDArray[np.int32]:
         """Logits of the last sample, Q16."""
-        return np.frombuffer(self.read(LOGITS), np.int32)
+        return np.frombuffer(self.read(LOGITS, 4 * self.hello.classes), np.int32)
 
     def output(self) -> NDArray[np.int8]:
         """What the last operation made of the last sample."""
@@ -344,7 +441,7 @@ class Session:
         contents = []
         for place in places:
             try:
-                contents.append(self.read(RESERVED, *place))
+                contents.append(self._reserved(*place))
             except RefusedError as error:
                 if error.status not in (ARGUMENT, FLASH_REFUSED):
                     raise
@@ -353,25 +450,32 @@ class Session:
 
     def norms(self) -> NDArray[np.uint32]:
         """N of every candidate channel; empty where they do not change."""
-        codes = np.frombuffer(self.read(NORMS), np.uint16)
-        return np.array([unpack(int(code)) for code in codes], np.uint32)
+        data = self.read(NORMS, most=2 * self.hello.channels)
+        if len(data) not in (0, 2 * self.hello.channels):  # none where they do not change
+            raise _impossible(f"{len(data)} B of norms for {self.hello.channels} channels")
+        norms = [unpack(int(code)) for code in np.frombuffer(data, np.uint16)]
+        if max(norms, default=0) >= 2**32:
+            raise _impossible("a norm of more than 32 bits")
+        return np.array(norms, np.uint32)
 
     def selection(self) -> NDArray[np.bool_]:
         """Which candidate channels this epoch trains."""
-        bits = np.unpackbits(np.frombuffer(self.read(SELECTION), np.uint8), bitorder="little")
+        bits = np.unpackbits(
+            np.frombuffer(self.read(SELECTION, (self.hello.channels + 7) // 8), np.uint8), bitorder="little"
+        )
         return bits[: self.hello.channels].astype(bool)
 
     def digests(self) -> Digests:
         """Digests of what was done and of what is held."""
-        return Digests(*struct.unpack("<5I", self.link.request(DIGESTS)))
+        return Digests(*_unpack(DIGEST_FIELDS, self.link.request(DIGESTS, work="digests"), "digests"))
 
     def marks(self) -> Marks:
         """High-water marks since `begin`."""
-        return Marks(*struct.unpack("<6I", self.link.request(MARKS)))
+        return Marks(*_unpack(MARK_FIELDS, self.link.request(MARKS, work="marks"), "marks"))
 
     def force(self, counts: Sequence[int]) -> None:
         """Replaces the selection by the first counts[i] channels of each candidate layer."""
-        self.link.request(FORCE, struct.pack(f"<{len(counts)}H", *counts))
+        self.guarded(FORCE, struct.pack(f"<{len(counts)}H", *counts))
 
     def roll_back(self) -> None:
         """Forgets the newest generation."""
@@ -383,13 +487,13 @@ class Session:
 
     def _forget(self, command: int, fields: bytes) -> None:
         try:
-            self.link.request(command, fields)
+            self.guarded(command, fields, work="erase")
         except RefusedError as error:
             if error.status != FLASH_REFUSED:
                 raise
-            raise _refused(error, *struct.unpack("<I", error.fields)) from error
+            raise _refused(error, *_unpack(SECTOR, error.fields, "a sector")) from error
 
     def exit(self) -> None:
         """Ends the target's program; a reply that got lost changes nothing any more."""
         with contextlib.suppress(LinkError):
-            self.link.request(EXIT)
+            self.guarded(EXIT, patience=EXIT_SECONDS)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ from medyate.run.generation import FORMAT
 from medyate.run.guard import Guard, Outcome, Rejected
 from medyate.run.link import Link
 from medyate.run.log import RunLog, Score, training_of
+from medyate.run.restart import Restarts
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.signs import know, signs
-from medyate.run.transport import MACHINES, HostProgram, QemuProgram, SerialPort
+from medyate.run.transport import BAUD, MACHINES, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Trial, find
 from medyate.stages import load_compiled
 
-TIMEOUT = 120.0
 PATTERNS = (0xA5, 0x5A)
 GUARD_ORDER = 0xFFFFFFFF
 """Number of the epoch whose order of samples gives the guard's: no training reaches it."""
@@ -87,17 +88,24 @@ class Compiled:
 
 @contextmanager
 def connect(
-    compiled: Compiled, on: str, flash: Path, *, count: bool = True, any_image: bool = False
+    compiled: Compiled,
+    on: str,
+    flash: Path,
+    *,
+    count: bool = True,
+    any_image: bool = False,
+    baud: int = BAUD,
+    key: bytes | None = None,
 ) -> Iterator[Session]:
     """A session with the compiled image, or with whatever runs there: 'host', 'qemu' or 'serial:PORT'."""
     target = check_target(compiled, on)
     if on.startswith("serial:"):
-        opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"))
+        opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"), baud)
     elif on == "host":
         opened = HostProgram(compiled.image, flash)
     else:
         opened = QemuProgram(compiled.image, target, flash, count_instructions=count)
-    with opened as transport, _greeted(transport, None if any_image else int(compiled.model["digest"])) as session:
+    with opened as transport, _greeted(transport, None if any_image else int(compiled.model["digest"]), key) as session:
         yield session
 
 
@@ -122,8 +130,8 @@ def connect_image(image: Path, target: str, digest: int, flash: Path, *, count: 
 
 
 @contextmanager
-def _greeted(transport: Any, digest: int | None) -> Iterator[Session]:
-    session = Session(Link(transport, TIMEOUT))
+def _greeted(transport: Any, digest: int | None, key: bytes | None = None) -> Iterator[Session]:
+    session = Session(Link(transport, bytes_per_second=transport.bytes_per_second), key)
     if digest is not None and (session.hello.abi != ABI or session.hello.digest != digest):
         raise LinkError("the target runs another model.", "Flash the image that was just compiled.")
     yield session
@@ -168,7 +176,7 @@ def logit_range(session: Session, samples: NDArray[np.int8], progress: Progress)
     return [low, high]
 
 
-def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
+def measure(compiled: Compiled, on: str, sample: NDArray[np.int8], key: bytes | None = None) -> Marks:
     """Memory marks from two paint patterns, with the selections that need most.
 
     A byte that happens to equal one pattern differs from the other. Two selections are forced: the
@@ -182,7 +190,7 @@ def measure(compiled: Compiled, on: str, sample: NDArray[np.int8]) -> Marks:
     with tempfile.TemporaryDirectory(prefix="medyate-") as folder:
         for pattern in PATTERNS:
             flash = Path(folder) / f"{pattern}.bin"
-            with connect(compiled, on, flash) as session:
+            with connect(compiled, on, flash, key=key) as session:
                 session.begin(Training(0.01, 1, 2, "constant"), pattern)
                 for counts in (worst, deep):
                     session.force(counts)
@@ -218,6 +226,12 @@ class RunOptions:
     count: bool = True
     overwrite: bool = False
     """A fresh training may discard what the flash holds."""
+    go_on: bool = True
+    """When the target restarts; otherwise that ends the run."""
+    baud: int = BAUD
+    """Of a serial port."""
+    key: bytes | None = None
+    """That the image was compiled with."""
     earlier: Mapping[str, Any] | None = None
     """The log that a resumed run continues."""
     head_only_accuracy: float | None = None
@@ -306,21 +320,24 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     check_target(compiled, options.on)
     known = know(compiled.folder, compiled.model, compiled.plan, len(x_test))
     found = _look(compiled, options)
-    with connect(compiled, options.on, options.flash, count=options.count) as session:
+    line = partial(connect, count=options.count, baud=options.baud, key=options.key)
+    with line(compiled, options.on, options.flash) as session:
         options, trials = _with_rate(session, compiled, parts, options, progress)
         position = _begin(session, compiled, options, found)
-        before = evaluate(session, parts.x_test, parts.y_test, "before", progress)
+        restarts = Restarts(session, options.training, options.go_on, options.tell)
+        look = partial(evaluate, session, parts.x_test, parts.y_test)
+        before = restarts.survive(lambda: look("before", progress))
         facts = _facts(compiled, options, trials, len(x_test))
         log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
         try:
-            guard = _guard(session, parts, options, progress) if options.guard else None
-            rejected = _train(session, parts, options, log, guard, progress)
+            guard = restarts.survive(lambda: _guard(session, parts, options, progress)) if options.guard else None
+            rejected = _train(session, parts, options, log, guard, restarts, progress)
             if rejected is not None:
                 options.tell(f"epoch {rejected.epoch} is not accepted: {rejected.text}; {_kept(session, options)}")
-                log.after = evaluate(session, parts.x_test, parts.y_test, "accepted", progress)
+                log.after = restarts.survive(lambda: look("accepted", progress))
             digest = str(session.digests())
             worn = session.position
-            logits = logit_range(session, x_train[:RANGE_SAMPLES], progress)
+            logits = restarts.survive(lambda: logit_range(session, x_train[:RANGE_SAMPLES], progress))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(log.stopped()) from None
     ended: dict[str, Any] = {"digest": digest, "logit_range": logits}
@@ -333,7 +350,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     options.keep(log.content(**ended))
     if options.measure:
         try:
-            ended.update(_memory(compiled, measure(compiled, options.on, x_train[0])))
+            ended.update(_memory(compiled, measure(compiled, options.on, x_train[0], options.key)))
         except KeyboardInterrupt:
             raise KeyboardInterrupt("stopped after the last epoch, while the memory was measured") from None
     return log.content(**ended)
@@ -378,23 +395,39 @@ def _kept(session: Session, options: RunOptions) -> str:
 
 
 def _train(
-    session: Session, parts: Parts, options: RunOptions, log: RunLog, guard: Guard | None, progress: Progress
+    session: Session,
+    parts: Parts,
+    options: RunOptions,
+    log: RunLog,
+    guard: Guard | None,
+    restarts: Restarts,
+    progress: Progress,
 ) -> Rejected | None:
     """The epochs that are left, each judged, committed, evaluated and logged; the first rejected one is the last."""
     training = options.training
     saturated = 0  # the device counts since `begin`, the log per epoch
-    for epoch in range(log.committed, training.epochs):
+
+    def learn(epoch: int) -> Rejected | None:
+        """An epoch and its commit; begun anew where the target restarts."""
+        nonlocal saturated
         order = epoch_order(training.seed, epoch, len(parts.x_train))[: training.epoch_samples]
         entry = _train_epoch(session, parts, order, training, epoch, log.instructions, progress)
-        saturated, entry["saturations"] = entry["saturations"], entry["saturations"] - saturated
+        since = 0 if restarts.again() else saturated
+        saturated, entry["saturations"] = entry["saturations"], entry["saturations"] - since
         rejected = None if guard is None else guard.reject(epoch + 1)
+        if rejected is None:
+            log.trained(entry)
+            session.commit()
+        return rejected
+
+    for epoch in range(log.committed, training.epochs):
+        rejected = restarts.survive(partial(learn, epoch), lambda: None)
         if rejected is not None:
             return rejected
-        log.trained(entry)
-        session.commit()
         score: Score | None = None
         if options.evaluate_each or epoch == training.epochs - 1:
-            score = evaluate(session, parts.x_test, parts.y_test, f"test {epoch + 1}", progress)
+            test = partial(evaluate, session, parts.x_test, parts.y_test, f"test {epoch + 1}", progress)
+            score = restarts.survive(test)
         log.evaluated(score)
     return None
 

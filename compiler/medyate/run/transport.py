@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import subprocess
 import tempfile
+import termios
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +18,11 @@ from medyate.errors import LinkError, ToolchainError
 
 MACHINES = {"qemu-m4": "mps2-an386", "qemu-m7": "mps2-an500", "qemu-m55": "mps3-an547"}
 EXIT_SECONDS = 10
+WRITE_SECONDS = 120.0
+"""For a target that does not read: it may be at work."""
 POLL_SECONDS = 0.1
+BAUD = 115200
+BITS_PER_BYTE = 10
 
 
 def emulator() -> str:
@@ -28,6 +34,7 @@ class _Pipes:
     """Reads and writes two file descriptors of a child process."""
 
     buffered = True
+    bytes_per_second = math.inf
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
@@ -45,9 +52,12 @@ class _Pipes:
     def write(self, data: bytes) -> None:
         """Sends all bytes."""
         try:
+            os.set_blocking(self.input, False)
             while data:
+                if not select.select([], [self.input], [], WRITE_SECONDS)[1]:
+                    raise LinkError(f"the target read nothing for {WRITE_SECONDS:g} s.", "Look at its program.")
                 data = data[os.write(self.input, data) :]
-        except (BrokenPipeError, OSError) as error:
+        except OSError as error:
             raise self._gone() from error
 
     def read(self, timeout: float) -> bytes:
@@ -173,16 +183,21 @@ class QemuProgram(_Pipes):
 
 
 class SerialPort:
-    """A board on a serial port."""
+    """A board on a serial port, which no other program may have open."""
 
     buffered = False
 
-    def __init__(self, port: str, baud: int = 115200) -> None:
+    def __init__(self, port: str, baud: int = BAUD) -> None:
+        """Raises LinkError when it cannot be opened, or is in use."""
         import serial
 
+        self.bytes_per_second = baud / BITS_PER_BYTE
+        self._name = port
         try:
-            self._port = serial.Serial(port, baud, timeout=1.0)
-        except (serial.SerialException, OSError) as error:
+            self._port = serial.Serial(port, baud, timeout=0, write_timeout=EXIT_SECONDS, exclusive=True)
+        except (OSError, ValueError, OverflowError, termios.error) as error:  # a SerialException is an OSError
+            if "exclusively lock" in str(error):
+                raise LinkError(f"'{port}' is in use by another program.", "Let it end first.") from error
             raise LinkError(f"'{port}' cannot be opened: {error}.", "Check the port's name and rights.") from error
 
     def __enter__(self) -> SerialPort:
@@ -194,16 +209,31 @@ class SerialPort:
         self.close()
 
     def write(self, data: bytes) -> None:
-        """Sends all bytes."""
-        self._port.write(data)
+        """Sends all bytes. Raises LinkError when the port is gone, or takes nothing."""
+        piece = max(1, int(self.bytes_per_second))  # a second's worth: the time limit is of one write
+        try:
+            for at in range(0, len(data), piece):
+                self._port.write(data[at : at + piece])
+        except (OSError, TypeError, termios.error) as error:
+            raise self._gone(error) from error
 
     def read(self, timeout: float) -> bytes:
-        """What has arrived."""
-        self._port.timeout = timeout
-        first: bytes = self._port.read(1)
-        rest: bytes = self._port.read(self._port.in_waiting)
-        return first + rest
+        """What has arrived. Raises LinkError when the port is gone."""
+        try:
+            if not select.select([self._port.fileno()], [], [], timeout)[0]:
+                return b""
+            received: bytes = self._port.read(max(1, self._port.in_waiting))
+        except (OSError, TypeError, ValueError, termios.error) as error:  # TypeError: closed meanwhile
+            raise self._gone(error) from error
+        return received
+
+    def _gone(self, error: Exception) -> LinkError:
+        return LinkError(
+            f"the serial port '{self._name}' is gone: {error}.",
+            "Plug the board in again; `medyate run --resume` goes on from its last commit.",
+        )
 
     def close(self) -> None:
         """Closes the port."""
-        self._port.close()
+        with contextlib.suppress(OSError, termios.error):  # it may be gone
+            self._port.close()

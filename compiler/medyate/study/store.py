@@ -6,7 +6,6 @@ One process writes, under a lock that ends with it; a finished cell is one row, 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -123,16 +122,12 @@ class Store:
 def writing(path: Path) -> Iterator[Store]:
     """The store for the one process that writes. Raises ArtefactError when another one does."""
     beside = path.with_name(f"{path.name}.lock")
+    busy = ArtefactError(f"another study writes '{path}'.", "Wait for it, or give another --db.")
     with files.boundary(ArtefactError, f"'{beside}' cannot be written", OTHER_DB):
         path.parent.mkdir(parents=True, exist_ok=True)
         if beside.exists():
             files.check_regular(beside, ArtefactError)
-        lock = beside.open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ArtefactError(f"another study writes '{path}'.", "Wait for it, or give another --db.") from error
+    with artefact.lock(beside, busy):
         store = Store(path, create=True)
         try:
             yield store

@@ -197,6 +197,17 @@ mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n)
     return link_is_open() && file_write_all(link_out, src, n) ? MDY_OK : MDY_LINK;
 }
 
+/* The emulated boards have no source of their own: the machine that emulates lends its. */
+mdy_status_t mdy_port_random(uint8_t *dst, uint32_t n)
+{
+    static const char name[] = "/dev/urandom";
+    static int32_t file;
+    if (file == 0) {
+        file = file_open(name, sizeof name - 1U, MODE_READ);
+    }
+    return file > 0 && file_read_all(file, dst, n) ? MDY_OK : MDY_STATE;
+}
+
 uint32_t mdy_port_ticks(void)
 {
     if (!is_timer_running) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Frames over a byte link: COBS, ended by a zero byte; inside: body, then its CRC-32. SPEC.md, section 4.
- * Damaged frames are dropped silently: the host repeats what was not answered.
+ * Frames over a byte link: COBS between zero bytes; inside: body, then its CRC-32. SPEC.md, section 4.
+ * What lies between two zeros and is no frame (text, noise, the rest of a damaged frame) costs nothing but itself.
  */
 #ifndef MDY_LINK_H
 #define MDY_LINK_H
@@ -10,7 +10,7 @@
 
 #include "mdy/status.h"
 
-#define MDY_LINK_BODY 528u /* largest body that is received */
+#define MDY_LINK_BODY 530u /* largest body that is received */
 #define MDY_LINK_REPLY 160u /* largest body that is sent */
 #define MDY_LINK_CHUNK 256u
 
@@ -19,13 +19,16 @@ typedef struct {
     uint8_t body[MDY_LINK_BODY + 4u];
     uint8_t chunk[MDY_LINK_CHUNK]; /* bytes read ahead */
     uint32_t chunk_at, chunk_bytes;
-    uint8_t reply[MDY_LINK_REPLY + 4u];
+    uint8_t reply[MDY_LINK_REPLY];
 } mdy_link_t;
 
-/** Waits for the next undamaged frame; *n is its body's length. Errors: MDY_LINK when closed. */
+/**
+ * Waits for the next frame; *n is its body's length. Errors: MDY_LINK when closed; MDY_FRAME: what came is damaged, and
+ * *n bytes of it could be decoded, up to MDY_LINK_BODY + 4 of them.
+ */
 mdy_status_t mdy_link_receive(mdy_link_t *link, uint32_t *n);
 
-/** Sends the first n bytes of link->reply as one frame. Errors: MDY_LINK, MDY_ARGUMENT. */
-mdy_status_t mdy_link_send(mdy_link_t *link, uint32_t n);
+/** Sends a body of n bytes as one frame. Errors: MDY_LINK, MDY_ARGUMENT (above MDY_LINK_REPLY). */
+mdy_status_t mdy_link_send(const uint8_t *body, uint32_t n);
 
 #endif

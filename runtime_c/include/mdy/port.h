@@ -45,6 +45,12 @@ int32_t mdy_port_link_read(uint8_t *dst, uint32_t n);
 /** Writes n bytes to the link. Errors: MDY_LINK. */
 mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n);
 
+/**
+ * Fills n bytes with random numbers that nobody can foresee; only images with a link key ask for them. A port without
+ * such a source returns MDY_STATE: the requests that the key guards are then refused. Errors: MDY_STATE.
+ */
+mdy_status_t mdy_port_random(uint8_t *dst, uint32_t n);
+
 /** A free-running 32-bit counter; its unit is `mdy_port_instructions_per_tick` guest instructions. */
 uint32_t mdy_port_ticks(void);
 extern const uint32_t mdy_port_instructions_per_tick; /* 0 where nothing counts instructions */

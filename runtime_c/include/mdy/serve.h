@@ -6,7 +6,30 @@
 #include "mdy/link.h"
 #include "mdy/mdy.h"
 
-#define MDY_PROTOCOL 6
+#define MDY_PROTOCOL 7
+
+/**
+ * Who may end the program, replace the selection, forget generations, or read what was learned (docs/SECURITY.md):
+ * with MDY_LINK_OPEN anyone at the link; with MDY_LINK_KEY who has the key, `mdy_link_key`; else nobody.
+ */
+#ifndef MDY_LINK_OPEN
+#define MDY_LINK_OPEN 0
+#endif
+#ifndef MDY_LINK_KEY
+#define MDY_LINK_KEY 0
+#endif
+#if MDY_LINK_OPEN && MDY_LINK_KEY
+#error "a link that is open needs no key"
+#endif
+
+#define MDY_LINK_NONCE 16u /* bytes of a challenge */
+#define MDY_LINK_TAG 16u   /* bytes of the HMAC-SHA-256 that follow a guarded request */
+
+#if MDY_LINK_KEY
+/** The key, 16 to 64 bytes, in the image: whoever can read the image has it. */
+extern const uint8_t mdy_link_key[];
+extern const uint32_t mdy_link_key_bytes;
+#endif
 
 /** A served model: the first two are the caller's, the rest is filled here. */
 typedef struct {
@@ -22,6 +45,11 @@ typedef struct {
     uint8_t unanswered;    /* the request at hand has no reply yet */
     uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
     uint8_t sequence;      /* of that reply */
+    uint16_t session;      /* number that the last HELLO gave; 0: none since the start */
+#if MDY_LINK_KEY
+    uint8_t nonce[MDY_LINK_NONCE]; /* of the last challenge */
+    uint8_t challenged;            /* it is good for one request */
+#endif
     uint8_t ready;         /* mdy_init succeeded */
     uint8_t pattern;       /* the regions and the stack were painted with it */
 } mdy_server_t;

@@ -15,7 +15,9 @@
     X(FRAME, -7, "a frame was damaged, too long or of another protocol version")            \
     X(LINK, -8, "the link was closed")                                                      \
     X(ABORTED, -9, "the application's yield hook stopped the step")                         \
-    X(DAMAGED, -10, "the generation in use has changed in flash since it was loaded")
+    X(DAMAGED, -10, "the generation in use has changed in flash since it was loaded")       \
+    X(SESSION, -11, "the request is of a session that is not open")                         \
+    X(DENIED, -12, "the image does not allow this request, or its tag is wrong")
 
 typedef enum {
 #define MDY_STATUS_ENUM(name, code, text) MDY_##name = (code),
