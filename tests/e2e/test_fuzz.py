@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Some thousand hostile banks and requests under the sanitizers; `tools/fuzz.py` runs more."""
+"""Some thousand hostile banks and requests under the sanitizers; `tools/fuzz_runtime.py` runs more."""
 
 from __future__ import annotations
 

@@ -38,10 +38,8 @@ def reset(
     store = flash or out / "flash.bin"
     if not on.startswith("serial:") and not store.exists():
         raise DataError(f"'{store}' is not there: nothing was learned.", "Give --flash, or --on serial:PORT.")
-    with (
-        artefact.lock(out, _busy(out)),
-        connect(compiled, on, store, count=False, baud=baud, key=link_key(link_key_)) as session,
-    ):
+    key = link_key(link_key_)
+    with artefact.lock(out, _busy(out)), connect(compiled, on, store, count=False, baud=baud, key=key) as session:
         session.begin_inference()
         session.reset(wipe=wipe)
     done = "wiped" if wipe else "reset"

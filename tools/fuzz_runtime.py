@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hostile banks and requests by libFuzzer, under the address and undefined-behaviour sanitizers.
 
-    python tools/fuzz.py banks|link [--seconds 600] [--seed 1]
+    python tools/fuzz_runtime.py banks|link [--seconds 600] [--seed 1]
 
 On three compilations of a small network: selected channels, all channels with biases, and a sampled head. Exit code 1
 where one of them breaks; libFuzzer's message says where.
