@@ -23,6 +23,7 @@ from medyate.frontends import load
 from medyate.ir import Imported, QGraph, Quant, Weights
 from medyate.oracle import ORACLES, Given, oracle_for
 from medyate.passes.pipeline import simplify
+from medyate.pixels import remarks
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan, inference_plan
 from medyate.quantize.apply import input_quant, quantize, reference, rounded
@@ -126,7 +127,9 @@ def check(
     plan = inference_plan(qgraph, weights, Limits(1 << 40))
     plan = replace(plan, limits=Limits(ram_for(plan)))
     device = run_device(plan, target, samples.stored, progress)
-    return compare(path, imported, (qgraph, weights), target, samples, device)
+    report = compare(path, imported, (qgraph, weights), target, samples, device)
+    said = () if fitted is None else tuple(remarks(imported, fitted, pixels))
+    return replace(report, notes=(*report.notes, *said))
 
 
 def quantised_form(

@@ -73,15 +73,20 @@ PIXELS = (AUTO, STORED, *SCALINGS)
 auto: stored for integer samples of a network that came quantised, raw for its real ones, else signed."""
 
 
+def meaning_of(pixels: str, samples: NDArray[Any], quant: Quant | None) -> str:
+    """The name of what samples mean to a network: 'auto' is decided."""
+    if pixels != AUTO:
+        return pixels
+    return "signed" if quant is None else STORED if samples.dtype in (np.int8, np.uint8) else "raw"
+
+
 def scaling(pixels: str, samples: NDArray[Any], quant: Quant | None) -> Scaling:
     """What samples mean to a network; `quant` is its input's if it came quantised. Raises DataError."""
-    integers = samples.dtype in (np.int8, np.uint8)
-    if pixels == AUTO:
-        pixels = "signed" if quant is None else STORED if integers else "raw"
+    pixels = meaning_of(pixels, samples, quant)
     if pixels != STORED:
         check_pixels(samples, pixels)
         return SCALINGS[pixels]
-    if quant is None or not integers:
+    if quant is None or samples.dtype not in (np.int8, np.uint8):
         raise DataError(
             f"--pixels {STORED} is for int8 or uint8 samples of a network that came quantised.",
             f"Use one of {', '.join(SCALINGS)}.",

@@ -31,8 +31,9 @@ from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, BudgetError, DataError
 from medyate.extras import require
 from medyate.graph_json import to_json
-from medyate.ir import Imported, QGraph, Weights, elements
-from medyate.passes.pipeline import Normalised, normalise
+from medyate.ir import Imported, QGraph, Shape, Weights, elements
+from medyate.passes.pipeline import Normalised, normalise, simplify
+from medyate.pixels import remarks
 from medyate.plan.banks import BankFlash
 from medyate.plan.budget import WEIGHTS, Limits, Network
 from medyate.plan.instructions import Effort
@@ -214,6 +215,11 @@ class Stages:
         _write(out, "03_quantised", to_json(qgraph.graph, numbers), self.integers)
         _write(out, "04_ranking", self.ranking.to_json(), {"head": self.trained_head})
 
+    @property
+    def input_shape(self) -> Shape:
+        """(H, W, C) of a sample."""
+        return self.normal.graph.shapes[self.normal.graph.input]
+
     @contextmanager
     def kept(self, out: Path | None) -> Iterator[None]:
         """Where a refused plan leaves these stages, unless the folder holds a compiled model already."""
@@ -313,6 +319,8 @@ def compile_model(
     check_tools(options.target, options.builder)
     check_own(out / "model.json")
     made = gather(model, dataset, options, progress, out)
+    for text in remarks(simplify(made.imported), dataset.check(made.input_shape), options.pixels):
+        tell(text)
     network, limits = made.network(), options.limits
     for number in range(ROUNDS):
         progress("plan", 0, 1)

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from conftest import DIGITNET, Cli
+from medyate.chance import chance
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
-from medyate.run.signs import Known, chance, signs
+from medyate.run.signs import Known, signs
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
 from shared_files import field_digits

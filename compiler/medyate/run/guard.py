@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.run.signs import chance
+from medyate.chance import chance
 
 SAMPLES = 128
 DEVIATIONS = 3.0

@@ -353,7 +353,7 @@ class Session:
 
     def _result(self, reply: bytes) -> Result:
         loss, prediction, ticks, saturations = _unpack(RESULT, reply, "a result")
-        if prediction >= max(self.hello.classes, 1):
+        if 0 < self.hello.classes <= prediction:  # without a head: the position of the largest output
             raise _impossible(f"class {prediction} of {self.hello.classes}")
         return Result(loss / 65536, prediction, ticks * self.hello.instructions_per_tick, saturations)
 

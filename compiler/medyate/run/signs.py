@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from medyate import artefact
+from medyate.chance import chance
 from medyate.graph_json import from_json
 from medyate.ir import Graph, elements
 from medyate.run.untrained import untrained_share
 
-NOISE = 2.0
-"""Standard deviations of a difference of two accuracies that chance explains."""
 HIGH_LOSS = 3.0
 """An epoch's loss in units of guessing's that no training within its bounds had."""
 RISE = 1.5
@@ -81,11 +80,6 @@ def signs(log: Mapping[str, Any], known: Known) -> tuple[Sign, ...]:
     """What a person should hear of a run that ended."""
     rules = (_high_loss, _guessing, _no_better, _below_head_only, _clipped, _untrained)
     return tuple(sign for rule in rules for sign in rule(log, known))
-
-
-def chance(first: float, second: float, samples: int, deviations: float = NOISE) -> float:
-    """The largest difference between two accuracies that chance explains."""
-    return deviations * math.sqrt((first * (1 - first) + second * (1 - second)) / samples)
 
 
 def _guess(known: Known) -> float:
