@@ -112,7 +112,7 @@ def table(compiled: Compiled, count: int, seeds: int, dataset: data.Dataset) -> 
         if kind is KINDS[0]:
             clean, right = sorted(outcome.seconds for outcome in outcomes)[seeds // 2], outcomes[0].digest
         failed = [outcome.error for outcome in outcomes if outcome.error]
-        equal = all(outcome.digest == right for outcome in outcomes if not outcome.error)
+        equal = right != "" and all(outcome.digest == right for outcome in outcomes if not outcome.error)
         slow = slowest > kind.most * clean * (2.0 if kind is KINDS[0] else 1.0)
         missed += not equal or slow or (bool(failed) and (not kind.may_fail or slowest > GIVEN_UP_SECONDS))
         said = "equal" if equal else "DIFFERENT"

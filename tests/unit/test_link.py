@@ -199,7 +199,7 @@ def test_a_target_that_never_answers_is_asked_some_times_and_given_up() -> None:
     deaf = Deaf()
     with pytest.raises(LinkError, match=r"did not answer within 0\.8 s"):
         Session(Link(deaf, 0.8))
-    assert deaf.sent == 3  # after 0.25 s, and twice that
+    assert deaf.sent == 4  # after 0.1 s, twice that, and every quarter of a second
 
 
 def test_a_program_that_died_is_reported(digitnet_host: Compiled, tmp_path: Path) -> None:

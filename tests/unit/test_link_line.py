@@ -118,6 +118,22 @@ def test_a_request_is_repeated_soon_after_its_usual_time() -> None:
     assert timer.wait < 0.020
 
 
+def test_a_line_that_becomes_slow_is_not_flooded_for_long(
+    digitnet_host: Compiled, samples: Samples, tmp_path: Path
+) -> None:
+    with Line(digitnet_host.image, tmp_path / "flash.bin") as line, SerialPort(line.name) as port:
+        session = Session(Link(port))
+        session.begin(TRAINING)
+        for i in range(10):
+            session.infer(samples.x[i])
+        line.delay = 0.1
+        for i in range(20):
+            session.infer(samples.x[i])
+        carried = line.carried
+        session.infer(samples.x[0])
+        assert line.carried - carried < 2 * 320  # a sample and its request, once; twice on a busy machine
+
+
 # What else may be on a line
 
 

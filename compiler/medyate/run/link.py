@@ -50,7 +50,7 @@ REPEAT_LEAST_SECONDS = 0.003
 """Above the mean."""
 REPEAT_MOST_SECONDS = 0.25
 """As long as nothing was answered; then some times what that took, and no less than the next line."""
-REPEAT_KNOWN_SECONDS = 0.05
+REPEAT_KNOWN_SECONDS = 0.02
 BAD_SECONDS = 20.0
 BAD_LOST = 10
 BAD_SHARE = 0.3
@@ -146,7 +146,7 @@ class Timer:
     longest: float = 0.0
     """Of those that were sent once."""
     shortest: float = math.inf
-    """Of all, from first sending to reply: no less than what the work takes."""
+    """Of all lately, from first sending to reply: no less than what the work takes."""
 
     @property
     def soonest(self) -> float:
@@ -162,6 +162,10 @@ class Timer:
             self.deviation += (abs(seconds - self.smoothed) - self.deviation) / 4
             self.smoothed += (seconds - self.smoothed) / 8
         self.wait = self.smoothed + max(4 * self.deviation, REPEAT_LEAST_SECONDS)
+
+    def took(self, seconds: float) -> None:
+        """Of any request. A line that becomes slower for good raises the shortest little by little."""
+        self.shortest = min(seconds, 1.25 * self.shortest)
 
     def silent(self) -> None:
         """Nothing came: the wait doubles, and stays so until a request is answered that was sent once."""
@@ -288,7 +292,7 @@ class Link:
             reply, damaged = self._reply(command, min(sent + timer.wait, started + patience), sent + timer.soonest)
             now = time.monotonic()
             if reply is not None:
-                timer.shortest = min(timer.shortest, now - started)
+                timer.took(now - started)
                 if once:
                     timer.answered(now - sent)
                 self.line.exchanged(size + len(reply), lost=False)

@@ -42,10 +42,10 @@ typedef struct {
     uint32_t piece_bytes;
     uint32_t waited;       /* ticks spent on the link in the middle of a step */
     uint32_t kept;         /* bytes of a request that ended a step and is still to be carried out; 0: none */
-    uint8_t unanswered;    /* the request at hand has no reply yet */
     uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
-    uint8_t sequence;      /* of that reply */
     uint16_t session;      /* number that the last HELLO gave; 0: none since the start */
+    uint8_t sequence;      /* of the kept reply */
+    uint8_t unanswered;    /* the request at hand has no reply yet */
 #if MDY_LINK_KEY
     uint8_t nonce[MDY_LINK_NONCE]; /* of the last challenge */
     uint8_t challenged;            /* it is good for one request */
