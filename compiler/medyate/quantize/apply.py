@@ -61,7 +61,7 @@ def quantize(
         scales = arrays[node.weight_name("scale")]
         unit = quants[node.inputs[0]].scale * scales
         taps = arrays[node.weight_name("weight")].size // len(scales)
-        arrays[node.weight_name("bias")] = clamped_bias(np.round(bias / unit), taps)
+        arrays[node.weight_name("bias")] = clamped_bias(np.round(bias / unit), taps, layer=f"'{node.name}'")
     qgraph = QGraph(graph, tuple(quants.items()))
     return qgraph, add_constants(qgraph, arrays)
 
@@ -124,19 +124,19 @@ def add_constants(qgraph: QGraph, weights: Weights) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def clamped_bias(steps: NDArray[Any], taps: int, weight_zero: int = 0) -> NDArray[np.int32]:
+def clamped_bias(steps: NDArray[Any], taps: int, weight_zero: int = 0, layer: str = "a layer") -> NDArray[np.int32]:
     """Biases such that no accumulator can overflow, whatever the input and the deltas."""
-    room = bias_limit(taps, weight_zero)
+    room = bias_limit(taps, weight_zero, layer)
     clamped: NDArray[np.int32] = np.clip(steps, -room, room).astype(np.int32)
     return clamped
 
 
-def bias_limit(taps: int, weight_zero: int = 0) -> int:
+def bias_limit(taps: int, weight_zero: int = 0, layer: str = "a layer") -> int:
     """Largest |bias| of a layer with so many weights for each output. Raises GraphError where there is none."""
     room = 2**31 - 1 - taps * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX) * (2 * QMAX + 1)
     if room < 0:
         raise GraphError(
-            f"a layer sums {taps:,} products per output; 32 bits hold the sum of 33,025.",
+            f"{layer} sums {taps:,} products per output; 32 bits hold the sum of 33,025.",
             "Split the layer or pool its input.",
         )
     return room
