@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from medyate import frontends
 from medyate.ir import Imported
+from medyate.oracle.onnx import EXACT_SUMS
 from medyate.real import Network
 
 TOLERANCE = 1e-4
@@ -107,6 +108,7 @@ def quantise(
 def session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.add_session_config_entry(*EXACT_SUMS)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -296,13 +296,14 @@ static void back_factor(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, 
     const int summed = dx->shape.h != dy->shape.h || dx->shape.w != dy->shape.w;
     const int broadcast = other->shape.h != dy->shape.h || other->shape.w != dy->shape.w;
     mdy_sink_t sink;
-    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot] + MDY_MUL_SHIFT, 0);
+    const int shift = mdy_mul_shift(summed ? (uint32_t)dy->shape.h * dy->shape.w : 1);
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot] + shift, 0);
     int32_t *acc = summed ? mdy_sink_begin(&sink) : NULL;
     for (uint16_t y = 0; y < dy->shape.h && mdy_go_on(m); y++) {
         for (uint16_t x = 0; x < dy->shape.w; x++) {
             const int8_t *values = mdy_row(&view, broadcast ? 0 : y) + (broadcast ? 0 : x * channels);
             acc = summed ? acc : mdy_sink_begin(&sink);
-            mdy_mul_gather(mdy_grad_row(&dy_view, y) + x * channels, values, zero, channels, acc);
+            mdy_mul_gather(mdy_grad_row(&dy_view, y) + x * channels, values, zero, channels, shift, acc);
             if (!summed) {
                 mdy_sink_end(&sink, y, x);
             }

@@ -31,6 +31,7 @@ from medyate.ops.max_pool import MaxPool
 from medyate.ops.move import Move
 from medyate.ops.opdef import Attrs, Case, OpDef
 from medyate.oracle import tflite as tflite_runtime
+from medyate.oracle.onnx import EXACT_SUMS
 from medyate.passes.pipeline import simplify
 from medyate.quantize import tflite_kernels as kernels
 from medyate.quantize.apply import ROLES, add_constants, quantize, reference
@@ -134,6 +135,7 @@ def run_onnx(path: Path, samples: NDArray[Any]) -> NDArray[Any]:
     """Outputs for real samples (n, H, W, C), channels first and flat."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.add_session_config_entry(*EXACT_SUMS)
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     first = np.ascontiguousarray(samples.transpose(0, 3, 1, 2), np.float32)

@@ -118,7 +118,7 @@ def test_without_a_flag_nobody_may_do_what_is_guarded(closed: Compiled, samples:
     with HostProgram(closed.image, tmp_path / "flash.bin") as program:
         replies(program, frame(1, BEGIN, TRAINING.fields(0)))
         for number, (command, fields) in enumerate(GUARDED):
-            assert [r[3] for r in replies(program, frame(2 + number, command, fields), 0.1)] == [11]
+            assert [r[3] for r in replies(program, frame(2 + number, command, fields), 0.1)] == [12]
         assert [r[3] for r in replies(program, frame(99, CHALLENGE), 0.1)] == [1]
         session = Session(Link(program), KEY)
         session.begin(TRAINING)
@@ -181,18 +181,18 @@ def test_a_recorded_request_is_worth_nothing(keyed: Compiled, tmp_path: Path) ->
     for _ in range(2):  # after a restart, too
         with HostProgram(keyed.image, tmp_path / "flash.bin") as program:
             replies(program, frame(1, BEGIN, TRAINING.fields(0)))
-            assert status(sealed(2, RESET, b"", bytes(16))) == 11  # no challenge yet
+            assert status(sealed(2, RESET, b"", bytes(16))) == 12  # no challenge yet
             nonce = challenge(program, 3)
             recorded = sealed(4, ROLL_BACK, b"", nonce)
             assert status(recorded) == 5  # allowed: there is no generation
             assert status(recorded) == 5  # the kept answer
             replies(program, frame(5, HELLO))
-            assert status(recorded) == 11
+            assert status(recorded) == 12
             other = challenge(program, 6)
-            assert status(recorded) == 11  # under another challenge
-            assert status(sealed(4, ROLL_BACK, b"", other)) == 11  # which that attempt has used up
+            assert status(recorded) == 12  # under another challenge
+            assert status(sealed(4, ROLL_BACK, b"", other)) == 12  # which that attempt has used up
             wrong = bytearray(sealed(7, RESET, b"", challenge(program, 6 + 2)))
-            assert status(sealed(9, RESET, b"x", bytes(wrong[-17:-1]))) == 11
+            assert status(sealed(9, RESET, b"x", bytes(wrong[-17:-1]))) == 12
             nonces |= {nonce, other}
     assert len(nonces) == 4
 

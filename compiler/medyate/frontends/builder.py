@@ -142,7 +142,7 @@ class GraphBuilder:
 
     def bias(self, node: str, steps: NDArray[Any], taps: int, weight_zero: int = 0) -> NDArray[np.int32]:
         """A bias that came as integers, kept where no accumulator can overflow; what that changed is noted."""
-        large = large_biases(steps, taps, weight_zero)
+        large = large_biases(steps, taps, weight_zero, f"'{node}'")
         if large:
             self.notes.append(
                 f"'{node}': {len(large)} biases were clamped, so that 32 bits cannot overflow ({named_channels(large)})"

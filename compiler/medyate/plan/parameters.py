@@ -30,8 +30,6 @@ NORM_BITS = 18
 
 CARRY_MAX = 2**28
 """What rounding a stored gradient may leave to the next pixel's sum."""
-PIXELS_MAX = (2**31 - 1) // (127 * 255)
-"""Output pixels over which int8 gradients times int8 inputs can be summed in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,6 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
     multipliers = np.array(facts.multipliers) * dy.factor
     base = dy.factor * facts.inputs[0].scale / facts.output.scale
     limit = _accumulator_limit(qgraph, node, facts.weight_zero)
-    height, width, _ = qgraph.graph.shapes[node.output]
-    if height * width > PIXELS_MAX:
-        raise GraphError(
-            f"layer '{node.name}' has {height * width:,} output pixels; gradients are summed over {PIXELS_MAX:,}.",
-            "Train on smaller images, or with a larger --alpha, so that the layer is no candidate.",
-        )
     bits = math.floor(math.log2(limit / multipliers.max()))
     grad_mult = np.round(multipliers * 2.0**bits).astype(np.int64)
     norm_mult, norm_exponent = mantissa15(base)
@@ -107,9 +99,14 @@ def backward_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradie
 
 def _accumulator_limit(qgraph: QGraph, node: Node, weight_zero: int) -> int:
     """Largest |g_acc| such that no int32 sum of g_acc times weight and delta, and a carry, can overflow."""
+    return int(min(2**15 - 1, (2**31 - 1 - CARRY_MAX) // input_gradient_steps(qgraph, node, weight_zero)))
+
+
+def input_gradient_steps(qgraph: QGraph, node: Node, weight_zero: int) -> int:
+    """What g_acc of 1 everywhere adds to one sum at most, weights and deltas being the largest."""
     kernel = node.attrs.kernel  # type: ignore[attr-defined]
-    terms = kernel[0] * kernel[1] * outputs_per_input(qgraph, node)
-    return int(min(2**15 - 1, (2**31 - 1 - CARRY_MAX) // (terms * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX))))
+    terms = int(kernel[0] * kernel[1] * outputs_per_input(qgraph, node))
+    return terms * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX)
 
 
 def _int8(exponent: int, node: Node) -> int:

@@ -29,6 +29,7 @@ from medyate.plan.schedule import Schedule, make_schedule
 from medyate.plan.selecting import Selecting
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, Step, inference_pass
 from medyate.plan.stream import Planner
+from medyate.plan.sums import check_sums
 from medyate.rank.lara import LayerScore, Ranking
 
 CALIBRATION_SAMPLES = 32
@@ -317,6 +318,8 @@ def make_plan(
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
     worst, epoch_bytes = limits.selecting.worst(ordered, row.b_mem_bytes)
+    biases = limits.selecting.biases
+    check_sums(qgraph, weights, steps.plan, by_name.keys(), biases, limits.grad_bits)
     samples, labels, trained = calibration
     first = samples[:CALIBRATION_SAMPLES], labels[:CALIBRATION_SAMPLES]
     gradients, errors = tensor_gradients(qgraph, weights, *first, trained, head.loss)

@@ -77,7 +77,7 @@ def rounded_layers(
         arrays: dict[str, NDArray[Any]] = {}
         for node in layers:
             weight = np.asarray(weights[node.weight_name("weight")], np.float64)
-            room = bias_limit(weight.size // weight.shape[_output_axis(node)])
+            room = bias_limit(weight.size // weight.shape[_output_axis(node)], layer=f"'{node.name}'")
             wanted = scales_for_bias(_bias(biases, node), quants[node.inputs[0]].scale, room)
             least[node.name] = np.maximum(least[node.name], wanted)
             scales = np.maximum(weight_scales(weight, _output_axis(node)), least[node.name])
@@ -174,9 +174,9 @@ def add_constants(qgraph: QGraph, weights: Weights) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def large_biases(steps: NDArray[Any], taps: int, weight_zero: int = 0) -> list[int]:
+def large_biases(steps: NDArray[Any], taps: int, weight_zero: int = 0, layer: str = "a layer") -> list[int]:
     """Output channels whose bias an accumulator cannot hold beside the layer's products."""
-    return [int(channel) for channel in np.flatnonzero(np.abs(steps) > bias_limit(taps, weight_zero))]
+    return [int(channel) for channel in np.flatnonzero(np.abs(steps) > bias_limit(taps, weight_zero, layer))]
 
 
 def named_channels(channels: Sequence[int]) -> str:
@@ -186,12 +186,12 @@ def named_channels(channels: Sequence[int]) -> str:
     return f"output channel{'s' if len(channels) > 1 else ''} {numbers}{more}"
 
 
-def bias_limit(taps: int, weight_zero: int = 0) -> int:
+def bias_limit(taps: int, weight_zero: int = 0, layer: str = "a layer") -> int:
     """Largest |bias| of a layer with so many weights for each output. Raises GraphError where there is none."""
     room = 2**31 - 1 - taps * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX) * (2 * QMAX + 1)
     if room < 0:
         raise GraphError(
-            f"a layer sums {taps:,} products per output; 32 bits hold the sum of 33,025.",
+            f"{layer} sums {taps:,} products per output; 32 bits hold the sum of 33,025.",
             "Split the layer or pool its input.",
         )
     return room

@@ -281,16 +281,9 @@ class Session:
 
     def guarded(self, command: int, fields: bytes = b"", *, work: str = "", patience: float | None = None) -> bytes:
         """The reply of a request that not everybody may make. Raises LinkError when this host may not."""
-        if self.hello.access == OPEN:
-            return self.link.request(command, fields, work=work, patience=patience)
-        if self.hello.access == CLOSED:
-            raise LinkError(
-                "the image lets nobody end it, reset it or read what it learned.",
-                "Compile it with --link-key, or build it with MDY_LINK_OPEN=1: docs/SECURITY.md.",
-            )
-        key = self._key
+        key = self.check_access()
         if key is None:
-            raise LinkError("the image asks for the key that it was compiled with.", "Give it with --link-key.")
+            return self.link.request(command, fields, work=work, patience=patience)
         nonce = self.link.request(CHALLENGE, patience=patience)
         try:
             return self.link.request(
@@ -304,6 +297,19 @@ class Session:
             if error.status != DENIED:
                 raise
             raise LinkError("the image was compiled with another key.", "Give that one with --link-key.") from error
+
+    def check_access(self) -> bytes | None:
+        """The key for what is guarded; None: it is open. Raises LinkError where this host may not."""
+        if self.hello.access == OPEN:
+            return None
+        if self.hello.access == CLOSED:
+            raise LinkError(
+                "the image lets nobody end it, reset it or read what it learned.",
+                "Compile it with --link-key, or build it with MDY_LINK_OPEN=1: docs/SECURITY.md.",
+            )
+        if self._key is None:
+            raise LinkError("the image asks for the key that it was compiled with.", "Give it with --link-key.")
+        return self._key
 
     def begin(self, training: Training, pattern: int = 0xA5) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""

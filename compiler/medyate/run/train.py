@@ -322,6 +322,8 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     found = _look(compiled, options)
     line = partial(connect, count=options.count, baud=options.baud, key=options.key)
     with line(compiled, options.on, options.flash) as session:
+        if options.measure:
+            session.check_access()  # memory is measured last
         options, trials = _with_rate(session, compiled, parts, options, progress)
         position = _begin(session, compiled, options, found)
         restarts = Restarts(session, options.training, options.go_on, options.tell)

@@ -102,6 +102,12 @@ static inline int16_t mdy_clamp16(int64_t x)
     return (int16_t)(x > INT16_MAX ? INT16_MAX : x < -INT16_MAX ? -INT16_MAX : x);
 }
 
+/** value + zero, limited to [low, high]; all but the value are int8. The sum is not made where it could overflow. */
+static inline int8_t mdy_output8(int32_t value, int32_t zero, int32_t low, int32_t high)
+{
+    return (int8_t)(value < low - zero ? low : value > high - zero ? high : value + zero);
+}
+
 static inline int8_t mdy_clamp8(int32_t x, int32_t low, int32_t high)
 {
     return (int8_t)(x < low ? low : x > high ? high : x);

@@ -18,7 +18,7 @@ void mdy_add_forward(const mdy_add_t *p, const mdy_view_t *a, const mdy_view_t *
             const int32_t b_value = (b_row[i] - p->b_zero) * (1 << LEFT_SHIFT);
             const int32_t sum = mdy_requantize(a_value, p->a_mult, p->a_shift) +
                                 mdy_requantize(b_value, p->b_mult, p->b_shift);
-            y_row[i] = mdy_clamp8(mdy_requantize(sum, p->y_mult, p->y_shift) + p->y_zero, p->act_min,
+            y_row[i] = mdy_output8(mdy_requantize(sum, p->y_mult, p->y_shift), p->y_zero, p->act_min,
                                   p->act_max);
         }
     }

@@ -55,7 +55,7 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
                         acc += dot(p, w_taps + kx * group_in, x_taps, run * group_in);
                     }
                 }
-                *out++ = mdy_clamp8(mdy_requantize(acc, p->mult[o], p->shift[o]) + p->y_zero, p->act_min,
+                *out++ = mdy_output8(mdy_requantize(acc, p->mult[o], p->shift[o]), p->y_zero, p->act_min,
                                     p->act_max);
             }
         }

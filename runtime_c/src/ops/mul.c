@@ -14,14 +14,23 @@ void mdy_mul_forward(const mdy_mul_t *p, const mdy_view_t *a, mdy_shape_t b_shap
         int8_t *out = mdy_row(y, oy);
         for (uint32_t i = 0; i < row; i++) {
             const int32_t product = (a_values[i] - p->a_zero) * (b_values[i % b_row] - p->b_zero);
-            out[i] = mdy_clamp8(mdy_requantize(product, p->mult, p->shift) + p->y_zero, p->act_min, p->act_max);
+            out[i] = mdy_output8(mdy_requantize(product, p->mult, p->shift), p->y_zero, p->act_min, p->act_max);
         }
     }
 }
 
-void mdy_mul_gather(const mdy_grad_t *dy, const int8_t *other, int32_t zero, uint32_t n, int32_t *acc)
+int mdy_mul_shift(uint32_t pixels)
+{
+    int shift = MDY_GRAD_BITS - 8;
+    while ((int64_t)pixels * mdy_round_shift(MDY_GRAD_MAX * 255, shift) > INT32_MAX) {
+        shift++;
+    }
+    return shift;
+}
+
+void mdy_mul_gather(const mdy_grad_t *dy, const int8_t *other, int32_t zero, uint32_t n, int shift, int32_t *acc)
 {
     for (uint32_t i = 0; i < n; i++) {
-        acc[i] += (int32_t)mdy_round_shift((int64_t)dy[i] * (other[i] - zero), MDY_MUL_SHIFT);
+        acc[i] += (int32_t)mdy_round_shift((int64_t)dy[i] * (other[i] - zero), shift);
     }
 }

@@ -30,10 +30,10 @@ void mdy_pool_forward(const mdy_pool_t *p, mdy_shape_t x_shape, const mdy_view_t
             for (int32_t c = 0; c < x_shape.c; c++) {
                 if (p->mult != 0) {
                     const int32_t sum = window_sum(x, &w, x_shape.c, c, p->x_zero);
-                    *out++ = mdy_clamp8(mdy_requantize(sum, p->mult, p->shift) + p->y_zero, -128, 127);
+                    *out++ = mdy_output8(mdy_requantize(sum, p->mult, p->shift), p->y_zero, -128, 127);
                 } else {
                     const int32_t sum = window_sum(x, &w, x_shape.c, c, p->origin);
-                    *out++ = mdy_clamp8(mdy_mean(sum, count) + p->origin, -128, 127);
+                    *out++ = mdy_output8(mdy_mean(sum, count), p->origin, -128, 127);
                 }
             }
         }

@@ -16,12 +16,17 @@ void mdy_mul_forward(const mdy_mul_t *p, const mdy_view_t *a, mdy_shape_t b_shap
                      mdy_shape_t y_shape, const mdy_view_t *y, mdy_band_t rows);
 
 /**
- * Adds dy * (other - zero) of one pixel to acc (n int32), without the 2^-MDY_MUL_SHIFT of its last bits.
- * Units    dL/dq of one factor = acc * 2^MDY_MUL_SHIFT * s_a s_b / s_y
+ * Adds dy * (other - zero) of one pixel to acc (n int32), without its last `shift` bits.
+ * Units    dL/dq of one factor = acc * 2^shift * s_a s_b / s_y
  */
-void mdy_mul_gather(const mdy_grad_t *dy, const int8_t *other, int32_t zero, uint32_t n, int32_t *acc);
+void mdy_mul_gather(const mdy_grad_t *dy, const int8_t *other, int32_t zero, uint32_t n, int shift, int32_t *acc);
 
-/** 16-bit gradients give up some bits, so that a sum over 2^16 pixels fits 32. */
-#define MDY_MUL_SHIFT (MDY_GRAD_BITS - 8)
+/**
+ * The bits that terms give up, so that 32 bits hold a sum over so many pixels: GRAD_BITS - 8, or more of large maps.
+ * At most MDY_MUL_PIXELS of them; the compiler refuses more.
+ */
+int mdy_mul_shift(uint32_t pixels);
+
+#define MDY_MUL_PIXELS (UINT32_C(1) << 24)
 
 #endif
