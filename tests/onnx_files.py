@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from medyate import frontends
 from medyate.ir import Imported
-from medyate.oracle.onnx import EXACT_SUMS
+from medyate.oracle.onnx import defined_session
 from medyate.real import Network
 
 TOLERANCE = 1e-4
@@ -106,10 +105,7 @@ def quantise(
 
 
 def session(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry(*EXACT_SUMS)
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return defined_session(onnx.load(path))
 
 
 def run_onnx(path: Path, samples: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from medyate.ops.max_pool import MaxPool
 from medyate.ops.move import Move
 from medyate.ops.opdef import Attrs, Case, OpDef
 from medyate.oracle import tflite as tflite_runtime
-from medyate.oracle.onnx import EXACT_SUMS
+from medyate.oracle.onnx import defined_session
 from medyate.passes.pipeline import simplify
 from medyate.quantize import tflite_kernels as kernels
 from medyate.quantize.apply import ROLES, add_constants, quantize, reference
@@ -133,10 +133,7 @@ def noise(shape: Shape, count: int = 20) -> NDArray[np.int8]:
 
 def run_onnx(path: Path, samples: NDArray[Any]) -> NDArray[Any]:
     """Outputs for real samples (n, H, W, C), channels first and flat."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry(*EXACT_SUMS)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = defined_session(onnx.load(path))
     name = session.get_inputs()[0].name
     first = np.ascontiguousarray(samples.transpose(0, 3, 1, 2), np.float32)
     return np.array([session.run(None, {name: sample[None]})[0].reshape(-1) for sample in first])

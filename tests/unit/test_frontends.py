@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +27,7 @@ from medyate.frontends import torch as torch_frontend
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Imported
 from medyate.ops.move import Move
-from medyate.oracle.onnx import EXACT_SUMS
+from medyate.oracle.onnx import defined_session
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.real import Network, channels_last
 
@@ -114,10 +113,7 @@ def sizes(values: list[int]) -> np.ndarray:
 
 
 def run_onnx(path: Path, x: torch.Tensor) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry(*EXACT_SUMS)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = defined_session(onnx.load(path))
     result: np.ndarray = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
     return result
 
