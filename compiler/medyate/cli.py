@@ -60,7 +60,7 @@ from medyate.plan.budget import ALPHA, Limits
 from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
 from medyate.run import cli as run_cli
-from medyate.stages import Options
+from medyate.stages import Options, warnings
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
 
@@ -186,7 +186,7 @@ def verify(
                 table.add_row(name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
         console.print(table)
 
-    show({**report.to_json(), "warnings": warn(dataset)}, json_, human)
+    show({**report.to_json(), "warnings": warn(() if dataset is None else dataset.warnings())}, json_, human)
     if not report.match:
         raise typer.Exit(1)
 
@@ -228,7 +228,7 @@ def rank(
             table.add_row(str(i + 1), s.layer, f"{s.lara:.3e}", f"{s.trady:.3e}", f"{s.elements:,}")
         console.print(table)
 
-    show({**ranking.to_json(), "warnings": warn(dataset, len(ranking.scores))}, json_, human)
+    show({**ranking.to_json(), "warnings": warn(warnings(dataset, len(ranking.scores)))}, json_, human)
 
 
 @app.command()
@@ -297,7 +297,7 @@ def plan(
             content = plan_frontier(model, dataset, options, most, pictures, bar.show)
         else:
             content = plan_one(model, dataset, options, chip, pictures, bar.show)
-    content["warnings"] = warn(dataset, content["total_layers"])
+    warn(content["warnings"])
     show(content, json_, lambda: print_frontier(content, console) if frontier else print_plan(content, console))
 
 
@@ -396,7 +396,7 @@ def compile(
         "static_bytes": image.static_bytes,
         "flash_bytes": image.flash_bytes,
     }
-    content["warnings"] = warn(dataset, content["total_layers"])
+    content["warnings"] = warn(warnings(dataset, content["total_layers"]))
 
     def human() -> None:
         print_table(content, console)

@@ -59,7 +59,7 @@ def run(
     for path in (written, store):  # before hours of training, not after
         artefact.check_writable(path)
     dataset = data.load(data_, float(compiled.model["split"]))
-    warnings = warn(dataset)
+    warnings = warn(dataset.warnings())
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
