@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import typer
 
 from medyate import ledger
 from medyate.boards import CHIPS, Board, with_limit
-from medyate.data import PIXELS, Dataset
+from medyate.data import PIXELS
 from medyate.errors import DataError
 from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
@@ -179,14 +179,11 @@ def tell(text: str) -> None:
     errors.print(f"medyate: {text}.")
 
 
-def warn(dataset: Dataset | None, layers: int = 1) -> list[str]:
-    """Says what is likely to be a mistake of the data, or where the network has no layers to train; for --json too."""
-    found = [] if dataset is None else list(dataset.warnings())
-    if layers == 0:
-        found.append("the network has no layer to train but its last: the head alone is trained")
-    for text in found:
+def warn(texts: Sequence[str]) -> list[str]:
+    """Says what is likely to be a mistake, on standard error; returned for --json."""
+    for text in texts:
         tell(f"warning: {text}")
-    return found
+    return list(texts)
 
 
 def show(content: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:

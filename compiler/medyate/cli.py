@@ -63,7 +63,7 @@ from medyate.progress import Bar
 from medyate.rank.cli import compare_rankings
 from medyate.run import cli as run_cli
 from medyate.run.transport import BAUD
-from medyate.stages import Options
+from medyate.stages import Options, warnings
 from medyate.strategies import cli as strategies_cli
 from medyate.study import cli as study_cli
 from medyate.terminal import console, errors
@@ -189,7 +189,7 @@ def verify(
                 table.add_row(name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value))
         console.print(table)
 
-    show({**report.to_json(), "warnings": warn(dataset)}, json_, human)
+    show({**report.to_json(), "warnings": warn(() if dataset is None else dataset.warnings())}, json_, human)
     if not report.match:
         raise typer.Exit(1)
 
@@ -232,7 +232,7 @@ def rank(
             table.add_row(str(i + 1), s.layer, f"{s.lara:.3e}", f"{s.trady:.3e}", f"{s.elements:,}")
         console.print(table)
 
-    show({**ranking.to_json(), "warnings": warn(dataset, len(ranking.scores))}, json_, human)
+    show({**ranking.to_json(), "warnings": warn(warnings(dataset, len(ranking.scores)))}, json_, human)
 
 
 @app.command()
@@ -303,7 +303,7 @@ def plan(
             content = plan_frontier(model, dataset, options, most, pictures, bar.show)
         else:
             content = plan_one(model, dataset, options, chip, pictures, bar.show)
-    content["warnings"] = warn(dataset, content["total_layers"])
+    warn(content["warnings"])
     show(content, json_, lambda: print_frontier(content, console) if frontier else print_plan(content, console))
 
 
@@ -411,7 +411,7 @@ def compile(
         "static_bytes": image.static_bytes,
         "flash_bytes": image.flash_bytes,
     }
-    content["warnings"] = warn(dataset, content["total_layers"])
+    content["warnings"] = warn(warnings(dataset, content["total_layers"]))
 
     def human() -> None:
         print_table(content, console)

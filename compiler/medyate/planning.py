@@ -19,7 +19,7 @@ from medyate.rank.lara import Ranking, channel_costs
 from medyate.report.figure import check_drawing, check_picture
 from medyate.report.frontier import draw_frontier
 from medyate.report.memory_map import draw_plan
-from medyate.stages import Options, Progress, bank_sectors, gather
+from medyate.stages import Options, Progress, bank_sectors, gather, warnings
 
 Draw = Callable[[dict[str, Any], list[Path]], None]
 
@@ -61,6 +61,7 @@ def plan_one(
         plan, network, material.trainable, board, lambda done, total: progress("alternatives", done, total)
     )
     content["gradient"] = gradient(plan, material.ranking)
+    content["warnings"] = warnings(dataset, content["total_layers"])
     return pictures.write("plan", "memory", content, draw_plan)
 
 
@@ -80,6 +81,7 @@ def plan_frontier(
     content = {
         "network": material.qgraph.graph.name,
         "total_layers": len(channel_costs(material.qgraph.graph)),
+        "warnings": warnings(dataset, len(material.ranking.scores)),
         "smallest_ram_bytes": points[0].ram_bytes,
         "frontier": [point.to_json() for point in points],
     }

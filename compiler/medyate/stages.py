@@ -291,6 +291,12 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress, 
         return Material(*stages, trainable, head, calibration, meaning, selecting)
 
 
+def warnings(dataset: Dataset, layers: int) -> list[str]:
+    """What is likely to be a mistake in the data, and that a network has no layers to train."""
+    alone = "the network has no layer to train but its last: the head alone is trained"
+    return [*dataset.warnings(), *(() if layers else (alone,))]
+
+
 def affordable(ranking: Ranking, effort: Effort, most: int) -> Ranking:
     """The layers that a step of so many instructions can train a channel of. Raises BudgetError."""
     kept = tuple(score for score in ranking.scores if effort.least(score.layer) <= most)

@@ -6,6 +6,7 @@ Source: MeDyate, arXiv 2510.20979, fig. 3 (all pairs of tasks and seeds are abov
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def label(ranking: Mapping[str, Any]) -> str:
 def _scores(ranking: Mapping[str, Any], score: str) -> dict[str, float]:
     with files.boundary(ArtefactError, "a ranking is damaged", "Run `medyate rank` again."):
         scores = [(str(layer["layer"]), float(layer[score])) for layer in ranking["layers"]]
-    check_scores(scores, each=1)
+    check_scores(scores, each=1, least=-sys.float_info.max)  # any that can be compared
     if len(scores) < 2:
         raise ArtefactError("a ranking holds too few layers.", "Run `medyate rank` again.")
     return dict(scores)

@@ -106,13 +106,13 @@ class Ranking:
         return ranking
 
 
-def check_scores(values: Sequence[tuple[str, float]], each: int = 2) -> None:
-    """Raises ArtefactError unless every layer has so many scores, numbers from 0 on."""
+def check_scores(values: Sequence[tuple[str, float]], each: int = 2, least: float = 0.0) -> None:
+    """Raises ArtefactError unless every layer has so many scores, numbers of at least `least`."""
     counts = Counter(layer for layer, _ in values)
     twice = next((layer for layer, count in counts.items() if count != each), None)
     if twice is not None:
         raise ArtefactError(f"the ranking is damaged: it has '{twice}' more than once.", "Run `medyate rank` again.")
-    bad = next(((layer, value) for layer, value in values if not 0.0 <= value < math.inf), None)
+    bad = next(((layer, value) for layer, value in values if not least <= value < math.inf), None)
     if bad is not None:
         raise ArtefactError(
             f"the ranking is damaged: '{bad[0]}' has the score {bad[1]:g}.", "Run `medyate rank` again."

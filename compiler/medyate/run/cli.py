@@ -107,7 +107,7 @@ def run(
     digest = int(compiled.model["digest"])
     earlier = read_log(written, digest) if resume and written.exists() else None
     dataset = data.load(data_, float(compiled.model["split"]))
-    warnings = warn(dataset)
+    warnings = warn(dataset.warnings())
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS results (
 """
 
 
-RESULT: artefact.Form = {"network": str, "data": str, "accuracy": float, "accuracies": [(None, float)]}
+RESULT: artefact.Form = {"accuracy": float}
 """What every result holds; the rest depends on the engine and the strategy."""
 STORE_MAX = 1 << 32
 """Bytes of a file."""
