@@ -184,6 +184,22 @@ def test_what_was_not_written_as_it_should_be_is_written_again_or_refused(
             assert machine.boot() == (new if count == 1 else old), (at, count)
 
 
+def test_a_bit_that_turns_over_behind_what_was_read_back_is_written_again(two_banks: Machine, samples: Samples) -> None:
+    """The payload is read as a whole before its header is written."""
+    machine = two_banks
+    machine.train(samples, slice(8, 12))
+    machine.lib.cut_probe_keep()
+    assert machine.commit() == OK
+    calls, new = machine.counts().calls, machine.boot()
+    place = machine.bank(1)[0] + BANK_HEADER_BYTES
+    late = []
+    for at in range(1, calls + 1):
+        machine.lib.cut_probe_restore()
+        assert machine.commit(flip_at=at, flip_address=place, flip_bit=3) == OK
+        late += [] if machine.boot() == new else [at]
+    assert set(late) <= set(range(calls - 2, calls + 1))  # the last piece of that reading, and the header
+
+
 def test_a_dead_sector_is_named_and_the_generation_before_stands(two_banks: Machine, samples: Samples) -> None:
     machine = two_banks
     machine.train(samples, slice(8, 12))
