@@ -22,7 +22,6 @@ from frames import frame
 from medyate.errors import LinkError
 from medyate.run.link import BODY_BYTES, PROTOCOL, Link, Transport
 from medyate.run.session import (
-    BANK,
     BEGIN,
     COMMIT,
     DATA,
@@ -33,6 +32,7 @@ from medyate.run.session import (
     INFER,
     NORMS,
     READ,
+    RESERVED,
     TARGET,
     TRAIN,
     Digests,
@@ -344,7 +344,7 @@ def test_wrong_requests_are_refused_with_their_status_and_the_session_goes_on(
         (TRAIN, struct.pack("<H", 10), "out of range"),  # a label too far
         (DATA, whole, ""),
         (TRAIN, struct.pack("<H", 0xFFFF), "out of range"),
-        (READ, struct.pack("<BI", BANK + 1, 0), "out of range"),
+        (READ, struct.pack("<BI", RESERVED + 1, 0), "out of range"),
         (TARGET, bytes(8), "out of range"),  # this head is trained on classes
         (READ, struct.pack("<BI", NORMS, 1 << 20), "out of range"),
         (READ, struct.pack("<BI", NORMS, 2**32 - 1), "out of range"),
