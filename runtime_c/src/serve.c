@@ -36,6 +36,8 @@ enum { A_STATE = 4, A_WEIGHTS = 5, A_BANK = 7, A_RESERVED = 8 };
 #define HEAD 6u
 #define REQUEST 0xffu
 
+#define DIGEST_PART 64u /* bytes of flash at a time */
+
 typedef struct {
     const uint8_t *at;
     uint32_t left;
@@ -479,16 +481,15 @@ static uint32_t delta_digest(const mdy_t *m)
     return crc;
 }
 
-/* Of all bytes of the banks; those that cannot be read count as zeros, so many at a time. */
-static uint32_t flash_digest(const mdy_t *m)
+/* Of all bytes of the banks; DIGEST_PART of them that cannot be read count as zeros. They pass through `part`. */
+static uint32_t flash_digest(const mdy_t *m, uint8_t *part)
 {
-    uint8_t part[64];
     uint32_t crc = 0;
     const uint32_t end = m->banks[1].address + m->banks[1].bytes;
-    for (uint32_t address = 0; address < end; address += sizeof part) {
-        const uint32_t n = end - address < sizeof part ? end - address : (uint32_t)sizeof part;
+    for (uint32_t address = 0; address < end; address += DIGEST_PART) {
+        const uint32_t n = end - address < DIGEST_PART ? end - address : DIGEST_PART;
         if (mdy_port_flash_read(address, part, n) != MDY_OK) {
-            memset(part, 0, sizeof part);
+            memset(part, 0, n);
         }
         crc = mdy_crc32(crc, part, n);
     }
@@ -502,7 +503,7 @@ static mdy_status_t digests(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.selection_crc);
     put(s, n, delta_digest(&s->net));
     put(s, n, mdy_crc32(0, s->net.state, s->net.saved_bytes));
-    put(s, n, s->model->weights_in_ram ? 0 : flash_digest(&s->net));
+    put(s, n, s->model->weights_in_ram ? 0 : flash_digest(&s->net, s->link.reply + *n)); /* what is still free of it */
     return MDY_OK;
 }
 

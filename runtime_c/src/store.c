@@ -137,17 +137,16 @@ static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
 }
 
 /* What a bank holds. Without a whole header, header[H_MAGIC] is 0 afterwards. */
-static mdy_found_t inspect(const mdy_t *m, uint32_t bank, uint32_t *header)
+static mdy_found_t inspect(const mdy_t *m, page_t *page, uint32_t bank, uint32_t *header)
 {
-    page_t page;
     mdy_found_t found = {0, 0, read_header(m, bank, header)};
     uint32_t crc = 0;
     int erased = 0;
     if (found.state == MDY_BANK_EMPTY) {
-        const int clean = scan_payload(m, &page, bank, 0, &crc, &erased) == MDY_OK && erased;
+        const int clean = scan_payload(m, page, bank, 0, &crc, &erased) == MDY_OK && erased;
         found.state = clean ? MDY_BANK_EMPTY : MDY_BANK_UNFINISHED;
     } else if (found.state == MDY_BANK_USABLE) {
-        const int whole = scan_payload(m, &page, bank, 0, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC];
+        const int whole = scan_payload(m, page, bank, 0, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC];
         found.state = whole ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
     }
     if (header[H_MAGIC] == MAGIC) {
@@ -169,6 +168,7 @@ static int is_newer(uint32_t a, uint32_t b)
 
 mdy_status_t mdy_store_open(mdy_t *m)
 {
+    page_t page;
     const uint32_t bytes = MDY_STORE_HEADER_BYTES + payload_bytes(m);
     int numbered = 0;
     m->bank = 1;
@@ -178,7 +178,7 @@ mdy_status_t mdy_store_open(mdy_t *m)
     }
     for (uint32_t bank = 0; bank < 2; bank++) {
         uint32_t header[WORDS] = {0};
-        m->found[bank] = inspect(m, bank, header);
+        m->found[bank] = inspect(m, &page, bank, header);
         if (header[H_MAGIC] == MAGIC && (!numbered || is_newer(header[H_GENERATION], m->generation))) {
             numbered = 1;
             m->bank = (uint8_t)bank;
@@ -474,36 +474,35 @@ mdy_status_t mdy_store_commit(mdy_t *m)
 }
 
 /* Erases the first sector of a bank, header included. */
-static mdy_status_t forget(mdy_t *m, uint32_t bank)
+static mdy_status_t forget(mdy_t *m, page_t *page, uint32_t bank)
 {
-    page_t page;
     uint32_t address = m->banks[bank].address;
-    return erase(m, &page, &address);
+    return erase(m, page, &address);
 }
 
 /* Looks at the banks anew: the bank of the newest usable generation. Errors: MDY_EMPTY, MDY_MODEL. */
-static mdy_status_t find_newest(const mdy_t *m, uint32_t *bank)
+static mdy_status_t find_newest(const mdy_t *m, page_t *page, uint32_t *bank)
 {
     uint32_t header[WORDS];
-    const mdy_found_t found[2] = {inspect(m, 0, header), inspect(m, 1, header)};
+    const mdy_found_t found[2] = {inspect(m, page, 0, header), inspect(m, page, 1, header)};
     return newest(found, bank);
 }
 
 mdy_status_t mdy_store_roll_back(mdy_t *m)
 {
+    page_t page;
     uint32_t bank = 0;
     m->fault = MDY_NONE;
-    const mdy_status_t status = find_newest(m, &bank);
-    return status == MDY_OK ? forget(m, bank) : status;
+    const mdy_status_t status = find_newest(m, &page, &bank);
+    return status == MDY_OK ? forget(m, &page, bank) : status;
 }
 
 /* Erases every reserved sector; one that is dead does not save the others. */
-static mdy_status_t wipe_all(mdy_t *m)
+static mdy_status_t wipe_all(mdy_t *m, page_t *page)
 {
-    page_t page;
     mdy_status_t status = MDY_OK;
     for (uint32_t address = 0; address < mdy_flash_bytes(&mdy_port_flash);) {
-        const mdy_status_t erased = erase(m, &page, &address);
+        const mdy_status_t erased = erase(m, page, &address);
         status = status == MDY_OK ? erased : status;
     }
     return status;
@@ -511,13 +510,14 @@ static mdy_status_t wipe_all(mdy_t *m)
 
 mdy_status_t mdy_store_reset(mdy_t *m, int wipe)
 {
+    page_t page;
     uint32_t last = 0;
     m->fault = MDY_NONE;
-    (void)find_newest(m, &last);
-    mdy_status_t status = forget(m, 1u - last); /* without power the newest still stands, or none */
+    (void)find_newest(m, &page, &last);
+    mdy_status_t status = forget(m, &page, 1u - last); /* without power the newest still stands, or none */
     if (status == MDY_OK) {
-        status = forget(m, last);
+        status = forget(m, &page, last);
     }
-    const mdy_status_t wiped = wipe ? wipe_all(m) : MDY_OK;
+    const mdy_status_t wiped = wipe ? wipe_all(m, &page) : MDY_OK;
     return status == MDY_OK ? wiped : status;
 }

@@ -30,7 +30,7 @@ mdy_status_t mdy_store_reload(mdy_t *m);
  */
 mdy_status_t mdy_store_commit(mdy_t *m);
 
-/** The port's read, twice at most: a part whose error correction gave up may succeed then. Errors: MDY_FLASH, MDY_ARGUMENT. */
+/** The port's read, tried twice: a part whose error correction gave up may succeed then. Errors: those of the port. */
 mdy_status_t mdy_store_read(uint32_t address, void *dst, uint32_t n);
 
 /** Adds the deltas to the weights in RAM. */
@@ -39,7 +39,7 @@ void mdy_store_merge(mdy_t *m);
 /** Erases the first sector, header included, of the newest bank. Errors: MDY_FLASH (m->fault), MDY_EMPTY, MDY_MODEL. */
 mdy_status_t mdy_store_roll_back(mdy_t *m);
 
-/** Erases the first sector of both, the newest bank last; then (wipe) every reserved sector. Errors: MDY_FLASH (m->fault). */
+/** Erases the first sector of both, the newest bank's last, or (wipe) then all others. Errors: MDY_FLASH (m->fault). */
 mdy_status_t mdy_store_reset(mdy_t *m, int wipe);
 
 #endif
