@@ -10,6 +10,6 @@ from numpy.typing import NDArray
 from medyate.oracle import Given
 
 
-def given(samples: NDArray[Any]) -> Given:
+def forms(samples: NDArray[Any]) -> Given:
     """One array in the place of both forms: for a file whose end takes this one."""
     return Given(samples, samples)

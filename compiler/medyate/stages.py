@@ -325,8 +325,6 @@ def compile_model(
     check_tools(options.target, options.builder)
     check_own(out / "model.json")
     made = gather(model, dataset, options, progress, out)
-    for text in remarks(simplify(made.imported), dataset.check(made.input_shape), options.pixels):
-        tell(text)
     network, limits = made.network(), options.limits
     for number in range(ROUNDS):
         progress("plan", 0, 1)
@@ -368,6 +366,8 @@ def compile_model(
             "banks": None if banks is None else banks.to_json(),
         },
     )
+    for text in remarks(simplify(made.imported), dataset.check(made.input_shape), options.pixels):
+        tell(text)
     return plan, image
 
 

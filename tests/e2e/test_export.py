@@ -22,7 +22,7 @@ from medyate.run.generation import newest
 from medyate.run.session import Training
 from medyate.run.train import Compiled, connect, int8_samples
 from medyate.stages import silent
-from oracles import given
+from oracles import forms
 from shared_files import shared
 
 SAMPLES = 100
@@ -78,7 +78,7 @@ def test_a_trained_network_goes_to_tflite_and_comes_back(name: str, run_cli: Cli
     back = frontends.load(path)
     assert back.qgraph is not None
     ours = reference(back.qgraph, back.weights, stored)
-    assert np.array_equal(ours, oracle_for(path)(path, given(stored)))
+    assert np.array_equal(ours, oracle_for(path)(path, forms(stored)))
     backbone = features_of(back.qgraph)
     assert np.array_equal(reference(backbone, back.weights, stored), np.array([output for _, output in device]))
     agree = float(np.mean(ours.argmax(1) == [prediction for prediction, _ in device]))
@@ -131,7 +131,7 @@ def test_a_trained_network_goes_to_onnx(name: str, run_cli: Cli, tmp_path: Path)
     fused, plain = (onnx_logits(path, cut.graph.output, real, level) for level in ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL"))
     assert float((fused.argmax(1) == ours.argmax(1)).mean()) >= 0.99
     assert np.abs(fused - ours).max() <= max(ONNX_STEPS, np.abs(fused - plain).max())
-    assert float((oracle_for(path)(path, given(real)).argmax(1) == ours.argmax(1)).mean()) >= 0.99
+    assert float((oracle_for(path)(path, forms(real)).argmax(1) == ours.argmax(1)).mean()) >= 0.99
     again = frontends.load(path)
     assert again.qgraph is not None
     back = reference(again.qgraph, again.weights, stored)

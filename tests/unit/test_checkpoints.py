@@ -26,7 +26,7 @@ from medyate.oracle import oracle_for
 from medyate.passes.pipeline import normalise
 from medyate.quantize.apply import dequantize, integer_tensors, run_integers
 from medyate.real import Network
-from oracles import given
+from oracles import forms
 from shared_files import ROOT, shared
 
 sys.path.insert(0, str(ROOT / "models" / "checkpoints"))
@@ -98,7 +98,7 @@ def test_its_integers_are_those_of_the_simulation(name: str, tmp_path: Path) -> 
     imported = frontends.load(path)
     assert imported.qgraph is not None and imported.qgraph.rounds_once
     samples = np.random.default_rng(1).integers(-128, 128, (40, 16, 16, 3)).astype(np.int8)
-    simulated = oracle_for(path)(path, given(samples))
+    simulated = oracle_for(path)(path, forms(samples))
     assert simulated.dtype == np.int8 and simulated.shape == (40, 5)
     ours = integers(imported, torch.from_numpy(samples.transpose(0, 3, 1, 2).copy())).flatten(1).numpy()
     assert float((ours == simulated).mean()) >= 0.99
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_cannot_be_simulated_is_refused(tmp_path: Path) -> Non
     del content["blocks"][1]["residual"]["params"]["x_zero"]
     path = saved(content, tmp_path)
     with pytest.raises(ModelError, match="cannot be simulated"):
-        oracle_for(path)(path, given(np.zeros((1, 16, 16, 3), np.int8)))
+        oracle_for(path)(path, forms(np.zeros((1, 16, 16, 3), np.int8)))
 
 
 def test_biases_that_could_overflow_are_clamped_with_a_note(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from medyate.quantize import tflite_kernels as kernels
 from medyate.quantize.apply import ROLES, add_constants, quantize, reference
 from medyate.real import Network, channels_first, channels_last
 from medyate.verify import verify
-from oracles import given
+from oracles import forms
 from shared_files import shared
 
 QUANTISED = (
@@ -230,7 +230,7 @@ def test_a_quantised_file_comes_back_from_tflite_and_computes_the_same(name: str
     tflite_writer.write(given.qgraph, given.weights, written)
     assert_same(load(written), given)
     stored = noise(given.graph.shapes[given.graph.input])
-    assert np.array_equal(tflite_runtime.run(written, given(stored)), tflite_runtime.run(path, given(stored)))
+    assert np.array_equal(tflite_runtime.run(written, forms(stored)), tflite_runtime.run(path, forms(stored)))
 
 
 @pytest.mark.parametrize("name", QUANTISED)
@@ -273,7 +273,7 @@ def test_a_network_that_was_quantised_here_is_exact_in_tflite_and_comes_back(nam
     again = pads_taken_over(load(path))
     assert_same(again, Imported(qgraph.graph, integers, qgraph, ()))
     stored = noise(qgraph.graph.shapes[qgraph.graph.input], 5)
-    assert np.array_equal(tflite_runtime.run(path, given(stored)), reference(qgraph, integers, stored))
+    assert np.array_equal(tflite_runtime.run(path, forms(stored)), reference(qgraph, integers, stored))
 
 
 def load_simplified(path: Path) -> Imported:
@@ -303,7 +303,7 @@ def test_tflite_computes_the_integers_of_an_operation_or_is_not_written(op: OpDe
         assert not path.exists()
         return
     stored = noise(graph.shapes["x"])
-    found = tflite_runtime.run(path, given(stored))
+    found = tflite_runtime.run(path, forms(stored))
     assert found.dtype == np.int8
     assert np.array_equal(found, reference(qgraph, integers, stored))
     if op.name == "reshape":  # the file's input takes the shape of its only reader, and no layer is left
@@ -341,7 +341,7 @@ def test_real_numbers_of_an_operation_are_those_of_both_runtimes(op: OpDef, case
     except ExportError:
         assert isinstance(case.attrs, unknown)
         return
-    assert np.allclose(tflite_runtime.run(tmp_path / "case.tflite", given(real)), wanted, atol=1e-5)
+    assert np.allclose(tflite_runtime.run(tmp_path / "case.tflite", forms(real)), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("width", [5, 6])
@@ -371,11 +371,11 @@ def bit_exact(graph: Graph, weights: Weights, folder: Path) -> None:
     qgraph, integers = in_binary32(*quantize(graph, weights, real))
     tflite_writer.write(qgraph, integers, folder / "net.tflite")
     stored = noise(graph.shapes["x"])
-    assert np.array_equal(tflite_runtime.run(folder / "net.tflite", given(stored)), reference(qgraph, integers, stored))
+    assert np.array_equal(tflite_runtime.run(folder / "net.tflite", forms(stored)), reference(qgraph, integers, stored))
     tflite_writer.write_real(graph, weights, folder / "real.tflite")
     with torch.no_grad():
         wanted = channels_last(Network(graph, weights)(channels_first(real))).numpy()
-    assert np.allclose(tflite_runtime.run(folder / "real.tflite", given(real)), wanted, atol=1e-4)
+    assert np.allclose(tflite_runtime.run(folder / "real.tflite", forms(real)), wanted, atol=1e-4)
 
 
 # --- TFLite's own arithmetic ---
@@ -404,7 +404,7 @@ def test_tables_are_those_of_the_reference_kernels(function: Function, tmp_path:
         qgraph = QGraph(graph, (("x", x), ("t0", y)))
         tflite_writer.write(qgraph, add_constants(qgraph, {"n0.table": table}), tmp_path / "table.tflite")
         every = np.arange(-128, 128).astype(np.int8).reshape(1, 1, 1, 256)
-        assert np.array_equal(tflite_runtime.run(tmp_path / "table.tflite", given(every))[0], table)
+        assert np.array_equal(tflite_runtime.run(tmp_path / "table.tflite", forms(every))[0], table)
 
 
 @pytest.mark.parametrize("extent", [(4, 4), (3, 5), (7, 7)], ids=str)
@@ -417,7 +417,7 @@ def test_the_mean_of_a_whole_map_may_change_the_scale(extent: tuple[int, int], t
         path = tmp_path / f"{ratio}.tflite"
         tflite_writer.write(qgraph, constants, path)
         stored = noise((*extent, 8)) // 4
-        assert np.array_equal(tflite_runtime.run(path, given(stored)), reference(qgraph, constants, stored))
+        assert np.array_equal(tflite_runtime.run(path, forms(stored)), reference(qgraph, constants, stored))
         assert_same(load(path), Imported(graph, constants, qgraph, ()))
 
 

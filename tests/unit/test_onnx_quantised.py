@@ -25,7 +25,7 @@ from medyate.quantize.apply import integer_tensors, run_integers
 from onnx_cases import CONV
 from onnx_files import MAP, VECTOR, chain, node, quantise, real, run_onnx, write
 from onnx_quantised_cases import HAND_MADE, PROBABILITIES, TO_QUANTISE
-from oracles import given
+from oracles import forms
 from shared_files import shared
 
 RANDOM = np.random.default_rng(7)
@@ -282,7 +282,7 @@ def test_a_real_bias_beside_small_weights_raises_the_scale_of_its_channel(tmp_pa
     imported, samples = frontends.load(path), RANDOM.normal(0, 1, (8, *MAP[1:])).astype(np.float32)
     assert imported.notes == ()
     found, quant = run_quantised(imported, samples)
-    wanted = oracle_for(path)(path, given(samples.transpose(0, 2, 3, 1)))
+    wanted = oracle_for(path)(path, forms(samples.transpose(0, 2, 3, 1)))
     order = wanted.reshape(len(samples), 8, 6, 2).transpose(0, 3, 1, 2).reshape(len(samples), -1)
     assert np.abs(found - order).max() <= 1.001 * quant.scale
     assert np.unique(np.round(order[:, :48], 3)).size == 1  # the channel that its bias decides

@@ -76,7 +76,7 @@ def test_a_restart_in_the_first_epoch_does_not_take_an_older_training_for_this_o
     options = RunOptions("host", replace(TRAINING, epochs=1, seed=9), flash, evaluate_each=False, measure=False)
     run(digitnet_host, data.load(str(small_digits)), options, lambda _: None)
     with Line(digitnet_host.image, flash, restarts=(int(0.3 * whole[1]),)) as line:
-        log, told = go(digitnet_host, small_digits, line, flash)
+        log, told = go(digitnet_host, small_digits, line, flash, overwrite=True)
     assert len(told) == 1 and "after 0 epochs" in told[0]
     assert learned(log)[0] == learned(whole[0])[0]
 
@@ -107,7 +107,7 @@ def test_a_target_that_restarts_again_and_again_is_given_up(
 def test_a_request_of_a_session_that_is_not_open_changes_nothing(digitnet_host: Compiled, tmp_path: Path) -> None:
     with HostProgram(digitnet_host.image, tmp_path / "flash.bin") as program:
         (refused,) = replies(program, frame(5, DIGESTS, session=0x0101))
-        assert refused == HEAD.pack(PROTOCOL, 5, DIGESTS, 10, 0x0101) + bytes(2)
+        assert refused == HEAD.pack(PROTOCOL, 5, DIGESTS, 11, 0x0101) + bytes(2)
         replies(program, frame(1, HELLO, session=0x0202))
         replies(program, frame(2, BEGIN, TRAINING.fields(0), session=0x0202))
         (digests,) = replies(program, frame(3, DIGESTS, session=0x0202))

@@ -22,7 +22,7 @@ from medyate.oracle import tflite as tflite_runtime
 from medyate.plan.budget import Limits
 from medyate.plan.plan import inference_plan
 from medyate.quantize.apply import reference
-from oracles import given
+from oracles import forms
 from probe import Probe
 
 SCALE = 0.0625
@@ -32,10 +32,10 @@ def bit_exact(path: Path, samples: NDArray[np.int8], folder: Path) -> Imported:
     """The import, whose integers in PyTorch and in C are the reference kernels', now and after an export."""
     imported, again = load(path), folder / "again.tflite"
     assert imported.qgraph is not None
-    wanted = tflite_runtime.run(path, given(samples))
+    wanted = tflite_runtime.run(path, forms(samples))
     assert np.array_equal(reference(imported.qgraph, imported.weights, samples), wanted)
     tflite_writer.write(imported.qgraph, imported.weights, again)
-    assert np.array_equal(tflite_runtime.run(again, given(samples)), wanted)
+    assert np.array_equal(tflite_runtime.run(again, forms(samples)), wanted)
     probe = Probe(inference_plan(imported.qgraph, imported.weights, Limits(1 << 20)), folder, record=False)
     probe.init()
     assert np.array_equal(np.stack([probe.output(sample).reshape(-1) for sample in samples]), wanted)
@@ -155,7 +155,7 @@ def test_real_pads_are_zeros_or_those_of_a_max_pool(value: float, pooled: bool, 
     samples = np.random.default_rng(1).normal(0, 1, (10, 6, 5, 3)).astype(np.float32)
     imported = load(path)
     assert len(imported.graph.nodes) == 1
-    assert real_error(imported, samples, tflite_runtime.run(path, given(samples))) == 0
+    assert real_error(imported, samples, tflite_runtime.run(path, forms(samples))) == 0
 
 
 @pytest.mark.parametrize(
@@ -238,5 +238,5 @@ def test_integer_weights_beside_real_activations_are_real_numbers(kind: str, sca
     path.write_bytes(file.finish("hybrid", x, y))
     imported = load(path)
     samples = rng.normal(0, 1, (10, *imported.graph.shapes[imported.graph.input])).astype(np.float32)
-    assert real_error(imported, samples, tflite_runtime.run(path, given(samples))) < 1e-6
+    assert real_error(imported, samples, tflite_runtime.run(path, forms(samples))) < 1e-6
     assert any("int8 weights beside real activations" in note for note in imported.notes)
