@@ -316,10 +316,13 @@ def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 def check(source: str) -> None:
-    """Raises ToolchainError when a package is missing that reads a data set."""
+    """Raises ToolchainError when a package is missing that reads a data set, DataError for an impossible name."""
     if source == "digits":
         require("the built-in set 'digits'", "sklearn")
-    elif Path(source).is_dir():
+        return
+    with files.boundary(DataError, f"'{source[:80]}' cannot be read", "Check the path."):
+        is_folder = Path(source).is_dir()
+    if is_folder:
         require("reading images", "PIL")
 
 

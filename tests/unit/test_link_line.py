@@ -63,12 +63,17 @@ def clean(digitnet_host: Compiled, samples: Samples, tmp_path_factory: pytest.Te
 def test_a_bad_line_costs_time_and_nothing_else(
     digitnet_host: Compiled, samples: Samples, clean: tuple[float, str], tmp_path: Path, bad: float, most: float
 ) -> None:
-    for seed in range(2):
+    """The median of three lines, each beside a clean one of its own: what else the machine does comes and goes."""
+    ratios = []
+    for seed in range(3):
+        with Line(digitnet_host.image, tmp_path / f"clean{seed}.bin") as line:
+            beside, _ = train(digitnet_host, samples, line)
         with Line(digitnet_host.image, tmp_path / f"{seed}.bin", bad, seed=seed) as line:
             seconds, digest = train(digitnet_host, samples, line)
             assert line.damaged > 5
         assert digest == clean[1]
-        assert seconds < most * clean[0] + 1.0  # a second for what else the machine does
+        ratios.append((seconds - 1.0) / beside)  # a second for what else the machine does
+    assert sorted(ratios)[1] < most
 
 
 def test_a_line_that_is_too_bad_is_said_to_be(
@@ -313,7 +318,7 @@ class Liar:
 
 
 HELLO_WORDS = struct.pack("<12I", 5, 1, 256, 10, 40, 3, 0, 8, 4096, 0, 0, 1)
-POSITION_WORDS = struct.pack("<6Ii5I9I", *([0] * 21))
+POSITION_WORDS = struct.pack("<6Ii5I9II", *([0] * 22))
 RESULT_WORDS = struct.pack("<4I", 0, 3, 0, 0)
 HONEST = {
     HELLO: HELLO_WORDS,
@@ -364,7 +369,7 @@ def test_an_impossible_answer_is_an_error_of_the_link(command: int, lie: bytes) 
 @pytest.mark.parametrize("status", [1, 6, 9, 10, 99, 254])
 @pytest.mark.parametrize("command", list(HONEST))
 def test_an_impossible_status_is_an_error_of_the_link(command: int, status: int) -> None:
-    for fields in (b"", b"\0", bytes(2), bytes(84)):
+    for fields in (b"", b"\0", bytes(2), bytes(88)):
         answers = Liar(lambda asked, f=fields: (status, f) if asked == command else (0, HONEST[asked]))  # type: ignore[misc]
         with pytest.raises(LinkError):
             use(Session(Link(answers, 1.0)))

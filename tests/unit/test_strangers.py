@@ -34,6 +34,7 @@ from medyate.rank.lara import Ranking, rank
 from medyate.run.train import Compiled
 from medyate.study import spec
 from medyate.study.store import Store, writing
+from oracles import forms
 from tflite_cases import CASES, Case
 
 
@@ -415,7 +416,7 @@ def test_no_text_of_a_program_is_run(tmp_path: Path) -> None:
 
 def test_a_program_of_half_precision_runs_as_it_is(tmp_path: Path) -> None:
     path = program(tmp_path, nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4)), 8, dtype=torch.float16)
-    assert oracle_for(path)(path, np.ones((2, 1, 1, 8), np.float32)).dtype == np.float32
+    assert oracle_for(path)(path, forms(np.ones((2, 1, 1, 8), np.float32))).dtype == np.float16
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.constants], ids=lambda case: case.kind)
