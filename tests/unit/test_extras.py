@@ -105,6 +105,7 @@ def test_a_run_without_its_data_set_does_not_begin(
     digitnet_host: Compiled, tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = shutil.copytree(digitnet_host.folder, tmp_path / "out")
+    (out / "flash.bin").unlink(missing_ok=True)  # of a test that trained there
     monkeypatch.setitem(sys.modules, "sklearn", None)
     ended = run_cli("run", out, "--data", "digits")
     assert (ended.code, "pip install 'medyate[digits]'" in ended.err) == (2, True)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from conftest import DIGITNET, REPOSITORY, Cli
 from medyate import cli
-from medyate.terminal import plain
+from medyate.terminal import console, plain
 
 NAMES = ("[bold]stem[/bold]", "[/closed]", "[0]", "a[red]", ":smile:", "back\\[slash]")
 """rich takes these for styles, an error, or a picture."""
@@ -51,7 +51,7 @@ def test_nothing_prints_past_it() -> None:
 
 
 def test_layers_are_listed_under_their_own_names(named: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)
     layers = [row["layer"] for row in json.loads(run_cli("inspect", named, "--json").out)["layers"]]
     ended = run_cli("inspect", named)
     assert ended.code == 0
