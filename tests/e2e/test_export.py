@@ -15,6 +15,7 @@ from medyate.check import run_device
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.ir import QGraph
 from medyate.oracle import oracle_for
+from medyate.oracle.onnx import EXACT_SUMS
 from medyate.plan.budget import Limits
 from medyate.plan.plan import inference_plan
 from medyate.quantize.apply import input_quant, reference
@@ -97,6 +98,7 @@ def onnx_logits(path: Path, tensor: str, samples: np.ndarray, level: str) -> np.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    options.add_session_config_entry(*EXACT_SUMS)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     name = session.get_inputs()[0].name
     rows = [session.run([f"{tensor}/int8"], {name: sample.transpose(2, 0, 1)[None]})[0] for sample in samples]
