@@ -49,6 +49,7 @@ EXPECTED_STEPS = 8.0
 """Root mean square of what 8 bits may take from the outputs of a network of real numbers: beyond it they do not hold
 the network. The output's calibrated range is 255 steps."""
 DECIDED = 4.0
+"""Expected distances by which a sample's first two outputs must be apart for quantising not to turn it."""
 DISTANCE_FACTOR, DISTANCE_STEPS = 2.0, 1.0
 """The device's distance may be so many times the expected one, and so many steps more."""
 
@@ -205,7 +206,7 @@ def compare(
     answers = oracle_for(path)(path, Given(samples.stored, real))
     steps = answers.astype(np.float64).reshape(device.shape)
     if answers.dtype != np.int8:
-        steps = steps / quant.scale + quant.zero
+        steps = in_steps(steps, quant)
     if is_quantised:
         steps = on_grid(steps)
     apart = np.abs(steps - device)

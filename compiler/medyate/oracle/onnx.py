@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from medyate.errors import MedyateError, ModelError
 from medyate.frontends.onnx import load_with_ends
+from medyate.frontends.onnx_file import read
 from medyate.oracle import Given
 from medyate.oracle.onnx_defined import as_defined, has_real_bias
 
@@ -25,7 +25,7 @@ def run(path: Path, given: Given) -> NDArray[Any]:
     """Outputs (n, k) in the type that the file declares; uint8 comes back 128 lower, as int8."""
     _, file = load_with_ends(path)
     try:
-        session = defined_session(onnx.load(path))
+        session = defined_session(read(path))
         source = session.get_inputs()[0]
         samples = file.input_values(as_declared(given, source.type))
         outputs = [session.run(None, {source.name: sample})[0] for sample in samples]
