@@ -16,7 +16,7 @@ from frames import frame
 from line import Line
 from medyate import artefact, data
 from medyate.errors import ArtefactError, LinkError
-from medyate.run.link import HEAD, PROTOCOL, Link, RestartedError
+from medyate.run.link import HEAD, PROTOCOL, SESSION, Link, RestartedError
 from medyate.run.session import BEGIN, DIGESTS, HELLO, Session, Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.run.transport import HostProgram, SerialPort
@@ -107,12 +107,12 @@ def test_a_target_that_restarts_again_and_again_is_given_up(
 def test_a_request_of_a_session_that_is_not_open_changes_nothing(digitnet_host: Compiled, tmp_path: Path) -> None:
     with HostProgram(digitnet_host.image, tmp_path / "flash.bin") as program:
         (refused,) = replies(program, frame(5, DIGESTS, session=0x0101))
-        assert refused == HEAD.pack(PROTOCOL, 5, DIGESTS, 11, 0x0101) + bytes(2)
+        assert refused == HEAD.pack(PROTOCOL, 5, DIGESTS, SESSION, 0x0101) + bytes(2)
         replies(program, frame(1, HELLO, session=0x0202))
         replies(program, frame(2, BEGIN, TRAINING.fields(0), session=0x0202))
         (digests,) = replies(program, frame(3, DIGESTS, session=0x0202))
         (refused,) = replies(program, frame(6, DIGESTS, session=0x0101))
-        assert refused[3] == 10 and struct.unpack("<H", refused[6:]) == (0x0202,)
+        assert refused[3] == SESSION and struct.unpack("<H", refused[6:]) == (0x0202,)
         assert replies(program, frame(3, DIGESTS, session=0x0202)) == [digests]  # the kept answer
 
 
