@@ -7,6 +7,8 @@ a full one diverge. Measured in docs/RESULTS.md; DESIGN.md, section 6.
 
 from __future__ import annotations
 
+import math
+
 from medyate.errors import DataError
 
 RATE = 0.01
@@ -18,6 +20,15 @@ CLIPS = (1e-3, 1024.0)
 
 BATCH_MAX = 64
 """Samples of one update on the device: 2 to the MDY_BATCH_LOG2_MAX."""
+
+
+def rate_of_horizon(rate: float, steps: int, total: int) -> float:
+    """The peak rate of a training of `total` steps, from the best one of trainings of `steps`.
+
+    Noise of single samples adds up with every step and is averaged out over a horizon; see docs/RESULTS.md for what was
+    measured.
+    """
+    return float(rate * min(1.0, math.sqrt(steps / total)))
 
 
 def check_batch(samples: int) -> int:

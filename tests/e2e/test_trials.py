@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import Cli
+from line import Line
 from medyate.data import load
 from medyate.errors import DataError
+from medyate.recipe import CLIP, RATE, rate_of_horizon
 from medyate.run.link import RefusedError
 from medyate.run.session import BEGIN, Training
 from medyate.run.train import Compiled, RunOptions, Tick, connect, run
-from medyate.run.trials import CLIPS, RATES
+from medyate.run.trials import CLIPS, FIRST, RATES, _beyond, _is_lower
 
 TRAINING = Training(0.5, 2, 40, seed=7, flip=True)
 
@@ -33,15 +38,101 @@ def test_a_found_rate_trains_like_a_given_one(
     training = replace(TRAINING, head_only=head_only)
     found = run(digitnet_host, data, options(tmp_path / "a.bin", training, said), ticks.append)
     trials = found["rate_trials"]
-    assert sorted((t["rate"], t["clip"]) for t in trials) == [(r, c) for r in RATES for c in CLIPS[: 2 - head_only]]
+    rates = sorted({t["rate"] for t in trials})
+    assert sorted((t["rate"], t["clip"]) for t in trials) == [(r, c) for r in rates for c in CLIPS[: 2 - head_only]]
+    assert set(FIRST) <= set(rates) == set(RATES[RATES.index(rates[0]) : RATES.index(rates[-1]) + 1])
     assert [t["loss"] for t in trials] == sorted(t["loss"] for t in trials)
-    assert (found["rate"], found["clip"]) == (trials[0]["rate"], trials[0]["clip"])
-    assert f"rate {found['rate']:g} and clip {found['clip']:g}" in said[0]
-    assert [t.done for t in ticks if t.phase == "trying rates"] == list(range(1, len(trials) + 1))
+    best = trials[0]["rate"]
+    assert best in rates[1:-1] or best in (RATES[0], RATES[-1])  # no edge wins while there is more beyond it
+    total = training.epochs * training.epoch_samples
+    assert found["rate"] == pytest.approx(rate_of_horizon(best, total, total))  # a trial is as long as all of it
+    assert found["clip"] == trials[0]["clip"]
+    assert trials[0]["loss"] < found["start_loss"]
+    assert "finding a rate" in said[0] and "times the training" in said[0]
+    assert f"rate {found['rate']:.3g} and clip {found['clip']:g}" in said[1]
+    counted = [t.done for t in ticks if t.phase == "trying rates"]
+    assert counted[: len(trials)] == list(range(1, len(trials) + 1))
+    assert found["head_only_steps"] == (None if head_only else total)
+    assert (found["accuracy_head_only"] is None) == head_only
     given = replace(training, rate=found["rate"], clip=found["clip"])
     again = run(digitnet_host, data, options(tmp_path / "b.bin", given), lambda _: None)
     assert again["rate_trials"] == []
-    assert {**again, "rate_trials": trials} == found
+    own = ("rate_trials", "start_loss", "accuracy_head_only", "loss_head_only", "head_only_steps", "warnings")
+    assert {key: again[key] for key in again if key not in own} == {key: found[key] for key in found if key not in own}
+
+
+def test_the_head_alone_is_what_a_run_of_it_gives(digitnet_host: Compiled, small_digits: Path, tmp_path: Path) -> None:
+    data = load(str(small_digits))
+    training = replace(TRAINING, epochs=1)
+    found = run(digitnet_host, data, options(tmp_path / "a.bin", training, []), lambda _: None)
+    alone = replace(training, head_only=True)
+    same = run(digitnet_host, data, options(tmp_path / "b.bin", alone, []), lambda _: None)
+    assert found["accuracy_head_only"] == same["accuracy_after"]
+    assert found["loss_head_only"] == same["loss_after"]
+
+
+def test_where_nothing_is_learned_the_defaults_are_used_and_said(
+    digitnet_host: Compiled, small_digits: Path, tmp_path: Path
+) -> None:
+    data, said = load(str(small_digits)), list[str]()
+    shuffled = np.random.default_rng(5).permutation(data.y_train)
+    wrong = replace(data, y_train=shuffled)
+    found = run(digitnet_host, wrong, options(tmp_path / "a.bin", TRAINING, said), lambda _: None)
+    assert (found["rate"], found["clip"]) == (RATE, CLIP)
+    assert "are the defaults: none of" in said[1] and "lowered the loss" in said[1]
+
+
+def test_the_next_rate_is_tried_where_an_edge_wins() -> None:
+    assert _beyond({0.01, 0.03}, 0.03) == (0.1,)
+    assert _beyond({0.01, 0.03}, 0.01) == (0.003,)
+    assert _beyond({0.01, 0.03, 0.1}, 0.03) == ()
+    assert _beyond({0.3, 1.0}, 1.0) == () == _beyond({0.0003, 0.001}, 0.0003)
+
+
+def test_a_fall_within_noise_is_none() -> None:
+    start = np.full(16, 2.0)
+    assert _is_lower(start - 0.1, start)
+    assert not _is_lower(start, start)
+    assert not _is_lower(start - np.tile([1.0, -0.9], 8), start)
+
+
+def test_a_target_that_restarts_makes_its_trial_again(
+    digitnet_host: Compiled, small_digits: Path, tmp_path: Path
+) -> None:
+    data, image = load(str(small_digits)), digitnet_host.image
+    quiet = run(digitnet_host, data, options(tmp_path / "a.bin", TRAINING, []), lambda _: None)
+    with Line(image, tmp_path / "b.bin", restarts=(50_000,)) as line:
+        asked = replace(options(tmp_path / "b.bin", TRAINING, []), on=line.port)
+        found = run(digitnet_host, data, asked, lambda _: None)
+        assert line.restarted == 1
+    assert found["rate_trials"] == quiet["rate_trials"]
+    assert found["accuracy_after"] == quiet["accuracy_after"]
+
+
+def test_a_resumed_training_goes_on_at_its_own_rate(
+    digitnet_host: Compiled, small_digits: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    def go(name: str, *more: str) -> dict[str, Any]:
+        files = ("--flash", tmp_path / f"{name}.bin", "--log", tmp_path / f"{name}.json")
+        given = ("--data", small_digits, "--epochs", 2, "--limit", 40, "--no-measure", "--json")
+        ended = run_cli("run", digitnet_host.folder, *given, *files, *more)
+        assert ended.code == 0, ended.err
+        return dict(json.loads(ended.out))
+
+    whole = go("a")
+    stopped = load(str(small_digits))
+
+    def stop(tick: Tick) -> None:
+        if tick.epoch == 2:
+            raise KeyboardInterrupt
+
+    flash = tmp_path / "b.bin"
+    training = Training(whole["rate"], 2, 40, clip=whole["clip"])
+    with pytest.raises(KeyboardInterrupt):
+        run(digitnet_host, stopped, replace(options(flash, training), limit=40), stop)
+    resumed = go("b", "--resume")
+    assert resumed["rate"] == pytest.approx(whole["rate"], rel=1e-4) and resumed["rate_trials"] == []
+    assert resumed["accuracy_after"] == whole["accuracy_after"]
 
 
 def test_a_refused_resume_says_with_what_it_would_go_on(
@@ -66,12 +157,15 @@ def test_a_refused_resume_says_with_what_it_would_go_on(
     assert run(digitnet_host, data, options(flash, told), lambda _: None)["epochs"] == 1
 
 
-def test_too_few_samples_to_try_on_are_refused(digitnet_host: Compiled, small_digits: Path, tmp_path: Path) -> None:
-    data = load(str(small_digits))
+def test_too_few_samples_to_try_on_are_said(digitnet_host: Compiled, small_digits: Path, tmp_path: Path) -> None:
+    data, said = load(str(small_digits)), list[str]()
     same = data.y_train[:4]
     few = replace(data, x_train=data.x_train[:4], y_train=same, x_test=data.x_test[:4], y_test=same)
-    with pytest.raises(DataError, match="too few to try"):
-        run(digitnet_host, few, options(tmp_path / "a.bin", TRAINING, []), lambda _: None)
+    found = run(
+        digitnet_host, few, options(tmp_path / "a.bin", replace(TRAINING, epoch_samples=4), said), lambda _: None
+    )
+    assert (found["rate"], found["clip"], found["rate_trials"]) == (RATE, CLIP, [])
+    assert "too few samples" in said[1]
 
 
 def test_a_clip_beside_auto_and_clips_that_are_no_norms_are_refused(
@@ -79,11 +173,11 @@ def test_a_clip_beside_auto_and_clips_that_are_no_norms_are_refused(
 ) -> None:
     for arguments, words in (
         (("--rate", "auto", "--clip", "0.3"), "finds the clip, too"),
-        (("--rate", "auto", "--resume"), "goes on at its own rate"),
+        (("--clip", "0.3"), "finds the clip, too"),
         (("--rate", "fast"), "'fast' is no number"),
-        (("--clip", "-1"), "is no norm from"),
-        (("--clip", "1e9"), "is no norm from"),
-        (("--clip", "nan"), "is no norm from"),
+        (("--rate", "0.01", "--clip", "-1"), "is no norm from"),
+        (("--rate", "0.01", "--clip", "1e9"), "is no norm from"),
+        (("--rate", "0.01", "--clip", "nan"), "is no norm from"),
     ):
         ended = run_cli("run", digitnet_host.folder, "--data", small_digits, *arguments)
         assert ended.code == 2

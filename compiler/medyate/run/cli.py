@@ -16,6 +16,7 @@ from medyate.recipe import CLIP, RATE, check_clip
 from medyate.run.transport import BAUD
 from medyate.terminal import console
 
+AUTO = "auto"
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
@@ -51,7 +52,9 @@ def run(
     data_: Data,
     on: Annotated[str, typer.Option(help="host, qemu or serial:PORT.")] = "host",
     epochs: int = 10,
-    rate: Annotated[str, typer.Option(help="Peak learning rate, or auto: by short trials on the target.")] = str(RATE),
+    rate: Annotated[
+        str, typer.Option(help=f"Peak learning rate, like {RATE:g}, or auto: by short trials on the target.")
+    ] = AUTO,
     clip: Annotated[
         float | None, typer.Option(help=f"Largest norm of a layer's gradient in one step; 0: any. Default: {CLIP:g}.")
     ] = None,
@@ -89,15 +92,15 @@ def run(
     from medyate.run.train import run as run_target
 
     choice(schedule, ("cosine", "constant"), "--schedule")
-    peak = RATE if rate == "auto" else number(rate, "--rate")
+    peak = RATE if rate == AUTO else number(rate, "--rate")
     if resume and fresh:
         raise DataError("--resume and --fresh contradict each other.", "Give one of them.")
-    if rate == "auto" and resume:
-        raise DataError("a resumed training goes on at its own rate.", "Resume without --rate auto.")
     if epochs < 1 or not 1e-9 < peak < 1024.0 or (limit is not None and limit < 1):
         raise DataError("epochs, rate and limit must be above zero.", "Check --epochs, --rate and --limit.")
-    if rate == "auto" and clip is not None:
-        raise DataError("--rate auto finds the clip, too.", "Leave out --clip, or give a rate.")
+    if rate == AUTO and clip is not None:
+        raise DataError(
+            "--rate auto, the default, finds the clip, too.", f"Give a rate, like {RATE:g}, or leave out --clip."
+        )
     bound = check_clip(CLIP if clip is None else clip)
     compiled = Compiled.read(out)
     store = flash or out / "flash.bin"
@@ -118,7 +121,7 @@ def run(
         store,
         limit,
         evaluate_each=not evaluate_at_end,
-        find_rate=rate == "auto",
+        find_rate=rate == AUTO,
         guard=guard,
         go_on=resume is not False,
         baud=baud,

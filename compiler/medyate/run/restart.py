@@ -16,6 +16,21 @@ TIMES = 3
 Done = TypeVar("Done")
 
 
+def repeat(session: Session, go_on: bool, work: Callable[[], Done]) -> Done:
+    """What `work` gives, which begins a training of its own; it is begun anew after a restart, if the run goes on then.
+
+    Raises LinkError when that does not help.
+    """
+    for _ in range(TIMES):
+        try:
+            return work()
+        except RestartedError:
+            if not go_on:
+                raise
+            session.greet()
+    raise LinkError(f"the target restarted {TIMES} times within a short training.", "Look at its power.")
+
+
 @dataclass
 class Restarts:
     """Does the parts of a training again that a restart has undone."""

@@ -30,7 +30,7 @@ from medyate.run.restart import Restarts
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.signs import know, signs
 from medyate.run.transport import BAUD, MACHINES, HostProgram, QemuProgram, SerialPort
-from medyate.run.trials import Trial, find
+from medyate.run.trials import Bench, Found, HeadOnly, cost
 from medyate.stages import load_compiled
 
 PATTERNS = (0xA5, 0x5A)
@@ -268,14 +268,18 @@ def _look(compiled: Compiled, options: RunOptions) -> tuple[held.Held, ...]:
     return found
 
 
-def _begin(session: Session, compiled: Compiled, options: RunOptions, found: tuple[held.Held, ...]) -> Position:
-    """Starts or resumes. Raises DataError where that would lose a generation or goes on with other settings."""
-    training, digest = options.training, int(compiled.model["digest"])
-    if training.fresh and not options.overwrite and options.on.startswith("serial:"):
-        there = session.begin(replace(training, fresh=False))
+def _keep_what_is_there(session: Session, options: RunOptions, digest: int) -> None:
+    """Raises DataError where a fresh training would lose a board's generation unasked."""
+    if options.training.fresh and not options.overwrite and options.on.startswith("serial:"):
+        there = session.begin(replace(options.training, fresh=False))
         if there.is_used:
             board = (held.Held(there.generation, there.epochs, digest, FORMAT),)
             held.refuse_to_discard("the target's flash", board, digest)
+
+
+def _begin(session: Session, compiled: Compiled, options: RunOptions, found: tuple[held.Held, ...]) -> Position:
+    """Starts or resumes. Raises DataError where that goes on with other settings, or a stranger's flash is at hand."""
+    training, digest = options.training, int(compiled.model["digest"])
     position = session.begin(training)
     if not training.fresh:
         if not position.is_used:
@@ -324,12 +328,13 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     with line(compiled, options.on, options.flash) as session:
         if options.measure:
             session.check_access()  # memory is measured last
-        options, trials = _with_rate(session, compiled, parts, options, progress)
+        _keep_what_is_there(session, options, int(compiled.model["digest"]))
+        options, tried = _with_rate(session, compiled, parts, options, progress)
         position = _begin(session, compiled, options, found)
         restarts = Restarts(session, options.training, options.go_on, options.tell)
         look = partial(evaluate, session, parts.x_test, parts.y_test)
         before = restarts.survive(lambda: look("before", progress))
-        facts = _facts(compiled, options, trials, len(x_test))
+        facts = _facts(compiled, options, tried, len(x_test))
         log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
         try:
             guard = restarts.survive(lambda: _guard(session, parts, options, progress)) if options.guard else None
@@ -358,17 +363,48 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     return log.content(**ended)
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What trials on the target gave."""
+
+    found: Found
+    head: HeadOnly | None
+    """None where nothing but the head is trained."""
+
+
 def _with_rate(
     session: Session, compiled: Compiled, parts: Parts, options: RunOptions, progress: Progress
-) -> tuple[RunOptions, tuple[Trial, ...]]:
-    """The options with the rate that trials found, where they were asked for."""
+) -> tuple[RunOptions, Tried | None]:
+    """The options with rate and clip, where they were left open: those in flash, or what trials find."""
     if not options.find_rate:
-        return options, ()
-    given = (session, options.training, parts.x_train, parts.y_train, int(compiled.plan["batch"]))
-    trials = find(*given, lambda *at: progress(_trial_tick(*at)))
-    best = trials[0]
-    options.tell(f"rate {best.rate:g} and clip {best.clip:g} are the best of {len(trials)} trials")
-    return replace(options, training=replace(options.training, rate=best.rate, clip=best.clip)), trials
+        return options, None
+    if not options.training.fresh:
+        there = session.begin(options.training)
+        if there.is_used:
+            settings = there.settings
+            same = replace(options.training, rate=settings.rate, clip=settings.clip_norm)
+            return replace(options, training=same), None
+    training = options.training
+    fixed = training.head_only or _is_head_alone(compiled)
+    asked = replace(training, head_only=fixed)
+    batch = int(compiled.plan["batch"])
+    options.tell(cost(asked, batch, len(parts.x_train)))
+
+    def show(done: int, total: int, loss: float) -> None:
+        progress(Tick("trying rates", done, total, loss, 0.0))
+
+    bench = Bench(session, asked, parts.x_train, parts.y_train, batch, options.go_on, show)
+    found = bench.find()
+    options.tell(found.text())
+    head = None
+    if not fixed:
+        head = bench.head_alone(lambda: evaluate(session, parts.x_test, parts.y_test, "head alone", progress))
+    return replace(options, training=replace(training, rate=found.rate, clip=found.clip)), Tried(found, head)
+
+
+def _is_head_alone(compiled: Compiled) -> bool:
+    """Whether the model trains nothing but its head."""
+    return not compiled.plan["candidates"] and not compiled.plan["biases"]
 
 
 def _guard(session: Session, parts: Parts, options: RunOptions, progress: Progress) -> Guard:
@@ -434,10 +470,6 @@ def _train(
     return None
 
 
-def _trial_tick(done: int, total: int, loss: float) -> Tick:
-    return Tick("trying rates", done, total, loss, 0.0)
-
-
 def _train_epoch(
     session: Session,
     parts: Parts,
@@ -468,7 +500,7 @@ def _train_epoch(
     }
 
 
-def _facts(compiled: Compiled, options: RunOptions, trials: tuple[Trial, ...], test_samples: int) -> dict[str, Any]:
+def _facts(compiled: Compiled, options: RunOptions, tried: Tried | None, test_samples: int) -> dict[str, Any]:
     """What was chosen and planned, for the log."""
     plan, training = compiled.plan, options.training
     return {
@@ -486,8 +518,9 @@ def _facts(compiled: Compiled, options: RunOptions, trials: tuple[Trial, ...], t
         "planned_epochs": training.epochs,
         "epoch_samples": training.epoch_samples,
         "test_samples": test_samples,
-        "accuracy_head_only": options.head_only_accuracy,
-        "rate_trials": [asdict(trial) for trial in trials],
+        **_head_facts(options, None if tried is None else tried.head),
+        "rate_trials": [] if tried is None else [asdict(trial) for trial in tried.found.trials],
+        "start_loss": None if tried is None else tried.found.start_loss,
         "ram_limit_bytes": plan["ram_limit_bytes"],
         "arena_planned_bytes": plan["arena_planned_bytes"],
         "b_mem_bytes": plan["b_mem_bytes"],
@@ -498,6 +531,13 @@ def _facts(compiled: Compiled, options: RunOptions, trials: tuple[Trial, ...], t
         "total_layers": plan["total_layers"],
         "weights": plan["weights"],
     }
+
+
+def _head_facts(options: RunOptions, head: HeadOnly | None) -> dict[str, Any]:
+    """What the head alone reached: in a run of its own, or in a shorter one before this training."""
+    if options.head_only_accuracy is not None or head is None:
+        return {"accuracy_head_only": options.head_only_accuracy, "loss_head_only": None, "head_only_steps": None}
+    return {"accuracy_head_only": head.accuracy, "loss_head_only": head.loss, "head_only_steps": head.steps}
 
 
 def _flash(compiled: Compiled, options: RunOptions, start: Position, worn: Position) -> dict[str, Any]:

@@ -1,29 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds a learning rate on the target: short trainings from the same weights, none of which is committed.
+"""Finds a recipe on the target: short trainings from the same weights, none of which is committed.
 
-Each trains the same first samples at a constant rate; what counts is the loss on samples that none of them saw. A rate
-is tried with a tight and with a loose clip: what a network stands depends on its depth and on how far its task is from
-what it knows.
+Each makes some passes over the same samples at a constant rate; what counts is the loss on samples that none of them
+saw, beside that of the weights before. A rate is tried with a tight and with a loose clip: what a network stands
+depends on its depth and on how far its task is from what it knows. The head alone is trained, too, so that it is known
+what the rest of the network adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.chance import NOISE
 from medyate.data import epoch_order
-from medyate.errors import DataError
-from medyate.recipe import CLIP
+from medyate.recipe import CLIP, RATE, rate_of_horizon
+from medyate.run.log import Score
+from medyate.run.restart import repeat
 from medyate.run.session import Session, Training
 
-RATES = (0.003, 0.01, 0.03, 0.1)
+RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+FIRST = RATES[2:6]
+"""Are always tried. One beyond is tried where an edge is the best so far."""
 CLIPS = (CLIP, 10 * CLIP)
-TRAINED, HELD_OUT = 256, 64
-"""Samples of one trial, at most; of fewer samples a fifth is held out."""
+STEPS = 256
+"""Of one trial: passes over the samples, where they are fewer."""
+HELD_OUT = 64
+"""Samples at most; of fewer samples a fifth is held out."""
+HEAD_SHARE, HEAD_STEPS = 4, 1024
+"""The head is trained for this part of the training's steps, and for so many at least where the training has them."""
+FORWARD = 0.4
+"""What training the head alone costs of a step, about: the way there without the way back."""
 
 
 @dataclass(frozen=True)
@@ -35,32 +48,164 @@ class Trial:
     loss: float
 
 
-def find(
-    session: Session,
-    training: Training,
-    samples: NDArray[np.int8],
-    labels: NDArray[Any],
-    batch: int,
-    progress: Callable[[int, int, float], None],
-) -> tuple[Trial, ...]:
-    """All trials, the best first. Raises DataError where there are too few samples.
+@dataclass(frozen=True)
+class HeadOnly:
+    """What the head alone learned in some of the training's steps."""
 
-    `batch`: samples of one update. `progress`: (done, total, loss of the last trial). The banks stay as they are.
-    """
-    order = epoch_order(training.seed, 0, len(samples))
-    held = min(HELD_OUT, len(order) // 5)
-    whole = min(TRAINED, len(order) - held) // batch * batch  # a short batch would wait for a commit
-    if held == 0 or whole == 0:
-        raise DataError(f"{len(order)} training samples are too few to try rates on.", "Give --rate a number.")
-    unseen, seen = order[:held], order[held : held + whole]
-    pairs = [(rate, clip) for rate in RATES for clip in (CLIPS[:1] if training.head_only else CLIPS)]
-    found: list[Trial] = []
-    tried = replace(training, epochs=1, epoch_samples=len(seen), schedule="constant", fresh=True)
-    for rate, clip in pairs:
-        session.begin(replace(tried, rate=rate, clip=clip))
+    rate: float
+    steps: int
+    accuracy: float | None
+    """None where vectors are to be hit."""
+    loss: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The recipe, and what it follows from."""
+
+    rate: float
+    clip: float
+    steps: int
+    """Of one trial."""
+    start_loss: float | None
+    """Of the samples held out, before any training; None: there were too few to try on."""
+    trials: tuple[Trial, ...]
+    """The best first."""
+    learned: bool
+    """Whether the best did better than no training, beyond noise."""
+
+    def text(self) -> str:
+        """What was found, in one sentence."""
+        chosen = f"rate {self.rate:.3g} and clip {self.clip:g}"
+        if self.start_loss is None:
+            return f"{chosen} are the defaults: too few samples to try others"
+        best = self.trials[0]
+        count = len(self.trials)
+        if not self.learned:
+            return (
+                f"{chosen} are the defaults: none of {count} trials of {self.steps} steps lowered the loss of held-out "
+                f"samples (start {self.start_loss:.3g}, best {best.loss:.3g})"
+            )
+        return (
+            f"{chosen}: of {count} trials of {self.steps} steps rate {best.rate:g} was the best (loss of held-out "
+            f"samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings want less"
+        )
+
+
+def cost(training: Training, batch: int, samples: int) -> str:
+    """What the trials take, said before they are made."""
+    total, steps = training.epochs * training.epoch_samples, _steps(training, batch)
+    count = len(FIRST) * (1 if training.head_only else len(CLIPS))
+    each = FORWARD if training.head_only else 1.0
+    work = each * count * steps + FORWARD * (count + 1) * _held(samples)
+    if not training.head_only:
+        work += FORWARD * (len(FIRST) * steps + head_steps(training))
+    return (
+        f"finding a rate: {count} trials of {steps} steps or some more, about {work / (total * each):.2g} times the "
+        "training's work; --rate with a number saves that"
+    )
+
+
+def head_steps(training: Training) -> int:
+    """For how long the head alone is trained."""
+    total = training.epochs * training.epoch_samples
+    return min(total, max(HEAD_STEPS, total // HEAD_SHARE))
+
+
+def _held(samples: int) -> int:
+    return min(HELD_OUT, samples // 5)
+
+
+def _steps(training: Training, batch: int) -> int:
+    """Whole batches: a short one would wait for a commit."""
+    return min(STEPS, training.epochs * training.epoch_samples) // batch * batch
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where trials are made: a target, and samples that they see and do not see."""
+
+    session: Session
+    training: Training
+    samples: NDArray[np.int8]
+    labels: NDArray[Any]
+    batch: int
+    """Samples of one update."""
+    go_on: bool
+    """When the target restarts."""
+    progress: Callable[[int, int, float], None]
+    """Trials done, all trials, loss of the last one."""
+
+    def find(self) -> Found:
+        """Rate and clip for the whole training. The banks stay as they are."""
+        order = epoch_order(self.training.seed, 0, len(self.samples))
+        held, steps = _held(len(order)), _steps(self.training, self.batch)
+        unseen, seen = order[:held], order[held:]
+        if held == 0 or steps == 0:
+            return Found(RATE, CLIP, steps, None, (), learned=False)
+        start = repeat(self.session, self.go_on, partial(self._trial, RATE, CLIP, seen[:0], unseen))
+        clips = CLIPS[:1] if self.training.head_only else CLIPS
+        found: dict[Trial, NDArray[np.float64]] = {}
+
+        def attempt(rates: Sequence[float]) -> None:
+            for rate in rates:
+                for clip in clips:
+                    work = partial(self._trial, rate, clip, np.resize(seen, steps), unseen)
+                    losses = repeat(self.session, self.go_on, work)
+                    found[Trial(rate, clip, float(losses.mean()))] = losses
+                    self.progress(len(found), max(len(clips) * len(FIRST), len(found)), float(losses.mean()))
+
+        attempt(FIRST)
+        while beyond := _beyond({trial.rate for trial in found}, min(found, key=_loss).rate):
+            attempt(beyond)
+        trials = tuple(sorted(found, key=_loss))
+        best, loss = trials[0], float(start.mean())
+        if not _is_lower(found[best], start):
+            return Found(RATE, CLIP, steps, loss, trials, learned=False)
+        rate = rate_of_horizon(best.rate, steps, self.training.epochs * self.training.epoch_samples)
+        return Found(rate, best.clip, steps, loss, trials, learned=True)
+
+    def head_alone(self, look: Callable[[], Score]) -> HeadOnly:
+        """What the head alone learns at a rate of its own; `look` evaluates the target as it is."""
+        alone = replace(self, training=replace(self.training, head_only=True))
+        found, steps = alone.find(), head_steps(self.training)
+        steps = max(steps // self.batch, 1) * self.batch
+        training = replace(alone.training, rate=found.rate, epochs=1, epoch_samples=steps, fresh=True)
+        count = len(self.samples)
+        order = np.concatenate([epoch_order(training.seed, i, count) for i in range(-(-steps // count))])[:steps]
+
+        def learn() -> Score:
+            self.session.begin(training)
+            for index in order:
+                self.session.train(self.samples[index], self.labels[index])
+            return look()
+
+        score = repeat(self.session, self.go_on, learn)
+        return HeadOnly(found.rate, steps, score.accuracy, score.loss)
+
+    def _trial(
+        self, rate: float, clip: float, seen: NDArray[np.int64], unseen: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The losses of unseen samples after one training."""
+        training = replace(self.training, rate=rate, clip=clip, epochs=1, epoch_samples=max(len(seen), 1))
+        self.session.begin(replace(training, schedule="constant", fresh=True))
         for index in seen:
-            session.train(samples[index], labels[index])
-        loss = float(np.mean([session.infer(samples[index], labels[index]).loss for index in unseen]))
-        found.append(Trial(rate, clip, loss))
-        progress(len(found), len(pairs), loss)
-    return tuple(sorted(found, key=lambda trial: trial.loss))
+            self.session.train(self.samples[index], self.labels[index])
+        return np.array([self.session.infer(self.samples[index], self.labels[index]).loss for index in unseen])
+
+
+def _loss(trial: Trial) -> float:
+    return trial.loss
+
+
+def _is_lower(losses: NDArray[np.float64], start: NDArray[np.float64]) -> bool:
+    """Whether losses of the same samples fell by more than chance explains."""
+    gained = start - losses
+    return bool(gained.mean() > NOISE * gained.std() / math.sqrt(len(gained)))
+
+
+def _beyond(tried: set[float], best: float) -> tuple[float, ...]:
+    """The next rate where an edge of those tried is the best; none otherwise."""
+    at = RATES.index(best)
+    neighbours = [RATES[i] for i in (at - 1, at + 1) if 0 <= i < len(RATES)]
+    return tuple(rate for rate in neighbours if rate not in tried)
