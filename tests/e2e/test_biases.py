@@ -130,7 +130,7 @@ def test_a_plan_of_biases_alone_is_printed(run_cli: Cli, small_digits: Path, tmp
     assert run_cli("plan", *given, "--frontier").code == 0
     out = tmp_path / "out"
     assert run_cli("compile", *given, "-o", out).code == 0
-    assert run_cli("run", out, "--data", small_digits, "--epochs", 1).code == 0
+    assert run_cli("run", out, "--data", small_digits, "--rate", 0.01, "--epochs", 1).code == 0
     assert run_cli("export", out, "-o", tmp_path / "trained.tflite").code == 0
     assert run_cli("verify", tmp_path / "trained.tflite").code == 0
     assert run_cli("report", out).code == 0

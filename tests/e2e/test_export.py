@@ -49,7 +49,20 @@ def trained(name: str, rounding: str, run_cli: Cli, folder: Path) -> tuple[Compi
     options = ("--ram", ram, "--head", head, "--rounding", rounding)
     made = run_cli("compile", shared(model), "--data", source_, *options, "-o", out)
     assert made.code == 0, made.err
-    ran = run_cli("run", out, "--data", source_, "--epochs", 2, "--limit", 200, "--no-measure", "--evaluate-at-end")
+    ran = run_cli(
+        "run",
+        out,
+        "--data",
+        source_,
+        "--rate",
+        0.01,
+        "--epochs",
+        2,
+        "--limit",
+        200,
+        "--no-measure",
+        "--evaluate-at-end",
+    )
     assert ran.code == 0, ran.err
     return Compiled.read(out), source_
 

@@ -140,7 +140,7 @@ def test_what_an_older_image_learned_is_read_through_a_newer_one(
     assert newer.model["digest"] != tiny_host.model["digest"]
     data_ = tiny_host.folder.parent / "data.npz"
     flash, log = tmp_path / "flash.bin", tmp_path / "run.json"
-    given = ("run", tiny_host.folder, "--data", data_, "--epochs", 2, "--limit", 8, "--no-measure")
+    given = ("run", tiny_host.folder, "--data", data_, "--rate", 0.01, "--epochs", 2, "--limit", 8, "--no-measure")
     assert run_cli(*given, "--flash", flash, "--log", log).code == 0
     before = flash.read_bytes()
     files = [tmp_path / name for name in ("image.onnx", "line.onnx")]

@@ -96,7 +96,7 @@ def test_commands_after_another_network_was_compiled_say_so(
     before = snapshot(out)
     digest = f"0x{trained.model['digest']:08x}"
     log = ("--log", tmp_path / "log.json")
-    run = ("run", out, "--data", small_digits, "--epochs", 1)
+    run = ("run", out, "--data", small_digits, "--rate", 0.01, "--epochs", 1)
     for command, words in (
         (("report", out), "log of another model"),
         (("export", out, "-o", tmp_path / "a.onnx"), "log of another model"),
@@ -166,7 +166,19 @@ def test_every_header_counts_wherever_it_lies(trained: Compiled) -> None:
 def command(compiled: Compiled, *more: object) -> list[str]:
     target = "qemu" if compiled.model["target"] != "host" else "host"
     epochs = 40 if target == "host" else 6
-    given = ("run", compiled.folder, "--data", data_of(compiled), "--on", target, "--epochs", epochs, "--no-measure")
+    given = (
+        "run",
+        compiled.folder,
+        "--data",
+        data_of(compiled),
+        "--on",
+        target,
+        "--rate",
+        0.01,
+        "--epochs",
+        epochs,
+        "--no-measure",
+    )
     return [sys.executable, "-m", "medyate.cli", *map(str, (*given, "--rate", 0.3, "--limit", 16, *more))]
 
 

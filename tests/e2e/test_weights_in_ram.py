@@ -123,7 +123,7 @@ def test_the_command_line_says_what_it_costs_and_refuses_what_cannot_be(
     assert ended.code == 2 and "head, norms and weights" in ended.err
 
     folder = both["ram"].folder
-    ended = run_cli("run", folder, "--data", small_digits, "--epochs", 1, "--no-measure")
+    ended = run_cli("run", folder, "--data", small_digits, "--rate", 0.01, "--epochs", 1, "--no-measure")
     assert ended.code == 0, ended.err
     assert json.loads((folder / "run.json").read_text())["flash"] is None
     ended = run_cli("run", folder, "--data", small_digits, "--resume")

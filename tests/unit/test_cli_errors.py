@@ -549,7 +549,19 @@ def test_json_prints_one_object_and_nothing_else(
         ("boards",),
         ("version",),
         ("rank", DIGITNET, "--data", small_digits, "--epochs", 1, "-o", tmp_path / "ranking.json"),
-        ("run", digitnet_host.folder, "--data", small_digits, "--epochs", 1, "--log", tmp_path / "run.json", "--fresh"),
+        (
+            "run",
+            digitnet_host.folder,
+            "--data",
+            small_digits,
+            "--epochs",
+            1,
+            "--rate",
+            0.01,
+            "--log",
+            tmp_path / "run.json",
+            "--fresh",
+        ),
     ]
     for command in commands:
         ended = run_cli(*command, "--json")

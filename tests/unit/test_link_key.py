@@ -217,7 +217,7 @@ def test_an_image_with_a_key_is_compiled_run_and_read_out(run_cli: Cli, small_di
     model = DIGITNET
     assert run_cli("compile", model, "--data", small_digits, "--ram", "64KiB", "-o", out, "--link-key", key).code == 0
     assert (out / "project" / "src" / "link_key.c").stat().st_mode & 0o77 == 0
-    run = ("run", out, "--data", small_digits, "--epochs", 1, "--limit", 4, "--evaluate-at-end")
+    run = ("run", out, "--data", small_digits, "--rate", 0.01, "--epochs", 1, "--limit", 4, "--evaluate-at-end")
     ended = run_cli(*run)
     assert ended.code == 2 and "asks for the key" in ended.err
     assert run_cli(*run, "--link-key", key).code == 0

@@ -119,7 +119,7 @@ def test_compile_keeps_notes_and_edits_and_trains_no_worse(tiny_host: Compiled, 
     (out / "project" / "notes.txt").write_text("mine")
     with (out / "project" / "Makefile").open("a") as makefile:
         makefile.write("# mine\n")
-    assert run_cli("run", out, "--data", given[3], "--epochs", 1, "--no-measure").code == 0
+    assert run_cli("run", out, "--data", given[3], "--rate", 0.01, "--epochs", 1, "--no-measure").code == 0
     learned = (out / "flash.bin").read_bytes()
     ended = run_cli(*given, "-o", out, "--ram", "24KiB", "--seed", 1)
     assert ended.code == 0

@@ -133,5 +133,18 @@ def test_a_second_run_in_one_folder_is_refused(
     with artefact.lock(out, ArtefactError("never", "seen")):
         ended = run_cli("run", out, "--data", small_digits, "--epochs", 1)
         assert ended.code == 2 and "another run uses" in ended.err
-    command = ("run", out, "--data", small_digits, "--epochs", 1, "--no-measure", "--limit", 2, "--evaluate-at-end")
+    command = (
+        "run",
+        out,
+        "--data",
+        small_digits,
+        "--rate",
+        0.01,
+        "--epochs",
+        1,
+        "--no-measure",
+        "--limit",
+        2,
+        "--evaluate-at-end",
+    )
     assert run_cli(*command).code == 0

@@ -123,7 +123,7 @@ def test_a_network_that_nobody_trained_is_named_and_the_head_is_remembered(
     torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 16, 16),)), tmp_path / "fresh.pt2")
     out = tmp_path / "out"
     assert run_cli("compile", tmp_path / "fresh.pt2", "--data", small_digits, "-o", out).code == 0
-    given = ("run", out, "--data", small_digits, "--epochs", 2, "--no-measure")
+    given = ("run", out, "--data", small_digits, "--rate", 0.01, "--epochs", 2, "--no-measure")
     ended = run_cli(*given, "--head-only")
     assert ended.code == 0, ended.err
     assert "warning: 100% of the network's weights look as if they had never been trained" in ended.out

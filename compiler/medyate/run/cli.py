@@ -163,6 +163,14 @@ def _print(result: dict[str, Any]) -> None:
         f"{what} {result[f'{what}_before']:.4f} -> {result[f'{what}_after']:.4f} in {result['epochs']} epochs; "
         f"digest {result['digest']}"
     )
+    if result["accuracy_head_only"] is not None and not result["head_only"]:
+        steps = result["head_only_steps"]
+        how = "in a run of its own" if steps is None else f"after {steps:,} steps"
+        console.print(f"the head alone: accuracy {result['accuracy_head_only']:.4f} {how}")
+    elif not result["head_only"] and result["loss_head_only"] is not None:
+        console.print(f"the head alone: loss {result['loss_head_only']:.4f} after {result['head_only_steps']:,} steps")
+    elif not result["head_only"]:
+        console.print("the head alone was not measured; `--head-only` does")
     if result.get("arena_measured_bytes"):
         console.print(
             f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B; "
