@@ -166,19 +166,7 @@ def test_every_header_counts_wherever_it_lies(trained: Compiled) -> None:
 def command(compiled: Compiled, *more: object) -> list[str]:
     target = "qemu" if compiled.model["target"] != "host" else "host"
     epochs = 40 if target == "host" else 6
-    given = (
-        "run",
-        compiled.folder,
-        "--data",
-        data_of(compiled),
-        "--on",
-        target,
-        "--rate",
-        0.01,
-        "--epochs",
-        epochs,
-        "--no-measure",
-    )
+    given = ("run", compiled.folder, "--data", data_of(compiled), "--on", target, "--epochs", epochs, "--no-measure")
     return [sys.executable, "-m", "medyate.cli", *map(str, (*given, "--rate", 0.3, "--limit", 16, *more))]
 
 

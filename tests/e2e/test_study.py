@@ -79,7 +79,7 @@ def alive(process: int) -> bool:
         return False
 
 
-def until(condition: object, seconds: float = 60.0) -> None:
+def until(condition: object, seconds: float = 300.0) -> None:
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
