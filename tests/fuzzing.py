@@ -33,7 +33,9 @@ def build(harness: str, compiled: Compiled, folder: Path) -> Path:
 
 def fuzz(program: Path, *options: str) -> int:
     """Inputs that were executed. Raises AssertionError with what the sanitizers say of one that fails."""
-    ran = subprocess.run([program, *LIMITS, *options], cwd=program.parent, capture_output=True, text=True, check=False)
+    # A child of a shell: the limit counts the memory that the process had before it became the program.
+    command = ["sh", "-c", '"$@"; exit $?', "sh", str(program), *LIMITS, *options]
+    ran = subprocess.run(command, cwd=program.parent, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-6000:]
     found = EXECUTED.search(ran.stderr)
     assert found, ran.stderr[-2000:]

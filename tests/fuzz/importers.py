@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import struct
@@ -276,14 +277,23 @@ def read(path: Path) -> None:
         normalise(frontends.load(path))
 
 
+def resident(what: str) -> int:
+    """Bytes of this process in memory: VmRSS, or the most that there were, VmHWM."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
 def serve(pipe: Any) -> None:
-    """Reads files as they are named; answers with the error's class and text, or '', and the memory's mark."""
+    """Reads files as they are named; answers with the error's class and text, or '', and how far memory has grown."""
     torch.set_num_threads(1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + GUARD, used + GUARD))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with Path(os.devnull).open("w") as nothing:
         os.dup2(nothing.fileno(), 2)  # what libraries say of damaged files
+    Path("/proc/self/clear_refs").write_text("5")  # the mark of the process that this one was forked from
+    start = resident("VmRSS")
     while (path := pipe.recv()) is not None:
         found = "read"
         try:
@@ -292,7 +302,7 @@ def serve(pipe: Any) -> None:
             found = "refused" if error.what and error.remedy else "an error that says nothing"
         except BaseException:  # noqa: BLE001  # that is what is looked for
             found = traceback.format_exc()
-        pipe.send((found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        pipe.send((found, resident("VmHWM") - start))
 
 
 class Reader:
