@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    sets everything up and runs the main job on an emulated Cortex-M7
 # make test    sets everything up and passes the tests
+# make test-long    likewise, with those that take more than a minute each: more than an hour on two cores
 # make setup   leaves .venv/bin/medyate
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ TORCH ?= 2.13.0
 BIN := .venv/bin
 STAMP := .venv/.medyate-$(TORCH)
 
-.PHONY: setup demo test lint study clean
+.PHONY: setup demo test test-long lint study clean
 .NOTPARALLEL:
 
 setup: $(STAMP)
@@ -30,11 +31,16 @@ $(STAMP): pyproject.toml tools/system_packages.sh tools/tflite_runtime.sh
 demo: setup
 	@$(BIN)/python tools/demo.py
 
-test: setup
+lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+test: lint
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not long"
+
+test-long: lint
+	@MEDYATE_LONG=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 # Three seeds of the real network, half an hour on two cores; docs/RESULTS.md says where both come from.
 MODEL ?= ../shared/models/derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx

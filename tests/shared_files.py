@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +35,11 @@ def shared(name: str) -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+def some_long(values: Iterable[Any], takes_long: Callable[[Any], bool]) -> list[Any]:
+    """Parameters of a test, of which some are for `make test-long`."""
+    return [pytest.param(value, marks=pytest.mark.long) if takes_long(value) else value for value in values]
 
 
 def field_digits() -> Dataset:

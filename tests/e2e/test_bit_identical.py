@@ -171,6 +171,7 @@ def real_host(tmp_path_factory: pytest.TempPathFactory) -> tuple[Compiled, Datas
     return real_network(tmp_path_factory.mktemp("real-host"), "host", None)
 
 
+@pytest.mark.long
 def test_the_real_network_ends_alike_on_host_and_cortex_m7(real_host: tuple[Compiled, Dataset], tmp_path: Path) -> None:
     compiled, dataset = real_host
     on_m7, _ = real_network(tmp_path / "m7", "qemu-m7", compiled.folder / "04_ranking.json")
@@ -178,6 +179,7 @@ def test_the_real_network_ends_alike_on_host_and_cortex_m7(real_host: tuple[Comp
     assert there == trace(compiled, dataset, tmp_path / "host.bin")
 
 
+@pytest.mark.long
 def test_the_real_network_learns_flowers_in_one_short_epoch(
     real_host: tuple[Compiled, Dataset], tmp_path: Path
 ) -> None:

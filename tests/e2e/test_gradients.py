@@ -19,7 +19,7 @@ from medyate.plan.selecting import Selecting
 from medyate.quantize.apply import input_quant
 from medyate.stages import Options, make_head, make_ranking, prepare, silent
 from probe import Probe
-from shared_files import ROOT, field_digits, shared
+from shared_files import ROOT, field_digits, shared, some_long
 from training_study import TASKS, Task, importable
 
 BATCH = 16
@@ -28,6 +28,17 @@ SHORT = {"mobilenet_v2_1.0_224": 2, "224_imagenet_bn": 4}
 """Batches of networks whose steps take long."""
 FEWER = 0.02
 """What 8 bits may lose in such a batch: the rounding of two samples averages out less than that of 16."""
+TAKE_LONG = (
+    "mobilenet_v",
+    "mbv2",
+    "mcunet",
+    "th",
+    "mobilenetv1_025_96_int8",
+    "025_96_float.tflite",
+    "person",
+    "10_float",
+)
+"""In the names of networks that take a minute and more."""
 LONG = os.environ.get("MEDYATE_LONG") == "1"
 """Repeats the samples of every network until its exponents settle: a quarter of an hour more."""
 BOUNDS = ((16, 40, 0.999), (8, 40, 0.98), (8, 1, 0.95))
@@ -75,7 +86,11 @@ def test_integer_gradients_of_the_demonstration_agree_with_autograd(tmp_path: Pa
     agrees(digitnet(), tmp_path)
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.model.replace(".", "-"))
+@pytest.mark.parametrize(
+    "task",
+    some_long(TASKS, lambda t: any(word in t.model for word in TAKE_LONG)),
+    ids=lambda t: t.model.replace(".", "-"),
+)
 def test_integer_gradients_agree_with_autograd(task: Task, tmp_path: Path) -> None:
     agrees(subject(task, tmp_path), tmp_path)
 

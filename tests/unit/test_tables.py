@@ -99,6 +99,7 @@ def test_every_row_of_onnx_becomes_what_it_declares(seen: dict[int, set[str]], t
     assert unmade("onnx", seen) == []
 
 
+@pytest.mark.long
 def test_every_row_of_torch_becomes_what_it_declares(seen: dict[int, set[str]]) -> None:
     bodies = {
         VECTOR: VECTOR_BODIES.values(),
