@@ -192,3 +192,24 @@ def test_the_device_refuses_a_clip_that_is_no_packed_norm(digitnet_host: Compile
             with pytest.raises(RefusedError):
                 session.link.request(BEGIN, bytes(fields))
         session.begin(TRAINING)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_flips_are_used_where_mirrored_samples_are_known_as_well(
+    digitnet_host: Compiled, tmp_path: Path, *, symmetric: bool
+) -> None:
+    """Zeros, eights and their halves: upper against lower ones survive a flip, left against right ones do not."""
+    digits, said = load("digits"), list[str]()
+    round_ones = digits.x_train[np.isin(digits.y_train, (0, 8))][:250].copy()
+    labels = np.arange(len(round_ones)) % 2
+    for image, label in zip(round_ones, labels, strict=True):
+        half = image[8:] if symmetric else image[:, 8:]
+        other = image[:8] if symmetric else image[:, :8]
+        (half if label else other)[...] = 0
+    parts = (round_ones[:200], labels[:200], round_ones[200:], labels[200:])
+    data = replace(digits, x_train=parts[0], y_train=parts[1], x_test=parts[2], y_test=parts[3])
+    asked = replace(options(tmp_path / "a.bin", Training(0.5, 4, 100), said), find_flip=True, evaluate_each=False)
+    found = run(digitnet_host, data, asked, lambda _: None)
+    assert found["flip"] == symmetric
+    assert f"{'random' if symmetric else 'no'} flips, for " in said[1]
+    assert found["accuracy_after"] > 0.9

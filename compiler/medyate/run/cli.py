@@ -61,7 +61,12 @@ def run(
     schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
     head_only: bool = False,
-    flip: Annotated[bool, typer.Option(help="Random flips on the device.")] = False,
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            help="Random flips on the device. Default: where trials show that they do no harm, never with a rate."
+        ),
+    ] = None,
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -114,7 +119,7 @@ def run(
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
-    training = Training(peak, epochs, count, schedule, 1.0, seed, head_only, flip, not resume, bound)
+    training = Training(peak, epochs, count, schedule, 1.0, seed, head_only, flip is True, not resume, bound)
     options = RunOptions(
         on,
         training,
@@ -122,6 +127,7 @@ def run(
         limit,
         evaluate_each=not evaluate_at_end,
         find_rate=rate == AUTO,
+        find_flip=rate == AUTO and flip is None,
         guard=guard,
         go_on=resume is not False,
         baud=baud,

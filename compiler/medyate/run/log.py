@@ -99,7 +99,8 @@ class RunLog:
             return f"stopped in epoch {len(self.history) + 1} of {total}; what was learned in RAM is lost"
         if self.committed == 0:
             return "stopped before the end of the first epoch: the flash holds nothing yet"
-        numbers = f"--rate {self.training.rate:.6g} --clip {self.training.clip:.6g}"
+        flip = " --flip" if self.training.flip else ""
+        numbers = f"--rate {self.training.rate:.6g} --clip {self.training.clip:.6g}{flip}"
         return (
             f"stopped after epoch {self.committed} of {total}, which is in flash; "
             f"to go on, give --resume with the same options ({numbers})"

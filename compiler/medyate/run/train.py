@@ -219,7 +219,9 @@ class RunOptions:
     limit: int | None = None
     evaluate_each: bool = True
     find_rate: bool = False
-    """Rate and clip are those of the best trial."""
+    """Rate and clip follow from trials."""
+    find_flip: bool = False
+    """With that: flips are used where trials show that they do no harm."""
     guard: bool = False
     """An epoch that made the network worse is not committed, and the training ends."""
     measure: bool = True
@@ -382,7 +384,8 @@ def _with_rate(
         there = session.begin(options.training)
         if there.is_used:
             settings = there.settings
-            same = replace(options.training, rate=settings.rate, clip=settings.clip_norm)
+            flip = bool(settings.flags >> 1 & 1) if options.find_flip else options.training.flip
+            same = replace(options.training, rate=settings.rate, clip=settings.clip_norm, flip=flip)
             return replace(options, training=same), None
     training = options.training
     fixed = training.head_only or _is_head_alone(compiled)
@@ -393,13 +396,16 @@ def _with_rate(
     def show(done: int, total: int, loss: float) -> None:
         progress(Tick("trying rates", done, total, loss, 0.0))
 
-    bench = Bench(session, asked, parts.x_train, parts.y_train, batch, options.go_on, show)
+    height, width, _ = compiled.model["input_shape"]
+    ask_flips = options.find_flip and min(height, width) > 1
+    bench = Bench(session, asked, parts.x_train, parts.y_train, batch, options.go_on, show, ask_flips)
     found = bench.find()
     options.tell(found.text())
     head = None
     if not fixed:
         head = bench.head_alone(lambda: evaluate(session, parts.x_test, parts.y_test, "head alone", progress))
-    return replace(options, training=replace(training, rate=found.rate, clip=found.clip)), Tried(found, head)
+    recipe = replace(training, rate=found.rate, clip=found.clip, flip=training.flip or found.flip)
+    return replace(options, training=recipe), Tried(found, head)
 
 
 def _is_head_alone(compiled: Compiled) -> bool:

@@ -3,8 +3,9 @@
 
 Each makes some passes over the same samples at a constant rate; what counts is the loss on samples that none of them
 saw, beside that of the weights before. A rate is tried with a tight and with a loose clip: what a network stands
-depends on its depth and on how far its task is from what it knows. The head alone is trained, too, so that it is known
-what the rest of the network adds.
+depends on its depth and on how far its task is from what it knows. Images are flipped at random in the training where
+what was learned without flips holds for mirrored samples, too. The head alone is trained, so that it is known what the
+rest of the network adds.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ HELD_OUT = 64
 """Samples at most; of fewer samples a fifth is held out."""
 HEAD_SHARE, HEAD_STEPS = 4, 1024
 """The head is trained for this part of the training's steps, and for so many at least where the training has them."""
+MIRRORED_SHARE, MIRRORED_LEAST = 0.8, 32
+"""Flips are used where so much of what was learned holds for mirrored samples, of so many at least."""
 FORWARD = 0.4
 """What training the head alone costs of a step, about: the way there without the way back."""
 
@@ -73,6 +76,13 @@ class Found:
     """The best first."""
     learned: bool
     """Whether the best did better than no training, beyond noise."""
+    mirrored: float | None = None
+    """Share of what was learned that holds for mirrored samples; None: that was not asked."""
+
+    @property
+    def flip(self) -> bool:
+        """Whether the training flips samples at random."""
+        return self.mirrored is not None and self.mirrored >= MIRRORED_SHARE
 
     def text(self) -> str:
         """What was found, in one sentence."""
@@ -88,8 +98,14 @@ class Found:
             )
         return (
             f"{chosen}: of {count} trials of {self.steps} steps rate {best.rate:g} was the best (loss of held-out "
-            f"samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings want less"
+            f"samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings want less{self._flips()}"
         )
+
+    def _flips(self) -> str:
+        if self.mirrored is None:
+            return ""
+        held = f"{max(self.mirrored, 0.0):.0%} of what was learned holds for mirrored samples"
+        return f"; random flips, for {held} (--no-flip)" if self.flip else f"; no flips, for {held} (--flip)"
 
 
 def cost(training: Training, batch: int, samples: int) -> str:
@@ -135,6 +151,8 @@ class Bench:
     """When the target restarts."""
     progress: Callable[[int, int, float], None]
     """Trials done, all trials, loss of the last one."""
+    ask_flips: bool = False
+    """Whether flips are to be decided, too; samples are images then."""
 
     def find(self) -> Found:
         """Rate and clip for the whole training. The banks stay as they are."""
@@ -163,11 +181,25 @@ class Bench:
         if not _is_lower(found[best], start):
             return Found(RATE, CLIP, steps, loss, trials, learned=False)
         rate = rate_of_horizon(best.rate, steps, self.training.epochs * self.training.epoch_samples)
-        return Found(rate, best.clip, steps, loss, trials, learned=True)
+        mirrored = None
+        if self.ask_flips and held >= MIRRORED_LEAST:
+            mirrored = self._mirrored(best, np.resize(seen, steps), unseen, loss - best.loss)
+        return Found(rate, best.clip, steps, loss, trials, learned=True, mirrored=mirrored)
+
+    def _mirrored(self, best: Trial, seen: NDArray[np.int64], unseen: NDArray[np.int64], gained: float) -> float:
+        """The share of a trial's gain that mirrored samples have."""
+        samples = np.concatenate([self.samples, self.samples[unseen][:, :, ::-1]])
+        flipped = replace(self, samples=samples, labels=np.concatenate([self.labels, self.labels[unseen]]))
+        mirror = np.arange(len(self.samples), len(samples))
+        losses = [
+            repeat(self.session, self.go_on, partial(flipped._trial, best.rate, best.clip, some, mirror))
+            for some in (seen[:0], seen)
+        ]
+        return float((losses[0] - losses[1]).mean()) / gained
 
     def head_alone(self, look: Callable[[], Score]) -> HeadOnly:
         """What the head alone learns at a rate of its own; `look` evaluates the target as it is."""
-        alone = replace(self, training=replace(self.training, head_only=True))
+        alone = replace(self, training=replace(self.training, head_only=True), ask_flips=False)
         found, steps = alone.find(), head_steps(self.training)
         steps = max(steps // self.batch, 1) * self.batch
         training = replace(alone.training, rate=found.rate, epochs=1, epoch_samples=steps, fresh=True)
