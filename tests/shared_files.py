@@ -37,6 +37,19 @@ def shared(name: str) -> Path:
     return path
 
 
+TAKE_LONG = (
+    "mobilenet_v",
+    "mbv2",
+    "mcunet",
+    ".th",
+    "mobilenetv1_025_96_int8",
+    "025_96_float.tflite",
+    "person",
+    "10_float",
+)
+"""In the names of networks whose training takes a minute and more in a test."""
+
+
 def some_long(values: Iterable[Any], takes_long: Callable[[Any], bool]) -> list[Any]:
     """Parameters of a test, of which some are for `make test-long`."""
     return [pytest.param(value, marks=pytest.mark.long) if takes_long(value) else value for value in values]

@@ -67,3 +67,16 @@ void sgd_biases(uint32_t outputs, mdy_wacc_t *sums, uint32_t exponent_bias, cons
     };
     mdy_update_biases(&update, &update_of, biases);
 }
+
+/* The rate's mantissa that a step has: of 2^batch_log2 samples, of which `sample` were made in this epoch's update. */
+uint32_t sgd_rate(uint32_t rate_mult, uint32_t warmup_steps, uint32_t total_steps, uint32_t cosine, uint32_t steps,
+                  uint32_t batch_log2)
+{
+    const mdy_model_t model = {.batch_log2 = (uint8_t)batch_log2};
+    mdy_t m = {
+        .schedule = {.rate_mult = rate_mult, .cosine = cosine, .warmup_steps = warmup_steps, .total_steps = total_steps},
+        .model = &model, .steps = steps, .epoch_step = steps,
+    };
+    mdy_sgd_schedule(&m);
+    return m.rate_mult;
+}

@@ -19,7 +19,7 @@ from medyate.plan.selecting import Selecting
 from medyate.quantize.apply import input_quant
 from medyate.stages import Options, make_head, make_ranking, prepare, silent
 from probe import Probe
-from shared_files import ROOT, field_digits, shared, some_long
+from shared_files import ROOT, TAKE_LONG, field_digits, shared, some_long
 from training_study import TASKS, Task, importable
 
 BATCH = 16
@@ -28,17 +28,6 @@ SHORT = {"mobilenet_v2_1.0_224": 2, "224_imagenet_bn": 4}
 """Batches of networks whose steps take long."""
 FEWER = 0.02
 """What 8 bits may lose in such a batch: the rounding of two samples averages out less than that of 16."""
-TAKE_LONG = (
-    "mobilenet_v",
-    "mbv2",
-    "mcunet",
-    "th",
-    "mobilenetv1_025_96_int8",
-    "025_96_float.tflite",
-    "person",
-    "10_float",
-)
-"""In the names of networks that take a minute and more."""
 LONG = os.environ.get("MEDYATE_LONG") == "1"
 """Repeats the samples of every network until its exponents settle: a quarter of an hour more."""
 BOUNDS = ((16, 40, 0.999), (8, 40, 0.98), (8, 1, 0.95))

@@ -180,6 +180,25 @@ def test_update_of_biases(library: ctypes.CDLL, clip: float, size: int) -> None:
     assert biases[3] == before[3]
 
 
+@pytest.mark.parametrize("batch_log2", [0, 2])
+@pytest.mark.parametrize(("warmup", "total"), [(0, 40), (1, 40), (10, 40), (12, 400), (8, 8), (0, 1)])
+def test_a_rate_rises_in_the_warm_up_and_falls_with_the_cosine(
+    library: ctypes.CDLL, warmup: int, total: int, batch_log2: int
+) -> None:
+    """SPEC.md, 1.10: step 0 has 1 / warmup of the peak, the last of the warm-up all of it, and the end none."""
+    peak = 32000
+    for step in range(total + 5):
+        first = step >> batch_log2 << batch_log2  # a batch has the rate of its first sample
+        if first < warmup:
+            factor = (first + 1) / warmup
+        else:
+            done = min(1.0, (first - warmup) / max(total - warmup, 1))
+            factor = math.cos(math.pi / 2 * done) ** 2
+        found = [library.sgd_rate(peak, warmup, total, cosine, step, batch_log2) for cosine in (1, 0)]
+        assert abs(found[0] - peak * factor) <= peak / 2**13 + 1
+        assert abs(found[1] - peak * (factor if first < warmup else 1.0)) <= 1
+
+
 def test_a_clip_travels_as_a_packed_norm() -> None:
     assert unpack(Training(0.01, 1, 1, clip=0.25).settings().clip) == 0.25 * 2**NORM_BITS
     assert Training(0.01, 1, 1, clip=0).settings().clip == 0
