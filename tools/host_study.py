@@ -112,9 +112,15 @@ class Work:
         return medyate("run", self.compiled.folder, *given, *files, *more)
 
     def learned(self, name: str) -> tuple[Any, ...]:
-        """State, flash and history of a run that ended; the other digests begin anew with the program."""
+        """State, flash and history of a run that ended; the other digests begin anew with the program.
+
+        An epoch that was committed when the kill came stays without an evaluation.
+        """
         log = json.loads((self.folder / f"{name}.json").read_text())
-        return log["digest"].split("-")[3:], log["history"], (self.folder / f"{name}.bin").read_bytes()
+        history = [
+            {key: entry[key] for key in ("epoch", "loss", "train_accuracy", "selected")} for entry in log["history"]
+        ]
+        return log["digest"].split("-")[3:], history, (self.folder / f"{name}.bin").read_bytes()
 
     def forget(self, name: str) -> None:
         """Removes the files of a run."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `run --rate auto` finds and where it ends, beside the default and a rate that was searched for.
+"""What `run` finds without a rate and where it ends, beside 0.01 and a rate that was searched for.
 
     python tools/rate_study.py [SHARED]
 
@@ -24,7 +24,7 @@ from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
 
-WAYS = {"auto": (DEFAULT, CLIP), "default": (DEFAULT, CLIP), "no clip": (DEFAULT, 0.0), "searched": (RATE, 0.0)}
+WAYS = {"auto": (DEFAULT, CLIP), "--rate 0.01": (DEFAULT, CLIP), "no clip": (DEFAULT, 0.0), "searched": (RATE, 0.0)}
 
 
 def study(model: Path, dataset: Dataset, options: Options, training: Training, ways: tuple[str, ...]) -> None:
@@ -39,16 +39,25 @@ def study(model: Path, dataset: Dataset, options: Options, training: Training, w
                 chosen = replace(training, rate=rate, clip=clip, seed=seed)
                 auto = way == "auto"
                 told = RunOptions(
-                    "host", chosen, folder / "f.bin", evaluate_each=False, find_rate=auto, measure=False, overwrite=True
+                    "host",
+                    chosen,
+                    folder / "f.bin",
+                    evaluate_each=False,
+                    find_rate=auto,
+                    find_flip=auto,
+                    measure=False,
+                    overwrite=True,
                 )
                 log = run(compiled, dataset, told, lambda _: None)
-                found = f"{log['rate']:g} | {log['clip']:g} | {log['accuracy_after']:.4f}"
+                head = "" if log["accuracy_head_only"] is None else f"{log['accuracy_head_only']:.4f}"
+                found = f"{log['rate']:.3g} | {log['clip']:g} | {log['accuracy_after']:.4f} | {head}"
                 print(f"| {compiled.plan['network']} on {dataset.name} | {way} | {seed} | {found} |", flush=True)
 
 
 def main() -> None:
     """Runs all of it."""
-    print("| network | how | seed | rate | clip | accuracy |\n| --- | --- | --: | --: | --: | --: |", flush=True)
+    print("| network | how | seed | rate | clip | accuracy | head alone, before |", flush=True)
+    print("| --- | --- | --: | --: | --: | --: | --: |", flush=True)
     split = digitnet("task").load_adaptation()
     parts = (split.x_train, split.y_train, split.x_test, split.y_test)
     field = Dataset("its field task", tuple(map(str, range(10))), *parts)

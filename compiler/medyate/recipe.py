@@ -22,13 +22,15 @@ BATCH_MAX = 64
 """Samples of one update on the device: 2 to the MDY_BATCH_LOG2_MAX."""
 
 
-def rate_of_horizon(rate: float, steps: int, total: int) -> float:
-    """The peak rate of a training of `total` steps, from the best one of trainings of `steps`.
+def over_horizon(rate: float, clip: float, steps: int, total: int) -> tuple[float, float]:
+    """Peak rate and clip of a training of `total` steps, from the best ones of trainings of `steps`.
 
-    Noise of single samples adds up with every step and is averaged out over a horizon; see docs/RESULTS.md for what was
-    measured.
+    A short training favours rates that are too high for a long one: single samples' noise adds up with every step. The
+    longest step, rate times clip, stays what it was: what the clip kept from breaking a network, a lower rate does.
+    DESIGN.md, section 6.
     """
-    return float(rate * min(1.0, math.sqrt(steps / total)))
+    share = min(1.0, math.sqrt(steps / total))
+    return rate * share, min(clip / share, CLIPS[1])
 
 
 def check_batch(samples: int) -> int:

@@ -211,5 +211,5 @@ def test_flips_are_used_where_mirrored_samples_are_known_as_well(
     asked = replace(options(tmp_path / "a.bin", Training(0.5, 4, 100), said), find_flip=True, evaluate_each=False)
     found = run(digitnet_host, data, asked, lambda _: None)
     assert found["flip"] == symmetric
-    assert f"{'random' if symmetric else 'no'} flips, for " in said[1]
+    assert f"{'random' if symmetric else 'no'} flips: " in said[1]
     assert found["accuracy_after"] > 0.9

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds a recipe on the target: short trainings from the same weights, none of which is committed.
 
-Each makes some passes over the same samples at a constant rate; what counts is the loss on samples that none of them
+Each makes some passes over the same samples by the schedule of the whole; what counts is the loss on samples that none
 saw, beside that of the weights before. A rate is tried with a tight and with a loose clip: what a network stands
 depends on its depth and on how far its task is from what it knows. Images are flipped at random in the training where
 what was learned without flips holds for mirrored samples, too. The head alone is trained, so that it is known what the
@@ -11,7 +11,7 @@ rest of the network adds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from medyate.chance import NOISE
 from medyate.data import epoch_order
-from medyate.recipe import CLIP, RATE, rate_of_horizon
+from medyate.recipe import CLIP, RATE, over_horizon
 from medyate.run.log import Score
 from medyate.run.restart import repeat
 from medyate.run.session import Session, Training
@@ -36,8 +36,9 @@ HELD_OUT = 64
 """Samples at most; of fewer samples a fifth is held out."""
 HEAD_SHARE, HEAD_STEPS = 4, 1024
 """The head is trained for this part of the training's steps, and for so many at least where the training has them."""
-MIRRORED_SHARE, MIRRORED_LEAST = 0.8, 32
-"""Flips are used where so much of what was learned holds for mirrored samples, of so many at least."""
+MIRRORED_MORE, MIRRORED_OF_START, MIRRORED_LEAST = 0.1, 0.01, 32
+"""Flips are used where mirrored samples, of so many at least, lose no more than others by these shares of the loss now
+and of that at the start: one pair of classes that are each other's mirror images costs more."""
 FORWARD = 0.4
 """What training the head alone costs of a step, about: the way there without the way back."""
 
@@ -74,38 +75,42 @@ class Found:
     """Of the samples held out, before any training; None: there were too few to try on."""
     trials: tuple[Trial, ...]
     """The best first."""
-    learned: bool
-    """Whether the best did better than no training, beyond noise."""
+    best: Trial | None = None
+    """The one that the recipe follows from; None: none did better than no training, beyond noise."""
     mirrored: float | None = None
-    """Share of what was learned that holds for mirrored samples; None: that was not asked."""
+    """The loss of the held-out samples mirrored, after the best trial; None: that was not asked."""
 
     @property
     def flip(self) -> bool:
         """Whether the training flips samples at random."""
-        return self.mirrored is not None and self.mirrored >= MIRRORED_SHARE
+        if self.best is None or self.mirrored is None or self.start_loss is None:
+            return False
+        return self.mirrored <= (1 + MIRRORED_MORE) * self.best.loss + MIRRORED_OF_START * self.start_loss
 
     def text(self) -> str:
         """What was found, in one sentence."""
         chosen = f"rate {self.rate:.3g} and clip {self.clip:g}"
         if self.start_loss is None:
             return f"{chosen} are the defaults: too few samples to try others"
-        best = self.trials[0]
         count = len(self.trials)
-        if not self.learned:
+        if self.best is None:
             return (
                 f"{chosen} are the defaults: none of {count} trials of {self.steps} steps lowered the loss of held-out "
-                f"samples (start {self.start_loss:.3g}, best {best.loss:.3g})"
+                f"samples (start {self.start_loss:.3g}, best {self.trials[0].loss:.3g})"
             )
+        best = self.best
         return (
-            f"{chosen}: of {count} trials of {self.steps} steps rate {best.rate:g} was the best (loss of held-out "
-            f"samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings want less{self._flips()}"
+            f"{chosen}: of {count} trials of {self.steps} steps rate {best.rate:g}, clip {best.clip:g} was the best "
+            f"(loss of held-out samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings want lower rates"
+            f"{self._flips()}"
         )
 
     def _flips(self) -> str:
         if self.mirrored is None:
             return ""
-        held = f"{max(self.mirrored, 0.0):.0%} of what was learned holds for mirrored samples"
-        return f"; random flips, for {held} (--no-flip)" if self.flip else f"; no flips, for {held} (--flip)"
+        if self.flip:
+            return f"; random flips: mirrored samples lose no more, {self.mirrored:.3g} (--no-flip leaves them out)"
+        return f"; no flips: mirrored samples lose more, {self.mirrored:.3g}"
 
 
 def cost(training: Training, batch: int, samples: int) -> str:
@@ -160,7 +165,7 @@ class Bench:
         held, steps = _held(len(order)), _steps(self.training, self.batch)
         unseen, seen = order[:held], order[held:]
         if held == 0 or steps == 0:
-            return Found(RATE, CLIP, steps, None, (), learned=False)
+            return Found(RATE, CLIP, steps, None, ())
         start = repeat(self.session, self.go_on, partial(self._trial, RATE, CLIP, seen[:0], unseen))
         clips = CLIPS[:1] if self.training.head_only else CLIPS
         found: dict[Trial, NDArray[np.float64]] = {}
@@ -177,25 +182,22 @@ class Bench:
         while beyond := _beyond({trial.rate for trial in found}, min(found, key=_loss).rate):
             attempt(beyond)
         trials = tuple(sorted(found, key=_loss))
-        best, loss = trials[0], float(start.mean())
+        best, loss = _choose(found), float(start.mean())
         if not _is_lower(found[best], start):
-            return Found(RATE, CLIP, steps, loss, trials, learned=False)
-        rate = rate_of_horizon(best.rate, steps, self.training.epochs * self.training.epoch_samples)
+            return Found(RATE, CLIP, steps, loss, trials)
+        rate, clip = over_horizon(best.rate, best.clip, steps, self.training.epochs * self.training.epoch_samples)
         mirrored = None
         if self.ask_flips and held >= MIRRORED_LEAST:
-            mirrored = self._mirrored(best, np.resize(seen, steps), unseen, loss - best.loss)
-        return Found(rate, best.clip, steps, loss, trials, learned=True, mirrored=mirrored)
+            mirrored = self._mirrored(best, np.resize(seen, steps), unseen)
+        return Found(rate, clip, steps, loss, trials, best, mirrored)
 
-    def _mirrored(self, best: Trial, seen: NDArray[np.int64], unseen: NDArray[np.int64], gained: float) -> float:
-        """The share of a trial's gain that mirrored samples have."""
+    def _mirrored(self, best: Trial, seen: NDArray[np.int64], unseen: NDArray[np.int64]) -> float:
+        """The mean loss of unseen samples, mirrored, after a trial."""
         samples = np.concatenate([self.samples, self.samples[unseen][:, :, ::-1]])
-        flipped = replace(self, samples=samples, labels=np.concatenate([self.labels, self.labels[unseen]]))
+        both = replace(self, samples=samples, labels=np.concatenate([self.labels, self.labels[unseen]]))
         mirror = np.arange(len(self.samples), len(samples))
-        losses = [
-            repeat(self.session, self.go_on, partial(flipped._trial, best.rate, best.clip, some, mirror))
-            for some in (seen[:0], seen)
-        ]
-        return float((losses[0] - losses[1]).mean()) / gained
+        losses = repeat(self.session, self.go_on, partial(both._trial, best.rate, best.clip, seen, mirror))
+        return float(losses.mean())
 
     def head_alone(self, look: Callable[[], Score]) -> HeadOnly:
         """What the head alone learns at a rate of its own; `look` evaluates the target as it is."""
@@ -220,7 +222,7 @@ class Bench:
     ) -> NDArray[np.float64]:
         """The losses of unseen samples after one training."""
         training = replace(self.training, rate=rate, clip=clip, epochs=1, epoch_samples=max(len(seen), 1))
-        self.session.begin(replace(training, schedule="constant", fresh=True))
+        self.session.begin(replace(training, fresh=True))
         for index in seen:
             self.session.train(self.samples[index], self.labels[index])
         return np.array([self.session.infer(self.samples[index], self.labels[index]).loss for index in unseen])
@@ -234,6 +236,13 @@ def _is_lower(losses: NDArray[np.float64], start: NDArray[np.float64]) -> bool:
     """Whether losses of the same samples fell by more than chance explains."""
     gained = start - losses
     return bool(gained.mean() > NOISE * gained.std() / math.sqrt(len(gained)))
+
+
+def _choose(found: Mapping[Trial, NDArray[np.float64]]) -> Trial:
+    """The best trial; of two clips the loose one, unless the tight one is better beyond noise."""
+    best = min(found, key=_loss)
+    loose = min((trial for trial in found if trial.clip == max(CLIPS)), key=_loss, default=best)
+    return best if _is_lower(found[best], found[loose]) else loose
 
 
 def _beyond(tried: set[float], best: float) -> tuple[float, ...]:
