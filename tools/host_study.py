@@ -31,6 +31,7 @@ import numpy as np
 
 from line import Line
 from medyate import data
+from medyate.build.manifest import NAME as MANIFEST
 from medyate.errors import LinkError
 from medyate.run.link import Link
 from medyate.run.session import Session, Training
@@ -41,7 +42,7 @@ DIGITNET = Path(__file__).resolve().parent.parent / "models" / "digitnet" / "dig
 EPOCHS, SAMPLES = 12, 80
 STUDY = """
 name = "kills"
-epochs = 1
+epochs = 2
 [grid]
 network = ["{network}"]
 data = ["{data}"]
@@ -151,8 +152,9 @@ def _holds(work: Work, name: str) -> bool:
 
 
 def _artefacts(out: Path) -> dict[str, str]:
-    """Digests of what a compile writes, but for the build's own files."""
+    """Digests of what a compile writes, but for the build's own files and the list of what is medyate's."""
     files = [path for path in sorted(out.rglob("*")) if path.is_file() and "build" not in path.relative_to(out).parts]
+    files = [path for path in files if path.name != MANIFEST]
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

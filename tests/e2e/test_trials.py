@@ -16,11 +16,12 @@ from conftest import Cli
 from line import Line
 from medyate.data import load
 from medyate.errors import DataError
-from medyate.recipe import CLIP, RATE, rate_of_horizon
+from medyate.recipe import CLIP, RATE, over_horizon
+from medyate.recipe import CLIPS as BOUNDS
 from medyate.run.link import RefusedError
 from medyate.run.session import BEGIN, Training
 from medyate.run.train import Compiled, RunOptions, Tick, connect, run
-from medyate.run.trials import CLIPS, FIRST, RATES, _beyond, _is_lower
+from medyate.run.trials import CLIPS, FIRST, RATES, Trial, _beyond, _choose, _is_lower
 
 TRAINING = Training(0.5, 2, 40, seed=7, flip=True)
 
@@ -45,8 +46,7 @@ def test_a_found_rate_trains_like_a_given_one(
     best = trials[0]["rate"]
     assert best in rates[1:-1] or best in (RATES[0], RATES[-1])  # no edge wins while there is more beyond it
     total = training.epochs * training.epoch_samples
-    assert found["rate"] == pytest.approx(rate_of_horizon(best, total, total))  # a trial is as long as all of it
-    assert found["clip"] == trials[0]["clip"]
+    assert (found["rate"], found["clip"]) in {(t["rate"], t["clip"]) for t in trials}  # each is as long as all of it
     assert trials[0]["loss"] < found["start_loss"]
     assert "finding a rate" in said[0] and "times the training" in said[0]
     assert f"rate {found['rate']:.3g} and clip {found['clip']:g}" in said[1]
@@ -59,6 +59,22 @@ def test_a_found_rate_trains_like_a_given_one(
     assert again["rate_trials"] == []
     own = ("rate_trials", "start_loss", "accuracy_head_only", "loss_head_only", "head_only_steps", "warnings")
     assert {key: again[key] for key in again if key not in own} == {key: found[key] for key in found if key not in own}
+
+
+@pytest.mark.parametrize(("steps", "total"), [(256, 256), (100, 50), (256, 1024), (256, 20400), (1, 2**31)])
+def test_a_longer_training_has_a_lower_rate_and_steps_of_the_same_length(steps: int, total: int) -> None:
+    rate, clip = over_horizon(0.1, 0.3, steps, total)
+    assert rate == pytest.approx(0.1 * min(1.0, (steps / total) ** 0.5))
+    assert rate * clip == pytest.approx(0.03) or clip == BOUNDS[1]
+
+
+def test_the_loose_clip_is_taken_unless_the_tight_one_is_better_beyond_noise() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.5, 64)
+    tight, loose, slow = Trial(0.3, CLIPS[0], 0.5), Trial(0.1, CLIPS[1], 0.55), Trial(0.01, CLIPS[1], 0.9)
+    found = {tight: np.full(64, 0.5), loose: 0.55 + noise, slow: np.full(64, 0.9)}
+    assert _choose(found) == loose
+    assert _choose({**found, loose: np.full(64, 0.55)}) == tight
+    assert _choose({tight: found[tight]}) == tight
 
 
 def test_the_head_alone_is_what_a_run_of_it_gives(digitnet_host: Compiled, small_digits: Path, tmp_path: Path) -> None:
