@@ -136,6 +136,9 @@ def test_a_resumed_training_goes_on_at_its_own_rate(
         return dict(json.loads(ended.out))
 
     whole = go("a")
+    again = go("a", "--fresh")  # what the trials measured is no run of the head alone, and is measured again
+    assert again["accuracy_head_only"] == whole["accuracy_head_only"] and again["head_only_steps"] == 80
+    assert go("c", "--head-only")["accuracy_after"] == go("c", "--fresh")["accuracy_head_only"]
     stopped = load(str(small_digits))
 
     def stop(tick: Tick) -> None:

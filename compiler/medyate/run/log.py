@@ -126,7 +126,8 @@ def head_only_accuracy(path: Path, digest: int) -> float | None:
         log = read_log(path, digest)
     except ArtefactError:
         return None
-    known = log["accuracy_after"] if log["head_only"] and log["finished"] else log.get("accuracy_head_only")
+    handed_on = None if log.get("head_only_steps") else log.get("accuracy_head_only")  # of trials: not a whole run
+    known = log["accuracy_after"] if log["head_only"] and log["finished"] else handed_on
     return float(known) if isinstance(known, int | float) else None
 
 

@@ -402,7 +402,7 @@ def _with_rate(
     found = bench.find()
     options.tell(found.text())
     head = None
-    if not fixed:
+    if not fixed and options.head_only_accuracy is None:
         head = bench.head_alone(lambda: evaluate(session, parts.x_test, parts.y_test, "head alone", progress))
     recipe = replace(training, rate=found.rate, clip=found.clip, flip=training.flip or found.flip)
     return replace(options, training=recipe), Tried(found, head)
