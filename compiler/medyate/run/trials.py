@@ -4,8 +4,8 @@
 Each makes some passes over the same samples by the schedule of the whole; what counts is the loss on samples that none
 saw, beside that of the weights before. A rate is tried with a tight and with a loose clip: what a network stands
 depends on its depth and on how far its task is from what it knows. Images are flipped at random in the training where
-what was learned without flips holds for mirrored samples, too. The head alone is trained, so that it is known what the
-rest of the network adds.
+mirrored samples lose no more than others. The head alone is trained, so that it is known what the rest of the network
+adds.
 """
 
 from __future__ import annotations
@@ -201,10 +201,10 @@ class Bench:
 
     def head_alone(self, look: Callable[[], Score]) -> HeadOnly:
         """What the head alone learns at a rate of its own; `look` evaluates the target as it is."""
-        alone = replace(self, training=replace(self.training, head_only=True), ask_flips=False)
-        found, steps = alone.find(), head_steps(self.training)
-        steps = max(steps // self.batch, 1) * self.batch
-        training = replace(alone.training, rate=found.rate, epochs=1, epoch_samples=steps, fresh=True)
+        steps = max(head_steps(self.training) // self.batch, 1) * self.batch
+        short = replace(self.training, head_only=True, epochs=1, epoch_samples=steps)
+        found = replace(self, training=short, ask_flips=False).find()
+        training = replace(short, rate=found.rate, fresh=True)
         count = len(self.samples)
         order = np.concatenate([epoch_order(training.seed, i, count) for i in range(-(-steps // count))])[:steps]
 
