@@ -49,20 +49,8 @@ def trained(name: str, rounding: str, run_cli: Cli, folder: Path) -> tuple[Compi
     options = ("--ram", ram, "--head", head, "--rounding", rounding)
     made = run_cli("compile", shared(model), "--data", source_, *options, "-o", out)
     assert made.code == 0, made.err
-    ran = run_cli(
-        "run",
-        out,
-        "--data",
-        source_,
-        "--rate",
-        0.01,
-        "--epochs",
-        2,
-        "--limit",
-        200,
-        "--no-measure",
-        "--evaluate-at-end",
-    )
+    given = ("--data", source_, "--rate", 0.01, "--epochs", 2, "--limit", 200)
+    ran = run_cli("run", out, *given, "--no-measure", "--evaluate-at-end")
     assert ran.code == 0, ran.err
     return Compiled.read(out), source_
 

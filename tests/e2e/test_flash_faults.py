@@ -223,18 +223,8 @@ def test_a_dead_sector_is_named_and_the_generation_before_stands(two_banks: Mach
 def test_a_run_whose_flash_ignores_writes_says_so(
     tiny_host: Compiled, run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = (
-        "run",
-        tiny_host.folder,
-        "--data",
-        tiny_host.folder.parent / "data.npz",
-        "--rate",
-        0.01,
-        "--epochs",
-        3,
-        "--limit",
-        8,
-    )
+    given = ("run", tiny_host.folder, "--data", tiny_host.folder.parent / "data.npz", "--epochs", 3, "--limit", 8)
+    given = (*given, "--rate", 0.01)
     given = (*given, "--no-measure", "--flash", tmp_path / "flash.bin", "--log", tmp_path / "run.json")
     monkeypatch.setenv("MDY_FLASH_IGNORE", "1:4000000000")
     ended = run_cli(*given)

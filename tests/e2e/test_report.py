@@ -25,21 +25,8 @@ def test_report_draws_the_last_run(
 
     out = digitnet_host.folder
     flags = ["--head-only"] if head_only else []
-    command(
-        "run",
-        out,
-        "--data",
-        small_digits,
-        "--rate",
-        0.01,
-        "--epochs",
-        2,
-        "--limit",
-        4,
-        "--no-measure",
-        "--fresh",
-        *flags,
-    )
+    given = ("--data", small_digits, "--rate", 0.01, "--epochs", 2, "--limit", 4)
+    command("run", out, *given, "--no-measure", "--fresh", *flags)
     command("report", out, "-o", tmp_path / "report.png")
     with Image.open(tmp_path / "report.png") as picture:
         assert picture.size == (1400, 900)

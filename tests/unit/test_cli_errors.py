@@ -543,25 +543,14 @@ def test_hyper_parameters_out_of_range_are_refused(
 def test_json_prints_one_object_and_nothing_else(
     run_cli: Cli, tmp_path: Path, small_digits: Path, digitnet_host: Compiled
 ) -> None:
+    run = ("run", digitnet_host.folder, "--data", small_digits, "--rate", 0.01, "--epochs", 1)
     commands = [
         ("plan", DIGITNET, "--data", small_digits),
         ("inspect", DIGITNET),
         ("boards",),
         ("version",),
         ("rank", DIGITNET, "--data", small_digits, "--epochs", 1, "-o", tmp_path / "ranking.json"),
-        (
-            "run",
-            digitnet_host.folder,
-            "--data",
-            small_digits,
-            "--epochs",
-            1,
-            "--rate",
-            0.01,
-            "--log",
-            tmp_path / "run.json",
-            "--fresh",
-        ),
+        (*run, "--log", tmp_path / "run.json", "--fresh"),
     ]
     for command in commands:
         ended = run_cli(*command, "--json")
