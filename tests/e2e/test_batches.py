@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from test_bit_identical import digitnet, trace
 from conftest import DIGITNET, Cli
 from medyate.export.trained import read_compiled
 from medyate.ledger import ChannelCost, align
+from medyate.recipe import RATE
 from medyate.run.generation import Generation, newest
 from medyate.run.link import Link
 from medyate.run.session import Session, Training
@@ -197,10 +199,21 @@ def test_what_a_forced_selection_interrupts_is_lost(tiny: dict[int, Compiled], t
 
 def test_trials_need_a_whole_batch(run_cli: Cli, tmp_path: Path) -> None:
     compiled = compile_tiny(tmp_path, flash=None, batch=32)
-    given = ("run", compiled.folder, "--data", tmp_path / "data.npz", "--rate", "auto", "--epochs", 2)
-    result = run_cli(*given)
-    assert result.code == 2
-    assert "too few to try rates on" in result.err
+    given = (
+        "run",
+        compiled.folder,
+        "--data",
+        tmp_path / "data.npz",
+        "--no-measure",
+        "--limit",
+        20,
+        "--json",
+        "--fresh",
+    )
+    whole, short = run_cli(*given, "--epochs", 4), run_cli(*given, "--epochs", 1)
+    assert (whole.code, short.code) == (0, 0)
+    assert "trials of 64 steps" in whole.err and json.loads(whole.out)["rate_trials"] != []
+    assert "too few samples to try others" in short.err and json.loads(short.out)["rate"] == RATE
 
 
 @pytest.mark.parametrize("batch", [0, 3, 128])

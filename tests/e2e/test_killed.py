@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frames import frame
 from medyate.data import epoch_order
 from medyate.errors import LinkError
 from medyate.run.link import Link
@@ -128,15 +127,15 @@ def killed(target: QemuProgram | HostProgram, after: float) -> Iterator[None]:
     assert target.process.wait(10) == -signal.SIGKILL
 
 
-def ahead(samples: Samples, first: int) -> bytes:
-    """The requests of LIFE_EPOCHS epochs, for a target that then never waits for its host."""
+def ahead(samples: Samples, first: int, link: Link) -> bytes:
+    """The requests of LIFE_EPOCHS epochs in the link's session, for a target that then never waits for its host."""
     requests: list[tuple[int, bytes]] = []
     for epoch in range(first, first + LIFE_EPOCHS):
         for i in epoch_order(11, epoch, len(samples.x))[:EPOCH_SAMPLES]:
             requests.append((DATA, bytes(4) + samples.x[i].tobytes()))
             requests.append((TRAIN, struct.pack("<H", samples.y[i])))
         requests.append((COMMIT, b""))
-    return b"".join(frame(i % 255 + 1, command, fields) for i, (command, fields) in enumerate(requests))
+    return b"".join(link.frame(command, fields) for command, fields in requests)
 
 
 def timed(compiled: Compiled, flash: Path) -> tuple[float, float]:
@@ -147,12 +146,15 @@ def timed(compiled: Compiled, flash: Path) -> tuple[float, float]:
     with qemu(compiled, flash) as target:
         session = Session(Link(target, 20.0))
         session.begin(plan_of(2 * LIFE_EPOCHS))
-        requests = ahead(samples_of(compiled), LIFE_EPOCHS)
+        requests = ahead(samples_of(compiled), LIFE_EPOCHS, session.link)
         begun = time.monotonic()
         target.write(requests)
         left = requests.count(0)
         while left:
-            left -= target.read(20.0).count(0)
+            came = target.read(20.0)
+            assert came, f"{left} requests are not answered"
+            left -= came.count(0)
+        assert session.begin(plan_of(2 * LIFE_EPOCHS)).epochs == 2 * LIFE_EPOCHS
         return life, time.monotonic() - begun
 
 
@@ -179,7 +181,7 @@ def test_at_random_instants(tiny_host: Compiled, tiny_m7: Compiled, tmp_path: Pa
             if kill % 2:
                 session = begin(target)
                 with killed(target, share * burst):
-                    target.write(ahead(samples, stood[-1]))
+                    target.write(ahead(samples, stood[-1], session.link))
             else:
                 with killed(target, share * life):
                     session = begin(target)
