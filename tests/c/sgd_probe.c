@@ -68,7 +68,7 @@ void sgd_biases(uint32_t outputs, mdy_wacc_t *sums, uint32_t exponent_bias, cons
     mdy_update_biases(&update, &update_of, biases);
 }
 
-/* The rate's mantissa that a step has: of 2^batch_log2 samples, of which `sample` were made in this epoch's update. */
+/* The mantissa of the rate after so many steps, all of one epoch, in batches of 2^batch_log2 samples. */
 uint32_t sgd_rate(uint32_t rate_mult, uint32_t warmup_steps, uint32_t total_steps, uint32_t cosine, uint32_t steps,
                   uint32_t batch_log2)
 {

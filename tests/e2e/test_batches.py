@@ -199,17 +199,8 @@ def test_what_a_forced_selection_interrupts_is_lost(tiny: dict[int, Compiled], t
 
 def test_trials_need_a_whole_batch(run_cli: Cli, tmp_path: Path) -> None:
     compiled = compile_tiny(tmp_path, flash=None, batch=32)
-    given = (
-        "run",
-        compiled.folder,
-        "--data",
-        tmp_path / "data.npz",
-        "--no-measure",
-        "--limit",
-        20,
-        "--json",
-        "--fresh",
-    )
+    given = ("run", compiled.folder, "--data", tmp_path / "data.npz", "--limit", 20)
+    given = (*given, "--no-measure", "--json", "--fresh")
     whole, short = run_cli(*given, "--epochs", 4), run_cli(*given, "--epochs", 1)
     assert (whole.code, short.code) == (0, 0)
     assert "trials of 64 steps" in whole.err and json.loads(whole.out)["rate_trials"] != []
