@@ -62,9 +62,32 @@ def test_no_order_of_few_values_gives_a_smaller_peak() -> None:
         peak = lay_out(values).peak_bytes
         placer = _Placer(_bodies(values))
         orders = itertools.permutations(range(len(placer.bodies)))
-        assert peak == min(placer.peak(placer.place(order, (), 0)) for order in orders)
+        assert peak == min(placer.peak(placer.place(order)) for order in orders)
         searched += peak > lower_bound(values)
     assert searched > 20, "the lower bound was always met: nothing was searched"
+
+
+def test_two_changed_turns_give_what_placing_all_anew_gives() -> None:
+    random = np.random.default_rng(6)
+    changed = refused = 0
+    for _ in range(1500):
+        placer = _Placer(_bodies(random_values(random)))
+        count = len(placer.bodies)
+        if count < 2:
+            continue
+        order = random.permutation(count).tolist()
+        known = placer.place(order)
+        one, two = random.choice(count, 2, replace=False).tolist()
+        tried = list(order)
+        tried[one], tried[two] = order[two], order[one]
+        expected, most = placer.place(tried), placer.peak(known)
+        found = placer.replace(tried, known, (order[one], order[two]), most)
+        assert (found is None) == (placer.peak(expected) > most)
+        assert found is None or found.tolist() == expected.tolist()
+        changed += found is not None and found.tolist() != known.tolist()
+        refused += found is None
+    assert changed > 300, "the same bases nearly always"
+    assert refused > 100, "no higher peak was seen"
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

@@ -13,6 +13,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add
+
+import numpy as np
+import numpy.typing as npt
 
 from medyate.ledger import align
 from medyate.plan.ids import ValueId
@@ -68,6 +72,8 @@ class _Body:
         return max(value.align for _, value in self.parts)
 
 
+Bases = npt.NDArray[np.int64]
+
 Order = Callable[[_Body], tuple[int, ...]]
 ORDERS: tuple[Order, ...] = (
     lambda v: (-v.bytes, v.first),
@@ -92,7 +98,7 @@ def lay_out(values: Sequence[Value], tries: int = TRIES) -> Layout:
     placer = _Placer(_bodies(values))
     bodies, numbers = placer.bodies, range(len(placer.bodies))
     orders = [sorted(numbers, key=lambda n: order(bodies[n])) for order in ORDERS]
-    attempts = [placer.place(order, (), 0) for order in orders]
+    attempts = [placer.place(order) for order in orders]
     bases = min(attempts, key=placer.peak)
     least = lower_bound(values)
     if placer.peak(bases) > least and tries > 0 and len(bodies) <= FEW:
@@ -104,7 +110,7 @@ def lay_out(values: Sequence[Value], tries: int = TRIES) -> Layout:
         climbed = placer.climb(order, least, tries * 250 // max(250, len(bodies)))
         bases = min(bases, climbed, key=placer.peak)
     offsets = {value.name: 0 for value in values}
-    offsets |= {v.name: bases[n] + offset for n, body in enumerate(bodies) for offset, v in body.parts}
+    offsets |= {v.name: int(bases[n]) + offset for n, body in enumerate(bodies) for offset, v in body.parts}
     return Layout(offsets, placer.peak(bases), least)
 
 
@@ -131,7 +137,7 @@ class _Search:
     """Depth first over the orders in which offsets ascend: every layout that cannot be pushed down has such a one."""
 
     bodies: tuple[_Body, ...]
-    bases: list[int]
+    bases: Bases
     peak: int
     least: int
     most: int
@@ -140,7 +146,7 @@ class _Search:
     def extend(self, placed: list[tuple[int, int]], last: int, done: frozenset[int], peak: int) -> None:
         """Tries every body next, the lowest and largest first. `placed`: numbers and bases."""
         if len(done) == len(self.bodies):
-            self.bases, self.peak = [base for _, base in sorted(placed)], peak
+            self.bases, self.peak = np.array([base for _, base in sorted(placed)]), peak
             return
         options = []
         for number, body in enumerate(self.bodies):
@@ -197,8 +203,9 @@ class _Placer:
 
     def __init__(self, bodies: Sequence[_Body]) -> None:
         self.bodies = [body for body in bodies if body.bytes > 0]
-        self.meets: list[list[tuple[int, int, int]]] = [[] for _ in self.bodies]
-        """Per body: (another, what one's own base minus the other's is strictly between)."""
+        self.sizes = [body.bytes for body in self.bodies]
+        self.units = [body.align for body in self.bodies]
+        met: list[list[tuple[int, int, int]]] = [[] for _ in self.bodies]
         spans = [(body.first, body.last) for body in self.bodies]
         for one, body in enumerate(self.bodies):
             first, last = spans[one]
@@ -208,53 +215,85 @@ class _Placer:
                 for mine, value in body.parts:
                     for theirs, other in self.bodies[two].parts:
                         if _meet(value, other):
-                            self.meets[one].append((two, theirs - mine - value.bytes, theirs - mine + other.bytes))
-                            self.meets[two].append((one, mine - theirs - other.bytes, mine - theirs + value.bytes))
+                            met[one].append((two, theirs - mine - value.bytes, theirs - mine + other.bytes))
+                            met[two].append((one, mine - theirs - other.bytes, mine - theirs + value.bytes))
+        self.meets = [np.array(meetings, np.int64).reshape(-1, 3).T for meetings in met]
+        """Per body: others, and what one's own base minus theirs is strictly between."""
 
-    def place(self, order: Sequence[int], known: Sequence[int], start: int) -> list[int]:
-        """Base of every body; `known`: those of the first `start` in order."""
-        bases = [-1] * len(self.bodies)
-        for number in order[:start]:
-            bases[number] = known[number]
-        for number in order[start:]:
-            taken = sorted(
-                (bases[other] + below, bases[other] + above)
-                for other, below, above in self.meets[number]
-                if bases[other] >= 0
-            )
-            base, unit = 0, self.bodies[number].align
-            for below, above in taken:
-                if below >= base:
-                    break
-                base = max(base, align(above, unit))
-            bases[number] = base
+    def place(self, order: Sequence[int]) -> Bases:
+        """Base of every body, placed in this order."""
+        bases = np.full(len(self.bodies), -1)
+        for body in order:
+            bases[body] = self._base(body, bases, bases >= 0)
         return bases
 
-    def climb(self, order: Sequence[int], least: int, turns: int) -> list[int]:
+    def _base(self, body: int, bases: Bases, placed: npt.NDArray[np.bool_]) -> int:
+        """The lowest base that is free beside the bodies that are placed already."""
+        meets, unit = self.meets[body], self.units[body]
+        others, below, above = meets[:, placed[meets[0]]]
+        theirs = bases[others]
+        begins = theirs + below
+        order = begins.argsort(kind="stable")
+        # Where this body could lie when the first, the first two, ... of the others are in its way.
+        tried = np.zeros(len(order) + 1, np.int64)
+        np.maximum.accumulate((theirs + above)[order], out=tried[1:])
+        tried = np.maximum(-(-tried // unit) * unit, 0)
+        free = begins[order] >= tried[:-1]
+        return int(tried[free.argmax() if free.any() else -1])
+
+    def replace(self, order: Sequence[int], known: Bases, moved: tuple[int, int], most: int) -> Bases | None:
+        """As `place`, from the bases of the order before two bodies changed turns; None above `most`.
+
+        A body is placed anew if something that it meets came, went or moved below the top of its own range: what lies
+        above a free place changes nothing.
+        """
+        turn = np.empty(len(order), np.int64)
+        turn[order] = np.arange(len(order))
+        bases, doubtful = known.copy(), np.zeros(len(order), np.bool_)
+
+        def doubt(body: int, base: int) -> None:
+            others, _, above = self.meets[body]
+            doubtful[others[base - above < bases[others]]] = True
+
+        for body in moved:
+            doubtful[body] = True
+            doubt(body, known[body])
+        for body in order[turn[list(moved)].min() :]:
+            if not doubtful[body]:
+                continue
+            base = self._base(body, bases, turn < turn[body])
+            if base + self.sizes[body] > most:
+                return None
+            if base != known[body] or body in moved:
+                bases[body] = base
+                doubt(body, min(base, known[body]))
+        return bases
+
+    def climb(self, order: Sequence[int], least: int, turns: int) -> Bases:
         """Bases after so many turns, or at the lower bound.
 
         A body that ends at the peak changes its turn with one that it meets, or one step further away; what does
         not make the layout larger stays. The random choices come from a fixed seed.
         """
         chance = random.Random(0)
-        best, bases = list(order), self.place(order, (), 0)
+        best, bases = list(order), self.place(order)
         peak = self.peak(bases)
         for _ in range(turns):
-            tops = [n for n, body in enumerate(self.bodies) if bases[n] + body.bytes == peak]
-            near = [other for other, _, _ in self.meets[chance.choice(tops)]] if peak > least else []
+            tops = np.flatnonzero(bases + self.sizes == peak).tolist()
+            near = self.meets[chance.choice(tops)][0].tolist() if peak > least else []
             if not near:
                 break
             one, two = chance.choice(tops), chance.choice(near)
             if chance.random() < 0.5:
-                two = chance.choice([other for other, _, _ in self.meets[two]])
+                two = chance.choice(self.meets[two][0].tolist())
             tried = list(best)
             a, b = tried.index(one), tried.index(two)
             tried[a], tried[b] = tried[b], tried[a]
-            found = self.place(tried, bases, min(a, b))
-            if self.peak(found) <= peak:
+            found = self.replace(tried, bases, (one, two), peak)
+            if found is not None:
                 best, bases, peak = tried, found, self.peak(found)
         return bases
 
-    def peak(self, bases: Sequence[int]) -> int:
+    def peak(self, bases: Bases) -> int:
         """Highest end."""
-        return max((base + body.bytes for base, body in zip(bases, self.bodies, strict=True)), default=0)
+        return int(max(map(add, bases.tolist(), self.sizes), default=0))
