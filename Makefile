@@ -2,6 +2,7 @@
 # make demo    sets everything up and runs the main job on an emulated Cortex-M7
 # make test    sets everything up and passes the tests
 # make test-long    likewise, with those that take more than a minute each: more than an hour on two cores
+# make faults  what docs/RELIABILITY.md says was tried: a bad flash, bad lines, kills and restarts; an hour
 # make setup   leaves .venv/bin/medyate
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := .venv/bin
 STAMP := .venv/.medyate-$(TORCH)
 
-.PHONY: setup demo test test-long lint study clean
+.PHONY: setup demo test test-long lint faults study clean
 .NOTPARALLEL:
 
 setup: $(STAMP)
@@ -41,6 +42,11 @@ test: lint
 
 test-long: lint
 	@MEDYATE_LONG=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+faults: setup
+	@$(BIN)/python tools/fault_study.py --faults 120000
+	@$(BIN)/python tools/link_study.py
+	@$(BIN)/python tools/host_study.py
 
 # Three seeds of the real network, half an hour on two cores; docs/RESULTS.md says where both come from.
 MODEL ?= ../shared/models/derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,24 @@ class Ended:
 
 
 Cli = Callable[..., Ended]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where ccache is, it stands before the host's compilers: the runtime is the same in all networks' projects.
+
+    The compiler for Cortex-M is called as it is: ccache would lose the call graph that it writes.
+    """
+    ccache = shutil.which("ccache")
+    with pytest.MonkeyPatch.context() as patched:
+        if ccache is not None:
+            folder = tmp_path_factory.mktemp("ccache")
+            for name in ("cc", "gcc", "clang"):
+                (folder / name).symlink_to(ccache)
+            patched.setenv("PATH", str(folder), os.pathsep)
+            patched.setenv("CCACHE_DIR", str(REPOSITORY / "build" / "ccache"))
+            patched.setenv("CCACHE_NOHASHDIR", "1")
+        yield
 
 
 @pytest.fixture

@@ -51,8 +51,13 @@ TAKE_LONG = (
 
 
 def some_long(values: Iterable[Any], takes_long: Callable[[Any], bool]) -> list[Any]:
-    """Parameters of a test, of which some are for `make test-long`."""
-    return [pytest.param(value, marks=pytest.mark.long) if takes_long(value) else value for value in values]
+    """Parameters of a test, one or a tuple of several each, of which some are for `make test-long`."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.long)
+        if takes_long(value)
+        else value
+        for value in values
+    ]
 
 
 def field_digits() -> Dataset:

@@ -131,7 +131,10 @@ def _clipped(log: Mapping[str, Any], known: Known) -> Iterator[Sign]:
     steps = [(entry["saturations"], known.stored(entry["selected"])) for entry in log["history"]]
     shares = [clipped / (log["epoch_samples"] * values) for clipped, values in steps if values]
     if shares and max(shares) > CLIPPED:
-        yield Sign("clipped_gradients", f"{max(shares):.2%} of an epoch's gradients were clipped: lower the rate")
+        yield Sign(
+            "clipped_gradients",
+            f"{max(shares):.2%} of an epoch's gradients were clipped: try a --rate below {log['rate']:.3g}",
+        )
 
 
 def _untrained(_log: Mapping[str, Any], known: Known) -> Iterator[Sign]:
