@@ -54,7 +54,7 @@ DATA ?= ../shared/data/flowers17
 study: setup
 	@test -e "$(MODEL)" -a -e "$(DATA)" || { echo "set MODEL=net.onnx and DATA=folder" >&2; exit 2; }
 	@$(BIN)/python tools/transfer_study.py "$(MODEL)" --data "$(DATA)" --ram 320KiB \
-	    --min-elements 27946 --schedule layer --epochs 12 -o build/flowers17 --json build/flowers17/study.json
+	    --min-elements 27946 --schedule layer --epochs 12 --rate 0.0015 -o build/flowers17 --json build/flowers17/study.json
 
 clean:
 	rm -rf build
