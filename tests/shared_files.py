@@ -43,7 +43,7 @@ TAKE_LONG = (
     "mcunet",
     ".th",
     "mobilenetv1_025_96_int8",
-    "025_96_float.tflite",
+    "025_96_float",
     "person",
     "10_float",
 )

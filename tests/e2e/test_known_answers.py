@@ -45,6 +45,7 @@ def test_a_quantised_checkpoint_knows_the_photos_that_its_simulation_knows(model
     assert report.predictions_agree == 1
 
 
+@pytest.mark.long
 def test_a_network_of_real_numbers_loses_nothing_as_integers() -> None:
     report = answered("ic_resnet8_cifar10_float.tflite", WHOLE)
     assert right(report.accuracy_oracle, WHOLE) == 885

@@ -19,6 +19,8 @@ from shared_files import ROOT, shared, some_long
 QUANTISED = tuple(s for s in SUBJECTS if "int8" in s.model)
 CHECKPOINTS = tuple(s for s in SUBJECTS if s.model.endswith(".pkl"))
 LARGE = "mobilenet_v2_1.0_224"
+LARGER = ("mobilenet", "person", "ad_autoencoder")
+"""In the names of networks that `make test` compares on one core, and `make test-long` on all three."""
 SAMPLES = 200
 LARGE_SAMPLES = 10
 """Of the largest network, whose 300 million multiply-adds per sample the study runs on all 200."""
@@ -41,9 +43,15 @@ def test_integers_of_a_tflite_file_are_those_of_the_reference_kernels(subject: S
     assert report.match
 
 
-@pytest.mark.parametrize("target", ["qemu-m4", "qemu-m7", "qemu-m55"])
+def on_every_core() -> list[tuple[Subject, str]]:
+    subjects = [subject for subject in QUANTISED if LARGE not in subject.model]
+    return [(subject, target) for subject in subjects for target in ("qemu-m4", "qemu-m7", "qemu-m55")]
+
+
 @pytest.mark.parametrize(
-    "subject", [s for s in QUANTISED if LARGE not in s.model], ids=lambda s: s.model.partition(".")[0]
+    ("subject", "target"),
+    some_long(on_every_core(), lambda on: on[1] != "qemu-m7" and any(word in on[0].model for word in LARGER)),
+    ids=lambda value: value if isinstance(value, str) else value.model.partition(".")[0],
 )
 def test_cores_compute_the_same_integers(subject: Subject, target: str) -> None:
     report = study(subject, root(subject), target, 2 if target == "qemu-m55" else 10)
