@@ -2,7 +2,7 @@
 # make demo    sets everything up and runs the main job on an emulated Cortex-M7
 # make test    sets everything up and passes the tests
 # make test-long    likewise, with those that take more than a minute each: more than an hour on two cores
-# make faults  what docs/RELIABILITY.md says was tried: a bad flash, bad lines, kills and restarts; an hour
+# make faults  what docs/RELIABILITY.md says was tried: a bad flash, bad lines, kills and restarts; takes long
 # make setup   leaves .venv/bin/medyate
 
 PYTHON ?= python3

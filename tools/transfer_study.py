@@ -125,7 +125,7 @@ def main() -> None:
         results = [job.result() for job in jobs]
     print(table(results))
     if options.json:
-        settings = {key: str(vars(options)[key]) for key in ("min_elements", "epochs", "rate")}
+        settings = {key: vars(options)[key] for key in ("min_elements", "epochs", "rate")}
         content = {"model": options.model.name, "data": Path(options.data).name, **settings, "runs": results}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(content, indent=1) + "\n")
