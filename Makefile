@@ -36,6 +36,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 test: lint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not long"

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from medyate.arithmetic.functions import KINDS
 from medyate.frontends import onnx, pointwise, tflite, torch
 from medyate.frontends.onnx_graph import FOLDED
 from medyate.frontends.table import GONE, Row
 from medyate.ir import Graph, Node, Shape
 from medyate.ops import OPS
-from medyate.ops.activation import KINDS
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.opdef import Kernel, OpDef, Site
 from medyate.quantize.apply import quantize, site

@@ -9,13 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from medyate.ops.opdef import Attrs
 
 Shape = tuple[int, int, int]
 Activation = tuple[float, float] | None
@@ -23,6 +19,11 @@ Activation = tuple[float, float] | None
 
 Weights = Mapping[str, NDArray[np.generic]]
 """Arrays by name: '<node>.weight', '<node>.bias'; read-only by convention."""
+
+
+@dataclass(frozen=True)
+class Attrs:
+    """Base of the attribute records; each operation has its own."""
 
 
 @dataclass(frozen=True, slots=True)

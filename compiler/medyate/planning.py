@@ -11,12 +11,12 @@ from typing import Any
 from medyate import artefact
 from medyate.boards import Board
 from medyate.data import Dataset
+from medyate.figure import check_drawing, check_picture
 from medyate.plan.advice import alternatives, peak
 from medyate.plan.budget import Network
 from medyate.plan.frontier import Selections, frontier
 from medyate.plan.plan import Plan
 from medyate.rank.lara import Ranking, channel_costs
-from medyate.report.figure import check_drawing, check_picture
 from medyate.report.frontier import draw_frontier
 from medyate.report.memory_map import draw_plan
 from medyate.stages import Options, Progress, bank_sectors, gather, warnings
@@ -48,9 +48,7 @@ class Pictures:
         return {**content, "pictures": [str(path) for path in paths]}
 
 
-def plan_one(
-    model: Path, dataset: Dataset, options: Options, board: Board | None, pictures: Pictures, progress: Progress
-) -> dict[str, Any]:
+def plan_one(model: Path, dataset: Dataset, options: Options, pictures: Pictures, progress: Progress) -> dict[str, Any]:
     """The overview of one plan. Raises BudgetError when RAM or flash do not suffice."""
     material = gather(model, dataset, options, progress, pictures.folder)
     progress("plan", 0, 1)
@@ -58,7 +56,7 @@ def plan_one(
     with material.kept(pictures.folder):
         plan = material.plan(options.limits, network)
     content = overview(
-        plan, network, material.trainable, board, lambda done, total: progress("alternatives", done, total)
+        plan, network, material.trainable, options.board, lambda done, total: progress("alternatives", done, total)
     )
     content["gradient"] = gradient(plan, material.ranking)
     content["warnings"] = warnings(dataset, content["total_layers"])

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from gradients import autograd, cosine, device_bias_gradient, device_gradient
-from medyate.ir import Graph, Node, QGraph, Weights, elements
+from medyate.ir import Attrs, Graph, Node, QGraph, Weights, elements
 from medyate.ops import OPS
 from medyate.ops.add import Add
 from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.mul import Mul
-from medyate.ops.opdef import Attrs, Case, OpDef
+from medyate.ops.opdef import Case, OpDef
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Head, Plan, classes_loss, inference_plan, make_plan
 from medyate.plan.selecting import Selecting

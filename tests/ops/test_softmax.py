@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clibrary import load
-from medyate.quantize.tflite_kernels import softmax, softmax_table
+from medyate.arithmetic.tflite_kernels import softmax, softmax_table
 
 Array = NDArray[Any]
 SCALES = (1e-3, 4e-3, 0.017, 0.05, 0.1, 0.25, 0.3333, 0.5, 0.8, 1.0, 2.0)

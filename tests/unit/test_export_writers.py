@@ -16,24 +16,24 @@ import torch
 from numpy.typing import NDArray
 
 import nets
+from medyate.arithmetic import tflite_kernels as kernels
+from medyate.arithmetic.functions import Function
 from medyate.export import ExportError
 from medyate.export import onnx as onnx_writer
 from medyate.export import tflite as tflite_writer
 from medyate.frontends import load
 from medyate.frontends.torch import from_module
-from medyate.ir import Graph, Imported, Node, QGraph, Quant, Shape, Weights
+from medyate.ir import Attrs, Graph, Imported, Node, QGraph, Quant, Shape, Weights
 from medyate.ops import OPS
-from medyate.ops.activation import Function
 from medyate.ops.average_pool import AveragePool
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
 from medyate.ops.max_pool import MaxPool
 from medyate.ops.move import Move
-from medyate.ops.opdef import Attrs, Case, OpDef
+from medyate.ops.opdef import Case, OpDef
 from medyate.oracle import tflite as tflite_runtime
 from medyate.oracle.onnx import defined_session
 from medyate.passes.pipeline import simplify
-from medyate.quantize import tflite_kernels as kernels
 from medyate.quantize.apply import ROLES, add_constants, quantize, reference
 from medyate.real import Network, channels_first, channels_last
 from medyate.verify import verify

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from medyate.arithmetic.scheme import activation_quant, weight_scales
 from medyate.data import SCALINGS, Scaling
 from medyate.errors import DataError, GraphError
 from medyate.frontends import load
@@ -43,7 +44,6 @@ from medyate.quantize.calibrate import (
     observe_ranges,
 )
 from medyate.quantize.equalise import allowed_factors, channel_bounds, equalise, pairs
-from medyate.quantize.scheme import activation_quant, weight_scales
 from medyate.real import Network, channels_first, channels_last
 from shared_files import shared
 

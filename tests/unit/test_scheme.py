@@ -16,7 +16,7 @@ from scipy import stats
 
 import clibrary
 from medyate import rng
-from medyate.quantize.scheme import (
+from medyate.arithmetic.scheme import (
     activation_quant,
     fixed_point,
     mantissa15,

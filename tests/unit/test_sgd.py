@@ -12,9 +12,9 @@ import pytest
 
 from clibrary import load
 from medyate import rng
+from medyate.arithmetic.scheme import mantissa15
 from medyate.ledger import ChannelCost
 from medyate.plan.parameters import NORM_BITS
-from medyate.quantize.scheme import mantissa15
 from medyate.run.session import Training
 from medyate.sample.policy import pack, unpack
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import tflite_cases
+from medyate.arithmetic.functions import KINDS
 from medyate.errors import UnsupportedOpError
 from medyate.frontends import load, onnx, tflite
 from medyate.frontends import torch as torch_frontend
 from medyate.frontends.builder import LAYOUT, GraphBuilder, made
 from medyate.frontends.table import GONE, Row
 from medyate.ops import OPS
-from medyate.ops.activation import KINDS
 from onnx_cases import BRANCHES, NODES
 from onnx_files import MAP, chain, node, quantise, write
 from onnx_quantised_cases import HAND_MADE, NOT_IN_ONNXRUNTIME, PROBABILITIES, TO_QUANTISE

@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
+from medyate.arithmetic.scheme import mantissa15
+from medyate.emit.context import Context
 from medyate.emit.filters import derived
 from medyate.ops import OPS
 from medyate.plan import ids
 from medyate.plan.ids import ValueId
 from medyate.plan.steps import BackStep, Gradient, Step
 from medyate.plan.stream import Group
-from medyate.quantize.scheme import mantissa15
-
-if TYPE_CHECKING:
-    from medyate.emit.context import Context
 
 ALL = "MDY_ALL"
 
@@ -57,6 +55,16 @@ class Calls:
             lines += self._group(group)
             if group.stages[0].kind == "head":
                 lines = self.backward
+
+    def values(self) -> dict[str, Any]:
+        """What the templates read of the calls."""
+        return {
+            "joins": self.joins,
+            "masks": self.masks,
+            "streams": self.streams,
+            "forward": self.forward,
+            "backward": self.backward,
+        }
 
     def _group(self, group: Group) -> list[str]:
         after = [line for step in group.after for line in self._lines(step, ALL)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medyate.arithmetic.scheme import mantissa15
 from medyate.emit.filters import derived, unique_idents
 from medyate.ir import Node, Shape, elements
 from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS, align
@@ -21,7 +22,6 @@ from medyate.plan.parameters import backward_parameters, bias_parameters
 from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
 from medyate.quantize.apply import site
-from medyate.quantize.scheme import mantissa15
 from medyate.recipe import BATCH_MAX
 from medyate.sample.policy import pack
 
@@ -318,10 +318,8 @@ class Context:
         self._array("int16_t", "exponents", self.plan.exponents or (0,), "first gradient exponents, 1/16 octaves")
 
     def values(self) -> dict[str, Any]:
-        """Everything the templates read."""
-        from medyate.emit.calls import Calls
-
-        plan, graph, calls = self.plan, self.graph, Calls(self)
+        """What the templates read beside the calls, which come first: a gradient is printed if one of them names it."""
+        plan, graph = self.plan, self.graph
         quant = plan.qgraph.quant[graph.input]
         headers = sorted({OPS[n.op].kernel.header for n in graph})  # type: ignore[union-attr]
         candidates = [
@@ -358,11 +356,6 @@ class Context:
             "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
             "biases": self.biases,
-            "joins": calls.joins,
-            "masks": calls.masks,
-            "streams": calls.streams,
-            "forward": calls.forward,
-            "backward": calls.backward,
         }
 
 

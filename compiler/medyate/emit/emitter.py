@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from medyate import __version__
+from medyate.emit.calls import Calls
 from medyate.emit.context import Context
 from medyate.emit.filters import c_array, c_comment, c_string
 from medyate.plan.plan import Plan
@@ -17,7 +18,9 @@ FILES = ("mdy_model.h", "mdy_model.c", "mdy_memory.c", "mdy_weights.h", "mdy_wei
 def emit(plan: Plan) -> dict[str, str]:
     """Generated files by name."""
     environment = environment_for("emit/templates")
-    values = {**Context(plan).values(), "version": __version__, "abi": ABI}
+    context = Context(plan)
+    calls = Calls(context)
+    values = {**context.values(), **calls.values(), "version": __version__, "abi": ABI}
     return {name: environment.get_template(f"{name}.j2").render(values) for name in FILES}
 
 

@@ -20,19 +20,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from medyate.arithmetic.functions import Function
+from medyate.arithmetic.scheme import Integers
 from medyate.artefact import write_bytes
 from medyate.export import ExportError
 from medyate.ir import Activation, Graph, Node, QGraph, Shape, Weights, elements
 from medyate.ops import OPS
 from medyate.ops._pool import PoolAttrs
-from medyate.ops.activation import Function
 from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
 from medyate.ops.move import Move, Triple
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
-from medyate.quantize.scheme import Integers
 
 OPSET = 13
 """The first with a scale per channel; a network gets a newer one only where an operation needs it."""

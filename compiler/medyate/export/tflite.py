@@ -18,23 +18,9 @@ import numpy as np
 import tflite
 from numpy.typing import NDArray
 
-from medyate.artefact import write_bytes
-from medyate.export import ExportError
-from medyate.export.flatfile import FlatFile, Options, Steps
-from medyate.frontends.tflite import UINT8_SHIFT
-from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
-from medyate.ops import OPS
-from medyate.ops._pool import PoolAttrs
-from medyate.ops._spatial import Pads, Pair
-from medyate.ops.activation import Function
-from medyate.ops.concat import Concat
-from medyate.ops.conv2d import Conv2d
-from medyate.ops.depthwise import Depthwise
-from medyate.ops.move import Move
-from medyate.ops.softmax import Softmax
-from medyate.quantize.apply import integers
-from medyate.quantize.scheme import QMAX, QMIN, Integers
-from medyate.quantize.tflite_kernels import (
+from medyate.arithmetic.functions import Function
+from medyate.arithmetic.scheme import QMAX, QMIN, Integers
+from medyate.arithmetic.tflite_kernels import (
     CLAMPS,
     RESULTS,
     affine_multipliers,
@@ -43,6 +29,20 @@ from medyate.quantize.tflite_kernels import (
     same_pairs,
     table_differences,
 )
+from medyate.artefact import write_bytes
+from medyate.export import ExportError
+from medyate.export.flatfile import FlatFile, Options, Steps
+from medyate.frontends.tflite import UINT8_SHIFT
+from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
+from medyate.ops import OPS
+from medyate.ops._pool import PoolAttrs
+from medyate.ops._spatial import Pads, Pair
+from medyate.ops.concat import Concat
+from medyate.ops.conv2d import Conv2d
+from medyate.ops.depthwise import Depthwise
+from medyate.ops.move import Move
+from medyate.ops.softmax import Softmax
+from medyate.quantize.apply import integers
 
 ONNX_INSTEAD = "Export it as ONNX, which computes the same to the step."
 VERSIONS: Mapping[str, tuple[int, int]] = {

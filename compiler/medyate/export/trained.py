@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import artefact, files
+from medyate.arithmetic.scheme import WEIGHT_MAX, activation_quant
 from medyate.errors import ArtefactError, GraphError
 from medyate.graph_json import from_json, quantised_from_json
 from medyate.ir import Node, QGraph, Weights
@@ -23,7 +24,6 @@ from medyate.ops.conv2d import Conv2d
 from medyate.ops.softmax import OUTPUT, Softmax
 from medyate.plan.steps import HEAD_WEIGHT_BITS
 from medyate.quantize.apply import add_constants, bias_limit, scales_for_bias
-from medyate.quantize.scheme import WEIGHT_MAX, activation_quant
 from medyate.run.generation import Facts, Generation
 from medyate.run.train import Compiled
 from medyate.verify import verify

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.arithmetic.functions import Function
 from medyate.errors import GraphError, ModelError, UnsupportedOpError
-from medyate.ir import Activation, Graph, Imported, Node, QGraph, Quant, Shape, Weights, elements
+from medyate.ir import Activation, Attrs, Graph, Imported, Node, QGraph, Quant, Shape, Weights, elements
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
-from medyate.ops.activation import Function
 from medyate.ops.add import Add
 from medyate.ops.average_pool import AveragePool
 from medyate.ops.before_quantisation import BatchNorm
@@ -31,7 +31,6 @@ from medyate.ops.depthwise import Depthwise
 from medyate.ops.max_pool import MaxPool
 from medyate.ops.move import Move, Triple, compose, identity
 from medyate.ops.mul import Mul
-from medyate.ops.opdef import Attrs
 from medyate.ops.reshape import Reshape
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import add_constants, bias_limit, large_biases, named_channels

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from medyate import files
+from medyate.arithmetic.scheme import QMAX, QMIN, WEIGHT_MAX
 from medyate.errors import GraphError, ModelError
 from medyate.files import FILE_MAX
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import Activation, Imported, Quant
 from medyate.ops._spatial import KERNEL_MAX
-from medyate.quantize.scheme import QMAX, QMIN, WEIGHT_MAX
 
 EXTENT_MAX = 4096
 INPUT = Quant(float(np.float32(1 / 127.5)), 0)

@@ -18,11 +18,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from medyate.arithmetic.scheme import QMAX, QMIN, WEIGHT_MAX, weight_scales
 from medyate.frontends.onnx_graph import Importer, Stored, View, name_of
 from medyate.ir import Activation, Quant
 from medyate.ops.softmax import OUTPUT
 from medyate.quantize.apply import bias_limit, scales_for_bias
-from medyate.quantize.scheme import QMAX, QMIN, WEIGHT_MAX, weight_scales
 
 UINT8_SHIFT = 128
 BIAS_TOLERANCE = 1e-3

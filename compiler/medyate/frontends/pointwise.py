@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from medyate.arithmetic.functions import Function
 from medyate.ops import OPS
-from medyate.ops.activation import Function
 
 Node = torch.fx.Node
 GRID = torch.linspace(-12.0, 12.0, 2401, dtype=torch.float64)

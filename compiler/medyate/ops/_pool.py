@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medyate.errors import GraphError
-from medyate.ir import Shape
+from medyate.ir import Attrs, Shape
 from medyate.ops._spatial import Pads, Pair, window_output, window_rows
-from medyate.ops.opdef import Attrs, Field, Rows
+from medyate.ops.opdef import Field, Rows
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from medyate.arithmetic.scheme import DELTA_MAX, WEIGHT_MAX, Integers, fixed_point
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape
 from medyate.ops.opdef import Arrays, Field, Rows, Site, Values
-from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, Integers, fixed_point
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]

@@ -8,29 +8,20 @@ A clamp that a convolution, sum or product can take is fused there and leaves no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from medyate.arithmetic import tflite_kernels
+from medyate.arithmetic.functions import KINDS, Function
+from medyate.arithmetic.scheme import QMAX, QMIN, Integers
 from medyate.errors import GraphError
 from medyate.ir import Shape, elements
 from medyate.ops._spatial import same_rows
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site, Values
-from medyate.quantize import tflite_kernels
-from medyate.quantize.scheme import QMAX, QMIN, Integers
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values
 
 SLOPE_BITS = 14
 """Slopes are stored relative to the steepest one, in units of 2^-14."""
-
-
-@dataclass(frozen=True)
-class Function(Attrs):
-    """A function by name; only clip (low, high) and leaky_relu (low: slope below zero) have parameters."""
-
-    kind: str
-    low: float = 0.0
-    high: float = 0.0
 
 
 def _functions() -> Mapping[str, Callable[[Function, Any], Any]]:
@@ -49,9 +40,6 @@ def _functions() -> Mapping[str, Callable[[Function, Any], Any]]:
         "gelu": lambda _, x: functional.gelu(x),
         "elu": lambda _, x: functional.elu(x),
     }
-
-
-KINDS = ("identity", "clip", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh", "silu", "gelu", "elu")
 
 
 def _shape(a: Function, inputs: tuple[Shape, ...]) -> Shape:

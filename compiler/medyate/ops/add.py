@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from medyate.arithmetic.scheme import ADD_LEFT_SHIFT, Integers, add_output_multiplier, fixed_point
 from medyate.errors import GraphError
-from medyate.ir import Activation, Shape, elements
+from medyate.ir import Activation, Attrs, Shape, elements
 from medyate.ops._spatial import activate, same_rows
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site
-from medyate.quantize.scheme import ADD_LEFT_SHIFT, Integers, add_output_multiplier, fixed_point
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from medyate.arithmetic.scheme import Integers, mean_pair
 from medyate.ir import Shape, elements
 from medyate.ops._pool import PoolAttrs, overlap, pool_fields, pool_rows, pool_shape
 from medyate.ops._spatial import pad_nchw
 from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
-from medyate.quantize.scheme import Integers, mean_pair
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medyate.ir import Shape, elements
-from medyate.ops.opdef import Arrays, Attrs, Case, OpDef
+from medyate.ir import Attrs, Shape, elements
+from medyate.ops.opdef import Arrays, Case, OpDef
 
 
 @dataclass(frozen=True)

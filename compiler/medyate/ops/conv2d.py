@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medyate.errors import GraphError
-from medyate.ir import Activation, Shape
+from medyate.ir import Activation, Attrs, Shape
 from medyate.ledger import ChannelCost
 from medyate.ops._spatial import (
     Pads,
@@ -20,7 +20,7 @@ from medyate.ops._spatial import (
     pad_nchw,
     window_output,
 )
-from medyate.ops.opdef import Attrs, Case, Field, Kernel, OpDef, Site
+from medyate.ops.opdef import Case, Field, Kernel, OpDef, Site
 
 
 @dataclass(frozen=True)

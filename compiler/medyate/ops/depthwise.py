@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medyate.ir import Activation, Shape
+from medyate.ir import Activation, Attrs, Shape
 from medyate.ledger import ChannelCost
 from medyate.ops._spatial import (
     Pads,
@@ -19,7 +19,7 @@ from medyate.ops._spatial import (
     pad_nchw,
     window_output,
 )
-from medyate.ops.opdef import Attrs, Case, Kernel, OpDef
+from medyate.ops.opdef import Case, Kernel, OpDef
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from medyate.arithmetic.scheme import Integers
 from medyate.ir import Shape, elements
 from medyate.ops._pool import PoolAttrs, pool_fields, pool_rows, pool_shape
 from medyate.ops._spatial import pad_nchw
 from medyate.ops.opdef import Arrays, Backward, Case, Kernel, OpDef
-from medyate.quantize.scheme import Integers
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from medyate.arithmetic.scheme import Integers
 from medyate.errors import GraphError
-from medyate.ir import Shape
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Rows, Site
-from medyate.quantize.scheme import Integers
+from medyate.ir import Attrs, Shape
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Rows, Site
 
 Triple = tuple[int, int, int]
 

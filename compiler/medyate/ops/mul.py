@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from medyate.arithmetic.scheme import Integers, fixed_point
 from medyate.errors import GraphError
-from medyate.ir import Activation, Shape, elements
+from medyate.ir import Activation, Attrs, Shape, elements
 from medyate.ops._spatial import activate, same_rows
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site
-from medyate.quantize.scheme import Integers, fixed_point
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medyate.ir import Quant, Shape
-
-if TYPE_CHECKING:
-    from medyate.ir import Node
-    from medyate.ledger import ChannelCost
-    from medyate.quantize.scheme import Integers
-
-
-@dataclass(frozen=True)
-class Attrs:
-    """Base of the attribute records; each operation has its own."""
-
+from medyate.arithmetic.scheme import Integers
+from medyate.ir import Attrs, Node, Quant, Shape
+from medyate.ledger import ChannelCost
 
 Arrays = Mapping[str, Any]
 """A node's weights by role, as PyTorch tensors in the IR's layout."""

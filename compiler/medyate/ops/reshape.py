@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from medyate.arithmetic.scheme import Integers
 from medyate.errors import GraphError
-from medyate.ir import Shape, elements
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Kernel, OpDef
-from medyate.quantize.scheme import Integers
+from medyate.ir import Attrs, Shape, elements
+from medyate.ops.opdef import Arrays, Backward, Case, Kernel, OpDef
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from medyate.arithmetic import tflite_kernels
+from medyate.arithmetic.scheme import Integers
 from medyate.errors import GraphError
-from medyate.ir import Quant, Shape, elements
+from medyate.ir import Attrs, Quant, Shape, elements
 from medyate.ops._spatial import same_rows
-from medyate.ops.opdef import Arrays, Attrs, Backward, Case, Field, Kernel, OpDef, Site, Values
-from medyate.quantize import tflite_kernels
-from medyate.quantize.scheme import Integers
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values
 
 OUTPUT = Quant(1 / 256, -128)
 CHANNELS_MAX = 4095

@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
+from medyate.arithmetic.functions import Function
 from medyate.ir import Graph, Node, Weights
 from medyate.ops import OPS
-from medyate.ops.activation import Function
 from medyate.ops.add import Add
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise

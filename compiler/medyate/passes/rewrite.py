@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from medyate.ir import Graph, Node
-from medyate.ops.opdef import Attrs
+from medyate.ir import Attrs, Graph, Node
 
 
 def absorb(graph: Graph, node: Node, into: Node, attrs: Attrs) -> Graph:

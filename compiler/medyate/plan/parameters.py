@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.arithmetic.scheme import DELTA_MAX, WEIGHT_MAX, mantissa15
 from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops import OPS
 from medyate.plan.steps import Gradient
 from medyate.quantize.apply import bias_limit, dead_channels, integers
-from medyate.quantize.scheme import DELTA_MAX, WEIGHT_MAX, mantissa15
 
 NORM_BITS = 18
 """Norms are counted in units of 2^-18."""

@@ -17,9 +17,9 @@ from types import MappingProxyType
 
 from medyate import ledger
 from medyate.errors import GraphError
-from medyate.ir import Node, QGraph, Shape, Weights
+from medyate.ir import Attrs, Node, QGraph, Shape, Weights
 from medyate.ops import OPS
-from medyate.ops.opdef import Attrs, Backward, Rows
+from medyate.ops.opdef import Backward, Rows
 from medyate.plan import ids
 from medyate.plan.ids import ValueId
 from medyate.quantize.apply import site

@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.errors import GraphError
-from medyate.ir import Graph, Node, QGraph, Quant, Weights, elements
-from medyate.ops import OPS
-from medyate.ops.opdef import Site
-from medyate.quantize.bias_correction import corrected_biases, on_steps
-from medyate.quantize.calibrate import Calibration, choose_ranges
-from medyate.quantize.equalise import equalise
-from medyate.quantize.scheme import (
+from medyate.arithmetic.scheme import (
     DEAD_RATIO,
     DELTA_MAX,
     QMAX,
@@ -26,6 +19,13 @@ from medyate.quantize.scheme import (
     activation_quant,
     weight_scales,
 )
+from medyate.errors import GraphError
+from medyate.ir import Graph, Node, QGraph, Quant, Weights, elements
+from medyate.ops import OPS
+from medyate.ops.opdef import Site
+from medyate.quantize.bias_correction import corrected_biases, on_steps
+from medyate.quantize.calibrate import Calibration, choose_ranges
+from medyate.quantize.equalise import equalise
 
 ROLES = ("weight", "bias", "scale", "zero", "origin", "multiplier", "table", "slope")
 """Every array that a quantised node can have; `constants` of its operation make the last three."""

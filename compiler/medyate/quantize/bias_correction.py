@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.arithmetic.scheme import QMAX, QMIN
 from medyate.ir import Graph, Node, Quant, Weights, elements
 from medyate.ops import OPS
-from medyate.quantize.scheme import QMAX, QMIN
 
 SAMPLES = 128
 VALUES = 1 << 25

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.arithmetic.scheme import QMAX, QMIN, activation_quant
 from medyate.errors import DataError, GraphError
 from medyate.ir import Graph, Quant, Weights
 from medyate.ops import OPS
-from medyate.quantize.scheme import QMAX, QMIN, activation_quant
 
 BATCH = 32
 BINS = 2048

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medyate.boards import KIB
-from medyate.report.figure import new_figure, write_figure
+from medyate.figure import new_figure, write_figure
 
 
 def draw_frontier(content: Mapping[str, Any], paths: Sequence[Path]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medyate.boards import KIB
-from medyate.report.figure import new_figure, write_figure
+from medyate.figure import new_figure, write_figure
 
 COLOURS = {"activation": "#4477aa", "gradient": "#ee6677", "mask": "#ccbb44", "scratch": "#999999"}
 PARTS = {"static": "#888888", "planned": "#4477aa", "epoch": "#228833", "state": "#aa3377", "free": "#eeeeee"}

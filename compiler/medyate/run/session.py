@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.arithmetic.scheme import mantissa15
 from medyate.errors import LinkError
 from medyate.plan.parameters import NORM_BITS
-from medyate.quantize.scheme import mantissa15
 from medyate.recipe import CLIP
 from medyate.run.link import READ_BYTES, STATUS, Link, RefusedError, RestartedError
 from medyate.sample.policy import pack, unpack

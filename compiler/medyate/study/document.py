@@ -10,7 +10,7 @@ from typing import Any
 from medyate import artefact
 from medyate.errors import DataError
 from medyate.extras import require
-from medyate.rank import compare
+from medyate.report import rankings as compared
 from medyate.study import paired, pictures, tables
 from medyate.study.rows import SWEPT, Row, groups, swept, unique
 from medyate.study.spec import Cell
@@ -148,10 +148,10 @@ def _rankings(rankings: Sequence[Mapping[str, Any]], picture: Any) -> list[str]:
         own = [ranking for ranking in rankings if ranking["network"] == network]
         if len(own) < 2:
             continue
-        matrices = {score: compare.matrix(own, score) for score in compare.SCORES}
-        names = [compare.label(ranking) for ranking in own]
+        matrices = {score: compared.matrix(own, score) for score in compared.SCORES}
+        names = [compared.label(ranking) for ranking in own]
         path = picture(f"rankings{number}")
-        compare.draw(names, matrices, path)
+        compared.draw(names, matrices, path)
         head = ["LaRa", *(str(i + 1) for i in range(len(own)))]
         lines = [
             [f"{i + 1} {name}", *(f"{value:.3f}" for value in matrices["lara"][i])] for i, name in enumerate(names)

@@ -13,8 +13,8 @@ from medyate.strategies.cost import cost_model
 from medyate.strategies.problem import Problem, Settings
 from medyate.strategies.selection import layer_macs
 from medyate.strategies.strategy import Sampled
-from medyate.study.job import Task
 from medyate.study.spec import Cell
+from medyate.study.task import Task
 from medyate.study.trainer import Recipe, Trainer, final_accuracy
 
 

@@ -5,23 +5,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from medyate import data, frontends
-from medyate.data import Dataset
-from medyate.errors import DataError, MedyateError
-from medyate.ir import Shape
-from medyate.passes.pipeline import Normalised, normalise
-from medyate.quantize.apply import input_quant
+from medyate.errors import MedyateError
 from medyate.rank.lara import Ranking
-from medyate.study.spec import Cell, RankJob, Samples
+from medyate.study.spec import Cell, RankJob
+from medyate.study.task import load_task
 
 
 @dataclass(frozen=True)
@@ -41,16 +31,6 @@ class Outcome:
     key: str
     result: dict[str, Any] | None
     error: str | None
-
-
-@dataclass(frozen=True)
-class Task:
-    """A network and its data, as they meet."""
-
-    normal: Normalised
-    dataset: Dataset
-    samples: Mapping[str, NDArray[np.float32]]
-    """Real values of 'train' and 'test'."""
 
 
 def work(job: Work) -> Outcome:
@@ -82,7 +62,6 @@ def _rank(job: RankJob) -> dict[str, Any]:
     from medyate.rank.lara import rank
     from medyate.rank.provenance import provenance
 
-    _one_thread()
     task = load_task(job.network, job.data, job.samples)
     collected = collect(
         task.normal.graph,
@@ -96,34 +75,6 @@ def _rank(job: RankJob) -> dict[str, Any]:
     )
     made = provenance(task.dataset, task.normal.weights, job.epochs, job.seed)
     return rank(task.normal.graph, task.dataset.name, collected.norms, made).to_json()
-
-
-def _one_thread() -> None:
-    """Cells run side by side; threads of one would wait for each other."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@lru_cache(maxsize=1)  # cells of one task follow each other
-def load_task(network: str, source: str, samples: Samples) -> Task:
-    """Reads both. Raises MedyateError where they do not fit together."""
-    _one_thread()
-    normal = normalise(frontends.load(Path(network)))
-    shape = normal.graph.shapes[normal.graph.input]
-    dataset = load_data(source, samples, shape).check(shape)
-    if dataset.regression:
-        raise DataError(f"'{dataset.name}' has no classes.", "Studies compare accuracies.")
-    own = None if normal.quantised is None else input_quant(normal.quantised[0])
-    meaning = data.scaling(samples.pixels, dataset.x_train, own)
-    parts = {"train": meaning.real(dataset.x_train), "test": meaning.real(dataset.x_test)}
-    return Task(normal, dataset, parts)
-
-
-def load_data(source: str, samples: Samples, shape: Shape) -> Dataset:
-    """As many samples as are wanted, in the size of a network's input."""
-    chosen = data.load(source, samples.split).first(samples.limit, samples.test_limit)
-    return chosen.resized(shape) if samples.resize else chosen
 
 
 def rank_work(job: RankJob) -> Work:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medyate.report.figure import new_figure, write_figure
+from medyate.figure import new_figure, write_figure
 from medyate.study import paired
 from medyate.study.rows import Group, Row, by_mean, mean, spread, unique
 

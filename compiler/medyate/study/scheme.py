@@ -22,8 +22,8 @@ from medyate.strategies.cost import CostModel
 from medyate.strategies.problem import Problem
 from medyate.strategies.selection import Selection
 from medyate.strategies.strategy import Given, Strategy
-from medyate.study.job import Task, load_task
 from medyate.study.spec import Samples
+from medyate.study.task import Task, load_task
 from medyate.study.trainer import Recipe, Trainer, final_accuracy
 
 

@@ -18,8 +18,8 @@ from medyate.strategies import strategy
 from medyate.strategies.cost import DEVICE
 from medyate.strategies.device import says_itself
 from medyate.strategies.problem import Settings
-from medyate.study.job import load_data
 from medyate.study.spec import Cell
+from medyate.study.task import load_data
 
 PLENTY = 1 << 28
 """Bytes of RAM where only what is trained is counted."""

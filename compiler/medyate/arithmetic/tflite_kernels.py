@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.arithmetic.functions import Function
+from medyate.arithmetic.scheme import QMAX, QMIN, Integers, fixed_point, half_away, requantize_exact
 from medyate.ir import Activation, Quant
-from medyate.quantize.scheme import QMAX, QMIN, Integers, fixed_point, half_away, requantize_exact
-
-if TYPE_CHECKING:
-    from medyate.ops.activation import Function
 
 Steps = NDArray[np.int64]
 INT32_MAX = 2**31 - 1

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from medyate import ledger
 from medyate.boards import CHIPS, Board, with_limit
-from medyate.data import PIXELS
+from medyate.boards import find as find_board
+from medyate.data import AUTO, PIXELS
 from medyate.errors import DataError
 from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE
 from medyate.plan.stream import SCHEDULES
 from medyate.recipe import check_batch
+from medyate.stages import Options
+from medyate.strategies.settings import settings
 from medyate.terminal import errors
 
 Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torch.export.save).")]
@@ -72,11 +78,10 @@ SettingsText = Annotated[
 ]
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
-SAVING = ("--schedule", "--recompute", "--sample", "--weights")
 BOUND = "bound"
 KEY_DIGITS = 1024
 """Characters of a key's file that are looked at."""
-RAM = "128KiB"
+DEFAULT_RAM = 128 << 10
 """Where neither --ram nor --board says how much there is."""
 UNITS = {"": 1, "b": 1, "k": 1024, "kib": 1024, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6}
 
@@ -131,47 +136,115 @@ def head_choice(text: str) -> tuple[str, str]:
     return (*starts, "new")[0], (*trained, "full")[0]
 
 
-def limits(
-    memory: tuple[str | None, Board | None],
-    min_elements: int,
-    alpha: float,
-    grad_bits: int,
-    saving: tuple[str, str, str, str],
-    head: str,
-    stack: str | None = None,
-    budget: str | None = None,
-    instructions: int = 0,
-    batch: int = 1,
-) -> Limits:
-    """What the options allow; `memory`: --ram and the board, `head`: one of HEADS. Raises DataError."""
-    if grad_bits not in (8, 16):
-        raise DataError(f"gradients of {grad_bits} bits do not exist.", "Use 8 or 16.")
-    if not 0.0 < alpha <= 1.0:
-        raise DataError(f"alpha {alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
-    if min_elements < 0:
-        raise DataError(f"a budget of {min_elements} elements is below zero.", "Give 0 or more.")
-    for value, allowed, option in zip(saving, (SCHEDULES, RECOMPUTE, SAMPLE, WEIGHTS), SAVING, strict=True):
-        choice(value, allowed, option)
-    most = 0 if budget is None else parse_size(budget)
-    if budget is not None and most == 0:
-        raise DataError("a budget of no bytes trains nothing.", "Leave out --budget, or use `run --head-only`.")
-    ram, board = memory
-    total = parse_size(ram or RAM) if board is None else with_limit(board, None if ram is None else parse_size(ram))
-    areas = () if board is None else board.areas
-    reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
-    return Limits(
-        total,
-        reserved,
-        min_elements,
-        alpha,
-        grad_bits,
-        *saving,
-        head,
-        areas,
-        budget_bytes=most,
-        step_instructions=instructions,
-        batch=check_batch(batch),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Planning:
+    """What `plan` and `compile` are both told."""
+
+    ram: Ram = None
+    board: BoardName = None
+    min_elements: MinElements = 0
+    budget: Budget = None
+    step_instructions: StepInstructions = 0
+    alpha: Alpha = ALPHA
+    pixels: Pixels = AUTO
+    head: HeadChoice = "new"
+    ranking: RankingFile = None
+    grad_bits: GradBits = 8
+    batch: Batch = 1
+    schedule: RowSchedule = "auto"
+    recompute: Recompute = "none"
+    sample: Sample = "auto"
+    weights: WeightPlace = "flash"
+    strategy: StrategyName = "medyate"
+    set_: SettingsText = None
+    seed: Seed = 0
+    split: Split = 0.25
+
+    @cached_property
+    def chip(self) -> Board | None:
+        """The board that is planned for. Raises DataError."""
+        return None if self.board is None else find_board(self.board)
+
+    @cached_property
+    def _head(self) -> tuple[str, str]:
+        return head_choice(self.head)
+
+    def limits(self, stack: str | None = None) -> Limits:
+        """What the options allow, with a reserved stack. Raises DataError."""
+        if self.grad_bits not in (8, 16):
+            raise DataError(f"gradients of {self.grad_bits} bits do not exist.", "Use 8 or 16.")
+        if not 0.0 < self.alpha <= 1.0:
+            raise DataError(f"alpha {self.alpha:g} is outside (0, 1].", f"The papers' value is {ALPHA:g}.")
+        if self.min_elements < 0:
+            raise DataError(f"a budget of {self.min_elements} elements is below zero.", "Give 0 or more.")
+        choice(self.schedule, SCHEDULES, "--schedule")
+        choice(self.recompute, RECOMPUTE, "--recompute")
+        choice(self.sample, SAMPLE, "--sample")
+        choice(self.weights, WEIGHTS, "--weights")
+        budget = 0 if self.budget is None else parse_size(self.budget)
+        if self.budget is not None and budget == 0:
+            raise DataError("a budget of no bytes trains nothing.", "Leave out --budget, or use `run --head-only`.")
+        asked = None if self.ram is None else parse_size(self.ram)
+        total = with_limit(self.chip, asked) if self.chip is not None else asked if asked is not None else DEFAULT_RAM
+        reserved = ledger.STACK_BYTES if stack in (None, BOUND) else ledger.align(parse_size(str(stack)), 8)
+        return Limits(
+            total,
+            reserved,
+            self.min_elements,
+            self.alpha,
+            self.grad_bits,
+            self.schedule,
+            self.recompute,
+            self.sample,
+            self.weights,
+            self._head[1],
+            () if self.chip is None else self.chip.areas,
+            budget_bytes=budget,
+            step_instructions=self.step_instructions,
+            batch=check_batch(self.batch),
+        )
+
+    def options(self, stack: str | None = None) -> Options:
+        """For the stages, on the host. Raises DataError."""
+        choice(self.pixels, PIXELS, "--pixels")
+        start, trained = self._head
+        return Options(
+            "host",
+            self.limits(stack),
+            self.pixels,
+            head=start,
+            ranking=self.ranking,
+            seed=self.seed,
+            split=self.split,
+            board=self.chip,
+            strategy=self.strategy,
+            settings=settings(self.strategy, self.set_ or (), self.alpha, sampled_head=trained == "sampled"),
+        )
+
+
+def taking(record: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a command of a function whose last parameter is such a record: its fields are options of the command."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        *own, taken = inspect.signature(function, eval_str=True).parameters.values()
+        hints = get_type_hints(record, include_extras=True)
+        parts = {
+            part.name: inspect.Parameter(
+                part.name, inspect.Parameter.KEYWORD_ONLY, default=part.default, annotation=hints[part.name]
+            )
+            for part in fields(record)
+        }
+
+        @wraps(function)
+        def command(**given: Any) -> None:
+            part_of = {name: given.pop(name) for name in parts}
+            function(**given, **{taken.name: record(**part_of)})
+
+        ordered = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        command.__signature__ = inspect.Signature([*ordered, *parts.values()])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
 def tell(text: str) -> None:

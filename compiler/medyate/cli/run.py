@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from medyate import arguments, artefact, data
-from medyate.arguments import Baud, Data, Json, LinkKey, Seed, choice, link_key, number, show, warn
+from medyate import artefact, data
+from medyate.cli.options import Baud, Data, Json, LinkKey, Seed, choice, link_key, number, show, warn
+from medyate.cli.options import tell as say
 from medyate.errors import ArtefactError, DataError
 from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
@@ -133,7 +134,7 @@ def run(
         baud=baud,
         key=link_key(link_key_),
         measure=not no_measure and not on.startswith("serial"),
-        tell=arguments.tell,
+        tell=say,
         overwrite=fresh,
         earlier=earlier,
         head_only_accuracy=head_only_accuracy(written, digest),
@@ -148,7 +149,7 @@ def run(
         try:
             result = run_target(compiled, dataset, options, tell)
         except KeyboardInterrupt as stop:
-            arguments.tell(str(stop) or "stopped before the training began")
+            say(str(stop) or "stopped before the training began")
             raise typer.Exit(INTERRUPTED) from None
     result["warnings"] = [*({"key": "data", "text": text} for text in warnings), *result["warnings"]]
     artefact.write_json(written, result)

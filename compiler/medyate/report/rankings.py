@@ -72,7 +72,7 @@ def _scores(ranking: Mapping[str, Any], score: str) -> dict[str, float]:
 
 def draw(names: Sequence[str], matrices: Mapping[str, NDArray[np.float64]], path: Path) -> None:
     """The matrices side by side as PNG or SVG."""
-    from medyate.report.figure import new_figure, write_figure
+    from medyate.figure import new_figure, write_figure
 
     shown, axes = new_figure(1, len(matrices), (2 + 4.5 * len(matrices), 4.5))
     for axis, (score, values) in zip(axes.flat, matrices.items(), strict=True):

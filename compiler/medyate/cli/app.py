@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: every command, and how mistakes end.
+
+Exit codes: 0 done, 1 a check failed, 2 the input or the machine is at fault. With --json a command prints one JSON
+object on standard output and nothing else there; progress and messages go to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from medyate import extras
+from medyate.cli.compile import compile
+from medyate.cli.doctor import boards, doctor, version
+from medyate.cli.network import inspect, verify
+from medyate.cli.plan import plan
+from medyate.cli.rank import rank
+from medyate.cli.run import reset, run
+from medyate.cli.strategies import strategies
+from medyate.cli.study import app as study
+from medyate.cli.trained import export, report
+from medyate.errors import MedyateError
+from medyate.terminal import errors
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Fine-tune a pretrained network on the microcontroller itself.",
+)
+for command in (strategies, run, reset, doctor, boards, inspect, export, verify, rank, plan, compile, report, version):
+    app.command()(command)
+app.add_typer(study, name="study")
+
+
+def _refuse(error: MedyateError) -> NoReturn:
+    errors.print(f"medyate: {error.what}")
+    errors.print(f"  {error.remedy}")
+    sys.exit(2)
+
+
+def main() -> None:
+    """Runs the command line; the user's mistakes end in two sentences and exit code 2."""
+    # Worker threads that spin while they wait starve everything else on a small machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except MedyateError as error:
+        _refuse(error)
+    except ImportError as error:
+        missing = extras.told(error)
+        if missing is None:
+            raise
+        _refuse(missing)
+    except KeyboardInterrupt:
+        errors.print("medyate: stopped.")
+        sys.exit(130)
