@@ -174,7 +174,7 @@ def test_what_nobody_asked_for_beforehand_is_no_traceback(run_cli: Cli, monkeypa
     def app() -> None:
         raise ModuleNotFoundError("No module named 'scipy.stats'", name="scipy.stats")
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr("medyate.cli.commands.app", app)
     ended = run_cli("version")
     assert (ended.code, ended.err) == (2, "medyate: this needs scipy.\n  Install with: pip install 'medyate[study]'\n")
     library = extras.told(ImportError("libm.so.9: no such file", name="onnx.onnx_cpp2py_export"))

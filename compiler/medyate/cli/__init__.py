@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands, one module each."""
 
-from medyate.cli.app import app, main
+from medyate.cli.commands import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

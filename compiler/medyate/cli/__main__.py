@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m medyate.cli` is `medyate`."""
 
-from medyate.cli.app import main
+from medyate.cli.commands import main
 
 main()
