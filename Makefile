@@ -37,6 +37,7 @@ lint: setup
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/python tools/check_runtime.py
 
 test: lint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not long"

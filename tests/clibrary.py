@@ -13,6 +13,8 @@ HERE = Path(__file__).parent
 RUNTIME = HERE.parent / "runtime_c"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror")
 """Without -Wconversion: the sanitizer rewrites shifts so that gcc warns of conversions it added itself."""
+STEPS = ("src/view.c", "src/gradient.c", "src/fixed.c")
+"""What every operation's steps call."""
 UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=undefined")
 
 

@@ -62,8 +62,7 @@ that is in no list of this page.
   front of it, whatever the operation.
 - *Saved* is what the backward pass reads again: *bits* is a clamp mask of one bit per output, *inputs* and *output*
   are those int8 tensors themselves. Operations that save *selected channels* have weights that are trained.
-- C files are in `runtime_c/src/`; the functions that call them with the model's tables are in `forward.c` and
-  `backward.c`.
+- C files are in `runtime_c/src/`; the steps of layers with weights are in `layer.c`.
 
 """
 NOTHING = """
@@ -106,19 +105,21 @@ def kernels(op: OpDef) -> tuple[str, str, str, str]:
     forward = f"`{op.kernel.run}`" + (f" with `{op.kernel.table}`" if op.kernel.table else "")
     saved = ["bits"] if op.fuses else []
     if op.channel_axes is not None:
-        return forward, "`mdy_back_input`, `mdy_back_update`", "bits, selected channels", source(op.kernel)
+        return (
+            forward,
+            "`mdy_back_input`, `mdy_back_update`",
+            "bits, selected channels",
+            f"`ops/{Path(op.kernel.header).stem}.c`",
+        )
     assert op.backward is not None
     passes = [op.backward(example) for example in sites(op)]
     saved += sorted({p.reads for p in passes if p.reads})
-    return forward, ", ".join(sorted({f"`{p.function}`" for p in passes})), ", ".join(saved), source(op.kernel)
-
-
-def source(kernel: Kernel) -> str:
-    """The file that computes it: one of its own, or where its function is."""
-    sources = ROOT / "runtime_c" / "src"
-    own = sources / "ops" / f"{Path(kernel.header).stem}.c"
-    found = own if own.exists() else next(f for f in sources.glob("*.c") if f"void {kernel.run}(" in f.read_text())
-    return f"`{found.relative_to(sources)}`"
+    return (
+        forward,
+        ", ".join(sorted({f"`{p.function}`" for p in passes})),
+        ", ".join(saved),
+        f"`ops/{Path(op.kernel.header).stem}.c`",
+    )
 
 
 def listed(names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "mdy/fixed.h"
-#include "mdy/train.h"
+#include "mdy/view.h"
 
 /* Below this a tensor's gradient counts as vanished: 100 octaves under the loss gradient. */
 #define SLOT_MIN (-1600)
@@ -102,4 +102,63 @@ void mdy_sink_close(const mdy_sink_t *sink)
         const int32_t seen = mdy_log2_16(sink->max) + 1 + 16 * sink->acc_exponent - sink->m->reference;
         *r = (int16_t)(seen > INT16_MAX ? INT16_MAX : seen > *r ? seen : *r);
     }
+}
+
+void mdy_back_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_gradient_t *dy, mdy_band_t rows)
+{
+    const mdy_view_t view = mdy_grad_view(m, dy);
+    const uint32_t n = (uint32_t)dy->shape.w * dy->shape.c;
+    if (order < m->deepest || m->aborted) {
+        return;
+    }
+    for (uint16_t row = rows.begin; row < rows.end && row < dy->shape.h; row++) {
+        mdy_grad_t *values = mdy_grad_row(&view, row);
+        const uint8_t *bits = mdy_mask_row(m, mask, dy->shape, row);
+        for (uint32_t i = 0; i < n; i++) {
+            if ((bits[i / 8] >> (i % 8) & 1u) == 0) {
+                values[i] = 0;
+            }
+        }
+    }
+}
+
+void mdy_back_copy(mdy_t *m, uint16_t order, const mdy_gradient_t *dy, const mdy_gradient_t *dx, mdy_band_t rows)
+{
+    if (mdy_stops_at(m, order)) {
+        return;
+    }
+    const mdy_view_t from = mdy_grad_view(m, dy);
+    const mdy_view_t to = mdy_grad_view(m, dx);
+    for (uint16_t row = rows.begin; row < rows.end && row < dy->shape.h; row++) {
+        memcpy(mdy_grad_row(&to, row), mdy_grad_row(&from, row), from.row_bytes);
+    }
+}
+
+/* The finest exponent at which every joined gradient still fits 30 bits. */
+static int sum_exponent(const mdy_t *m, const mdy_joins_t *joins)
+{
+    int highest = INT16_MIN;
+    for (uint32_t j = 0; j < joins->count; j++) {
+        const mdy_join_t *join = &joins->joins[j];
+        const int exponent = m->slot_e[join->gradient->slot] + join->exponent;
+        highest = exponent > highest ? exponent : highest;
+    }
+    return highest + MDY_GRAD_BITS - 1 + 15 - 28;
+}
+
+void mdy_back_sum(mdy_t *m, uint16_t order, const mdy_gradient_t *dx, const mdy_joins_t *joins,
+                  uint32_t scratch)
+{
+    if (mdy_stops_at(m, order)) {
+        return;
+    }
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, scratch, sum_exponent(m, joins), 0);
+    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, MDY_ALL); mdy_next_row(&walk);) {
+        for (uint16_t x = 0; x < dx->shape.w; x++) {
+            (void)mdy_sink_begin(&sink);
+            mdy_sink_end(&sink, walk.row, x);
+        }
+    }
+    mdy_sink_close(&sink);
 }

@@ -6,7 +6,7 @@
 #include "mdy/fixed.h"
 #include "mdy/gradient.h"
 #include "mdy/rng.h"
-#include "mdy/train.h"
+#include "mdy/view.h"
 
 #define LOG2_E_Q16 94548u /* log2(e) in Q16 */
 

@@ -10,7 +10,8 @@
 #include "mdy/sampler.h"
 #include "mdy/sgd.h"
 #include "mdy/store.h"
-#include "mdy/train.h"
+#include "mdy/stream.h"
+#include "mdy/view.h"
 
 /* Hands out the next `bytes` of the state region; every array starts at a multiple of 4. */
 static void *carve(mdy_t *m, uint32_t *offset, uint32_t bytes)

@@ -5,7 +5,7 @@
 
 #include "mdy/fixed.h"
 #include "mdy/rng.h"
-#include "mdy/train.h"
+#include "mdy/view.h"
 
 static int bit(const uint8_t *bitmap, uint32_t channel)
 {

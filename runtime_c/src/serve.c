@@ -8,7 +8,7 @@
 #include "mdy/sampler.h"
 #include "mdy/sha256.h"
 #include "mdy/store.h"
-#include "mdy/train.h"
+#include "mdy/view.h"
 
 enum {
     C_NONE = 0, /* of the answer to a damaged frame */

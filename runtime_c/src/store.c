@@ -11,7 +11,7 @@
 #include "mdy/head.h"
 #include "mdy/sampler.h"
 #include "mdy/sgd.h"
-#include "mdy/train.h"
+#include "mdy/view.h"
 
 #define MAGIC 0x4259444du /* "MDYB" */
 #define WORDS (MDY_STORE_HEADER_BYTES / 4u)

@@ -5,7 +5,7 @@
 #include "mdy/mdy.h"
 #include "mdy/crc.h"
 #include "mdy/port.h"
-#include "mdy/train.h"
+#include "mdy/view.h"
 #include "mdy_model.h"
 
 mdy_t probe_net;

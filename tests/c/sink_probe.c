@@ -4,22 +4,7 @@
 
 #include "mdy/gradient.h"
 #include "mdy/ops/conv.h"
-#include "mdy/train.h"
-
-mdy_view_t mdy_grad_view(const mdy_t *m, const mdy_gradient_t *g)
-{
-    const mdy_view_t view = {m->planned, (uint32_t)g->shape.w * g->shape.c * (uint32_t)sizeof(mdy_grad_t), 1, 0};
-    (void)g;
-    return view;
-}
-
-uint8_t *mdy_mask_row(const mdy_t *m, const mdy_mask_t *mask, mdy_shape_t shape, int32_t row)
-{
-    (void)mask;
-    (void)shape;
-    (void)row;
-    return m->planned; /* never asked for: there is no mask */
-}
+#include "mdy/view.h"
 
 /* accs: `width` pixels of `channels`; r: the slot's prediction, and what it is afterwards. Returns the exponent. */
 int32_t sink_row(const int32_t *accs, uint32_t width, uint32_t channels, int32_t acc_exponent, int32_t reference,

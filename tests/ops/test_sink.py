@@ -9,14 +9,14 @@ import math
 import numpy as np
 import pytest
 
-from clibrary import load
+from clibrary import STEPS, load
 
 FLOOR = -1600
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return load("sink_probe.c", tmp_path_factory.mktemp("sink"), ("src/gradient.c", "src/fixed.c"))
+    return load("sink_probe.c", tmp_path_factory.mktemp("sink"), STEPS)
 
 
 def row(library: ctypes.CDLL, accs: np.ndarray, acc_exponent: int, r: int) -> tuple[np.ndarray, int, int]:

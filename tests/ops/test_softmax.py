@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clibrary import load
+from clibrary import STEPS, load
 from medyate.arithmetic.tflite_kernels import softmax, softmax_table
 
 Array = NDArray[Any]
@@ -19,7 +19,7 @@ SCALES = (1e-3, 4e-3, 0.017, 0.05, 0.1, 0.25, 0.3333, 0.5, 0.8, 1.0, 2.0)
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return load("softmax_probe.c", tmp_path_factory.mktemp("softmax"), ("src/ops/softmax.c",))
+    return load("softmax_probe.c", tmp_path_factory.mktemp("softmax"), ("src/ops/softmax.c", *STEPS))
 
 
 def address(array: Array) -> ctypes.c_void_p:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_kernels import address
 
-from clibrary import UNDEFINED, load
+from clibrary import STEPS, UNDEFINED, load
 from medyate.errors import GraphError
 from medyate.frontends.builder import GraphBuilder
 from medyate.ir import QGraph, Quant, Weights
@@ -22,7 +22,7 @@ from medyate.plan.sums import FACTOR_PIXELS_MAX, INT32_MAX, biases_pixels_max, c
 from medyate.quantize.apply import add_constants
 from probe import RUNTIME
 
-OPS = ("src/ops/move.c", "src/ops/mul.c", "src/ops/pool.c", "src/ops/softmax.c")
+OPS = ("src/ops/move.c", "src/ops/mul.c", "src/ops/pool.c", "src/ops/softmax.c", *STEPS)
 
 
 @pytest.fixture(scope="module", params=[8, 16])

@@ -20,8 +20,8 @@ from medyate.sample.policy import SKIP, STOP, draw_selection, observe, pack, unp
 RUNTIME = (
     "src/sampler.c",
     "src/fixed.c",
-    "src/forward.c",
-    "src/backward.c",
+    "src/view.c",
+    "src/layer.c",
     "src/gradient.c",
     "src/sgd.c",
     "src/head.c",

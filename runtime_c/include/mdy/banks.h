@@ -5,6 +5,10 @@
 
 #include "mdy/port.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** Whole sectors that hold one generation; no other bank has a part of them. */
 typedef struct {
     uint32_t address, bytes;
@@ -21,5 +25,9 @@ uint32_t mdy_flash_sector(const mdy_flash_geometry_t *flash, uint32_t address, u
  * Errors: MDY_FLASH (the sectors do not suffice).
  */
 mdy_status_t mdy_banks_place(const mdy_flash_geometry_t *flash, uint32_t generation_bytes, mdy_bank_t banks[2]);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,10 +5,18 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** The CRC of everything fed before (`crc`) followed by n bytes. */
 uint32_t mdy_crc32(uint32_t crc, const void *bytes, uint32_t n);
 
 /** The same for a 32-bit word in little-endian order. */
 uint32_t mdy_crc32_word(uint32_t crc, uint32_t word);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

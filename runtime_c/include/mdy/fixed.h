@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** n + 1; a count that has reached its largest stays there. */
 static inline uint32_t mdy_count(uint32_t n)
 {
@@ -134,5 +138,9 @@ uint32_t mdy_cos2(uint32_t u);
  */
 uint16_t mdy_norm_pack(uint32_t norm);
 uint32_t mdy_norm_unpack(uint16_t code);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,6 +5,10 @@
 
 #include "mdy/model.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct mdy_sink {
     mdy_t *m;
     const mdy_gradient_t *dx;
@@ -25,5 +29,22 @@ void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const m
 
 /** Raises the slot's prediction to what was seen. */
 void mdy_sink_close(const mdy_sink_t *sink);
+
+/**
+ * Steps back do nothing for nodes below the epoch's deepest selected layer. dy has been masked before: as it was stored,
+ * or here, in place.
+ */
+void mdy_back_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_gradient_t *dy, mdy_band_t rows);
+
+/** Copies rows of dy; the exponent is the same, scales are static factors. */
+void mdy_back_copy(mdy_t *m, uint16_t order, const mdy_gradient_t *dy, const mdy_gradient_t *dx, mdy_band_t rows);
+
+/** Sums gradients of one tensor that no layer's own pass can join. */
+void mdy_back_sum(mdy_t *m, uint16_t order, const mdy_gradient_t *dx, const mdy_joins_t *joins,
+                  uint32_t scratch);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

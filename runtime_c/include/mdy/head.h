@@ -5,6 +5,10 @@
 
 #include "mdy/mdy.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** Bytes of a sampled head's weights, the first part of a bank's weights; 0 where all of them are in RAM. */
 uint32_t mdy_head_bank_bytes(const mdy_model_t *model);
 
@@ -13,6 +17,9 @@ void mdy_head_lay_out(mdy_t *m);
 
 /** Makes bytes [start, start + n) of a sampled head's next weights from those in use, which lie there; both even. */
 void mdy_head_fill(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page);
+
+/** Logits of the features. */
+void mdy_run_head(mdy_t *m, const mdy_head_t *p);
 
 /**
  * Loss, prediction and dL/dlogits of the logits that mdy_run_head left.
@@ -37,5 +44,9 @@ void mdy_head_update(mdy_t *m);
 
 /** Updates by the samples held, and lets them go. */
 void mdy_head_settle(mdy_t *m);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -10,6 +10,10 @@
 
 #include "mdy/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define MDY_LINK_BODY 530u /* largest body that is received */
 #define MDY_LINK_REPLY 160u /* largest body that is sent */
 #define MDY_LINK_CHUNK 256u
@@ -30,5 +34,9 @@ mdy_status_t mdy_link_receive(mdy_link_t *link, uint32_t *n);
 
 /** Sends a body of n bytes as one frame. Errors: MDY_LINK, MDY_ARGUMENT (above MDY_LINK_REPLY). */
 mdy_status_t mdy_link_send(const uint8_t *body, uint32_t n);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

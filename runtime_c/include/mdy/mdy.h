@@ -15,6 +15,10 @@
 
 #include "mdy/model.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** What the application chooses at start. */
 typedef struct {
     uint32_t seed;          /* of all random numbers; a committed generation brings its own */
@@ -121,5 +125,9 @@ mdy_status_t mdy_factory_reset(mdy_t *m, int wipe);
  * worst case for measurements. Deltas and the samples of an unfinished batch are lost. Errors: MDY_ARENA (does not fit), MDY_ARGUMENT.
  */
 mdy_status_t mdy_force_selection(mdy_t *m, const uint16_t *counts);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

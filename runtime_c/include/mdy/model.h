@@ -4,20 +4,19 @@
 #define MDY_MODEL_H
 
 #include "mdy/banks.h"
-#include "mdy/ops/conv.h"
-#include "mdy/ops/window.h"
+#include "mdy/layer.h"
 #include "mdy/status.h"
-#include "mdy/types.h"
+#include "mdy/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /** Version of these tables; generated code refuses to compile against another one. */
 #define MDY_ABI 5
 
-#define MDY_NONE UINT32_MAX       /* no such offset */
-#define MDY_FROZEN UINT16_MAX     /* not a candidate layer */
 #define MDY_BATCH_LOG2_MAX 6
 #define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
-
-typedef struct mdy mdy_t;
 
 /** Puts a variable into a section that a linker script can place; elsewhere it lies where the compiler likes. */
 #ifdef __ELF__
@@ -36,155 +35,6 @@ typedef struct {
 typedef struct {
     mdy_region_t planned, epoch, state;
 } mdy_memory_t;
-
-/** An int8 tensor in the planned region. */
-typedef struct {
-    uint32_t offset; /* bytes from the start of the planned region */
-    mdy_shape_t shape;
-    uint16_t rows;   /* that memory holds: all, or those of a ring */
-} mdy_tensor_t;
-
-/** A clamp mask in the planned region: one bit per element, every row begins at a byte. */
-typedef struct {
-    uint32_t offset; /* MDY_NONE: not kept */
-    uint16_t rows;   /* that memory holds */
-} mdy_mask_t;
-
-/** A gradient in the planned region: mdy_grad_t elements that share the 2-exponent of their slot. */
-typedef struct {
-    uint32_t offset;
-    mdy_shape_t shape;
-    uint16_t slot;
-    uint16_t order;  /* position of the node whose output it is the gradient of */
-    uint16_t rows;   /* that memory holds: all, or those of a ring */
-    mdy_mask_t mask; /* that node's clamp mask, applied as the gradient is stored; or none */
-} mdy_gradient_t;
-
-/** A second gradient of the same tensor: it counts g * mult * 2^exponent. */
-typedef struct {
-    const mdy_gradient_t *gradient;
-    int16_t mult; /* in [2^14, 2^15) */
-    int16_t exponent;
-} mdy_join_t;
-
-/** The gradients that meet in one tensor; they are summed in 32 bits before one requantisation. */
-typedef struct {
-    const mdy_join_t *joins;
-    uint16_t count;
-} mdy_joins_t;
-
-/** One weighted layer. */
-typedef struct {
-    const mdy_weighted_op_t *op;
-    const mdy_conv_t *p;
-    const int8_t *weight; /* factory weights, in the operation's packed layout */
-    uint32_t weight_bytes;
-    mdy_mask_t mask;
-    uint32_t scratch;   /* forward: MDY_TILE * OC int32 of a candidate; planned region, or MDY_NONE */
-    uint32_t scratch_back;   /* backward: C int32 and OC int16 */
-    uint32_t scratch_update; /* OC sums of a candidate whose dy is there as a whole */
-    uint16_t order;     /* position in the network, from the input */
-    uint16_t candidate; /* index into the candidates, or MDY_FROZEN */
-    uint16_t bias;      /* index into the model's biases, or MDY_FROZEN */
-} mdy_layer_t;
-
-/** One layer whose channels may be selected. */
-typedef struct {
-    const mdy_layer_t *layer;
-    uint32_t bank_offset;  /* of its weights, from the start of a bank's weights */
-    uint32_t record_bytes; /* what one selected channel costs in the epoch region */
-    uint32_t delta_bytes;
-    uint16_t channels;
-    uint16_t first_channel; /* index of its channel 0 among all candidate channels */
-} mdy_candidate_t;
-
-/** One layer whose biases are trained, all of them in every step; arrays have out.c entries. */
-typedef struct {
-    const mdy_layer_t *layer;
-    uint32_t first;               /* index of its first bias among all that are trained */
-    int32_t most;                 /* largest |bias| with which no accumulator can overflow */
-    const uint16_t *rate_mult;    /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
-    const int8_t *rate_exponent;
-    uint16_t norm_mult;           /* |dL/db| = sum * norm_mult * 2^(e_y + norm_exponent) in units of 2^-18 */
-    int16_t norm_exponent;
-} mdy_biases_t;
-
-/** An element-wise sum of two tensors, each with its own scale. Source: TFLite's reference ADD. */
-typedef struct {
-    int32_t a_mult, b_mult, y_mult; /* Q31 multipliers; inputs are first shifted left by 20 */
-    int8_t a_shift, b_shift, y_shift;
-    int16_t a_zero, b_zero, y_zero;
-    int16_t act_min, act_max;
-    mdy_mask_t mask;
-    uint16_t order;
-} mdy_add_t;
-
-/** An element-wise product; b may hold one value per channel. Source: TFLite's reference MUL. */
-typedef struct {
-    int32_t mult; /* s_a * s_b / s_y */
-    int8_t shift;
-    int16_t a_zero, b_zero, y_zero;
-    int16_t act_min, act_max;
-    mdy_mask_t mask;
-    uint32_t scratch; /* backward: C int32 */
-    uint16_t order;
-} mdy_mul_t;
-
-/** Average over windows; see ops/pool.h for its two forms. */
-typedef struct {
-    mdy_extent_t extent;
-    int32_t mult; /* s_x / (count * s_y), or 0: means of stored values */
-    int8_t shift;
-    uint8_t overlap_bits; /* log2 of how many windows read one pixel, rounded up */
-    int16_t x_zero, y_zero;
-    int16_t origin;   /* about which means are rounded, where scales are shared */
-    uint32_t scratch; /* backward of overlapping or padded windows: C int32 */
-    uint16_t order;
-} mdy_pool_t;
-
-/** The largest value of every window. */
-typedef struct {
-    mdy_extent_t extent;
-    uint32_t scratch; /* backward: C int32 */
-    uint16_t order;
-} mdy_max_pool_t;
-
-/** A function of one value. */
-typedef struct {
-    const int8_t *table;  /* of -128 .. 127 */
-    const int16_t *slope; /* its derivative relative to the steepest, in 2^-14 */
-    uint16_t order;
-} mdy_activation_t;
-
-/** Shares of the channels: ops/softmax.h. */
-typedef struct {
-    const int32_t *table; /* exp(-beta * s_x * i) of 31 bits for i = 0 .. 255; 0 where it does not count */
-    uint32_t scratch;     /* backward: C int32 */
-    uint16_t order;
-} mdy_softmax_t;
-
-/** Where values go: ops/move.h. Triples are by output axis. */
-typedef struct {
-    uint8_t axes[3];
-    int16_t start[3];
-    int8_t step[3];
-    uint8_t repeat[3];
-    int16_t zero;     /* what lies outside the input: the zero point */
-    uint32_t scratch; /* backward of an enlargement: C int32 */
-    uint16_t order;
-} mdy_move_t;
-
-/** Tensors side by side. */
-typedef struct {
-    uint8_t axis;          /* 0 height, 1 width, 2 channels */
-    const uint16_t *first; /* where each input begins on that axis */
-    uint16_t order;
-} mdy_concat_t;
-
-/** Another shape for the same values. */
-typedef struct {
-    uint16_t order;
-} mdy_reshape_t;
 
 /** What a head's outputs are trained for. */
 enum {
@@ -273,11 +123,6 @@ static inline int mdy_by_rows(const mdy_model_t *model)
     return model->input.rows < model->input.shape.h;
 }
 
-static inline uint32_t mdy_tensor_bytes(const mdy_tensor_t *t)
-{
-    return (uint32_t)t->shape.h * t->shape.w * t->shape.c;
-}
-
 /** The learning rate over the steps of a whole training. */
 typedef struct {
     uint32_t rate_mult;     /* peak rate = rate_mult * 2^rate_exponent, rate_mult <= 65535 */
@@ -357,5 +202,9 @@ struct mdy {
     int (*load)(void *context, uint16_t row, int8_t *values); /* see mdy_config_t */
     void *load_context;
 };
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

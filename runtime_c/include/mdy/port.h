@@ -12,6 +12,10 @@
 
 #include "mdy/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** Equal sectors that follow each other; a sector is what one erase clears. */
 typedef struct {
     uint32_t count;
@@ -63,5 +67,9 @@ uint32_t mdy_port_stack_mark(uint8_t pattern);
 
 /** Bytes of .data + .bss of the image, arena and link buffers included; 0 where unknown. */
 uint32_t mdy_port_static_bytes(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

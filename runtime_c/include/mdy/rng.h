@@ -10,6 +10,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** What the numbers are for; part of the key, so that no two uses share a stream. */
 enum { MDY_RNG_ROUNDING = 1, MDY_RNG_SAMPLER = 2, MDY_RNG_FLIP = 3, MDY_RNG_HEAD = 4, MDY_RNG_ORDER = 5 /* of samples, on the host */,
        MDY_RNG_COLUMNS = 6, MDY_RNG_BATCH = 7, MDY_RNG_BIASES = 8 };
@@ -38,5 +42,9 @@ static inline uint32_t mdy_rng(uint32_t key, uint32_t index)
 {
     return mdy_rng_mix(key + index * UINT32_C(0x9e3779b9));
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

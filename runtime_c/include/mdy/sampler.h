@@ -11,6 +11,10 @@
 
 #include "mdy/model.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** Bytes of m->norms for this model. */
 uint32_t mdy_sampler_norm_bytes(const mdy_model_t *model);
 
@@ -28,5 +32,9 @@ int mdy_sampler_valid(const mdy_t *m);
 
 /** Lays the epoch region out for m->selection: records zeroed, channels written, depth known. */
 void mdy_sampler_lay_out(mdy_t *m);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

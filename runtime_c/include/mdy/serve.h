@@ -6,6 +6,10 @@
 #include "mdy/link.h"
 #include "mdy/mdy.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define MDY_PROTOCOL 7
 
 /**
@@ -60,5 +64,9 @@ typedef struct {
  * Requests carry a sequence number; a repeated one is answered again, not carried out again.
  */
 mdy_status_t mdy_serve(mdy_server_t *server);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -11,6 +11,10 @@
 
 #include "mdy/model.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** What is done with the sums of a tap: their squares go to the norms, they change deltas, or wait for their batch. */
 enum { MDY_MEASURE = 1, MDY_APPLY = 2, MDY_ADD = 4 };
 
@@ -49,5 +53,9 @@ int mdy_schedule_valid(const mdy_schedule_t *schedule);
 
 /** Sets rate_mult and rate_exponent of the step that comes, from the schedule; all samples of a batch share them. */
 void mdy_sgd_schedule(mdy_t *m);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,6 +5,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define MDY_SHA256_BYTES 32u
 #define MDY_SHA256_BLOCK 64u
 
@@ -24,5 +28,9 @@ void mdy_hmac_start(mdy_sha256_t *hash, const uint8_t *key, uint32_t n);
 
 /** Ends it, with the same key. */
 void mdy_hmac_end(mdy_sha256_t *hash, const uint8_t *key, uint32_t n, uint8_t digest[MDY_SHA256_BYTES]);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

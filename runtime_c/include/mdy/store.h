@@ -5,6 +5,10 @@
 
 #include "mdy/model.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define MDY_STORE_FORMAT 4
 #define MDY_STORE_HEADER_BYTES 64u
 
@@ -41,5 +45,9 @@ mdy_status_t mdy_store_roll_back(mdy_t *m);
 
 /** Erases the first sector of both, the newest bank's last, or (wipe) then all others. Errors: MDY_FLASH (m->fault). */
 mdy_status_t mdy_store_reset(mdy_t *m, int wipe);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

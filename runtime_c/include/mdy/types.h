@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #if defined(__BYTE_ORDER__) && (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
 #error "medyate stores state and banks in little-endian order; this target needs a port of store.c"
 #endif
@@ -69,5 +73,9 @@ static inline mdy_grad_t *mdy_grad_row(const mdy_view_t *view, int32_t row)
 {
     return (mdy_grad_t *)(void *)(view->base + ((uint32_t)row % view->rows) * view->row_bytes);
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

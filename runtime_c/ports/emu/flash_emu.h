@@ -16,6 +16,10 @@
 
 #include "mdy/port.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** Bytes of an image: so many bytes of flash in units, and so many sectors. */
 #define MDY_FLASH_EMU_MARK_BYTES(bytes, unit_bytes) (((bytes) / (unit_bytes) + 3U) / 4U)
 #define MDY_FLASH_EMU_IMAGE_BYTES(bytes, unit_bytes, sectors) \
@@ -99,5 +103,9 @@ mdy_status_t mdy_flash_emu_erase(mdy_flash_emu_t *emu, uint32_t address);
  */
 mdy_status_t mdy_flash_emu_program(mdy_flash_emu_t *emu, uint32_t address, const void *src,
                                    uint32_t n);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "mdy/view.h"
+
 /* Where pixel (iy, ix) of an input lies in y: its row, and its first value within the row. */
 typedef struct {
     int32_t row;
@@ -43,4 +45,23 @@ void mdy_concat_backward(const mdy_concat_t *p, uint32_t index, mdy_shape_t y_sh
             memcpy(mdy_grad_row(dx, iy) + ix * x_shape.c, mdy_grad_row(dy, from.row) + from.value, pixel_bytes);
         }
     }
+}
+
+void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x,
+                    const mdy_tensor_t *y, mdy_band_t rows)
+{
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    mdy_concat_forward(p, index, x->shape, &x_view, y->shape, &y_view, rows);
+}
+
+void mdy_back_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_gradient_t *dy,
+                     const mdy_gradient_t *dx)
+{
+    if (dx == NULL || mdy_stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t dx_view = mdy_grad_view(m, dx);
+    mdy_concat_backward(p, index, dy->shape, &dy_view, dx->shape, &dx_view);
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mdy/ops/max_pool.h"
 
+#include "mdy/gradient.h"
+#include "mdy/view.h"
+
 /* The first largest value of channel c in a window. */
 typedef struct {
     int32_t y, x;
@@ -51,4 +54,33 @@ void mdy_max_pool_gather(const mdy_max_pool_t *p, mdy_shape_t x_shape, const mdy
             }
         }
     }
+}
+
+void mdy_run_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                      mdy_band_t rows)
+{
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
+        mdy_max_pool_forward(p, x->shape, &x_view, y->shape, &y_view, mdy_this_row(&walk));
+    }
+}
+
+void mdy_back_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,
+                       const mdy_gradient_t *dx, const mdy_joins_t *joins)
+{
+    if (mdy_stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t x_view = mdy_view(m, x);
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot], 0);
+    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, MDY_ALL); mdy_next_row(&walk);) {
+        for (uint16_t ix = 0; ix < dx->shape.w; ix++) {
+            mdy_max_pool_gather(p, x->shape, &x_view, dy->shape, &dy_view, walk.row, ix, mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, walk.row, ix);
+        }
+    }
+    mdy_sink_close(&sink);
 }

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+#include "mdy/gradient.h"
+#include "mdy/view.h"
+
 /* Input coordinates of output element (o0, o1, o2), in the input's own order of axes; 0: outside. */
 static int source(const mdy_move_t *p, mdy_shape_t shape, const int32_t out[3], int32_t in[3])
 {
@@ -65,4 +68,42 @@ void mdy_move_gather(const mdy_move_t *p, mdy_shape_t y_shape, const mdy_view_t 
             }
         }
     }
+}
+
+void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                  mdy_band_t rows)
+{
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
+        mdy_move_forward(p, x->shape, &x_view, y->shape, &y_view, mdy_this_row(&walk));
+    }
+}
+
+void mdy_back_move(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)
+{
+    if (mdy_stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t dx_view = mdy_grad_view(m, dx);
+    mdy_move_backward(p, dy->shape, &dy_view, dx->shape, &dx_view);
+}
+
+void mdy_back_enlarged(mdy_t *m, const mdy_move_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                       const mdy_joins_t *joins)
+{
+    if (mdy_stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot], 0);
+    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, MDY_ALL); mdy_next_row(&walk);) {
+        for (uint16_t x = 0; x < dx->shape.w; x++) {
+            mdy_move_gather(p, dy->shape, &dy_view, walk.row, x, mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, walk.row, x);
+        }
+    }
+    mdy_sink_close(&sink);
 }

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "mdy/fixed.h"
+#include "mdy/gradient.h"
 #include "mdy/ops/window.h"
+#include "mdy/view.h"
 
 /* Sum over the pixels of a window, each minus `zero`. */
 static int32_t window_sum(const mdy_view_t *x, const mdy_window_t *w, int32_t channels, int32_t c, int32_t zero)
@@ -83,4 +85,43 @@ void mdy_pool_gather(const mdy_pool_t *p, mdy_shape_t x_shape, mdy_shape_t y_sha
             }
         }
     }
+}
+
+void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                  mdy_band_t rows)
+{
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
+        mdy_pool_forward(p, x->shape, &x_view, y->shape, &y_view, mdy_this_row(&walk));
+    }
+}
+
+void mdy_back_pool(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx)
+{
+    if (mdy_stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t dx_view = mdy_grad_view(m, dx);
+    const mdy_band_t rows = {0, dx->shape.h};
+    mdy_pool_backward(p, dy->shape, &dy_view, dx->shape, &dx_view, rows);
+}
+
+void mdy_back_pool_sum(mdy_t *m, const mdy_pool_t *p, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                       const mdy_joins_t *joins)
+{
+    if (mdy_stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot] - mdy_pool_bits(p), 0);
+    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, MDY_ALL); mdy_next_row(&walk);) {
+        for (uint16_t x = 0; x < dx->shape.w; x++) {
+            mdy_pool_gather(p, dx->shape, dy->shape, &dy_view, walk.row, x, mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, walk.row, x);
+        }
+    }
+    mdy_sink_close(&sink);
 }

@@ -2,6 +2,8 @@
 #include "mdy/ops/softmax.h"
 
 #include "mdy/fixed.h"
+#include "mdy/gradient.h"
+#include "mdy/view.h"
 
 #define SUM_BITS 12 /* integer bits of the sum */
 
@@ -57,4 +59,38 @@ void mdy_softmax_gather(const mdy_grad_t *dy, const int8_t *y, uint32_t n, int32
         const int64_t exact = (int64_t)(y[i] + 128) * ((int64_t)dy[i] * 256 - dot);
         acc[i] += (int32_t)mdy_round_shift(exact, MDY_SOFTMAX_SHIFT);
     }
+}
+
+void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                     mdy_band_t rows)
+{
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
+        for (uint32_t i = 0; i < x_view.row_bytes; i += x->shape.c) {
+            mdy_softmax_forward(p, mdy_row(&x_view, walk.row) + i, mdy_row(&y_view, walk.row) + i, x->shape.c);
+        }
+    }
+}
+
+void mdy_back_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *y,
+                      const mdy_gradient_t *dx, const mdy_joins_t *joins)
+{
+    if (mdy_stops_at(m, p->order)) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_view_t y_view = mdy_view(m, y);
+    const uint32_t channels = dy->shape.c;
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, p->scratch, m->slot_e[dy->slot] + MDY_SOFTMAX_SHIFT, 0);
+    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, MDY_ALL); mdy_next_row(&walk);) {
+        for (uint16_t ix = 0; ix < dx->shape.w; ix++) {
+            const uint32_t first = ix * channels;
+            mdy_softmax_gather(mdy_grad_row(&dy_view, walk.row) + first, mdy_row(&y_view, walk.row) + first, channels,
+                               mdy_sink_begin(&sink));
+            mdy_sink_end(&sink, walk.row, ix);
+        }
+    }
+    mdy_sink_close(&sink);
 }

@@ -5,6 +5,10 @@
 
 #include "mdy/types.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** Facts of one weighted layer; all of it lies in flash. Arrays have out.c entries. */
 typedef struct {
     mdy_shape_t in, out;
@@ -153,5 +157,9 @@ void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_
 /** Visits the input pixels of `rows` and, for each, the output pixels whose window covers it. */
 void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy,
                      mdy_band_t rows, mdy_sink_t *sink);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

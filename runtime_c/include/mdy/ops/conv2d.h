@@ -5,6 +5,10 @@
 
 #include "mdy/ops/conv.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /**
  * Output pixels of a convolution.
  *
@@ -66,5 +70,9 @@ void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, 
 uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
 
 extern const mdy_weighted_op_t mdy_conv2d;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

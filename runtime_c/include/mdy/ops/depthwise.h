@@ -5,6 +5,10 @@
 
 #include "mdy/ops/conv.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /**
  * Output pixels of a depthwise convolution; promises and units as mdy_conv2d_forward, with o = c.
  *
@@ -30,5 +34,9 @@ void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *se
 uint32_t mdy_depthwise_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
 
 extern const mdy_weighted_op_t mdy_depthwise;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -3,7 +3,22 @@
 #ifndef MDY_OPS_MUL_H
 #define MDY_OPS_MUL_H
 
-#include "mdy/model.h"
+#include "mdy/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** An element-wise product; b may hold one value per channel. Source: TFLite's reference MUL. */
+typedef struct {
+    int32_t mult; /* s_a * s_b / s_y */
+    int8_t shift;
+    int16_t a_zero, b_zero, y_zero;
+    int16_t act_min, act_max;
+    mdy_mask_t mask;
+    uint32_t scratch; /* backward: C int32 */
+    uint16_t order;
+} mdy_mul_t;
 
 /**
  * Rows of y = clamp(requantize((a - a_zero) * (b - b_zero)) + y_zero); mult holds s_a * s_b / s_y.
@@ -28,5 +43,18 @@ void mdy_mul_gather(const mdy_grad_t *dy, const int8_t *other, int32_t zero, uin
 int mdy_mul_shift(uint32_t pixels);
 
 #define MDY_MUL_PIXELS (UINT32_C(1) << 24)
+
+/** The step: rows of y from planned tensors. The clamp mask is kept in training. */
+void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
+                 const mdy_tensor_t *y, mdy_band_t rows);
+
+/** Gradients of both factors, in sums of 32 bits with the joined ones; either target may be NULL. */
+void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *a,
+                  const mdy_tensor_t *b, const mdy_gradient_t *da, const mdy_gradient_t *db,
+                  const mdy_joins_t *a_joins, const mdy_joins_t *b_joins);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -3,7 +3,18 @@
 #ifndef MDY_OPS_SOFTMAX_H
 #define MDY_OPS_SOFTMAX_H
 
-#include "mdy/model.h"
+#include "mdy/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Shares of the channels: ops/softmax.h. */
+typedef struct {
+    const int32_t *table; /* exp(-beta * s_x * i) of 31 bits for i = 0 .. 255; 0 where it does not count */
+    uint32_t scratch;     /* backward: C int32 */
+    uint16_t order;
+} mdy_softmax_t;
 
 /**
  * One pixel.
@@ -29,5 +40,16 @@ void mdy_softmax_gather(const mdy_grad_t *dy, const int8_t *y, uint32_t n, int32
 
 /** 16-bit gradients give up some bits, so that the products fit 32. */
 #define MDY_SOFTMAX_SHIFT (MDY_GRAD_BITS - 8)
+
+/** The step: rows of y from planned tensors. */
+void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
+
+/** Gradients of each pixel, in sums of 32 bits with the joined ones; dx has a slot of its own. */
+void mdy_back_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *y,
+                      const mdy_gradient_t *dx, const mdy_joins_t *joins);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,6 +5,10 @@
 
 #include "mdy/types.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /** A window and its way over the map. */
 typedef struct {
     uint8_t kernel_h, kernel_w; /* 1 .. 255 */
@@ -53,5 +57,9 @@ static inline mdy_window_t mdy_covering(const mdy_extent_t *e, mdy_shape_t y, in
                             mdy_at_most((ix + e->pad_left) / e->stride_w + 1, y.w)};
     return w;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

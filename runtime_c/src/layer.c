@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps of a weighted layer: forward with deltas, the gradient of its input, the update of its selected channels. */
+#include "mdy/layer.h"
+
+#include <string.h>
+
+#include "mdy/gradient.h"
+#include "mdy/rng.h"
+#include "mdy/sgd.h"
+#include "mdy/view.h"
+
+const int8_t *mdy_layer_weights(const mdy_t *m, const mdy_layer_t *layer)
+{
+    if (layer->candidate == MDY_FROZEN || m->weights == NULL) {
+        return layer->weight;
+    }
+    return (const int8_t *)m->weights + m->model->candidates[layer->candidate].bank_offset;
+}
+
+mdy_selected_t mdy_layer_selected(const mdy_t *m, const mdy_layer_t *layer)
+{
+    mdy_selected_t selected = {NULL, 0, 0, 0, layer->p->bias};
+    if (layer->bias != MDY_FROZEN) {
+        selected.bias = m->biases + m->model->biases[layer->bias].first;
+    }
+    if (layer->candidate != MDY_FROZEN) {
+        const mdy_candidate_t *candidate = &m->model->candidates[layer->candidate];
+        selected.records = m->epoch + m->first[layer->candidate];
+        selected.record_bytes = candidate->record_bytes;
+        selected.delta_bytes = candidate->delta_bytes;
+        selected.count = m->count[layer->candidate];
+    }
+    return selected;
+}
+
+/* One past the last input row that output rows up to `oy` read; all of them at the last one. */
+static int32_t rows_read(const mdy_conv_t *p, int32_t oy)
+{
+    const int32_t end = oy * p->stride_h - p->pad_top + (p->kernel_h - 1) * p->dilation_h + 1;
+    return oy < 0 ? 0 : end > p->in.h || oy + 1 >= p->out.h ? p->in.h : end < 0 ? 0 : end;
+}
+
+/* Saves the selected channels of the input rows that output row `oy` is the first to read. */
+static void gather(const mdy_selected_t *selected, const mdy_conv_t *p, const mdy_view_t *x, int32_t oy)
+{
+    for (int32_t iy = rows_read(p, oy - 1); iy < rows_read(p, oy); iy++) {
+        const int8_t *values = mdy_row(x, iy);
+        for (uint32_t slot = 0; slot < selected->count; slot++) {
+            uint8_t *record = mdy_record(selected, slot);
+            int8_t *map = mdy_record_map(selected, record) + iy * p->in.w;
+            const int8_t *value = values + mdy_record_channel(record);
+            for (uint32_t i = 0; i < p->in.w; i++) {
+                map[i] = value[i * p->in.c];
+            }
+        }
+    }
+}
+
+/* A row with the deltas' correction, a few pixels at a time: acc_init has room for those. */
+static void run_corrected(const mdy_layer_t *layer, const int8_t *weights, const mdy_selected_t *selected,
+                          const mdy_view_t *x, const mdy_view_t *y, mdy_band_t row, int32_t *acc_init)
+{
+    const uint32_t width = layer->p->out.w;
+    for (uint32_t ox = 0; ox < width; ox += MDY_TILE) {
+        const uint32_t end = ox + MDY_TILE < width ? ox + MDY_TILE : width;
+        const mdy_tile_t tile = {row, {(uint16_t)ox, (uint16_t)end}};
+        layer->op->correct(layer->p, selected, x, tile, acc_init);
+        layer->op->forward(layer->p, weights, x, y, tile, acc_init);
+    }
+}
+
+void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                   mdy_band_t rows)
+{
+    const mdy_selected_t selected = mdy_layer_selected(m, layer);
+    const int8_t *weights = mdy_layer_weights(m, layer);
+    const mdy_conv_t *p = layer->p;
+    const mdy_view_t x_view = mdy_view(m, x);
+    const mdy_view_t y_view = mdy_view(m, y);
+    const mdy_range_t range = {p->act_min, p->act_max};
+    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
+        const mdy_tile_t row = {mdy_this_row(&walk), {0, p->out.w}};
+        if (selected.count == 0 && layer->bias == MDY_FROZEN) {
+            layer->op->forward(p, weights, &x_view, &y_view, row, NULL);
+        } else {
+            int32_t *acc_init = (int32_t *)(void *)(m->planned + layer->scratch);
+            if (m->training == MDY_FORWARD) {
+                gather(&selected, p, &x_view, walk.row);
+            }
+            run_corrected(layer, weights, &selected, &x_view, &y_view, row.rows, acc_init);
+        }
+        mdy_keep_mask(m, &layer->mask, layer->order, y, walk.row, range);
+    }
+}
+
+void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, const mdy_gradient_t *dx,
+                    const mdy_joins_t *joins, mdy_band_t rows)
+{
+    if (mdy_stops_at(m, layer->order)) {
+        return;
+    }
+    const mdy_selected_t selected = mdy_layer_selected(m, layer);
+    const int8_t *weights = mdy_layer_weights(m, layer);
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    mdy_sink_t sink;
+    mdy_sink_open(&sink, m, dx, joins, layer->scratch_back, m->slot_e[dy->slot] + layer->p->grad_exponent,
+                  rows.begin);
+    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, rows); mdy_next_row(&walk);) {
+        layer->op->backward_input(layer->p, weights, &selected, &dy_view, mdy_this_row(&walk), &sink);
+    }
+    mdy_sink_close(&sink);
+}
+
+mdy_wacc_t *mdy_update_begin(mdy_update_t *u, uint32_t slot, uint32_t tap)
+{
+    const mdy_conv_t *p = u->layer->p;
+    if (u->by_rows) {
+        return u->sums + (slot * p->kernel_h * p->kernel_w + tap) * p->group_out;
+    }
+    memset(u->sums, 0, p->group_out * sizeof *u->sums);
+    return u->sums;
+}
+
+void mdy_update_end(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+{
+    if (!u->by_rows) {
+        mdy_update_tap(u, slot, tap, sums);
+    }
+}
+
+/* Whether this step trains the biases of a layer. */
+static int learns_biases(const mdy_t *m, const mdy_layer_t *layer)
+{
+    return layer->bias != MDY_FROZEN && !m->head_only;
+}
+
+/* Adds what rows of dy contribute to the gradients of a layer's biases, out.c of them. */
+static void add_biases(const mdy_gradient_t *dy, const mdy_view_t *view, mdy_band_t rows, mdy_wacc_t *sums)
+{
+    for (uint16_t y = rows.begin; y < rows.end && y < dy->shape.h; y++) {
+        const mdy_grad_t *values = mdy_grad_row(view, y);
+        for (uint32_t x = 0; x < dy->shape.w; x++, values += dy->shape.c) {
+            for (uint32_t o = 0; o < dy->shape.c; o++) {
+                sums[o] += values[o];
+            }
+        }
+    }
+}
+
+/* What takes a layer's gradients; `sums` is an offset in the planned region: biases come first, then weights. */
+static mdy_update_t update_of(mdy_t *m, const mdy_layer_t *layer, const mdy_selected_t *selected,
+                              const mdy_gradient_t *dy, uint32_t sums)
+{
+    const mdy_update_t update = {
+        .m = m,
+        .layer = layer,
+        .selected = selected,
+        .weights = mdy_layer_weights(m, layer),
+        .sums = (mdy_wacc_t *)(void *)(m->planned + (sums == MDY_NONE ? layer->scratch_update : sums)),
+        .by_rows = sums != MDY_NONE,
+        .key = mdy_rng_key(m->seed, MDY_RNG_ROUNDING, m->steps, layer->order),
+        .exponent = m->slot_e[dy->slot],
+        .rate_mult = m->rate_mult,
+        .rate_exponent = m->rate_exponent,
+    };
+    return update;
+}
+
+void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums,
+                      mdy_band_t rows)
+{
+    const mdy_selected_t selected = mdy_layer_selected(m, layer);
+    const uint32_t biases = learns_biases(m, layer) ? layer->p->out.c : 0;
+    if (selected.count + biases == 0 || m->aborted) {
+        return;
+    }
+    const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    mdy_update_t update = update_of(m, layer, &selected, dy, sums);
+    if (rows.begin == 0) {
+        memset(update.sums, 0, (biases + selected.count * selected.delta_bytes) * sizeof *update.sums);
+    }
+    if (biases > 0) {
+        add_biases(dy, &dy_view, rows, update.sums);
+        update.sums += biases;
+    }
+    if (selected.count > 0) {
+        layer->op->backward_weight(layer->p, &selected, &dy_view, rows, &update);
+    }
+}
+
+/* Updates a layer's biases from the sums of mdy_back_weights, or from the whole of dy. */
+static void update_biases(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums)
+{
+    const mdy_selected_t selected = mdy_layer_selected(m, layer);
+    mdy_update_t update = update_of(m, layer, &selected, dy, sums);
+    if (!update.by_rows) {
+        const mdy_view_t dy_view = mdy_grad_view(m, dy);
+        const mdy_band_t all = {0, dy->shape.h};
+        memset(update.sums, 0, dy->shape.c * sizeof *update.sums);
+        add_biases(dy, &dy_view, all, update.sums);
+    }
+    const mdy_biases_t *biases = &m->model->biases[layer->bias];
+    update.key = mdy_rng_key(m->seed, MDY_RNG_BIASES, m->steps, layer->order);
+    mdy_update_biases(&update, biases, m->biases + biases->first);
+}
+
+/* Goes over the sums of every tap: those that came by rows, or new ones. */
+static void every_tap(mdy_update_t *update, const mdy_gradient_t *dy, uint8_t does)
+{
+    const mdy_conv_t *p = update->layer->p;
+    update->does = does;
+    if (!update->by_rows) {
+        const mdy_view_t dy_view = mdy_grad_view(update->m, dy);
+        const mdy_band_t all = {0, dy->shape.h};
+        update->layer->op->backward_weight(p, update->selected, &dy_view, all, update);
+        return;
+    }
+    for (uint32_t slot = 0; slot < update->selected->count; slot++) {
+        for (uint32_t tap = 0; tap < (uint32_t)p->kernel_h * p->kernel_w; tap++) {
+            mdy_update_tap(update, slot, tap, mdy_update_begin(update, slot, tap));
+        }
+    }
+}
+
+void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums)
+{
+    const mdy_selected_t selected = mdy_layer_selected(m, layer);
+    const int biases = learns_biases(m, layer);
+    if (biases && !m->aborted) {
+        update_biases(m, layer, dy, sums);
+    }
+    if (selected.count == 0 || m->aborted) {
+        return;
+    }
+    mdy_update_t update = update_of(m, layer, &selected, dy, sums);
+    update.sums += biases && update.by_rows ? layer->p->out.c : 0;
+    if (m->model->batch_log2 > 0) {
+        every_tap(&update, dy, MDY_MEASURE | MDY_ADD);
+        return;
+    }
+    if (m->schedule.clip == 0) {
+        every_tap(&update, dy, MDY_MEASURE | MDY_APPLY);
+        return;
+    }
+    every_tap(&update, dy, MDY_MEASURE);
+    mdy_update_clip(&update);
+    every_tap(&update, dy, MDY_APPLY);
+}
