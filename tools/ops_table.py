@@ -22,7 +22,7 @@ from medyate.frontends.table import GONE, Row
 from medyate.ir import Graph, Node, Shape
 from medyate.ops import OPS
 from medyate.ops.conv2d import Conv2d
-from medyate.ops.opdef import Kernel, OpDef, Site
+from medyate.ops.opdef import OpDef, Site
 from medyate.quantize.apply import quantize, site
 
 ROOT = Path(__file__).resolve().parent.parent

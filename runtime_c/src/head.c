@@ -168,9 +168,12 @@ static uint32_t cross_entropy(mdy_t *m, uint32_t label, uint32_t best)
         sum += exponential(logits[o], logits[best]);
     }
     int16_t *dlogits = dlogits_of(m);
+    const uint32_t spread = m->smoothing * 128u; /* of the label's 2^15 */
+    const int32_t each = (int32_t)((spread + classes / 2u) / classes);
     for (uint32_t o = 0; o < classes; o++) {
         const uint64_t share = ((uint64_t)exponential(logits[o], logits[best]) << 15) + sum / 2;
-        const int32_t value = (int32_t)(share / sum) - (o == label ? 32768 : 0);
+        const int32_t target = (o == label ? 32768 - (int32_t)spread : 0) + each;
+        const int32_t value = (int32_t)(share / sum) - target;
         dlogits[o] = (int16_t)(value > INT16_MAX ? INT16_MAX : value);
     }
     const int64_t below = (int64_t)logits[best] - logits[label];

@@ -99,7 +99,8 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
         !region_fits(&memory->state, model->state_bytes)) {
         return MDY_ARENA;
     }
-    if (!mdy_schedule_valid(&config->schedule) || (mdy_by_rows(model) && config->load == NULL)) {
+    if (!mdy_schedule_valid(&config->schedule) || config->shift > MDY_SHIFT_MAX ||
+        config->smoothing > MDY_SMOOTHING_MAX || (mdy_by_rows(model) && config->load == NULL)) {
         return MDY_ARGUMENT;
     }
     memset(m, 0, sizeof *m);
@@ -111,6 +112,8 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
     m->seed = config->seed;
     m->head_only = config->head_only != 0;
     m->flip = config->flip != 0;
+    m->shift = config->shift;
+    m->smoothing = config->smoothing;
     m->fault = MDY_NONE;
     m->yield = config->yield;
     m->yield_context = config->yield_context;
@@ -148,6 +151,8 @@ mdy_status_t mdy_infer(mdy_t *m, uint16_t label, mdy_result_t *result)
     m->aborted = 0;
     m->training = 0;
     m->flipped = 0;
+    m->down = 0;
+    m->right = 0;
     m->model->forward(m);
     if (m->aborted) {
         return MDY_ABORTED;
@@ -201,6 +206,25 @@ static void settle(mdy_t *m)
     mdy_head_settle(m);
 }
 
+/* -most .. most, each as likely. */
+static int8_t drawn(uint32_t random, uint32_t most)
+{
+    return (int8_t)((int32_t)(((uint64_t)random * (2u * most + 1u)) >> 32) - (int32_t)most);
+}
+
+/* How this step's sample is changed: it stays at least half inside. */
+static void augment(mdy_t *m)
+{
+    const mdy_shape_t shape = m->model->input.shape;
+    const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_SHIFT, m->steps, 0);
+    m->flipped = m->flip && (mdy_rng(mdy_rng_key(m->seed, MDY_RNG_FLIP, m->steps, 0), 0) & 1u) != 0;
+    m->down = drawn(mdy_rng(key, 0), m->shift < shape.h / 2u ? m->shift : shape.h / 2u);
+    m->right = drawn(mdy_rng(key, 1), m->shift < shape.w / 2u ? m->shift : shape.w / 2u);
+    if ((m->flipped || m->down != 0 || m->right != 0) && !mdy_by_rows(m->model)) {
+        mdy_load(m, &m->model->input, MDY_ALL);
+    }
+}
+
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
 {
     if (label >= mdy_classes(m->model)) {
@@ -209,10 +233,7 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
     m->aborted = 0;
     m->training = MDY_FORWARD;
     mdy_sgd_schedule(m);
-    m->flipped = m->flip && (mdy_rng(mdy_rng_key(m->seed, MDY_RNG_FLIP, m->steps, 0), 0) & 1u) != 0;
-    if (m->flipped && !mdy_by_rows(m->model)) {
-        mdy_load(m, &m->model->input, MDY_ALL);
-    }
+    augment(m);
     m->model->forward(m);
     if (!m->aborted) {
         mdy_head_loss(m, label, result);

@@ -80,7 +80,8 @@ static void put_position(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.schedule.warmup_steps);
     put(s, n, s->net.schedule.total_steps);
     put(s, n, s->net.schedule.clip);
-    put(s, n, (uint32_t)s->net.head_only | (uint32_t)s->net.flip << 1);
+    put(s, n, (uint32_t)s->net.head_only | (uint32_t)s->net.flip << 1 | (uint32_t)s->net.shift << 3 |
+                  (uint32_t)s->net.smoothing << 8);
     put(s, n, s->net.bank);
     for (uint32_t bank = 0; bank < 2; bank++) {
         put(s, n, s->net.found[bank].state);
@@ -188,6 +189,8 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     config.schedule.clip = (uint16_t)get(r, 2);
     const uint32_t flags = get(r, 1);
     const uint8_t pattern = (uint8_t)get(r, 1);
+    config.shift = (uint8_t)get(r, 1);
+    config.smoothing = (uint8_t)get(r, 1);
     if (r->bad) {
         return MDY_FRAME;
     }
@@ -388,6 +391,12 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
     const uint32_t start = mdy_port_ticks();
     const mdy_status_t status =
         train ? mdy_train_step(&s->net, label, &result) : mdy_infer(&s->net, label, &result);
+    /* Of a moved sample the step does without some rows; they are on their way. */
+    while (by_rows && status == MDY_OK && s->input_bytes < mdy_tensor_bytes(&s->model->input)) {
+        if (!next_piece(s)) {
+            return MDY_ABORTED;
+        }
+    }
     const uint32_t ticks = mdy_port_ticks() - start - s->waited;
     put(s, n, result.loss);
     put(s, n, result.prediction);

@@ -18,7 +18,9 @@
 #define PAGE 256u
 #define TRIES 2u         /* of what the flash refuses */
 #define RATE_BIAS 0x8000 /* makes the rate's exponent a half word without a sign */
-#define FLAG_BITS 7u     /* head only, flips, cosine */
+/* Bits of the flags: 0 head only, 1 flips, 2 cosine, 3 to 7 the shift, 8 to 15 the smoothing, 16 to 31 the clip. */
+#define SHIFT_BIT 3
+#define SMOOTHING_BIT 8
 
 /* Words 0, 1, 2 and 15 mean the same in every format. */
 enum {
@@ -132,7 +134,7 @@ static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
         return MDY_BANK_MODEL;
     }
     const mdy_schedule_t schedule = schedule_of(header);
-    const int valid = mdy_schedule_valid(&schedule) && (header[H_FLAGS] & 0xffffu & ~FLAG_BITS) == 0;
+    const int valid = mdy_schedule_valid(&schedule) && (header[H_FLAGS] >> SMOOTHING_BIT & 0xffu) <= MDY_SMOOTHING_MAX;
     return valid ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
 }
 
@@ -243,6 +245,8 @@ static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
     m->schedule = schedule_of(header);
     m->head_only = header[H_FLAGS] & 1u;
     m->flip = header[H_FLAGS] >> 1 & 1u;
+    m->shift = header[H_FLAGS] >> SHIFT_BIT & MDY_SHIFT_MAX;
+    m->smoothing = (uint8_t)(header[H_FLAGS] >> SMOOTHING_BIT);
     return MDY_OK;
 }
 
@@ -427,6 +431,7 @@ static mdy_status_t program_header(mdy_t *m, page_t *page, uint32_t bank, uint32
     header[H_WARMUP_STEPS] = m->schedule.warmup_steps;
     header[H_TOTAL_STEPS] = m->schedule.total_steps;
     header[H_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1 | (uint32_t)(m->schedule.cosine != 0) << 2 |
+                      (uint32_t)m->shift << SHIFT_BIT | (uint32_t)m->smoothing << SMOOTHING_BIT |
                       (uint32_t)m->schedule.clip << 16;
     header[H_ERASES] = m->erases[bank];
     header[H_OTHER_ERASES] = m->erases[1u - bank];

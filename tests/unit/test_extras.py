@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DIGITNET, REPOSITORY, Cli
-from medyate import cli, extras
+from medyate import extras
 from medyate.errors import ToolchainError
 from medyate.run.train import Compiled
 

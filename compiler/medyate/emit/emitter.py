@@ -9,7 +9,7 @@ from medyate.emit.context import Context
 from medyate.emit.filters import c_array, c_comment, c_string
 from medyate.plan.plan import Plan
 
-ABI = 5
+ABI = 6
 """MDY_ABI of the runtime that the emitted tables are for."""
 
 FILES = ("mdy_model.h", "mdy_model.c", "mdy_memory.c", "mdy_weights.h", "mdy_weights.c")

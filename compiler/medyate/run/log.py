@@ -100,7 +100,9 @@ class RunLog:
         if self.committed == 0:
             return "stopped before the end of the first epoch: the flash holds nothing yet"
         flip = " --flip" if self.training.flip else ""
-        numbers = f"--rate {self.training.rate:.6g} --clip {self.training.clip:.6g}{flip}"
+        more = f" --shift {self.training.shift}" if self.training.shift else ""
+        more += f" --smoothing {self.training.smoothing:.6g}" if self.training.smoothing else ""
+        numbers = f"--rate {self.training.rate:.6g} --clip {self.training.clip:.6g}{flip}{more}"
         return (
             f"stopped after epoch {self.committed} of {total}, which is in flash; "
             f"to go on, give --resume with the same options ({numbers})"
@@ -135,6 +137,7 @@ def training_of(log: Mapping[str, Any]) -> Training:
     """What a logged run was asked for."""
     epochs, samples = log["planned_epochs"], log["epoch_samples"]
     more = {key: log[key] for key in ("schedule", "seed", "head_only", "flip", "clip")}
+    more |= {key: log.get(key, 0) for key in ("shift", "smoothing")}  # older logs have none
     return Training(log["rate"], epochs, samples, **more)
 
 
@@ -147,8 +150,8 @@ def is_log(content: Mapping[str, Any]) -> bool:
 def _is_whole(log: Mapping[str, Any]) -> bool:
     """Whether a log has what this version reads, of the right kinds."""
     scores = [log.get(f"{what}_{when}") for what in ("accuracy", "loss") for when in ("before", "after")]
-    numbers = [log.get(key) for key in ("rate", "clip")]
-    whole = [log.get(key) for key in (MODEL, "seed", "planned_epochs", "epoch_samples")]
+    numbers = [log.get(key) for key in ("rate", "clip")] + [log.get("smoothing", 0.0)]
+    whole = [log.get(key) for key in (MODEL, "seed", "planned_epochs", "epoch_samples")] + [log.get("shift", 0)]
     flags = [log.get(key) for key in ("head_only", "flip", "finished")]
     return (
         all(score is None or isinstance(score, int | float) for score in scores)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medyate.arithmetic.scheme import mantissa15
 from medyate.errors import LinkError
 from medyate.plan.parameters import NORM_BITS
-from medyate.recipe import CLIP
+from medyate.recipe import CLIP, SHIFT_MAX
 from medyate.run.link import READ_BYTES, STATUS, Link, RefusedError, RestartedError
 from medyate.sample.policy import pack, unpack
 
@@ -80,7 +80,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Settings:
-    """Seed and learning-rate schedule as the device keeps them; flags: 1 head only, 2 flips."""
+    """Seed, learning-rate schedule and changes of samples as the device keeps them."""
 
     seed: int
     rate_mult: int
@@ -91,11 +91,28 @@ class Settings:
     clip: int
     """Packed norm; 0: none."""
     flags: int
+    """Bit 0 head only, 1 flips, 3 to 7 the shift, 8 to 15 the smoothing in 1/256."""
+    """Bit 0 head only, 1 flips, 3 to 7 the shift, 8 to 15 the smoothing in 1/256."""
 
     @property
     def rate(self) -> float:
         """The peak rate as a number."""
         return math.ldexp(self.rate_mult, self.rate_exponent)
+
+    @property
+    def flip(self) -> bool:
+        """Whether samples are mirrored at random."""
+        return bool(self.flags >> 1 & 1)
+
+    @property
+    def shift(self) -> int:
+        """By how many pixels they are moved at most."""
+        return self.flags >> 3 & SHIFT_MAX
+
+    @property
+    def smoothing(self) -> float:
+        """Of labels."""
+        return (self.flags >> 8) / 256
 
     @property
     def clip_norm(self) -> float:
@@ -205,6 +222,11 @@ class Training:
     seed: int = 0
     head_only: bool = False
     flip: bool = False
+    """Samples are mirrored at random."""
+    shift: int = 0
+    """And moved by up to so many pixels."""
+    smoothing: float = 0.0
+    """Share of a label that goes to all classes alike; kept in 1/256."""
     fresh: bool = True
     clip: float = CLIP
     """Largest norm of a layer's gradient in a step; 0: any."""
@@ -215,7 +237,7 @@ class Training:
         total = self.epochs * self.epoch_samples
         warmup = math.floor(self.warmup_epochs * self.epoch_samples) if self.epochs > 1 else 0
         cosine = int(self.schedule == "cosine")
-        flags = self.head_only | self.flip << 1
+        flags = self.head_only | self.flip << 1 | self.shift << 3 | round(self.smoothing * 256) << 8
         clip = pack(round(self.clip * 2**NORM_BITS))
         return Settings(self.seed & 0xFFFFFFFF, mult, exponent, cosine, warmup, total, clip, flags)
 
@@ -223,7 +245,8 @@ class Training:
         """The BEGIN request."""
         s = self.settings()
         schedule = (s.rate_mult, s.rate_exponent, s.cosine, s.warmup_steps, s.total_steps, s.clip)
-        return struct.pack("<IIiIIIHBB", s.seed, *schedule, s.flags | self.fresh << 2, pattern)
+        flags, shift, smoothing = s.flags & 3 | self.fresh << 2, s.shift, s.flags >> 8
+        return struct.pack("<IIiIIIHBBBB", s.seed, *schedule, flags, pattern, shift, smoothing)
 
 
 def _impossible(what: str) -> LinkError:

@@ -24,7 +24,7 @@ void mdy_run_head(mdy_t *m, const mdy_head_t *p);
 /**
  * Loss, prediction and dL/dlogits of the logits that mdy_run_head left.
  *
- *   cross-entropy   loss in nats; dlogits = softmax - onehot, Q15
+ *   cross-entropy   loss in nats of the label; dlogits = softmax - ((1 - s) onehot + s / classes), Q15, s: the smoothing
  *   squared error   loss = mean of (logit - target)^2; dlogits = logit - target, saturated
  *
  * Shapes   logits, target (classes), Q16   dlogits (classes)

@@ -26,11 +26,14 @@ typedef struct {
     uint8_t head_only;      /* 1: train the classifier alone */
     uint8_t flip;           /* 1: flip training samples left to right at random */
     uint8_t fresh;          /* 1: start from the factory weights, whatever the banks hold */
+    uint8_t shift;          /* training samples are moved by up to so many pixels, up to MDY_SHIFT_MAX, at random */
+    uint8_t smoothing;      /* of labels, in 1/256, up to MDY_SMOOTHING_MAX: so much of a label goes to all classes */
     int (*yield)(void *context); /* may be NULL; called between bands of rows, nonzero aborts the step */
     void *yield_context;
     /**
      * Gives row `row` of the sample, W * C values, where the plan has no place for all of it (mdy_input is NULL):
-     * called in the middle of a step, in ascending order, once for each row; nonzero aborts the step.
+     * called in the middle of a step, in ascending order, once for each row; nonzero aborts the step. Of a sample that
+     * is moved down, the last rows are not asked for.
      */
     int (*load)(void *context, uint16_t row, int8_t *values);
     void *load_context;
@@ -49,7 +52,7 @@ typedef struct {
  * Memory   one piece for each region, MDY_MODEL_PLANNED_BYTES, _EPOCH_BYTES and _STATE_BYTES, aligned to 8; its
  *          contents do not matter. The generated mdy_memory lies where the plan has room for it. Only the pointers
  *          are kept.
- * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (schedule, no load hook), MDY_MODEL (the
+ * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (schedule, shift, smoothing, no load hook), MDY_MODEL (the
  *          banks hold generations of another network, plan or format only), MDY_FLASH (the banks do not fit)
  */
 mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,

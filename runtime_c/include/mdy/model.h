@@ -13,9 +13,11 @@ extern "C" {
 #endif
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 5
+#define MDY_ABI 6
 
 #define MDY_BATCH_LOG2_MAX 6
+#define MDY_SHIFT_MAX 31       /* pixels */
+#define MDY_SMOOTHING_MAX 128  /* half of a label */
 #define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
 
 /** Puts a variable into a section that a linker script can place; elsewhere it lies where the compiler likes. */
@@ -100,6 +102,7 @@ typedef struct {
     uint8_t batch_log2;     /* log2 of the samples whose mean gradient makes one update; at most MDY_BATCH_LOG2_MAX */
     uint32_t planned_bytes, epoch_bytes, state_bytes;
     uint32_t bank_weight_bytes;
+    int16_t input_zero;     /* zero point of the input: what a moved sample leaves behind */
     uint8_t weights_in_ram; /* 1: candidate weights are part of the state region, nothing is written to flash */
     void (*forward)(mdy_t *m);
     void (*backward)(mdy_t *m);
@@ -191,9 +194,12 @@ struct mdy {
     uint32_t saturations; /* gradient values clipped since init */
     uint16_t deepest;    /* order of the deepest layer with a selected channel or biases; MDY_FROZEN: none */
     uint8_t training;    /* MDY_FORWARD or MDY_BACKWARD inside a training step, else 0 */
-    uint8_t flipped;     /* this step's sample is mirrored */
+    uint8_t flipped;     /* this step's sample is mirrored, and then */
+    int8_t down, right;  /* moved by so many pixels */
     uint8_t head_only;   /* no channel is selected, whatever the bitmap says */
     uint8_t flip;        /* random horizontal flips of training samples */
+    uint8_t shift;       /* and moves, by up to so many pixels */
+    uint8_t smoothing;   /* of labels, in 1/256 */
     uint8_t bank;        /* the bank that the next commit leaves alone */
     uint8_t aborted;     /* the yield hook stopped this step */
     uint32_t loss_crc, selection_crc; /* running digests of what the training did */

@@ -21,7 +21,10 @@ typedef void mdy_stages_t(mdy_t *m, uint32_t stage, mdy_band_t row);
  */
 void mdy_stream(mdy_t *m, mdy_stages_t *stages, const uint8_t *order, uint32_t count);
 
-/** Rows of a sample that is not there as a whole, from the load hook; an input that is there stays. */
+/**
+ * Rows of a sample that is not there as a whole, from the load hook. In training it is mirrored and moved as this step
+ * drew; a sample that is there as a whole is changed in place, all of it at once.
+ */
 void mdy_load(mdy_t *m, const mdy_tensor_t *x, mdy_band_t rows);
 
 /** Whether the way back needs rows made again for nodes up to `order`. */
