@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 MASK = 0xFFFFFFFF
-ROUNDING, SAMPLER, FLIP, HEAD, ORDER, COLUMNS, BATCH, BIASES = 1, 2, 3, 4, 5, 6, 7, 8
+ROUNDING, SAMPLER, FLIP, HEAD, ORDER, COLUMNS, BATCH, BIASES, SHIFT = 1, 2, 3, 4, 5, 6, 7, 8, 9
 """What numbers are for; part of the key, so that no two uses share a stream."""
 
 

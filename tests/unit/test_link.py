@@ -306,7 +306,7 @@ def test_random_requests_are_answered_and_do_no_harm(
     """Every command but EXIT, with fields of any length and content, right frames and random order."""
     random = np.random.default_rng(30 + seed)
     statuses = Counter[int]()
-    lengths = {BEGIN: 26, DATA: 260, TRAIN: 2, INFER: 2, READ: 6, FORCE: 2 * len(sanitized.plan["candidates"])}
+    lengths = {BEGIN: 28, DATA: 260, TRAIN: 2, INFER: 2, READ: 6, FORCE: 2 * len(sanitized.plan["candidates"])}
     with host(sanitized, tmp_path / "flash.bin") as program:
         for i in range(1500):
             command = int(random.choice([*range(EXIT), *range(EXIT), 14, 77, 255]))
