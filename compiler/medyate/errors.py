@@ -51,3 +51,11 @@ class LinkError(MedyateError):
 
 class ArtefactError(MedyateError):
     """A stage's file is missing, damaged or of another version; or it cannot be written."""
+
+
+class PlanError(MedyateError):
+    """A memory plan that does not carry its steps: never the user's fault."""
+
+    def __init__(self, what: str) -> None:
+        remedy = "This is a fault of medyate; please report it with the network."
+        super().__init__(f"the memory plan is wrong: {what}.", remedy)

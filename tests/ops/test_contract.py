@@ -27,7 +27,7 @@ from medyate.plan.selecting import Selecting
 from medyate.quantize.apply import integer_tensors, quantize, run_integers
 from medyate.rank.collect import GradientNorms
 from medyate.rank.lara import channel_costs, rank
-from medyate.verify import verify
+from medyate.validate import validate
 from probe import Probe
 
 CASES = [
@@ -67,7 +67,7 @@ def sandwich(op: OpDef, case: Case, rng: np.random.Generator) -> tuple[Graph, We
     for node in graph:
         for role, dims in OPS[node.op].weights(node.attrs, graph.input_shapes(node)).items():
             weights[node.weight_name(role)] = rng.normal(0, 0.5, dims).astype(np.float32)
-    verify(graph, weights)
+    validate(graph, weights)
     return graph, weights
 
 

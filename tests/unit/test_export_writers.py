@@ -36,7 +36,7 @@ from medyate.oracle.onnx import defined_session
 from medyate.passes.pipeline import simplify
 from medyate.quantize.apply import ROLES, add_constants, quantize, reference
 from medyate.real import Network, channels_first, channels_last
-from medyate.verify import verify
+from medyate.validate import validate
 from oracles import forms
 from shared_files import shared
 
@@ -121,7 +121,7 @@ def pads_taken_over(imported: Imported) -> Imported:
         taken = replace(node, inputs=pad.inputs, attrs=replace(node.attrs, pads=total))
         nodes = tuple(taken if n is node else n for n in graph if n is not pad)
         tensors = tuple((name, shape) for name, shape in graph.tensors if name != pad.output)
-        graph = verify(replace(graph, nodes=nodes, tensors=tensors), weights)
+        graph = validate(replace(graph, nodes=nodes, tensors=tensors), weights)
         qgraph = None if imported.qgraph is None else replace(imported.qgraph, graph=graph)
         return pads_taken_over(replace(imported, graph=graph, qgraph=qgraph))
     return imported
@@ -216,7 +216,7 @@ def example(op: OpDef, case: Case, *, cut: bool = False) -> tuple[Graph, Weights
         for role, dims in OPS[node.op].weights(node.attrs, graph.input_shapes(node)).items()
     }
     weights = {name: rng.normal(0, 0.5, dims).astype(np.float32) for name, dims in shapes.items()}
-    return verify(graph, weights), weights, rng.normal(0, 1, (16, *graph.shapes["x"])).astype(np.float32)
+    return validate(graph, weights), weights, rng.normal(0, 1, (16, *graph.shapes["x"])).astype(np.float32)
 
 
 # --- real networks ---

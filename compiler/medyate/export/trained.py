@@ -26,7 +26,7 @@ from medyate.plan.steps import HEAD_WEIGHT_BITS
 from medyate.quantize.apply import add_constants, bias_limit, scales_for_bias
 from medyate.run.generation import Facts, Generation
 from medyate.run.train import Compiled
-from medyate.verify import verify
+from medyate.validate import validate
 
 HEAD = "classifier"
 COMPILE = "Run `medyate compile` again."
@@ -39,7 +39,7 @@ def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
     weights = artefact.read_arrays(compiled.folder / "03_quantised.npz")
     with files.boundary(ArtefactError, f"the stages in '{compiled.folder}' do not fit each other", COMPILE):
         try:
-            verify(qgraph.graph, weights)
+            validate(qgraph.graph, weights)
         except GraphError as error:
             raise ArtefactError(f"03_quantised in '{compiled.folder}' is damaged: {error.what}", COMPILE) from error
         return qgraph, weights, Facts.of(compiled.plan, compiled.model, qgraph, weights)

@@ -34,7 +34,7 @@ from medyate.ops.mul import Mul
 from medyate.ops.reshape import Reshape
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import add_constants, bias_limit, large_biases, named_channels
-from medyate.verify import verify
+from medyate.validate import validate
 
 EXTENT_MAX = 65535
 """Heights, widths and channels are 16 bits wide on the device."""
@@ -299,7 +299,7 @@ class GraphBuilder:
         channels = self.shape(source)[2]
         if any(a.shape != (channels,) for a in (gamma, beta, mean, variance)):
             raise self.refuse(node, "batch_norm", f"its statistics are not one per channel of {channels}")
-        with np.errstate(invalid="ignore", divide="ignore"):  # verify() names the node that holds NaN
+        with np.errstate(invalid="ignore", divide="ignore"):  # validate() names the node that holds NaN
             scale = gamma / np.sqrt(variance + epsilon)
         arrays = {"scale": scale.astype(np.float32), "shift": (beta - mean * scale).astype(np.float32)}
         self.emit(node, "batch_norm", BatchNorm(), (source,), output, arrays)
@@ -452,7 +452,7 @@ class GraphBuilder:
             tuple((said[name], self._shapes[name]) for name in tensors),
         )
         weights = {f"{called[node]}.{role}": a for (node, _, role), a in ((k.rpartition("."), a) for k, a in own)}
-        verify(graph, weights)
+        validate(graph, weights)
         self._check_types(weights)
         if not self._quants:
             return Imported(graph, weights, None, tuple(self.notes))

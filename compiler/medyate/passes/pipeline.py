@@ -15,7 +15,7 @@ from medyate.passes.fold_batchnorm import fold_batchnorm
 from medyate.passes.fuse_activation import fuse_activation
 from medyate.passes.split_head import split_head
 from medyate.quantize.apply import dequantize
-from medyate.verify import verify
+from medyate.validate import validate
 
 PASSES = (fold_batchnorm, fuse_activation)
 
@@ -40,7 +40,7 @@ def simplify(imported: Imported) -> Imported:
     if imported.qgraph is None:
         for rewrite in PASSES:
             graph, weights = rewrite(graph, weights)
-            verify(graph, weights)
+            validate(graph, weights)
     return replace(imported, graph=graph, weights=weights)
 
 
@@ -53,7 +53,7 @@ def normalise(imported: Imported) -> Normalised:
     qgraph = whole.qgraph
     real = whole.weights if qgraph is None else dequantize(qgraph, whole.weights)
     graph, weights, (head_weight, head_bias) = split_head(whole.graph, real)
-    verify(graph, weights)
+    validate(graph, weights)
     trainable = tuple(name for name, op in OPS.items() if op.backward is not None or op.channel_axes is not None)
     for node in graph:
         if node.op not in trainable:

@@ -30,6 +30,7 @@ from medyate.plan.selecting import Selecting
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, Step, inference_pass
 from medyate.plan.stream import Planner
 from medyate.plan.sums import check_sums
+from medyate.plan.verify import verify
 from medyate.rank.lara import LayerScore, Ranking
 
 CALIBRATION_SAMPLES = 32
@@ -94,6 +95,9 @@ class Plan:
     candidates: tuple[Candidate, ...]
     epoch_bytes: int
     exponents: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        verify(self.schedule, self.layout)
 
     @cached_property
     def state(self) -> ledger.StateFacts:

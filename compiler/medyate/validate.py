@@ -12,7 +12,7 @@ from medyate.ops import OPS
 REPORT = "Please report this with the model: the importer or a pass is at fault."
 
 
-def verify(graph: Graph, weights: Weights) -> Graph:
+def validate(graph: Graph, weights: Weights) -> Graph:
     """Returns the graph unchanged. Raises GraphError naming the node that breaks a rule."""
     known = {graph.input}
     names: set[str] = set()
