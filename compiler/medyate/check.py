@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.boards import MACHINES
 from medyate.build.compile import build, check_tools
 from medyate.build.project import write_project
 from medyate.data import Dataset, Scaling, epoch_order, scaling
@@ -28,7 +29,7 @@ from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan, inference_plan
 from medyate.quantize.apply import input_quant, quantize, reference, rounded
 from medyate.run.train import connect_image
-from medyate.run.transport import MACHINES, emulator
+from medyate.run.transport import emulator
 from medyate.stages import CALIBRATION, Progress, check_packages
 
 FLOAT_TOLERANCE = 1e-4

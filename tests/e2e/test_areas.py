@@ -88,10 +88,11 @@ def test_a_region_that_is_larger_than_its_area_does_not_link(
     _, plan = two
     project = tmp_path / "project"
     write_project(plan, project)
-    script = (project / "link.ld").read_text()
+    link = project / "boards" / "common" / "qemu" / "link.ld"
+    script = link.read_text()
     other = next(a for a in TWO.areas if a != plan.assignment.area_of["static"])
     assert f"LENGTH = {other.bytes}" in script
-    (project / "link.ld").write_text(script.replace(f"LENGTH = {other.bytes}", "LENGTH = 2048"))
+    link.write_text(script.replace(f"LENGTH = {other.bytes}", "LENGTH = 2048"))
     with pytest.raises(BudgetError, match="overflowed by"):
         build(plan, project, "qemu-m4", builder)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medyate.boards import TARGETS
 from medyate.data import Dataset
 from medyate.data import load as load_data
 from medyate.plan.budget import Limits
@@ -23,8 +24,7 @@ from medyate.stages import Options, compile_model
 from shared_files import ROOT, field_digits, shared
 
 STEPS = 64
-TARGETS = ("host", "qemu-m4", "qemu-m7", "qemu-m55")
-TRAINING = Training(0.02, 8, STEPS, flip=True, seed=3)
+TRAINING = Training(0.02, 8, STEPS, flip=True, shift=2, smoothing=0.1, seed=3)
 
 
 @dataclass(frozen=True)

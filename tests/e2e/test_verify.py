@@ -14,6 +14,7 @@ import pytest
 from conftest import Cli
 from import_study import SUBJECTS, Subject, study
 from medyate import check
+from medyate.boards import MACHINES
 from shared_files import ROOT, shared, some_long
 
 QUANTISED = tuple(s for s in SUBJECTS if "int8" in s.model)
@@ -45,7 +46,7 @@ def test_integers_of_a_tflite_file_are_those_of_the_reference_kernels(subject: S
 
 def on_every_core() -> list[tuple[Subject, str]]:
     subjects = [subject for subject in QUANTISED if LARGE not in subject.model]
-    return [(subject, target) for subject in subjects for target in ("qemu-m4", "qemu-m7", "qemu-m55")]
+    return [(subject, target) for subject in subjects for target in MACHINES]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medyate import ledger
-from medyate.boards import BOARDS, CHIPS, KIB, Area, stand_ins
+from medyate.boards import BOARDS, CHIPS, KIB, MACHINES, Area, stand_ins
 from medyate.plan.areas import PARTS, assign
 
 SIZE = st.integers(0, 40_000)
@@ -73,7 +73,7 @@ def test_a_chip_is_described_whole(name: str) -> None:
 
 
 def test_every_chip_has_room_in_every_emulated_machine() -> None:
-    for chip, target in itertools.product(CHIPS, ("qemu-m4", "qemu-m7", "qemu-m55")):
+    for chip, target in itertools.product(CHIPS, MACHINES):
         (machine,) = BOARDS[target].areas
         last = stand_ins(BOARDS[chip].areas)[-1]
         assert last.address + last.bytes <= machine.bytes

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 
-from medyate.boards import Area, stand_ins
+from medyate.assets import assets
+from medyate.boards import BOARDS, MACHINES, Area, Board, stand_ins
 from medyate.build.manifest import replace_files
 from medyate.emit.emitter import emit
 from medyate.emit.filters import c_comment
@@ -32,14 +34,7 @@ TEMPLATES = {
     "firmware/platform/platformio.ini.j2": "platformio.ini",
     "firmware/Makefile.j2": "Makefile",
     "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
-    "firmware/boards/qemu_mps2/link.ld.j2": "link.ld",
 }
-
-
-def assets() -> Path:
-    """The folder that holds runtime_c/ and firmware/: inside the wheel, or the repository."""
-    packed = Path(__file__).resolve().parent.parent / "_assets"
-    return packed if packed.is_dir() else Path(__file__).resolve().parents[3]
 
 
 def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
@@ -85,7 +80,7 @@ def write_project(
 
 def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None, *, is_open: bool) -> dict[str, bytes]:
     """Of the build: what is made from the templates, by path."""
-    areas = linked_areas(plan, board_ram_bytes)
+    areas, emulated = linked_areas(plan, board_ram_bytes), [BOARDS[name] for name in MACHINES]
     values = {
         "ram_bytes": sum(area.bytes for area, _ in areas),
         "areas": [{"name": a.name, "address": a.address, "bytes": a.bytes, "holds": holds} for a, holds in areas],
@@ -97,8 +92,40 @@ def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None, *, 
         ],
         "is_open": is_open,
         "flash": flash,
+        "targets": [{"name": b.name, "build": b.build, "sources": port_folder(b)} for b in emulated],
     }
-    return {target: _render(assets() / template, values).encode() for template, target in TEMPLATES.items()}
+    scripts = {f"firmware/{port_folder(board)}/link.ld.j2": f"{port_folder(board)}/link.ld" for board in emulated}
+    rendered = {target: _render(assets() / place, values) for place, target in {**TEMPLATES, **scripts}.items()}
+    rendered |= {f"platform/boards/{board.name}.json": _platformio_board(board) for board in emulated}
+    return {target: text.encode() for target, text in rendered.items()}
+
+
+def port_folder(board: Board) -> str:
+    """The folder of a target's port, in firmware/ and in a project."""
+    assert board.build is not None
+    return f"boards/{board.name}" if board.build.port == "." else f"boards/common/{board.build.port}"
+
+
+def _platformio_board(board: Board) -> str:
+    """PlatformIO's description of a target."""
+    build = board.build
+    assert build is not None
+    facts = {
+        "name": f"{board.title} ({board.core})",
+        "vendor": "QEMU",
+        "url": "https://www.qemu.org/docs/master/system/arm/mps2.html",
+        "build": {
+            "cpu": build.cpu,
+            "mcu": build.cpu,
+            "f_cpu": f"{build.clock_hz}L",
+            "ldscript": f"{port_folder(board)}/link.ld",
+            "extra_flags": " ".join(f"-D{define}" for define in build.defines),
+            "symbols": {name: f"0x{address:08x}" for name, address in build.symbols.items()},
+        },
+        "frameworks": [],
+        "upload": {"maximum_ram_size": board.ram_bytes, "maximum_size": 4 << 20},
+    }
+    return json.dumps(facts, indent=2) + "\n"
 
 
 def _key_source(key: bytes) -> str:
@@ -125,7 +152,7 @@ def _copies(source: Path, target: str) -> dict[str, bytes]:
     return {
         f"{target}/{file.relative_to(source).as_posix()}": file.read_bytes()
         for file in sorted(source.rglob("*"))
-        if file.is_file() and file.suffix not in (".j2", ".pyc")
+        if file.is_file() and file.suffix not in (".j2", ".pyc", ".toml")
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate.boards import MACHINES, TARGETS
 from medyate.data import Dataset, Scaling, epoch_order
 from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
@@ -30,7 +31,7 @@ from medyate.run.log import RunLog, Score, training_of
 from medyate.run.restart import Restarts
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.signs import know, signs
-from medyate.run.transport import BAUD, MACHINES, HostProgram, QemuProgram, SerialPort
+from medyate.run.transport import BAUD, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Bench, Found, HeadOnly, cost
 from medyate.stages import load_compiled
 
@@ -116,7 +117,7 @@ def check_target(compiled: Compiled, on: str) -> str:
     if not (on.startswith("serial:") or (on, target) == ("host", "host") or (on == "qemu" and target in MACHINES)):
         raise LinkError(
             f"the image was compiled for {target}, it cannot run on '{on}'.",
-            "Compile it for host, qemu-m4, qemu-m7 or qemu-m55 and give --on host, qemu or serial:PORT.",
+            f"Compile it for one of {', '.join(TARGETS)} and give --on host, qemu or serial:PORT.",
         )
     return target
 

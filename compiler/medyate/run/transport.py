@@ -13,10 +13,10 @@ import termios
 from pathlib import Path
 from types import TracebackType
 
+from medyate.boards import MACHINES
 from medyate.build.compile import APT, require
 from medyate.errors import LinkError, ToolchainError
 
-MACHINES = {"qemu-m4": "mps2-an386", "qemu-m7": "mps2-an500", "qemu-m55": "mps3-an547"}
 EXIT_SECONDS = 10
 WRITE_SECONDS = 120.0
 """For a target that does not read: it may be at work."""

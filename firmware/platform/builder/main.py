@@ -56,8 +56,7 @@ env.Append(
         "-nostartfiles",
         "--specs=nano.specs",
         "-Wl,--gc-sections",
-        # The machines have their PSRAM at different addresses; the linker script asks for it.
-        "-Wl,--defsym=mdy_psram=" + board.get("build.psram"),
+        # The machines have their memories at different addresses; the linker script asks for them.
         *(f"-Wl,--defsym={name}={at}" for name, at in sorted(board.get("build.symbols", {}).items())),
     ],
 )

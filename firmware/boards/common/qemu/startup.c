@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Start-up for QEMU's mps2-an386, mps2-an500 and mps3-an547: vectors, memory, main, exit status.
+ * Start-up for QEMU's MPS2 and MPS3 machines: vectors, memory, main, exit status.
  *
  * The exit status of QEMU is what main returns. An exception ends with 64 + its number, 67 for
  * a HardFault, which is also what a stack overflow comes to: the stack is the lowest thing in RAM.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
- * Port for QEMU's mps2-an386 (Cortex-M4), mps2-an500 (Cortex-M7) and mps3-an547 (Cortex-M55).
+ * Port for QEMU's MPS2 and MPS3 machines; what differs between them is in each board's record.
  *
  * Link: two named pipes in QEMU's working directory, `link.in` (towards the device) and
  * `link.out`, opened in this order at first use; opening a pipe waits for its other end, so the
@@ -17,25 +17,20 @@
 
 #define IMAGE_BYTES MDY_FLASH_EMU_IMAGE_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES, MDY_FLASH_SECTORS)
 
-#ifdef MDY_QEMU_AN547
-/* SysTick at 32 MHz: a 24-bit down-counter. Four counts are one tick, of 125 instructions; what takes
- * more than 2^24 counts, 524 million instructions, between two readings is counted short. */
-#define TIMER_CTRL (*(volatile uint32_t *)0xE000E010U)
-#define TIMER_VALUE (*(volatile uint32_t *)0xE000E018U)
-#define TIMER_RELOAD (*(volatile uint32_t *)0xE000E014U)
-#define TIMER_MAX 0x00FFFFFFU
-#define TIMER_COUNTS 4U
-#define TIMER_ENABLE 5U /* on the processor's clock */
-#define INSTRUCTIONS_PER_TICK 125U
-#else
-/* CMSDK APB timer 0: a 32-bit down-counter at 25 MHz. */
+/* The board's record says which timer it is, and how many counts are one tick of how many instructions:
+ * with `-icount shift=0` an instruction takes 1 ns of guest time. */
+#ifdef MDY_TIMER_CMSDK /* CMSDK APB timer 0: a 32-bit down-counter. */
 #define TIMER_CTRL (*(volatile uint32_t *)0x40000000U)
 #define TIMER_VALUE (*(volatile uint32_t *)0x40000004U)
 #define TIMER_RELOAD (*(volatile uint32_t *)0x40000008U)
 #define TIMER_MAX UINT32_MAX
-#define TIMER_COUNTS 1U
 #define TIMER_ENABLE 1U
-#define INSTRUCTIONS_PER_TICK 40U
+#else /* SysTick: of 24 bits. What takes more counts between two readings is counted short. */
+#define TIMER_CTRL (*(volatile uint32_t *)0xE000E010U)
+#define TIMER_VALUE (*(volatile uint32_t *)0xE000E018U)
+#define TIMER_RELOAD (*(volatile uint32_t *)0xE000E014U)
+#define TIMER_MAX 0x00FFFFFFU
+#define TIMER_ENABLE 5U /* on the processor's clock */
 #endif
 
 static const mdy_flash_run_t flash_runs[] = {MDY_FLASH_RUNS};
@@ -44,8 +39,7 @@ const mdy_flash_geometry_t mdy_port_flash = {
     .run_count = sizeof flash_runs / sizeof flash_runs[0],
     .unit_bytes = MDY_FLASH_UNIT_BYTES,
 };
-/* With `-icount shift=0` an instruction takes 1 ns of guest time. */
-const uint32_t mdy_port_instructions_per_tick = INSTRUCTIONS_PER_TICK;
+const uint32_t mdy_port_instructions_per_tick = MDY_TIMER_INSTRUCTIONS;
 
 extern uint8_t mdy_stack_bottom[], mdy_stack_top[];
 extern uint8_t mdy_data_start[], mdy_data_end[], mdy_bss_start[], mdy_bss_end[];
@@ -220,7 +214,7 @@ uint32_t mdy_port_ticks(void)
     const uint32_t now = TIMER_VALUE;
     timer_counts += (timer_last - now) & TIMER_MAX;
     timer_last = now;
-    return timer_counts / TIMER_COUNTS;
+    return timer_counts / MDY_TIMER_COUNTS;
 }
 
 /* Nothing lives below the stack pointer: no interrupt is enabled, and this function calls nothing.
