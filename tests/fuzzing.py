@@ -21,6 +21,7 @@ def build(harness: str, compiled: Compiled, folder: Path) -> Path:
     program = folder / f"fuzz_{harness}"
     left_out = () if harness == "link" else ("link.c", "serve.c")
     sources = [f for f in (project / "runtime" / "src").rglob("*.c") if f.name not in left_out]
+    sources += (project / "runtime" / "kernels" / "ref").glob("*.c")
     sources += [f for f in (project / "src").glob("*.c") if f.name != "mdy_memory.c"]
     sources += [clibrary.RUNTIME / "ports" / "emu" / "flash_emu.c", FUZZ / f"{harness}.c"]
     command = ["clang", "-std=c11", "-g", "-O2", *clibrary.WARNINGS]

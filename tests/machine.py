@@ -77,6 +77,7 @@ class Machine:
         project = compiled.folder / "project"
         library = folder / "cut_probe.so"
         sources = [f for f in (project / "runtime" / "src").rglob("*.c") if f.name not in ("link.c", "serve.c")]
+        sources += (project / "runtime" / "kernels" / "ref").glob("*.c")
         sources += [*(project / "src").glob("*.c"), clibrary.RUNTIME / "ports" / "emu" / "flash_emu.c"]
         command = [os.environ.get("CC", "cc"), "-std=c11", "-O2", *clibrary.WARNINGS, "-shared", "-fPIC"]
         command += [f"-I{project / 'src'}", f"-I{project / 'runtime' / 'include'}"]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.build.project import assets, write_project
+from medyate.assets import PORTABLE, assets, kernel_files
+from medyate.build.project import write_project
 from medyate.plan import ids
 from medyate.plan.parameters import NORM_BITS
 from medyate.plan.plan import Plan
@@ -37,6 +38,7 @@ def runtime_objects(options: tuple[str, ...], left_out: tuple[str, ...]) -> list
     """The runtime's objects, but for some files."""
     folder = Path(tempfile.mkdtemp(dir=OBJECTS.name))
     sources = [file.resolve() for file in sorted((RUNTIME / "src").rglob("*.c")) if file.name not in left_out]
+    sources += [RUNTIME / "kernels" / file for file in kernel_files(PORTABLE)]
     subprocess.run([compiler(), *options, "-c", *map(str, sources)], cwd=folder, check=True)
     return sorted(folder.glob("*.o"))
 

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from medyate.assets import families, kernel_files
+
 RUNTIME = Path(__file__).resolve().parent.parent / "runtime_c"
 INCLUDE = RUNTIME / "include"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
@@ -60,11 +62,11 @@ def symbols(objects: Iterable[Path]) -> tuple[Mapping[str, str], Mapping[str, se
     return owner, lacking
 
 
-def circles() -> list[str]:
-    """Sources that need each other."""
-    sources = sorted((RUNTIME / "src").rglob("*.c"))
+def circles(family: str) -> list[str]:
+    """Sources that need each other, with the kernels of a family."""
+    sources = [*sorted((RUNTIME / "src").rglob("*.c")), *(RUNTIME / "kernels" / file for file in kernel_files(family))]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
-        objects = [Path(folder) / f"{source.relative_to(RUNTIME / 'src')}".replace("/", ".") for source in sources]
+        objects = [Path(folder) / f"{source.relative_to(RUNTIME)}".replace("/", ".") for source in sources]
         list(pool.map(lambda pair: subprocess.run(
             [CC, "-std=c11", f"-I{INCLUDE}", "-c", str(pair[0]), "-o", f"{pair[1]}.o"], check=True,
         ), zip(sources, objects, strict=True)))  # fmt: skip
@@ -79,7 +81,7 @@ def circles() -> list[str]:
 
 def main() -> None:
     """Prints what was found."""
-    findings = headers() + circles()
+    findings = headers() + [finding for family in families() for finding in circles(family)]
     for finding in findings:
         print(finding)
     sys.exit(1 if findings else 0)

@@ -10,3 +10,21 @@ def assets() -> Path:
     """The folder that holds runtime_c/ and firmware/: inside the wheel, or the repository."""
     packed = Path(__file__).resolve().parent / "_assets"
     return packed if packed.is_dir() else Path(__file__).resolve().parents[2]
+
+
+KERNELS = "runtime_c/kernels"
+PORTABLE = "ref"
+"""The family that any C compiler takes, and that all others compute alike."""
+
+
+def families() -> tuple[str, ...]:
+    """Every family of kernels, the portable one first."""
+    names = (folder.name for folder in (assets() / KERNELS).iterdir() if folder.is_dir())
+    return tuple(sorted(names, key=lambda name: (name != PORTABLE, name)))
+
+
+def kernel_files(family: str) -> list[str]:
+    """The files of a family, as `<family>/<file>`: its own, and the portable one of what it does not have."""
+    folder = assets() / KERNELS
+    portable = sorted(path.name for path in (folder / PORTABLE).glob("*.c"))
+    return [f"{family if (folder / family / name).exists() else PORTABLE}/{name}" for name in portable]

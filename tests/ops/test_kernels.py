@@ -24,7 +24,7 @@ WEIGHTED = [
     if op.channel_axes is not None
     for number, case in enumerate(op.cases)
 ]
-SOURCES = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c")
+SOURCES = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "kernels/ref/*.c")
 POINTER = ctypes.c_void_p
 
 

@@ -22,6 +22,7 @@ from medyate.plan.sums import FACTOR_PIXELS_MAX, INT32_MAX, biases_pixels_max, c
 from medyate.quantize.apply import add_constants
 from probe import RUNTIME
 
+CONVOLUTIONS = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "kernels/ref/*.c")
 OPS = ("src/ops/move.c", "src/ops/mul.c", "src/ops/pool.c", "src/ops/softmax.c", *STEPS)
 
 
@@ -75,7 +76,7 @@ def test_the_compiler_and_the_runtime_say_the_same() -> None:
 
 @pytest.mark.parametrize("depthwise", [0, 1])
 def test_a_layer_at_its_bound_sums_exactly(depthwise: int, tmp_path: Path) -> None:
-    kernels = load("kernel_probe.c", tmp_path, ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c"))
+    kernels = load("kernel_probe.c", tmp_path, CONVOLUTIONS)
     height, width = 257, 258
     assert 0 <= pixels_max(8) - height * width < 10
     geometry = np.array([*(height, width, 1) * 2, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 127, 0], np.int32)

@@ -196,8 +196,11 @@ def test_a_port_begins_before_main(program: Program) -> None:
 
 def test_calls_through_a_table_reach_all_that_it_names(program: Program) -> None:
     program.source("runtime/src/run.c", "\n    layer->op->forward(p, w);\n")
-    program.source("runtime/src/ops/a.c", "static const x = {\n    .forward = a_forward,\n};\n")
-    program.source("runtime/src/ops/b.c", "static const y = {\n    .forward = b_forward,\n};\n")
+    program.source("runtime/kernels/ref/a.c", "static const x = {\n    .forward = a_forward,\n};\n")
+    program.source("runtime/kernels/ref/b.c", "static const y = {\n    .forward = b_forward,\n};\n")
+    program.source("runtime/kernels/dsp/b.c", "static const y = {\n    .forward = unknown,\n};\n")  # not compiled
+    for name in "ab":
+        program.source(f"build/runtime/kernels/ref/{name}.ci", "")
     program.source("src/model.c", "const z = {\n    .forward = forward,\n};\n")
     graph = node("main", 8) + edge("main", "__indirect_call", "runtime/src/run.c:2:5")
     graph += node("a_forward", 50) + node("runtime/src/ops/b.c:b_forward", 90) + node("src/model.c:forward", 4000)

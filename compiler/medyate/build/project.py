@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-from medyate.assets import assets
+from medyate.assets import assets, kernel_files
 from medyate.boards import BOARDS, MACHINES, Area, Board, stand_ins
 from medyate.build.manifest import replace_files
 from medyate.emit.emitter import emit
@@ -22,6 +22,7 @@ from medyate.plan.plan import Plan
 COPIED = {
     "runtime_c/include": "runtime/include",
     "runtime_c/src": "runtime/src",
+    "runtime_c/kernels": "runtime/kernels",
     "runtime_c/ports": "runtime/ports",
     "firmware/apps/finetune": "app",
     "firmware/boards": "boards",
@@ -92,7 +93,10 @@ def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None, *, 
         ],
         "is_open": is_open,
         "flash": flash,
-        "targets": [{"name": b.name, "build": b.build, "sources": port_folder(b)} for b in emulated],
+        "targets": [
+            {"name": b.name, "build": b.build, "sources": port_folder(b), "kernels": _kernels(b)} for b in emulated
+        ],
+        "host_kernels": _kernels(BOARDS["host"]),
     }
     scripts = {f"firmware/{port_folder(board)}/link.ld.j2": f"{port_folder(board)}/link.ld" for board in emulated}
     rendered = {target: _render(assets() / place, values) for place, target in {**TEMPLATES, **scripts}.items()}
@@ -104,6 +108,12 @@ def port_folder(board: Board) -> str:
     """The folder of a target's port, in firmware/ and in a project."""
     assert board.build is not None
     return f"boards/{board.name}" if board.build.port == "." else f"boards/common/{board.build.port}"
+
+
+def _kernels(board: Board) -> list[str]:
+    """The files of a target's kernels, in a project."""
+    assert board.build is not None
+    return [f"runtime/kernels/{file}" for file in kernel_files(board.build.kernels)]
 
 
 def _platformio_board(board: Board) -> str:

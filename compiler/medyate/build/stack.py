@@ -11,7 +11,7 @@ Interrupts are not in the bound.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,10 +34,12 @@ DECLARED = re.compile(r"stack bytes of (\w+): (\d+)")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 INDIRECT = "__indirect_call"
 EVERYWHERE = ("app", "src", "boards", "runtime/src", "runtime/ports")
+KERNELS = "runtime/kernels"
+"""Families, of which a program has one: only what was compiled counts."""
 SET = r"(?:\.|->)\s*{0}\s*=(?!=)\s*([^;,}}]+)"
 """A member that is given a value, in an initialiser or an assignment."""
 POINTERS = (
-    (r"op->(\w+)", ("runtime/src/ops",), SET),
+    (r"op->(\w+)", (KERNELS,), SET),
     (r"model->(\w+)", ("src",), SET),
     (r"m->(yield|load)", EVERYWHERE, SET),
     (r"(spread)->tap", ("runtime/src/ops",), r"\b({0}_tap)\("),
@@ -68,8 +70,9 @@ def bound(project: Path, objects: Path) -> int | None:
     Raises ToolchainError where it cannot be bounded: recursion, frames of variable size, unknown pointers, functions
     of which nothing is known.
     """
-    program = _Program(project)
-    graphs = [file.read_text() for file in sorted(objects.rglob("*.ci"))]
+    files = sorted(objects.rglob("*.ci"))
+    program = _Program(project, [str(file.with_suffix("")) for file in files])
+    graphs = [file.read_text() for file in files]
     for text in graphs:
         program.read_functions(text)
     for text in graphs:
@@ -81,8 +84,10 @@ def bound(project: Path, objects: Path) -> int | None:
 class _Program:
     """Call graphs of all objects, and the sources behind them."""
 
-    def __init__(self, project: Path) -> None:
+    def __init__(self, project: Path, objects: Sequence[str]) -> None:
         self.project = project
+        self.objects = objects
+        """Of which there are call graphs, by their paths without suffix."""
         self.functions: dict[str, _Function] = {}
         self.compiled: set[Path] = set()
         """Files that hold functions."""
@@ -94,8 +99,14 @@ class _Program:
             folder: {f for f in (self.project / folder).rglob("*") if f.suffix in SUFFIXES}
             for folder in (*EVERYWHERE, "runtime/src/ops")
         }
+        paths[KERNELS] = {f for f in (self.project / KERNELS).rglob("*.c") if self._is_compiled(f)}
         paths["app"] |= self.compiled - set().union(*paths.values())
         return {folder: {str(f): f.read_text(errors="replace") for f in sorted(paths[folder])} for folder in paths}
+
+    def _is_compiled(self, source: Path) -> bool:
+        """Whether there is an object of a source: in some folder, under its own path in the project."""
+        own = "/" + source.relative_to(self.project).with_suffix("").as_posix()
+        return any(name.endswith((own, f"{own}.c")) for name in self.objects)
 
     @cached_property
     def declared(self) -> dict[str, int]:

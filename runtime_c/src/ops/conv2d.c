@@ -158,11 +158,3 @@ uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap,
 {
     return (o * p->kernel_h * p->kernel_w + tap) * p->group_in + c % p->group_in;
 }
-
-const mdy_weighted_op_t mdy_conv2d = {
-    .forward = mdy_conv2d_forward,
-    .correct = mdy_conv2d_correct,
-    .backward_input = mdy_conv2d_backward_input,
-    .backward_weight = mdy_conv2d_backward_weight,
-    .weight_offset = mdy_conv2d_weight_offset,
-};

@@ -129,11 +129,3 @@ uint32_t mdy_depthwise_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t t
     (void)o;
     return tap * p->in.c + c;
 }
-
-const mdy_weighted_op_t mdy_depthwise = {
-    .forward = mdy_depthwise_forward,
-    .correct = mdy_depthwise_correct,
-    .backward_input = mdy_depthwise_backward_input,
-    .backward_weight = mdy_depthwise_backward_weight,
-    .weight_offset = mdy_depthwise_weight_offset,
-};

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Forward of a weighted layer by the table of the family that this file is linked with. */
+#include <string.h>
+
+#include "mdy/ops/conv2d.h"
+#include "mdy/ops/depthwise.h"
+
+struct mdy_sink {
+    int nothing;
+};
+struct mdy_update {
+    int nothing;
+};
+
+/* Backward is not called. */
+int32_t *mdy_sink_begin(mdy_sink_t *sink)
+{
+    (void)sink;
+    return NULL;
+}
+
+int16_t *mdy_sink_terms(mdy_sink_t *sink)
+{
+    (void)sink;
+    return NULL;
+}
+
+void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
+{
+    (void)sink;
+    (void)y;
+    (void)x;
+}
+
+mdy_wacc_t *mdy_update_begin(mdy_update_t *update, uint32_t slot, uint32_t tap)
+{
+    (void)update;
+    (void)slot;
+    (void)tap;
+    return NULL;
+}
+
+void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+{
+    (void)update;
+    (void)slot;
+    (void)tap;
+    (void)sums;
+}
+
+/* geometry: in, out (h, w, c), kernel, stride, dilation, pad, groups' channels in and out, zero points of x, y and w,
+ * range; tile: rows and columns, from and to. */
+void family_forward(int depthwise, const int32_t g[24], const int32_t tile[4], const int32_t *bias, const int32_t *mult,
+                    const int8_t *shift, const int8_t *w, int8_t *x, int8_t *y, const int32_t *acc_init)
+{
+    mdy_conv_t p;
+    memset(&p, 0, sizeof p);
+    p.in = (mdy_shape_t){(uint16_t)g[0], (uint16_t)g[1], (uint16_t)g[2]};
+    p.out = (mdy_shape_t){(uint16_t)g[3], (uint16_t)g[4], (uint16_t)g[5]};
+    p.kernel_h = (uint8_t)g[6];
+    p.kernel_w = (uint8_t)g[7];
+    p.stride_h = (uint8_t)g[8];
+    p.stride_w = (uint8_t)g[9];
+    p.dilation_h = (uint8_t)g[10];
+    p.dilation_w = (uint8_t)g[11];
+    p.pad_top = (uint8_t)g[12];
+    p.pad_left = (uint8_t)g[13];
+    p.group_in = (uint16_t)g[14];
+    p.group_out = (uint16_t)g[15];
+    p.x_zero = (int16_t)g[16];
+    p.y_zero = (int16_t)g[17];
+    p.w_zero = (int16_t)g[18];
+    p.act_min = (int16_t)g[19];
+    p.act_max = (int16_t)g[20];
+    p.bias = bias;
+    p.mult = mult;
+    p.shift = shift;
+    const mdy_view_t x_view = {(uint8_t *)x, (uint32_t)(g[1] * g[2]), (uint16_t)g[21], 0};
+    const mdy_view_t y_view = {(uint8_t *)y, (uint32_t)(g[4] * g[5]), (uint16_t)g[22], 0};
+    const mdy_tile_t pixels = {{(uint16_t)tile[0], (uint16_t)tile[1]}, {(uint16_t)tile[2], (uint16_t)tile[3]}};
+    (depthwise ? &mdy_depthwise : &mdy_conv2d)->forward(&p, w, &x_view, &y_view, pixels, acc_init);
+}

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every family of kernels computes what the portable one does, bit for bit, and touches nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clibrary import load
+from medyate import data
+from medyate.assets import PORTABLE, families, kernel_files
+from medyate.boards import BOARDS, MACHINES
+from medyate.plan.budget import Limits
+from medyate.run.session import Training
+from medyate.run.train import Compiled, connect
+from medyate.stages import Options, compile_model
+from shared_files import ROOT, Samples
+
+SHARED = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "src/fixed.c")
+CASES = 400
+GUARD = 64
+OTHERS = tuple(name for name in families() if name != PORTABLE)
+
+
+def library(family: str, folder: Path, *flags: str) -> ctypes.CDLL:
+    kernels = tuple(f"kernels/{file}" for file in kernel_files(family))
+    return load("family_probe.c", folder, (*SHARED, *kernels), flags=("-fsanitize=undefined", *flags))
+
+
+def address(array: NDArray[np.generic] | None) -> ctypes.c_void_p | None:
+    return None if array is None else array.ctypes.data_as(ctypes.c_void_p)
+
+
+def forward(kernels: ctypes.CDLL, case: dict[str, NDArray[np.generic]], *, depthwise: bool) -> NDArray[np.int8]:
+    """The output with its guard bands."""
+    y = np.full(int(np.prod(case["geometry"][3:6])) + 2 * GUARD, 99, np.int8)
+    names = ("geometry", "tile", "bias", "mult", "shift", "weight", "x")
+    arrays = [address(case[name]) for name in names]
+    inside = ctypes.c_void_p(y.ctypes.data + GUARD)
+    kernels.family_forward(int(depthwise), *arrays, inside, address(case.get("acc_init")))
+    return y
+
+
+def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], bool]:
+    """A layer of any geometry; half of them are products of matrices."""
+    depthwise = bool(random.random() < 0.2)
+    product = not depthwise and random.random() < 0.6
+    kernel = (1, 1) if product else tuple(random.integers(1, 4, 2))
+    stride = (1, 1) if product and random.random() < 0.8 else tuple(random.integers(1, 3, 2))
+    pad = (0, 0) if product else tuple(int(random.integers(0, k)) for k in kernel)
+    height, width = (int(n) for n in random.integers(max(kernel), 9, 2))
+    groups = 1 if depthwise or random.random() < 0.8 else 2
+    channels = int(random.integers(1, 40)) if groups == 1 else 2 * int(random.integers(1, 8))
+    outputs = channels if depthwise else groups * int(random.integers(1, 20))
+    out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), pad, kernel, stride, strict=True)]
+    own = (1, 1) if depthwise else (channels // groups, outputs // groups)
+    extreme = random.random() < 0.2
+    x_zero, y_zero = (int(z) for z in (random.choice([-128, 127], 2) if extreme else random.integers(-128, 128, 2)))
+    w_zero = int(random.integers(-5, 6)) if random.random() < 0.2 else 0
+    limits = sorted(int(limit) for limit in random.integers(-128, 128, 2))
+    shapes = (height, width, channels, *out, outputs)
+    shape = (*kernel, channels) if depthwise else (outputs, *kernel, own[0])
+    rows = sorted(random.integers(0, out[0] + 1, 2))
+    columns = sorted(random.integers(0, out[1] + 1, 2))
+    weight = random.integers(-128 if extreme else -127, 128, shape).astype(np.int8)
+    if random.random() < 0.1:
+        weight[...] = -128 if extreme else 0
+    case: dict[str, NDArray[np.generic]] = {
+        "geometry": np.array(
+            [*shapes, *kernel, *stride, 1, 1, *pad, *own, x_zero, y_zero, w_zero, *limits, height, out[0], 0], np.int32
+        ),
+        "tile": np.array([*rows, *columns] if random.random() < 0.5 else [0, out[0], 0, out[1]], np.int32),
+        "bias": random.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
+        "mult": random.integers(1 << 30, (1 << 31) - 1, outputs).astype(np.int32),
+        "shift": random.integers(-14, 2, outputs).astype(np.int8),
+        "weight": weight,
+        "x": random.integers(-128, 128, (height, width, channels)).astype(np.int8),
+    }
+    if random.random() < 0.4:
+        first, last, left, right = case["tile"]
+        pixels = int((last - first) * (right - left))
+        case["acc_init"] = random.integers(-(1 << 22), 1 << 22, (max(pixels, 1), outputs)).astype(np.int32)
+    return case, depthwise
+
+
+@pytest.mark.parametrize("rounding", [0, 1])
+@pytest.mark.parametrize("family", OTHERS)
+def test_forward_is_the_portable_one(family: str, rounding: int, tmp_path: Path) -> None:
+    flag = f"-DMDY_ROUND_ONCE={rounding}"
+    for name in (PORTABLE, family):
+        (tmp_path / name).mkdir()
+    portable, own = (library(name, tmp_path / name, flag) for name in (PORTABLE, family))
+    random = np.random.default_rng(rounding)
+    written = 0
+    for number in range(CASES):
+        case, depthwise = drawn(random)
+        expected, found = (forward(kernels, case, depthwise=depthwise) for kernels in (portable, own))
+        assert np.array_equal(found, expected), (number, case["geometry"].tolist(), case["tile"].tolist())
+        assert (found[:GUARD] == 99).all() and (found[-GUARD:] == 99).all()
+        written += int((found != 99).any())
+    assert written > CASES // 2
+
+
+def test_a_family_has_the_portable_file_of_what_it_lacks() -> None:
+    assert families()[0] == PORTABLE
+    names = [file.partition("/")[2] for file in kernel_files(PORTABLE)]
+    for family in families():
+        files = kernel_files(family)
+        assert [file.partition("/")[2] for file in files] == names
+        assert any(file.startswith(f"{family}/") for file in files)
+    assert {board.build.kernels for board in BOARDS.values() if board.build is not None} <= set(families())
+
+
+@pytest.mark.parametrize("builder", ["make", "platformio"])
+@pytest.mark.parametrize("family", OTHERS)
+def test_an_image_with_it_trains_alike_in_fewer_instructions(
+    family: str, builder: str, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One training on a Cortex-M4 by either family; the family is a fact of the board."""
+    seen = {}
+    for kernels in (PORTABLE, family):
+        board = BOARDS["qemu-m4"]
+        assert board.build is not None
+        monkeypatch.setitem(BOARDS, "qemu-m4", replace(board, build=replace(board.build, kernels=kernels)))
+        out = tmp_path / kernels
+        options = Options("qemu-m4", Limits(48 << 10), rank_epochs=1, builder=builder)
+        compile_model(ROOT / "models" / "digitnet" / "digitnet.onnx", data.load("digits"), options, out)
+        with connect(Compiled.read(out), "qemu", tmp_path / f"{kernels}.bin") as session:
+            session.begin(Training(0.02, 1, 8, seed=1))
+            steps = [session.train(samples.x[i], int(samples.y[i])) for i in range(8)]
+            losses = [step.loss for step in steps]
+            seen[kernels] = (losses, session.digests(), sum(step.instructions for step in steps))
+    assert seen[family][:2] == seen[PORTABLE][:2]
+    assert seen[family][2] < 0.9 * seen[PORTABLE][2]
+    assert "qemu-m4" in MACHINES
