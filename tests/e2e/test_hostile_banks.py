@@ -94,7 +94,8 @@ def test_other_checksums_alone_are_no_reason(selecting: Machine, samples: Sample
             for exponent in (-65, -64, 64, 65, 2**15)
         ),
         *((FLAGS, clip << 16, clip in (0x07FF, 0x2400)) for clip in (0x07FF, 0x2400, 0x0801, 0xB400, 0xFFFF)),
-        *((FLAGS, 1 << bit, bit < 3) for bit in range(16)),
+        *((FLAGS, 1 << bit, True) for bit in range(16)),
+        *((FLAGS, smoothing << 8, smoothing <= 128) for smoothing in (127, 129, 192, 255)),
         *((word, value, True) for word in (EPOCHS, STEPS, 8, 10, 11, ERASES, 14) for value in (0, MOST)),
     ],
 )
