@@ -7,6 +7,17 @@
 #include "mdy/rng.h"
 #include "mdy/view.h"
 
+_Static_assert(MDY_RECORD_HEAD == offsetof(mdy_record_t, channel) + sizeof(uint16_t), "something behind a record's head");
+
+/* How selections come about; model.h says what each does. */
+typedef struct {
+    uint8_t keeps_norms; /* they change, and are part of the state */
+    void (*draw)(mdy_t *m, uint32_t epoch);
+    void (*observe)(mdy_t *m); /* at an epoch's end; NULL: nothing */
+} policy_t;
+
+static const policy_t *policy_of(const mdy_model_t *model);
+
 static int bit(const uint8_t *bitmap, uint32_t channel)
 {
     return bitmap[channel / 8] >> (channel % 8) & 1;
@@ -23,7 +34,7 @@ static uint16_t start_norm(const mdy_model_t *model, uint32_t channel)
 
 static uint32_t norm_of(const mdy_t *m, uint32_t channel)
 {
-    const int kept = m->model->policy == MDY_PROPORTIONAL;
+    const int kept = policy_of(m->model)->keeps_norms;
     return mdy_norm_unpack(kept ? m->norms[channel] : start_norm(m->model, channel));
 }
 
@@ -34,7 +45,7 @@ static int taken(const mdy_t *m, uint32_t channel)
 
 uint32_t mdy_sampler_norm_bytes(const mdy_model_t *model)
 {
-    return model->policy == MDY_PROPORTIONAL ? 2u * model->channel_count : 0;
+    return policy_of(model)->keeps_norms ? 2u * model->channel_count : 0;
 }
 
 void mdy_sampler_start(mdy_t *m)
@@ -88,14 +99,18 @@ static uint32_t take(mdy_t *m, uint32_t left, uint64_t point)
     return 0;
 }
 
-void mdy_sampler_draw(mdy_t *m, uint32_t epoch)
+/* All that are eligible. */
+static void take_all(mdy_t *m, uint32_t epoch)
+{
+    (void)epoch;
+    memcpy(m->selection, m->model->eligible, (m->model->channel_count + 7u) / 8u);
+}
+
+/* One after the other, by their norms. */
+static void draw_by_norms(mdy_t *m, uint32_t epoch)
 {
     const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_SAMPLER, epoch, 0);
     uint32_t left = m->model->epoch_bytes;
-    if (m->model->policy == MDY_FIXED) {
-        memcpy(m->selection, m->model->eligible, (m->model->channel_count + 7u) / 8u);
-        return;
-    }
     memset(m->selection, 0, (m->model->channel_count + 7u) / 8u);
     for (uint32_t draw = 0;; draw++) {
         const uint64_t total = open_total(m, left);
@@ -117,8 +132,7 @@ static uint16_t write_observed(mdy_t *m)
         const mdy_selected_t selected = mdy_layer_selected(m, candidate->layer);
         for (uint32_t slot = 0; slot < selected.count; slot++) {
             const uint8_t *record = mdy_record(&selected, slot);
-            const uint32_t *words = (const uint32_t *)(const void *)record;
-            const uint32_t seen = mdy_isqrt(words[0] | ((uint64_t)words[1] << 32));
+            const uint32_t seen = mdy_isqrt(mdy_record_squares(record));
             uint16_t *norm = &m->norms[candidate->first_channel + mdy_record_channel(record)];
             if (*norm != 0) { /* 0 marks a channel that is never drawn; a drawn one must not become it */
                 *norm = mdy_norm_pack(seen > 0 ? seen : 1);
@@ -129,17 +143,40 @@ static uint16_t write_observed(mdy_t *m)
     return largest;
 }
 
-void mdy_sampler_observe(mdy_t *m)
+/* After the first epoch, all that were not seen get the largest norm. */
+static void observe_norms(mdy_t *m)
 {
-    if (m->model->policy != MDY_PROPORTIONAL) {
-        return;
-    }
     const uint16_t largest = write_observed(m);
     if (m->epochs == 0) {
         for (uint32_t channel = 0; channel < m->model->channel_count; channel++) {
             m->norms[channel] = m->norms[channel] != 0 ? largest : 0;
         }
         (void)write_observed(m);
+    }
+}
+
+static const policy_t policies[] = {
+    [MDY_PROPORTIONAL] = {.keeps_norms = 1, .draw = draw_by_norms, .observe = observe_norms},
+    [MDY_UNIFORM] = {.keeps_norms = 0, .draw = draw_by_norms, .observe = NULL},
+    [MDY_FIXED] = {.keeps_norms = 0, .draw = take_all, .observe = NULL},
+};
+
+static const policy_t *policy_of(const mdy_model_t *model)
+{
+    return &policies[model->policy];
+}
+
+void mdy_sampler_draw(mdy_t *m, uint32_t epoch)
+{
+    const policy_t *policy = policy_of(m->model);
+    policy->draw(m, epoch);
+}
+
+void mdy_sampler_observe(mdy_t *m)
+{
+    const policy_t *policy = policy_of(m->model);
+    if (policy->observe != NULL) {
+        policy->observe(m);
     }
 }
 
@@ -178,10 +215,7 @@ void mdy_sampler_lay_out(mdy_t *m)
         m->count[i] = 0;
         for (uint32_t c = 0; c < candidate->channels && !m->head_only; c++) {
             if (taken(m, candidate->first_channel + c)) { /* all of them fit, see mdy_sampler_valid */
-                uint8_t *record = m->epoch + offset;
-                memset(record, 0, candidate->record_bytes);
-                record[8] = (uint8_t)c;
-                record[9] = (uint8_t)(c >> 8);
+                mdy_record_clear(m->epoch + offset, candidate->record_bytes, c);
                 offset += candidate->record_bytes;
                 m->count[i]++;
             }

@@ -75,10 +75,7 @@ static void measure(mdy_update_t *u, uint8_t *record, const mdy_wacc_t *sums)
         const int32_t sum = p->rate_mult[first + i] == 0 ? 0 : reduce(sums[i]);
         squares += sum == 0 ? 0 : squared(sum, p->norm_mult, exponent);
     }
-    uint32_t *words = (uint32_t *)(void *)record;
-    const uint64_t total = add_saturated(words[0] | ((uint64_t)words[1] << 32), squares);
-    words[0] = (uint32_t)total;
-    words[1] = (uint32_t)(total >> 32);
+    mdy_record_set_squares(record, add_saturated(mdy_record_squares(record), squares));
     u->squares = add_saturated(u->squares, squares);
 }
 

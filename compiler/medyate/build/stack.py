@@ -41,6 +41,7 @@ SET = r"(?:\.|->)\s*{0}\s*=(?!=)\s*([^;,}}]+)"
 POINTERS = (
     (r"op->(\w+)", (KERNELS,), SET),
     (r"model->(\w+)", ("src",), SET),
+    (r"policy->(\w+)", ("runtime/src",), SET),
     (r"m->(yield|load)", EVERYWHERE, SET),
     (r"(spread)->tap", ("runtime/src/ops",), r"\b({0}_tap)\("),
     (r"add_tap", ("runtime/src/ops",), r"\b(correct_tap)\("),

@@ -3,6 +3,7 @@
 #ifndef MDY_OPS_CONV_H
 #define MDY_OPS_CONV_H
 
+#include "mdy/record.h"
 #include "mdy/types.h"
 
 #ifdef __cplusplus
@@ -32,49 +33,8 @@ typedef struct {
     int16_t norm_exponent;
 } mdy_conv_t;
 
-/**
- * The selected input channels of one layer in this epoch: `count` records of `record_bytes` each,
- * ascending by channel. A record holds the sum of squared gradients (two words), the channel (16 bits),
- * the delta (delta_bytes: (KH, KW, group_out)) and the saved input map (H, W). Where one update is of several
- * samples, it ends in as many 16-bit sums as the delta has bytes: the mean gradient so far, in units of sgd.c.
- */
-typedef struct {
-    uint8_t *records;
-    uint32_t record_bytes;
-    uint32_t delta_bytes;
-    uint16_t count;
-    const int32_t *bias; /* of the layer: the factory's, or where it is trained, that */
-} mdy_selected_t;
-
-#define MDY_RECORD_HEAD 10u /* bytes before the delta */
-
 /** Pixels of a row that a layer with deltas computes at once: there is an acc_init for so many. */
 #define MDY_TILE 4u
-
-static inline uint8_t *mdy_record(const mdy_selected_t *selected, uint32_t slot)
-{
-    return selected->records + slot * selected->record_bytes;
-}
-
-static inline uint32_t mdy_record_channel(const uint8_t *record)
-{
-    return (uint32_t)record[8] | ((uint32_t)record[9] << 8);
-}
-
-static inline int8_t *mdy_record_delta(uint8_t *record)
-{
-    return (int8_t *)(record + MDY_RECORD_HEAD);
-}
-
-static inline int8_t *mdy_record_map(const mdy_selected_t *selected, uint8_t *record)
-{
-    return (int8_t *)(record + MDY_RECORD_HEAD + selected->delta_bytes);
-}
-
-static inline int16_t *mdy_record_sums(const mdy_selected_t *selected, uint8_t *record)
-{
-    return (int16_t *)(void *)(record + selected->record_bytes - 2u * selected->delta_bytes);
-}
 
 /** Where input gradients go, pixel by pixel: joins, requantisation and maxima live behind it. */
 typedef struct mdy_sink mdy_sink_t;
