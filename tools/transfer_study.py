@@ -67,7 +67,7 @@ def one_run(options: argparse.Namespace, folder: Path, seed: int, head_only: boo
     shutil.rmtree(own, ignore_errors=True)
     shutil.copytree(folder, own)
     given = ["--data", options.data, "--on", "host", "--epochs", str(options.epochs), "--seed", str(seed)]
-    given += ["--no-measure", "--evaluate-at-end"]
+    given += ["--no-measure", "--evaluate-at-end", "--shift", str(options.shift), "--smoothing", str(options.smoothing)]
     if options.rate is not None:
         given += ["--rate", str(options.rate), "--clip", "0", "--flip"]
     result = medyate("run", str(own), *given, *(["--head-only"] if head_only else []))
@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--schedule", default="auto")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rate", type=float)
+    parser.add_argument("--shift", type=int, default=0)
+    parser.add_argument("--smoothing", type=float, default=0.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--json", type=Path)

@@ -18,11 +18,8 @@ CLIP = 0.3
 CLIPS = (1e-3, 1024.0)
 """The least and the largest, as the device keeps them; 0: none."""
 
-SMOOTHING = 0.1
-"""Share of a label that goes to all classes alike, where trials choose the rate."""
 SMOOTHING_MAX = 0.5
-SHIFT_SHARE = 16
-"""Images are moved at random by up to one part in so many of their shorter side, where trials show no harm."""
+"""Share of a label that may go to all classes alike."""
 SHIFT_MAX = 31
 """Pixels: MDY_SHIFT_MAX."""
 
@@ -39,11 +36,6 @@ def over_horizon(rate: float, clip: float, steps: int, total: int) -> tuple[floa
     """
     share = min(1.0, math.sqrt(steps / total))
     return rate * share, min(clip / share, CLIPS[1])
-
-
-def shift_of(height: int, width: int) -> int:
-    """By how many pixels images of this size are moved."""
-    return min(min(height, width) // SHIFT_SHARE, SHIFT_MAX)
 
 
 def check_augmentation(shift: int, smoothing: float) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def test_report_draws_the_last_run(
             cli.main()
         assert ended.value.code == 0
 
-    out = digitnet_host.folder
+    out = shutil.copytree(digitnet_host.folder, tmp_path / "out")
     flags = ["--head-only"] if head_only else []
     given = ("--data", small_digits, "--rate", 0.01, "--epochs", 2, "--limit", 4)
     command("run", out, *given, "--no-measure", "--fresh", *flags)

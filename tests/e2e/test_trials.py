@@ -213,29 +213,6 @@ def test_the_device_refuses_a_clip_that_is_no_packed_norm(digitnet_host: Compile
         session.begin(TRAINING)
 
 
-@pytest.mark.parametrize("tolerant", [True, False])
-def test_samples_are_moved_where_moved_ones_are_known_as_well(
-    digitnet_host: Compiled, tmp_path: Path, *, tolerant: bool
-) -> None:
-    """A bright image against a dark one survives a move; the place of one bright row does not."""
-    digits, said = load("digits"), list[str]()
-    random = np.random.default_rng(2)
-    images = random.integers(0, 60, (250, *digits.x_train.shape[1:]), np.uint8)
-    labels = np.arange(len(images)) % 2
-    for image, label in zip(images, labels, strict=True):
-        if tolerant:
-            image[...] += np.uint8(190 * label)
-        else:
-            image[7 + label] = 255
-    parts = (images[:200], labels[:200], images[200:], labels[200:])
-    data = replace(digits, x_train=parts[0], y_train=parts[1], x_test=parts[2], y_test=parts[3])
-    asked = replace(options(tmp_path / "a.bin", Training(0.5, 4, 100), said), find_shift=True, evaluate_each=False)
-    found = run(digitnet_host, data, asked, lambda _: None)
-    assert found["shift"] == (1 if tolerant else 0)
-    assert f"{'random' if tolerant else 'no'} moves by up to 1 pixels: " in said[1]
-    assert found["accuracy_after"] > 0.9
-
-
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_flips_are_used_where_mirrored_samples_are_known_as_well(
     digitnet_host: Compiled, tmp_path: Path, *, symmetric: bool

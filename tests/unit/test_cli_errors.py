@@ -550,7 +550,7 @@ def test_json_prints_one_object_and_nothing_else(
         ("boards",),
         ("version",),
         ("rank", DIGITNET, "--data", small_digits, "--epochs", 1, "-o", tmp_path / "ranking.json"),
-        (*run, "--log", tmp_path / "run.json", "--fresh"),
+        (*run, "--log", tmp_path / "run.json", "--flash", tmp_path / "flash.bin"),
     ]
     for command in commands:
         ended = run_cli(*command, "--json")

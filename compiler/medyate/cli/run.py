@@ -13,7 +13,7 @@ from medyate.cli.options import Baud, Data, Json, LinkKey, Seed, choice, link_ke
 from medyate.cli.options import tell as say
 from medyate.errors import ArtefactError, DataError
 from medyate.progress import Bar
-from medyate.recipe import CLIP, RATE, SMOOTHING, check_augmentation, check_clip
+from medyate.recipe import CLIP, RATE, check_augmentation, check_clip
 from medyate.run.transport import BAUD
 from medyate.terminal import console
 
@@ -68,19 +68,8 @@ def run(
             help="Random flips on the device. Default: where trials show that they do no harm, never with a rate."
         ),
     ] = None,
-    shift: Annotated[
-        int | None,
-        typer.Option(
-            help="Random moves on the device by up to so many pixels. Default: a sixteenth of the shorter side where "
-            "trials show that they do no harm, never with a rate."
-        ),
-    ] = None,
-    smoothing: Annotated[
-        float | None,
-        typer.Option(
-            help=f"Share of a label that goes to all classes alike. Default: {SMOOTHING:g}, with a rate none."
-        ),
-    ] = None,
+    shift: Annotated[int, typer.Option(help="Random moves on the device by up to so many pixels.")] = 0,
+    smoothing: Annotated[float, typer.Option(help="Share of a label that goes to all classes alike.")] = 0.0,
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -133,10 +122,9 @@ def run(
     count = epoch_samples(dataset, limit)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
-    smoothed = smoothing if smoothing is not None else SMOOTHING if rate == AUTO and not dataset.regression else 0.0
-    check_augmentation(shift or 0, smoothed)
+    check_augmentation(shift, smoothing)
     training = Training(
-        peak, epochs, count, schedule, 1.0, seed, head_only, flip is True, shift or 0, smoothed, not resume, bound
+        peak, epochs, count, schedule, 1.0, seed, head_only, flip is True, shift, smoothing, not resume, bound
     )
     options = RunOptions(
         on,
@@ -146,8 +134,6 @@ def run(
         evaluate_each=not evaluate_at_end,
         find_rate=rate == AUTO,
         find_flip=rate == AUTO and flip is None,
-        find_shift=rate == AUTO and shift is None,
-        find_smoothing=rate == AUTO and smoothing is None,
         guard=guard,
         go_on=resume is not False,
         baud=baud,

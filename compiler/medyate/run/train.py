@@ -21,7 +21,6 @@ from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
 from medyate.plan.banks import BankFlash, Run
-from medyate.recipe import shift_of
 from medyate.run import guard as guarded
 from medyate.run import held
 from medyate.run.generation import FORMAT
@@ -224,10 +223,6 @@ class RunOptions:
     """Rate and clip follow from trials."""
     find_flip: bool = False
     """With that: flips are used where trials show that they do no harm."""
-    find_shift: bool = False
-    """Likewise random moves."""
-    find_smoothing: bool = False
-    """Of labels: the default, or what the training in flash has."""
     guard: bool = False
     """An epoch that made the network worse is not committed, and the training ends."""
     measure: bool = True
@@ -391,14 +386,8 @@ def _with_rate(
         there = session.begin(options.training)
         if there.is_used:
             settings = there.settings
-            same = replace(
-                options.training,
-                rate=settings.rate,
-                clip=settings.clip_norm,
-                flip=settings.flip if options.find_flip else options.training.flip,
-                shift=settings.shift if options.find_shift else options.training.shift,
-                smoothing=settings.smoothing if options.find_smoothing else options.training.smoothing,
-            )
+            flip = settings.flip if options.find_flip else options.training.flip
+            same = replace(options.training, rate=settings.rate, clip=settings.clip_norm, flip=flip)
             return replace(options, training=same), None
     training = options.training
     fixed = training.head_only or _is_head_alone(compiled)
@@ -411,21 +400,13 @@ def _with_rate(
 
     height, width, _ = compiled.model["input_shape"]
     ask_flips = options.find_flip and min(height, width) > 1
-    ask_shift = shift_of(height, width) if options.find_shift and parts.y_train.ndim == 1 else 0
-    zero = int(compiled.model["input"][1])
-    bench = Bench(session, asked, parts.x_train, parts.y_train, batch, options.go_on, show, ask_flips, ask_shift, zero)
+    bench = Bench(session, asked, parts.x_train, parts.y_train, batch, options.go_on, show, ask_flips)
     found = bench.find()
     options.tell(found.text())
     head = None
     if not fixed and options.head_only_accuracy is None:
         head = bench.head_alone(lambda: evaluate(session, parts.x_test, parts.y_test, "head alone", progress))
-    recipe = replace(
-        training,
-        rate=found.rate,
-        clip=found.clip,
-        flip=training.flip or found.flip,
-        shift=training.shift or found.shift,
-    )
+    recipe = replace(training, rate=found.rate, clip=found.clip, flip=training.flip or found.flip)
     return replace(options, training=recipe), Tried(found, head)
 
 

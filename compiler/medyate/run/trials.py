@@ -36,7 +36,7 @@ HELD_OUT = 64
 """Samples at most; of fewer samples a fifth is held out."""
 HEAD_SHARE, HEAD_STEPS = 4, 1024
 """The head is trained for this part of the training's steps, and for so many at least where the training has them."""
-CHANGED_MORE, CHANGED_OF_START, CHANGED_LEAST = 0.1, 0.01, 32
+MIRRORED_MORE, MIRRORED_OF_START, MIRRORED_LEAST = 0.1, 0.01, 32
 """Flips are used where mirrored samples, of so many at least, lose no more than others by these shares of the loss now
 and of that at the start: one pair of classes that are each other's mirror images costs more."""
 FORWARD = 0.4
@@ -79,25 +79,13 @@ class Found:
     """The one that the recipe follows from; None: none did better than no training, beyond noise."""
     mirrored: float | None = None
     """The loss of the held-out samples mirrored, after the best trial; None: that was not asked."""
-    moved: float | None = None
-    """And moved at random by up to `distance` pixels; likewise."""
-    distance: int = 0
 
     @property
     def flip(self) -> bool:
         """Whether the training flips samples at random."""
-        return self._is_known(self.mirrored)
-
-    @property
-    def shift(self) -> int:
-        """By how many pixels the training moves samples at random."""
-        return self.distance if self._is_known(self.moved) else 0
-
-    def _is_known(self, loss: float | None) -> bool:
-        """Whether samples that were changed lose no more than they did before."""
-        if self.best is None or loss is None or self.start_loss is None:
+        if self.best is None or self.mirrored is None or self.start_loss is None:
             return False
-        return loss <= (1 + CHANGED_MORE) * self.best.loss + CHANGED_OF_START * self.start_loss
+        return self.mirrored <= (1 + MIRRORED_MORE) * self.best.loss + MIRRORED_OF_START * self.start_loss
 
     def text(self) -> str:
         """What was found, in one sentence."""
@@ -114,23 +102,15 @@ class Found:
         return (
             f"{chosen}: of {count} trials of {self.steps} steps rate {best.rate:g}, clip {best.clip:g} was the best "
             f"(loss of held-out samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings want lower rates"
-            f"{self._changes()}"
+            f"{self._flips()}"
         )
 
-    def _changes(self) -> str:
-        moves = f"moves by up to {self.distance} pixels"
-        return _told(self.flip, "flips", self.mirrored, "mirrored", "--no-flip") + _told(
-            self.shift > 0, moves, self.moved, "moved", "--shift 0"
-        )
-
-
-def _told(used: bool, name: str, loss: float | None, changed: str, off: str) -> str:
-    """Whether a change of samples is part of the training, and why; '' where that was not asked."""
-    if loss is None:
-        return ""
-    if used:
-        return f"; random {name}: {changed} samples lose no more, {loss:.3g} ({off} leaves them out)"
-    return f"; no {name}: {changed} samples lose more, {loss:.3g}"
+    def _flips(self) -> str:
+        if self.mirrored is None:
+            return ""
+        if self.flip:
+            return f"; random flips: mirrored samples lose no more, {self.mirrored:.3g} (--no-flip leaves them out)"
+        return f"; no flips: mirrored samples lose more, {self.mirrored:.3g}"
 
 
 def cost(training: Training, batch: int, samples: int) -> str:
@@ -178,10 +158,6 @@ class Bench:
     """Trials done, all trials, loss of the last one."""
     ask_flips: bool = False
     """Whether flips are to be decided, too; samples are images then."""
-    ask_shift: int = 0
-    """Pixels by which images might be moved; 0: that is not asked."""
-    zero: int = 0
-    """Zero point of the samples: what a move leaves behind."""
 
     def find(self) -> Found:
         """Rate and clip for the whole training. The banks stay as they are."""
@@ -210,49 +186,24 @@ class Bench:
         if not _is_lower(found[best], start):
             return Found(RATE, CLIP, steps, loss, trials)
         rate, clip = over_horizon(best.rate, best.clip, steps, self.training.epochs * self.training.epoch_samples)
-        changes = {}
-        if self.ask_flips:
-            changes["mirrored"] = self.samples[unseen][:, :, ::-1]
-        if self.ask_shift:
-            changes["moved"] = self._moved(unseen)
-        changed = self._changed(best, np.resize(seen, steps), unseen, changes) if held >= CHANGED_LEAST else {}
-        return Found(rate, clip, steps, loss, trials, best, **changed, distance=self.ask_shift)
+        mirrored = None
+        if self.ask_flips and held >= MIRRORED_LEAST:
+            mirrored = self._mirrored(best, np.resize(seen, steps), unseen)
+        return Found(rate, clip, steps, loss, trials, best, mirrored)
 
-    def _changed(
-        self,
-        best: Trial,
-        seen: NDArray[np.int64],
-        unseen: NDArray[np.int64],
-        changes: Mapping[str, NDArray[np.int8]],
-    ) -> dict[str, float]:
-        """The mean losses of unseen samples, changed in several ways, after a trial."""
-        if not changes:
-            return {}
-        samples, labels = np.concatenate([self.samples, *changes.values()]), self.labels[unseen]
-        more = replace(self, samples=samples, labels=np.concatenate([self.labels, *[labels] * len(changes)]))
-        work = partial(more._trial, best.rate, best.clip, seen, np.arange(len(self.samples), len(samples)))
-        losses = repeat(self.session, self.go_on, work).reshape(len(changes), -1).mean(axis=1)
-        return dict(zip(changes, losses.tolist(), strict=True))
-
-    def _moved(self, unseen: NDArray[np.int64]) -> NDArray[np.int8]:
-        """Samples, each moved as the device does it, but by distances of the host's."""
-        distance, zero = self.ask_shift, self.zero
-        offsets = np.random.default_rng(self.training.seed).integers(-distance, distance + 1, (len(unseen), 2))
-        padded = np.pad(
-            self.samples[unseen], [(0, 0), (distance, distance), (distance, distance), (0, 0)], constant_values=zero
-        )
-        height, width = self.samples.shape[1:3]
-        moved = [
-            image[distance + down : distance + down + height, distance + right : distance + right + width]
-            for image, (down, right) in zip(padded, offsets, strict=True)
-        ]
-        return np.array(moved, np.int8)
+    def _mirrored(self, best: Trial, seen: NDArray[np.int64], unseen: NDArray[np.int64]) -> float:
+        """The mean loss of unseen samples, mirrored, after a trial."""
+        samples = np.concatenate([self.samples, self.samples[unseen][:, :, ::-1]])
+        both = replace(self, samples=samples, labels=np.concatenate([self.labels, self.labels[unseen]]))
+        mirror = np.arange(len(self.samples), len(samples))
+        losses = repeat(self.session, self.go_on, partial(both._trial, best.rate, best.clip, seen, mirror))
+        return float(losses.mean())
 
     def head_alone(self, look: Callable[[], Score]) -> HeadOnly:
         """What the head alone learns at a rate of its own; `look` evaluates the target as it is."""
         steps = max(head_steps(self.training) // self.batch, 1) * self.batch
         short = replace(self.training, head_only=True, epochs=1, epoch_samples=steps)
-        found = replace(self, training=short, ask_flips=False, ask_shift=0).find()
+        found = replace(self, training=short, ask_flips=False).find()
         training = replace(short, rate=found.rate, fresh=True)
         count = len(self.samples)
         order = np.concatenate([epoch_order(training.seed, i, count) for i in range(-(-steps // count))])[:steps]
