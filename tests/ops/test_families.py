@@ -19,7 +19,7 @@ from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, connect
 from medyate.stages import Options, compile_model
-from shared_files import ROOT, Samples
+from shared_files import ROOT, Samples, some_long
 
 SHARED = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "src/fixed.c")
 CASES = 400
@@ -116,7 +116,7 @@ def test_a_family_has_the_portable_file_of_what_it_lacks() -> None:
     assert {board.build.kernels for board in BOARDS.values() if board.build is not None} <= set(families())
 
 
-@pytest.mark.parametrize("builder", ["make", "platformio"])
+@pytest.mark.parametrize("builder", some_long(["make", "platformio"], lambda builder: builder != "make"))
 @pytest.mark.parametrize("family", OTHERS)
 def test_an_image_with_it_trains_alike_in_fewer_instructions(
     family: str, builder: str, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,7 +20,7 @@ from conftest import DIGITNET, Cli
 from frames import frame
 from medyate.build.project import _key_source
 from medyate.errors import LinkError
-from medyate.run.link import Link, encode
+from medyate.run.link import PROTOCOL, Link, encode
 from medyate.run.session import (
     BANK,
     BEGIN,
@@ -162,7 +162,7 @@ def test_without_the_key_nothing_may_be_done(keyed: Compiled, tmp_path: Path, ke
 
 
 def sealed(sequence: int, command: int, fields: bytes, nonce: bytes, key: bytes = KEY) -> bytes:
-    body = bytes([7, sequence, command, 0xFF, 0, 0]) + fields
+    body = bytes([PROTOCOL, sequence, command, 0xFF, 0, 0]) + fields
     return encode(body + hmac.digest(key, nonce + body, "sha256")[:16])
 
 

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from conftest import DIGITNET, REPOSITORY, Cli
-from medyate import cli
+from medyate.cli import commands
 from medyate.terminal import console, plain
 
 NAMES = ("[bold]stem[/bold]", "[/closed]", "[0]", "a[red]", ":smile:", "back\\[slash]")
@@ -94,7 +94,7 @@ def test_doctor_names_the_extras(run_cli: Cli, monkeypatch: pytest.MonkeyPatch) 
 
 def test_help_loses_nothing() -> None:
     """Help is the one text that is markup: what is written in it must not look like some."""
-    pending, seen = [typer.main.get_command(cli.app)], 0
+    pending, seen = [typer.main.get_command(commands.app)], 0
     while pending:
         command = pending.pop()
         pending += getattr(command, "commands", {}).values()
@@ -103,4 +103,4 @@ def test_help_loses_nothing() -> None:
             assert "[" not in text.split("\f")[0]
             seen += 1
     assert seen > 100
-    assert "Fine-tune" in CliRunner().invoke(cli.app, ["--help"]).output
+    assert "Fine-tune" in CliRunner().invoke(commands.app, ["--help"]).output
