@@ -8,58 +8,49 @@
  */
 #include "mdy/ops/conv2d.h"
 
-#include <string.h>
-
 #include "mdy/fixed.h"
 #include "mdy/simd.h"
 
-/* Where a block of two pixels by two outputs begins, and how far apart its rows are. */
-typedef struct {
-    const int8_t *x, *w;
-    uint32_t count;  /* input channels */
-    uint32_t x_zero; /* -zero in both halfwords */
-    int32_t zero;
-} block_t;
-
 /* Adds the products of two pixels and two outputs to acc: (pixel 0, 1) by (output 0, 1), row by row. */
-static void multiply(const block_t *b, int32_t acc[4])
+static void multiply(const mdy_conv_t *p, const int8_t *x0, const int8_t *w0, int32_t acc[4])
 {
-    const int8_t *x0 = b->x;
-    const int8_t *x1 = b->x + b->count;
-    const int8_t *w0 = b->w;
-    const int8_t *w1 = b->w + b->count;
+    const uint32_t count = p->in.c;
+    const int32_t zero = p->x_zero;
+    const uint32_t minus_zero = ((uint32_t)-zero & 0xFFFFu) * 0x10001u; /* in both halfwords */
+    const int8_t *x1 = x0 + count;
+    const int8_t *w1 = w0 + count;
     int32_t a00 = acc[0];
     int32_t a01 = acc[1];
     int32_t a10 = acc[2];
     int32_t a11 = acc[3];
     uint32_t c = 0;
-    for (; c + 4 <= b->count; c += 4) {
+    for (; c + 4 <= count; c += 4) {
         const uint32_t x0_bytes = mdy_load4(x0 + c);
         const uint32_t x1_bytes = mdy_load4(x1 + c);
         const uint32_t w0_bytes = mdy_load4(w0 + c);
         const uint32_t w1_bytes = mdy_load4(w1 + c);
         const uint32_t w0_even = mdy_sxtb16(w0_bytes);
         const uint32_t w1_even = mdy_sxtb16(w1_bytes);
-        const uint32_t x0_even = mdy_sxtab16(b->x_zero, x0_bytes);
-        const uint32_t x1_even = mdy_sxtab16(b->x_zero, x1_bytes);
+        const uint32_t x0_even = mdy_sxtab16(minus_zero, x0_bytes);
+        const uint32_t x1_even = mdy_sxtab16(minus_zero, x1_bytes);
         a00 = mdy_smlad(x0_even, w0_even, a00);
         a01 = mdy_smlad(x0_even, w1_even, a01);
         a10 = mdy_smlad(x1_even, w0_even, a10);
         a11 = mdy_smlad(x1_even, w1_even, a11);
         const uint32_t w0_odd = mdy_sxtb16(mdy_ror8(w0_bytes));
         const uint32_t w1_odd = mdy_sxtb16(mdy_ror8(w1_bytes));
-        const uint32_t x0_odd = mdy_sxtab16(b->x_zero, mdy_ror8(x0_bytes));
-        const uint32_t x1_odd = mdy_sxtab16(b->x_zero, mdy_ror8(x1_bytes));
+        const uint32_t x0_odd = mdy_sxtab16(minus_zero, mdy_ror8(x0_bytes));
+        const uint32_t x1_odd = mdy_sxtab16(minus_zero, mdy_ror8(x1_bytes));
         a00 = mdy_smlad(x0_odd, w0_odd, a00);
         a01 = mdy_smlad(x0_odd, w1_odd, a01);
         a10 = mdy_smlad(x1_odd, w0_odd, a10);
         a11 = mdy_smlad(x1_odd, w1_odd, a11);
     }
-    for (; c < b->count; c++) {
-        a00 += (x0[c] - b->zero) * w0[c];
-        a01 += (x0[c] - b->zero) * w1[c];
-        a10 += (x1[c] - b->zero) * w0[c];
-        a11 += (x1[c] - b->zero) * w1[c];
+    for (; c < count; c++) {
+        a00 += (x0[c] - zero) * w0[c];
+        a01 += (x0[c] - zero) * w1[c];
+        a10 += (x1[c] - zero) * w0[c];
+        a11 += (x1[c] - zero) * w1[c];
     }
     acc[0] = a00;
     acc[1] = a01;
@@ -72,18 +63,15 @@ static int8_t output(const mdy_conv_t *p, int32_t acc, uint32_t o)
     return mdy_output8(mdy_requantize(acc, p->mult[o], p->shift[o]), p->y_zero, p->act_min, p->act_max);
 }
 
-/* Two pixels of a row, all outputs but an odd last one. start: of both pixels' sums, or NULL: the biases. */
+/* Two pixels of a row, an even number of outputs. start: of both pixels' sums, or NULL: the biases. */
 static void two_pixels(const mdy_conv_t *p, const int8_t *w, const int8_t *x, int8_t *y, const int32_t *start)
 {
     const uint32_t outputs = p->out.c;
     const int32_t *bias = start != NULL ? start : p->bias;
     const int32_t *next = start != NULL ? start + outputs : p->bias;
-    block_t block = {x, w, p->in.c, (uint32_t)-p->x_zero & 0xFFFFu, p->x_zero};
-    block.x_zero |= block.x_zero << 16;
     for (uint32_t o = 0; o + 2 <= outputs; o += 2) {
         int32_t acc[4] = {bias[o], bias[o + 1], next[o], next[o + 1]};
-        block.w = w + o * p->in.c;
-        multiply(&block, acc);
+        multiply(p, x, w + o * p->in.c, acc);
         y[o] = output(p, acc[0], o);
         y[o + 1] = output(p, acc[1], o + 1);
         y[outputs + o] = output(p, acc[2], o);
