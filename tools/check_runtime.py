@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the runtime's structure: every public header compiles alone, and no sources need each other in a circle.
+"""Checks of the runtime's structure: every public header compiles alone, no sources need each other in a circle, and
+none has a variable.
 
     python tools/check_runtime.py
 
 Headers are compiled as C11 and C++17 with the project's warnings. A source needs another if it calls a function or
-reads a variable of it, whatever it includes; calls through a pointer do not count. Exit code 1: a finding.
+reads a constant of it, whatever it includes; calls through a pointer do not count. All that changes is in what the
+application owns, so that one program can have two models. Exit code 1: a finding.
 """
 
 from __future__ import annotations
@@ -47,41 +49,44 @@ def headers() -> list[str]:
         return [f"{name} as {language[1]}:\n{text}" for (name, language), text in zip(asked, said, strict=True) if text]
 
 
-def symbols(objects: Iterable[Path]) -> tuple[Mapping[str, str], Mapping[str, set[str]]]:
-    """Which object defines a symbol, and which symbols an object lacks."""
+def symbols(objects: Iterable[Path]) -> tuple[Mapping[str, str], Mapping[str, set[str]], list[str]]:
+    """Which object defines an external symbol, which ones an object lacks, and the variables of all."""
     owner: dict[str, str] = {}
     lacking: dict[str, set[str]] = {}
+    variables = []
     for path in objects:
         lacking[path.stem] = set()
-        listed = subprocess.run(["nm", "-g", str(path)], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
         for *_, kind, symbol in map(str.split, listed.splitlines()):
             if kind == "U":
                 lacking[path.stem].add(symbol)
-            else:
+            elif kind.isupper():
                 owner[symbol] = path.stem
-    return owner, lacking
+            if kind in "bBcCdDsS":
+                variables.append(f"a variable: {symbol} in {path.stem}")
+    return owner, lacking, variables
 
 
-def circles(family: str) -> list[str]:
-    """Sources that need each other, with the kernels of a family."""
+def sources_of(family: str) -> list[str]:
+    """Sources that need each other, and variables, with the kernels of a family."""
     sources = [*sorted((RUNTIME / "src").rglob("*.c")), *(RUNTIME / "kernels" / file for file in kernel_files(family))]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         objects = [Path(folder) / f"{source.relative_to(RUNTIME)}".replace("/", ".") for source in sources]
         list(pool.map(lambda pair: subprocess.run(
-            [CC, "-std=c11", f"-I{INCLUDE}", "-c", str(pair[0]), "-o", f"{pair[1]}.o"], check=True,
+            [CC, "-std=c11", "-fno-pie", f"-I{INCLUDE}", "-c", str(pair[0]), "-o", f"{pair[1]}.o"], check=True,
         ), zip(sources, objects, strict=True)))  # fmt: skip
-        owner, lacking = symbols(Path(f"{path}.o") for path in objects)
+        owner, lacking, variables = symbols(Path(f"{path}.o") for path in objects)
     needs = {name: {owner[s] for s in missing if s in owner} - {name} for name, missing in lacking.items()}
     try:
         graphlib.TopologicalSorter(needs).prepare()
     except graphlib.CycleError as error:
-        return [f"a circle: {' -> '.join(reversed(error.args[1]))}"]
-    return []
+        return [*variables, f"a circle: {' -> '.join(reversed(error.args[1]))}"]
+    return variables
 
 
 def main() -> None:
     """Prints what was found."""
-    findings = headers() + [finding for family in families() for finding in circles(family)]
+    findings = headers() + [finding for family in families() for finding in sources_of(family)]
     for finding in findings:
         print(finding)
     sys.exit(1 if findings else 0)

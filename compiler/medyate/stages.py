@@ -27,6 +27,7 @@ from medyate.boards import Board
 from medyate.build.compile import Image, build, check_tools, reserves_suffice
 from medyate.build.project import write_project
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
+from medyate.emit.emitter import PREFIX
 from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, BudgetError, DataError
 from medyate.extras import require
@@ -90,6 +91,8 @@ class Options:
     """Of the strategy."""
     tight: bool = False
     """Plan again with what the first image needs for static data and stack."""
+    prefix: str = PREFIX
+    """In front of the generated files, symbols and macros."""
     link_key: bytes | None = None
     """Guards what ends, resets or reads out the program; None: the emulated targets are open."""
 
@@ -390,7 +393,7 @@ def _build(
     banks = bank_sectors(plan, options.board)
     while True:  # twice at most: the banks do not change the image's size
         reserved = options.flash if banks is None else banks.flash
-        flash = write_project(plan, project, options.board_ram_bytes, reserved, tell, options.link_key)
+        flash = write_project(plan, project, options.board_ram_bytes, reserved, tell, options.link_key, options.prefix)
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks
         if measured is None or measured.flash == flash:

@@ -2,12 +2,11 @@
 #include "mdy/link.h"
 
 #include "mdy/crc.h"
-#include "mdy/port.h"
 
-static mdy_status_t next_byte(mdy_link_t *link, uint8_t *byte)
+static mdy_status_t next_byte(const mdy_port_t *port, mdy_link_t *link, uint8_t *byte)
 {
     if (link->chunk_at == link->chunk_bytes) {
-        const int32_t n = mdy_port_link_read(link->chunk, sizeof link->chunk);
+        const int32_t n = port->receive(port->context, link->chunk, sizeof link->chunk);
         if (n <= 0) {
             return MDY_LINK;
         }
@@ -22,7 +21,7 @@ static mdy_status_t next_byte(mdy_link_t *link, uint8_t *byte)
  * Decodes up to the ending zero. MDY_FRAME: malformed or too long; *n bytes of it were decoded, at most what the body
  * holds.
  */
-static mdy_status_t decode(mdy_link_t *link, uint32_t *n)
+static mdy_status_t decode(const mdy_port_t *port, mdy_link_t *link, uint32_t *n)
 {
     uint32_t length = 0;
     uint32_t left = 0; /* bytes before the next code byte */
@@ -30,7 +29,7 @@ static mdy_status_t decode(mdy_link_t *link, uint32_t *n)
     int full = 0;
     for (;;) {
         uint8_t byte = 0;
-        const mdy_status_t status = next_byte(link, &byte);
+        const mdy_status_t status = next_byte(port, link, &byte);
         if (status != MDY_OK) {
             return status;
         }
@@ -60,11 +59,11 @@ static uint32_t read_word(const uint8_t *bytes)
            (uint32_t)bytes[3] << 24;
 }
 
-mdy_status_t mdy_link_receive(mdy_link_t *link, uint32_t *n)
+mdy_status_t mdy_link_receive(const mdy_port_t *port, mdy_link_t *link, uint32_t *n)
 {
     for (;;) {
         uint32_t length = 0;
-        mdy_status_t status = decode(link, &length);
+        mdy_status_t status = decode(port, link, &length);
         if (status == MDY_OK && length == 0) {
             continue; /* two zeros in a row */
         }
@@ -77,7 +76,7 @@ mdy_status_t mdy_link_receive(mdy_link_t *link, uint32_t *n)
     }
 }
 
-mdy_status_t mdy_link_send(const uint8_t *body, uint32_t n)
+mdy_status_t mdy_link_send(const mdy_port_t *port, const uint8_t *body, uint32_t n)
 {
     if (n > MDY_LINK_REPLY) {
         return MDY_ARGUMENT;
@@ -98,5 +97,5 @@ mdy_status_t mdy_link_send(const uint8_t *body, uint32_t n)
     }
     frame[code_at] = (uint8_t)(length - code_at);
     frame[length++] = 0;
-    return mdy_port_link_write(frame, length);
+    return port->send(port->context, frame, length);
 }

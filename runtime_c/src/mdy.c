@@ -99,12 +99,13 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
         !region_fits(&memory->state, model->state_bytes)) {
         return MDY_ARENA;
     }
-    if (!mdy_schedule_valid(&config->schedule) || config->shift > MDY_SHIFT_MAX ||
+    if ((config->flash == NULL && !model->weights_in_ram) || !mdy_schedule_valid(&config->schedule) || config->shift > MDY_SHIFT_MAX ||
         config->smoothing > MDY_SMOOTHING_MAX || (mdy_by_rows(model) && config->load == NULL)) {
         return MDY_ARGUMENT;
     }
     memset(m, 0, sizeof *m);
     m->model = model;
+    m->flash = config->flash;
     m->planned = memory->planned.at;
     m->epoch = memory->epoch.at;
     m->state = memory->state.at;

@@ -92,6 +92,17 @@ static void put_position(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.fault);
 }
 
+/* Of the sectors that the port reserves for the banks. */
+static uint32_t reserved_bytes(const mdy_port_t *port)
+{
+    return port->flash == NULL ? 0 : mdy_flash_bytes(port->flash->geometry);
+}
+
+static uint32_t ticks(const mdy_port_t *port)
+{
+    return port->ticks == NULL ? 0 : port->ticks(port->context);
+}
+
 static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
 {
     const mdy_model_t *model = s->model;
@@ -101,9 +112,9 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     put(s, n, mdy_classes(model));
     put(s, n, model->channel_count);
     put(s, n, model->candidate_count);
-    put(s, n, mdy_port_instructions_per_tick);
+    put(s, n, s->port->instructions_per_tick);
     put(s, n, MDY_GRAD_BITS);
-    put(s, n, mdy_flash_bytes(&mdy_port_flash));
+    put(s, n, reserved_bytes(s->port));
     put(s, n, model->head == NULL ? 0 : model->head->loss);
     put(s, n, (uint32_t)mdy_by_rows(model));
     put(s, n, MDY_LINK_OPEN ? 1 : MDY_LINK_KEY ? 2 : 0);
@@ -130,7 +141,9 @@ static int is_guarded(uint32_t command, const reader_t *r)
 #if MDY_LINK_KEY
 static mdy_status_t challenge(mdy_server_t *s, uint32_t *n)
 {
-    const mdy_status_t status = mdy_port_random(s->nonce, MDY_LINK_NONCE);
+    const mdy_port_t *port = s->port;
+    const mdy_status_t status =
+        port->random == NULL ? MDY_STATE : port->random(port->context, s->nonce, MDY_LINK_NONCE);
     s->challenged = status == MDY_OK;
     if (s->challenged) {
         memcpy(s->link.reply + *n, s->nonce, MDY_LINK_NONCE);
@@ -197,12 +210,15 @@ static mdy_status_t begin(mdy_server_t *s, reader_t *r, uint32_t *n)
     config.head_only = flags & 1u;
     config.flip = flags >> 1 & 1u;
     config.fresh = flags >> 2 & 1u;
+    config.flash = s->port->flash;
     config.load = load_row;
     config.load_context = s;
     s->ready = 0;
     s->input_bytes = 0;
     s->pattern = pattern;
-    mdy_port_stack_paint(s->pattern);
+    if (s->port->stack_paint != NULL) {
+        s->port->stack_paint(s->port->context, s->pattern);
+    }
     memset(s->memory->planned.at, s->pattern, s->memory->planned.bytes);
     memset(s->memory->epoch.at, s->pattern, s->memory->epoch.bytes);
     memset(s->memory->state.at, s->pattern, s->memory->state.bytes);
@@ -250,7 +266,7 @@ static mdy_status_t answer(mdy_server_t *s, mdy_status_t status, uint32_t n)
 {
     s->link.reply[3] = (uint8_t)(-(int)status);
     s->answered = n;
-    return mdy_link_send(s->link.reply, n);
+    return mdy_link_send(s->port, s->link.reply, n);
 }
 
 /*
@@ -264,7 +280,7 @@ static mdy_status_t refuse(const mdy_server_t *s, uint32_t command, mdy_status_t
         MDY_PROTOCOL, body[1], (uint8_t)command, (uint8_t)(-(int)status),
         body[4], body[5], (uint8_t)s->session, (uint8_t)(s->session >> 8),
     };
-    return mdy_link_send(reply, sizeof reply);
+    return mdy_link_send(s->port, reply, sizeof reply);
 }
 
 /* The number of the session that the frame in the body says it is of. */
@@ -285,7 +301,7 @@ static mdy_status_t next_request(mdy_server_t *s, reader_t *r)
     while (sent == MDY_OK) {
         uint32_t received = s->kept;
         s->kept = 0;
-        const mdy_status_t status = received > 0 ? MDY_OK : mdy_link_receive(&s->link, &received);
+        const mdy_status_t status = received > 0 ? MDY_OK : mdy_link_receive(s->port, &s->link, &received);
         if (status == MDY_LINK) {
             return status;
         }
@@ -308,7 +324,7 @@ static mdy_status_t next_request(mdy_server_t *s, reader_t *r)
             continue;
         }
         if (is_open && s->answered != 0 && body[1] == s->sequence && body[2] == s->link.reply[2]) {
-            sent = mdy_link_send(s->link.reply, s->answered);
+            sent = mdy_link_send(s->port, s->link.reply, s->answered);
             continue;
         }
         s->session = (uint16_t)session_of(body);
@@ -357,7 +373,7 @@ static int load_row(void *context, uint16_t row, int8_t *values)
 {
     mdy_server_t *s = context;
     uint32_t left = (uint32_t)s->model->input.shape.w * s->model->input.shape.c;
-    const uint32_t start = mdy_port_ticks();
+    const uint32_t start = ticks(s->port);
     (void)row; /* pieces come in order */
     while (left > 0) {
         if (s->piece_bytes == 0 && !next_piece(s)) {
@@ -370,7 +386,7 @@ static int load_row(void *context, uint16_t row, int8_t *values)
         s->piece_bytes -= part;
         left -= part;
     }
-    s->waited += mdy_port_ticks() - start;
+    s->waited += ticks(s->port) - start;
     return 0;
 }
 
@@ -388,7 +404,7 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
     s->input_bytes = 0; /* the step uses the sample up */
     s->piece_bytes = 0;
     s->waited = 0;
-    const uint32_t start = mdy_port_ticks();
+    const uint32_t start = ticks(s->port);
     const mdy_status_t status =
         train ? mdy_train_step(&s->net, label, &result) : mdy_infer(&s->net, label, &result);
     /* Of a moved sample the step does without some rows; they are on their way. */
@@ -397,10 +413,10 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
             return MDY_ABORTED;
         }
     }
-    const uint32_t ticks = mdy_port_ticks() - start - s->waited;
+    const uint32_t taken = ticks(s->port) - start - s->waited;
     put(s, n, result.loss);
     put(s, n, result.prediction);
-    put(s, n, ticks);
+    put(s, n, taken);
     put(s, n, s->net.saturations);
     return status;
 }
@@ -447,7 +463,7 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         }
         return MDY_OK;
     case A_RESERVED: /* whatever generations lie there */
-        *bytes = mdy_flash_bytes(&mdy_port_flash);
+        *bytes = reserved_bytes(s->port);
         return MDY_OK;
     default:
         return MDY_ARGUMENT;
@@ -470,7 +486,7 @@ static mdy_status_t read_array(mdy_server_t *s, reader_t *r, uint32_t *n)
     if (part > 0 && at != NULL) {
         memcpy(s->link.reply + *n, at + offset, part);
     } else if (part > 0) {
-        status = mdy_store_read(start + offset, s->link.reply + *n, part);
+        status = mdy_store_read(s->port->flash, start + offset, s->link.reply + *n, part);
     }
     *n += status == MDY_OK ? part : 0;
     return status;
@@ -497,7 +513,7 @@ static uint32_t flash_digest(const mdy_t *m, uint8_t *part)
     const uint32_t end = m->banks[1].address + m->banks[1].bytes;
     for (uint32_t address = 0; address < end; address += DIGEST_PART) {
         const uint32_t n = end - address < DIGEST_PART ? end - address : DIGEST_PART;
-        if (mdy_port_flash_read(address, part, n) != MDY_OK) {
+        if (m->flash->read(m->flash->context, address, part, n) != MDY_OK) {
             memset(part, 0, n);
         }
         crc = mdy_crc32(crc, part, n);
@@ -527,12 +543,13 @@ static uint32_t mark(const uint8_t *region, uint32_t bytes, uint8_t pattern)
 
 static mdy_status_t marks(mdy_server_t *s, uint32_t *n)
 {
+    const mdy_port_t *port = s->port;
     const mdy_model_t *model = s->model;
     put(s, n, mark(s->net.planned, model->planned_bytes, s->pattern));
     put(s, n, mark(s->net.epoch, model->epoch_bytes, s->pattern));
     put(s, n, mark(s->net.state, model->state_bytes, s->pattern));
-    put(s, n, mdy_port_stack_mark(s->pattern));
-    put(s, n, mdy_port_static_bytes());
+    put(s, n, port->stack_mark == NULL ? 0 : port->stack_mark(port->context, s->pattern));
+    put(s, n, port->static_bytes == NULL ? 0 : port->static_bytes(port->context));
     put(s, n, (uint32_t)sizeof s->link);
     return MDY_OK;
 }

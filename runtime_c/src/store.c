@@ -68,22 +68,22 @@ static int is_erased(const uint8_t *bytes, uint32_t n)
     return 1;
 }
 
-mdy_status_t mdy_store_read(uint32_t address, void *dst, uint32_t n)
+mdy_status_t mdy_store_read(const mdy_flash_t *flash, uint32_t address, void *dst, uint32_t n)
 {
     mdy_status_t status = MDY_FLASH;
     for (uint32_t tries = 0; tries < TRIES && status != MDY_OK; tries++) {
-        status = mdy_port_flash_read(address, dst, n);
+        status = flash->read(flash->context, address, dst, n);
     }
     return status;
 }
 
 /* Adds the bytes [address, end) to *crc; *erased: they all are 0xff. Errors: MDY_FLASH. */
-static mdy_status_t scan(page_t *page, uint32_t address, uint32_t end, uint32_t *crc, int *erased)
+static mdy_status_t scan(const mdy_flash_t *flash, page_t *page, uint32_t address, uint32_t end, uint32_t *crc, int *erased)
 {
     *erased = 1;
     while (address < end) {
         const uint32_t part = end - address < PAGE ? end - address : PAGE;
-        const mdy_status_t status = mdy_store_read(address, page->bytes, part);
+        const mdy_status_t status = mdy_store_read(flash, address, page->bytes, part);
         if (status != MDY_OK) {
             return status;
         }
@@ -99,7 +99,7 @@ static mdy_status_t scan_payload(const mdy_t *m, page_t *page, uint32_t bank, ui
                                  int *erased)
 {
     const uint32_t address = payload_address(m, bank);
-    return scan(page, address + start, address + payload_bytes(m), crc, erased);
+    return scan(m->flash, page, address + start, address + payload_bytes(m), crc, erased);
 }
 
 static mdy_schedule_t schedule_of(const uint32_t *header)
@@ -118,7 +118,7 @@ static mdy_schedule_t schedule_of(const uint32_t *header)
 /* Reads a bank's header, and what it alone says of the bank. Without a whole one, header[H_MAGIC] is 0 afterwards. */
 static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
 {
-    if (mdy_store_read(m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
+    if (mdy_store_read(m->flash, m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
         header[H_MAGIC] = 0; /* torn while it was written, or worn out */
         return MDY_BANK_DAMAGED;
     }
@@ -175,7 +175,7 @@ mdy_status_t mdy_store_open(mdy_t *m)
     int numbered = 0;
     m->bank = 1;
     m->generation = 0;
-    if (mdy_banks_place(&mdy_port_flash, bytes, m->banks) != MDY_OK) {
+    if (mdy_banks_place(m->flash->geometry, bytes, m->banks) != MDY_OK) {
         return MDY_FLASH;
     }
     for (uint32_t bank = 0; bank < 2; bank++) {
@@ -227,7 +227,7 @@ static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
     uint32_t header[WORDS];
     int erased;
     if (read_header(m, bank, header) != MDY_BANK_USABLE ||
-        mdy_store_read(payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
+        mdy_store_read(m->flash, payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
         return MDY_DAMAGED;
     }
     uint32_t crc = mdy_crc32(0, m->state, m->saved_bytes);
@@ -235,7 +235,7 @@ static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
         !state_valid(m)) {
         return MDY_DAMAGED;
     }
-    m->weights = mdy_port_flash_map() + payload_address(m, bank) + m->saved_bytes;
+    m->weights = m->flash->map(m->flash->context) + payload_address(m, bank) + m->saved_bytes;
     m->payload_crc = crc;
     m->bank = (uint8_t)bank;
     m->generation = header[H_GENERATION];
@@ -334,7 +334,7 @@ void mdy_store_merge(mdy_t *m)
 /* Remembers the sector that refused: the one with the byte at `address`. */
 static mdy_status_t refused(mdy_t *m, uint32_t address)
 {
-    (void)mdy_flash_sector(&mdy_port_flash, address, &m->fault);
+    (void)mdy_flash_sector(m->flash->geometry, address, &m->fault);
     return MDY_FLASH;
 }
 
@@ -345,9 +345,10 @@ static mdy_status_t erase(mdy_t *m, page_t *page, uint32_t *address)
     uint32_t crc = 0;
     const uint32_t first = *address;
     int erased = 0;
-    *address += mdy_flash_sector(&mdy_port_flash, first, &index);
+    *address += mdy_flash_sector(m->flash->geometry, first, &index);
     for (uint32_t tries = 0; tries < TRIES && !erased; tries++) {
-        if (mdy_port_flash_erase(first) != MDY_OK || scan(page, first, *address, &crc, &erased) != MDY_OK) {
+        if (m->flash->erase(m->flash->context, first) != MDY_OK ||
+            scan(m->flash, page, first, *address, &crc, &erased) != MDY_OK) {
             erased = 0;
         }
     }
@@ -358,8 +359,8 @@ static mdy_status_t erase(mdy_t *m, page_t *page, uint32_t *address)
 static mdy_status_t program(mdy_t *m, page_t *page, uint32_t address, uint32_t n)
 {
     const uint32_t crc = mdy_crc32(0, page->bytes, n);
-    const int done = mdy_port_flash_program(address, page->bytes, n) == MDY_OK &&
-                     mdy_store_read(address, page->bytes, n) == MDY_OK && mdy_crc32(0, page->bytes, n) == crc;
+    const int done = m->flash->program(m->flash->context, address, page->bytes, n) == MDY_OK &&
+                     mdy_store_read(m->flash, address, page->bytes, n) == MDY_OK && mdy_crc32(0, page->bytes, n) == crc;
     return done ? MDY_OK : refused(m, address);
 }
 
@@ -382,7 +383,7 @@ static mdy_status_t erase_bank(mdy_t *m, page_t *page, uint32_t bank)
  */
 static mdy_status_t program_payload(mdy_t *m, page_t *page, uint32_t bank, uint32_t *crc)
 {
-    const uint32_t unit = mdy_port_flash.unit_bytes;
+    const uint32_t unit = m->flash->geometry->unit_bytes;
     const uint32_t n = payload_bytes(m);
     uint32_t source = 0;
     *crc = 0;
@@ -391,7 +392,7 @@ static mdy_status_t program_payload(mdy_t *m, page_t *page, uint32_t bank, uint3
         const uint32_t padded = (part + unit - 1) / unit * unit;
         memset(page, 0xff, sizeof *page);
         if (m->weights != NULL) {
-            if (mdy_store_read(payload_address(m, m->bank) + i, page->bytes, part) != MDY_OK) {
+            if (mdy_store_read(m->flash, payload_address(m, m->bank) + i, page->bytes, part) != MDY_OK) {
                 return MDY_DAMAGED;
             }
             source = mdy_crc32(source, page->bytes, part);
@@ -474,7 +475,7 @@ mdy_status_t mdy_store_commit(mdy_t *m)
     m->payload_crc = crc;
     m->generation = number;
     m->bank = (uint8_t)bank;
-    m->weights = mdy_port_flash_map() + payload_address(m, bank) + m->saved_bytes;
+    m->weights = m->flash->map(m->flash->context) + payload_address(m, bank) + m->saved_bytes;
     return MDY_OK;
 }
 
@@ -506,7 +507,7 @@ mdy_status_t mdy_store_roll_back(mdy_t *m)
 static mdy_status_t wipe_all(mdy_t *m, page_t *page)
 {
     mdy_status_t status = MDY_OK;
-    for (uint32_t address = 0; address < mdy_flash_bytes(&mdy_port_flash);) {
+    for (uint32_t address = 0; address < mdy_flash_bytes(m->flash->geometry);) {
         const mdy_status_t erased = erase(m, page, &address);
         status = status == MDY_OK ? erased : status;
     }

@@ -10,7 +10,7 @@
 #define IMAGE_BYTES MDY_FLASH_EMU_IMAGE_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES, MDY_FLASH_SECTORS)
 
 static const mdy_flash_run_t runs[] = {MDY_FLASH_RUNS};
-const mdy_flash_geometry_t mdy_port_flash = {runs, sizeof runs / sizeof runs[0], MDY_FLASH_UNIT_BYTES};
+static const mdy_flash_geometry_t geometry = {runs, sizeof runs / sizeof runs[0], MDY_FLASH_UNIT_BYTES};
 
 /* What survives a cut, and what a cut takes away. */
 typedef struct {
@@ -35,27 +35,9 @@ typedef struct {
 
 static machine_t now;
 static machine_t kept;
-static mdy_flash_emu_t emu = {.geometry = &mdy_port_flash, .image = now.image};
-
-mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
-{
-    return mdy_flash_emu_read(&emu, address, dst, n);
-}
-
-mdy_status_t mdy_port_flash_erase(uint32_t address)
-{
-    return mdy_flash_emu_erase(&emu, address);
-}
-
-mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t n)
-{
-    return mdy_flash_emu_program(&emu, address, src, n);
-}
-
-const uint8_t *mdy_port_flash_map(void)
-{
-    return now.image;
-}
+static mdy_flash_emu_t emu = {.geometry = &geometry, .image = now.image};
+static const mdy_flash_t flash = {&geometry, &emu, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program,
+                                  mdy_flash_emu_map};
 
 void cut_probe_format(void)
 {
@@ -67,6 +49,7 @@ void cut_probe_format(void)
 static int boot(int fresh)
 {
     const mdy_config_t config = {
+        .flash = &flash,
         .seed = 5,
         .schedule = {.rate_mult = 20000, .rate_exponent = -16, .cosine = 1, .total_steps = 4000, .clip = 0x2400},
         .flip = 1,

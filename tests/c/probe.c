@@ -4,38 +4,43 @@
 
 #include "mdy/mdy.h"
 #include "mdy/crc.h"
-#include "mdy/port.h"
 #include "mdy/view.h"
 #include "mdy_model.h"
 
 mdy_t probe_net;
 
-static uint8_t flash[16 << 20];
-static const mdy_flash_run_t runs[] = {{sizeof flash / 4096, 4096}};
-const mdy_flash_geometry_t mdy_port_flash = {runs, 1, 8};
+static uint8_t bytes[16 << 20];
+static const mdy_flash_run_t runs[] = {{sizeof bytes / 4096, 4096}};
+static const mdy_flash_geometry_t geometry = {runs, 1, 8};
 
-mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
+static mdy_status_t read_flash(void *context, uint32_t address, void *dst, uint32_t n)
 {
-    memcpy(dst, flash + address, n);
+    (void)context;
+    memcpy(dst, bytes + address, n);
     return MDY_OK;
 }
 
-mdy_status_t mdy_port_flash_erase(uint32_t address)
+static mdy_status_t erase_sector(void *context, uint32_t address)
 {
-    memset(flash + address, 0xff, 4096);
+    (void)context;
+    memset(bytes + address, 0xff, 4096);
     return MDY_OK;
 }
 
-mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t n)
+static mdy_status_t program(void *context, uint32_t address, const void *src, uint32_t n)
 {
-    memcpy(flash + address, src, n);
+    (void)context;
+    memcpy(bytes + address, src, n);
     return MDY_OK;
 }
 
-const uint8_t *mdy_port_flash_map(void)
+static const uint8_t *map(void *context)
 {
-    return flash;
+    (void)context;
+    return bytes;
 }
+
+static const mdy_flash_t flash = {&geometry, NULL, read_flash, erase_sector, program, map};
 
 static const int8_t *rows; /* of the sample at hand */
 
@@ -58,6 +63,7 @@ static void give(const int8_t *sample)
 int probe_init(uint32_t seed, int rate_mult, int rate_exponent, uint32_t clip)
 {
     const mdy_config_t config = {
+        .flash = &flash,
         .seed = seed,
         .schedule = {.rate_mult = (uint32_t)rate_mult, .rate_exponent = rate_exponent, .clip = (uint16_t)clip},
         .fresh = 1,
@@ -69,7 +75,7 @@ int probe_init(uint32_t seed, int rate_mult, int rate_exponent, uint32_t clip)
 /* mdy_init with one region moved and shortened by so many bytes. */
 int probe_init_with(uint32_t region, uint32_t moved, uint32_t missing)
 {
-    const mdy_config_t config = {.fresh = 1, .load = load};
+    const mdy_config_t config = {.flash = &flash, .fresh = 1, .load = load};
     mdy_region_t regions[3] = {mdy_memory.planned, mdy_memory.epoch, mdy_memory.state};
     regions[region].at += moved;
     regions[region].bytes -= missing;

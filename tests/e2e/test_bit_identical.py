@@ -150,7 +150,7 @@ def test_the_device_draws_what_python_draws_from_its_norms(images: dict[str, Com
 
 def test_generated_sources_are_the_same_twice(tmp_path: Path) -> None:
     first, second = digitnet(tmp_path / "a", "host"), digitnet(tmp_path / "b", "host")
-    for name in ("mdy_model.c", "mdy_model.h", "mdy_weights.c"):
+    for name in ("mdy_model.c", "mdy_model.h", "mdy_weights.h"):
         texts = [(c.folder / "project" / "src" / name).read_bytes() for c in (first, second)]
         assert texts[0] == texts[1]
         assert str(tmp_path).encode() not in texts[0]

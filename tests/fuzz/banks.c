@@ -38,6 +38,7 @@ static void overwrite(input_t *in, const mdy_bank_t *bank, uint32_t payload_byte
 static mdy_config_t settings(input_t *in, int fresh)
 {
     const mdy_config_t config = {
+        .flash = &flash,
         .seed = take(in, 4),
         .schedule = {.rate_mult = take(in, 4),
                      .rate_exponent = (int32_t)take(in, 4),
@@ -65,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static mdy_t net, again;
     static uint8_t saved[MDY_MODEL_STATE_BYTES + 8];
-    const mdy_config_t usual = {.schedule = {.rate_mult = 20000, .rate_exponent = -16}, .load = load_row};
+    const mdy_config_t usual = {.schedule = {.rate_mult = 20000, .rate_exponent = -16}, .load = load_row, .flash = &flash};
     input_t in = {data, size};
     const uint32_t mode = take(&in, 1);
     const mdy_config_t given = settings(&in, 0);

@@ -14,31 +14,28 @@ static uint32_t line_at, line_end;
 static uint8_t sequence;
 static int is_begun;
 
-const uint32_t mdy_port_instructions_per_tick = 0;
-
-uint32_t mdy_port_ticks(void)
+static uint32_t no_ticks(void *context)
 {
+    (void)context;
     return 0;
 }
 
-void mdy_port_stack_paint(uint8_t pattern)
+static void no_paint(void *context, uint8_t pattern)
 {
+    (void)context;
     (void)pattern;
 }
 
-uint32_t mdy_port_stack_mark(uint8_t pattern)
+static uint32_t mark_stack(void *context, uint8_t pattern)
 {
+    (void)context;
     return pattern;
 }
 
-uint32_t mdy_port_static_bytes(void)
-{
-    return 0;
-}
-
-mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n)
+static mdy_status_t send(void *context, const uint8_t *src, uint32_t n)
 {
     static volatile uint8_t sink;
+    (void)context;
     for (uint32_t i = 0; i < n; i++) {
         sink = (uint8_t)(sink ^ src[i]); /* reads all of it */
     }
@@ -128,8 +125,9 @@ static int next(void)
     return 1;
 }
 
-int32_t mdy_port_link_read(uint8_t *dst, uint32_t n)
+static int32_t receive(void *context, uint8_t *dst, uint32_t n)
 {
+    (void)context;
     if (line_at == line_end && !next()) {
         return (int32_t)MDY_LINK;
     }
@@ -138,6 +136,15 @@ int32_t mdy_port_link_read(uint8_t *dst, uint32_t n)
     line_at += part;
     return (int32_t)part;
 }
+
+static const mdy_port_t port = {
+    .flash = &flash,
+    .receive = receive,
+    .send = send,
+    .ticks = no_ticks,
+    .stack_paint = no_paint,
+    .stack_mark = mark_stack,
+};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -150,7 +157,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static mdy_server_t server;
-    const mdy_server_t begun = {.model = &mdy_model, .memory = &memory};
+    const mdy_server_t begun = {.port = &port, .model = &mdy_model, .memory = &memory};
     memcpy(image, trained, sizeof image);
     mdy_flash_emu_reboot(&emu);
     in = (input_t){data, size};

@@ -17,7 +17,7 @@
 #define IMAGE_BYTES MDY_FLASH_EMU_IMAGE_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES, MDY_FLASH_SECTORS)
 
 static const mdy_flash_run_t runs[] = {MDY_FLASH_RUNS};
-const mdy_flash_geometry_t mdy_port_flash = {runs, sizeof runs / sizeof runs[0], MDY_FLASH_UNIT_BYTES};
+static const mdy_flash_geometry_t geometry = {runs, sizeof runs / sizeof runs[0], MDY_FLASH_UNIT_BYTES};
 
 /* The regions are objects of their own: the address sanitizer sees what is written beside one. */
 static _Alignas(32) uint8_t image[IMAGE_BYTES];
@@ -26,7 +26,9 @@ static _Alignas(8) uint8_t epoch[MDY_MODEL_EPOCH_BYTES + 8];
 static _Alignas(8) uint8_t state[MDY_MODEL_STATE_BYTES + 8];
 static const mdy_memory_t memory = {
     {planned, MDY_MODEL_PLANNED_BYTES}, {epoch, MDY_MODEL_EPOCH_BYTES}, {state, MDY_MODEL_STATE_BYTES}};
-static mdy_flash_emu_t emu = {.geometry = &mdy_port_flash, .image = image};
+static mdy_flash_emu_t emu = {.geometry = &geometry, .image = image};
+static const mdy_flash_t flash = {&geometry, &emu, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program,
+                                  mdy_flash_emu_map};
 static uint8_t trained[IMAGE_BYTES]; /* two generations that are right */
 
 /* The input, taken from its front; zeros follow it. */
@@ -43,26 +45,6 @@ static inline uint32_t take(input_t *in, uint32_t bytes)
         in->left--;
     }
     return value;
-}
-
-mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
-{
-    return mdy_flash_emu_read(&emu, address, dst, n);
-}
-
-mdy_status_t mdy_port_flash_erase(uint32_t address)
-{
-    return mdy_flash_emu_erase(&emu, address);
-}
-
-mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t n)
-{
-    return mdy_flash_emu_program(&emu, address, src, n);
-}
-
-const uint8_t *mdy_port_flash_map(void)
-{
-    return image;
 }
 
 static inline int load_row(void *context, uint16_t row, int8_t *values)
@@ -99,6 +81,7 @@ static inline void train_once(void)
 {
     static mdy_t net;
     const mdy_config_t config = {
+        .flash = &flash,
         .seed = 5, .schedule = {.rate_mult = 20000, .rate_exponent = -16}, .fresh = 1, .load = load_row};
     mdy_flash_emu_format(&emu);
     check(mdy_init(&net, &mdy_model, &memory, &config) == MDY_OK);

@@ -153,7 +153,7 @@ def compiles(sources: dict[str, str], folder: Path) -> None:
     for name, text in sources.items():
         (folder / name).write_text(text)
     headers = "".join(f"#include <{name}.h>\n" for name in ("stdlib", "string", "errno", "math", "stdio", "unistd"))
-    (folder / "all.c").write_text(headers + '#include "mdy_model.c"\n#include "mdy_weights.c"\n')
+    (folder / "all.c").write_text(headers + '#include "mdy_model.c"\n')
     flags = ("-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wpedantic", "-Werror", "-DMDY_GRAD_BITS=8")
     own = (f"-I{RUNTIME / 'include'}", f"-DMDY_ROUND_ONCE={int('ROUND_ONCE 1' in sources['mdy_model.h'])}")
     command = ["cc", *flags, *own, "-fsyntax-only", str(folder / "all.c")]

@@ -4,33 +4,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import jinja2
 
-from medyate.assets import assets, kernel_files
+from medyate import __version__
+from medyate.assets import PORTABLE, assets, kernel_files
 from medyate.boards import BOARDS, MACHINES, Area, Board, stand_ins
 from medyate.build.manifest import replace_files
-from medyate.emit.emitter import emit
+from medyate.emit.emitter import PREFIX, emit
 from medyate.emit.filters import c_comment
 from medyate.plan.areas import PARTS
 from medyate.plan.banks import SECTOR_BYTES, UNIT_BYTES, BankFlash, Run, emulated_flash, place_banks
 from medyate.plan.plan import Plan
 
 COPIED = {
+    "runtime_c/CMakeLists.txt": "runtime/CMakeLists.txt",
     "runtime_c/include": "runtime/include",
     "runtime_c/src": "runtime/src",
     "runtime_c/kernels": "runtime/kernels",
     "runtime_c/ports": "runtime/ports",
-    "firmware/apps/finetune": "app",
     "firmware/boards": "boards",
     "firmware/platform": "platform",
 }
-"""Folders of the assets, and where they go."""
+"""Folders and files of the assets, and where they go."""
 
 TEMPLATES = {
+    "firmware/apps/finetune/main.c.j2": "app/main.c",
     "firmware/flash_geometry.h.j2": "src/flash_geometry.h",
     "firmware/platform/platformio.ini.j2": "platformio.ini",
     "firmware/Makefile.j2": "Makefile",
@@ -58,18 +60,20 @@ def write_project(
     reserved: BankFlash | None = None,
     tell: Callable[[str], None] = lambda _: None,
     link_key: bytes | None = None,
+    prefix: str = PREFIX,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
     The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
     the sectors for the banks. What an earlier call wrote there is replaced; other files stay, and where they are in the
     way, `tell` is told their new name. With a `link_key` the emulated targets and the host are no longer open.
+    `prefix`: in front of what the program sees of the model. Raises DataError for one that C cannot have.
     """
     flash = bank_flash(plan, reserved)
-    files = {f"src/{name}": text.encode() for name, text in emit(plan).items()}
+    files = {f"src/{name}": text.encode() for name, text in emit(plan, prefix).items()}
     for place, target in COPIED.items():
         files |= _copies(assets() / place, target)
-    files |= _descriptions(plan, flash, board_ram_bytes, is_open=link_key is None)
+    files |= _descriptions(plan, flash, board_ram_bytes, prefix, is_open=link_key is None)
     if link_key is not None:
         files[KEY_FILE] = _key_source(link_key).encode()
     for kept in replace_files(folder, files):
@@ -79,19 +83,23 @@ def write_project(
     return flash
 
 
-def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None, *, is_open: bool) -> dict[str, bytes]:
+def _descriptions(
+    plan: Plan, flash: BankFlash, board_ram_bytes: int | None, prefix: str, *, is_open: bool
+) -> dict[str, bytes]:
     """Of the build: what is made from the templates, by path."""
     areas, emulated = linked_areas(plan, board_ram_bytes), [BOARDS[name] for name in MACHINES]
+    defines = [
+        f"MDY_GRAD_BITS={plan.limits.grad_bits}",
+        f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
+        *(() if is_open else ("MDY_LINK_KEY=1",)),
+    ]
     values = {
         "ram_bytes": sum(area.bytes for area, _ in areas),
         "areas": [{"name": a.name, "address": a.address, "bytes": a.bytes, "holds": holds} for a, holds in areas],
         "stack_bytes": plan.limits.stack_bytes,
-        "defines": [
-            f"MDY_GRAD_BITS={plan.limits.grad_bits}",
-            f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
-            *(() if is_open else ("MDY_LINK_KEY=1",)),
-        ],
+        "defines": defines,
         "is_open": is_open,
+        "prefix": prefix,
         "flash": flash,
         "targets": [
             {"name": b.name, "build": b.build, "sources": port_folder(b), "kernels": _kernels(b)} for b in emulated
@@ -101,6 +109,7 @@ def _descriptions(plan: Plan, flash: BankFlash, board_ram_bytes: int | None, *, 
     scripts = {f"firmware/{port_folder(board)}/link.ld.j2": f"{port_folder(board)}/link.ld" for board in emulated}
     rendered = {target: _render(assets() / place, values) for place, target in {**TEMPLATES, **scripts}.items()}
     rendered |= {f"platform/boards/{board.name}.json": _platformio_board(board) for board in emulated}
+    rendered["runtime/library.json"] = _platformio_library(defines)
     return {target: text.encode() for target, text in rendered.items()}
 
 
@@ -138,6 +147,24 @@ def _platformio_board(board: Board) -> str:
     return json.dumps(facts, indent=2) + "\n"
 
 
+def _platformio_library(defines: Sequence[str]) -> str:
+    """PlatformIO's description of the runtime, for those who put the folder into their project's lib/."""
+    facts = {
+        "name": "medyate-runtime",
+        "version": __version__,
+        "description": "Fine-tunes a network on the microcontroller; the model comes from `medyate compile`.",
+        "license": "Apache-2.0",
+        "headers": ["mdy/mdy.h"],
+        "build": {
+            "srcDir": ".",
+            "includeDir": "include",
+            "srcFilter": ["-<*>", "+<src/>", f"+<kernels/{PORTABLE}/>"],
+            "flags": [f"-D{define}" for define in defines],
+        },
+    }
+    return json.dumps(facts, indent=2) + "\n"
+
+
 def _key_source(key: bytes) -> str:
     digits = ", ".join(f"0x{byte:02x}" for byte in key)
     return (
@@ -158,7 +185,9 @@ def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tu
 
 
 def _copies(source: Path, target: str) -> dict[str, bytes]:
-    """A folder's files by their new paths."""
+    """A file, or a folder's files, by their new paths."""
+    if source.is_file():
+        return {target: source.read_bytes()}
     return {
         f"{target}/{file.relative_to(source).as_posix()}": file.read_bytes()
         for file in sorted(source.rglob("*"))

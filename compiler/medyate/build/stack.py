@@ -46,6 +46,8 @@ POINTERS = (
     (r"(spread)->tap", ("runtime/src/ops",), r"\b({0}_tap)\("),
     (r"add_tap", ("runtime/src/ops",), r"\b(correct_tap)\("),
     (r"emu->(sync)", EVERYWHERE, SET),
+    (r"flash->(\w+)", EVERYWHERE, SET),
+    (r"port->(\w+)", EVERYWHERE, SET),
     (r"stages", ("src",), r"\b(stream_\d+)\("),
 )
 """How a pointer is called; the folders and the text where what it may hold is named."""

@@ -27,6 +27,7 @@ from medyate.cli.options import (
     tell,
     warn,
 )
+from medyate.emit.emitter import PREFIX, check_prefix
 from medyate.errors import DataError
 from medyate.progress import Bar
 from medyate.stages import warnings
@@ -49,6 +50,9 @@ def compile(
         str,
         typer.Option(help="Of sums: once (onnxruntime), twice (TFLite), auto (as the file). Tables stay as imported."),
     ] = "auto",
+    name: Annotated[
+        str, typer.Option(help="In front of the files, symbols and macros that are generated: two models in one image.")
+    ] = PREFIX,
     link_key_: LinkKey = None,
     json_: Json = False,
     *,
@@ -70,6 +74,7 @@ def compile(
         board_ram_bytes=None if board_ram is None else parse_size(board_ram),
         tight=stack == BOUND,
         link_key=link_key(link_key_),
+        prefix=check_prefix(name),
     )
     if options.tight and target == "host":
         raise DataError("this machine's stack says nothing of a device's.", "Give another --target, or --stack BYTES.")

@@ -3,25 +3,42 @@
 
 from __future__ import annotations
 
+import re
+
 from medyate import __version__
 from medyate.emit.calls import Calls
 from medyate.emit.context import Context
 from medyate.emit.filters import c_array, c_comment, c_string
+from medyate.errors import DataError
 from medyate.plan.plan import Plan
 
 ABI = 6
 """MDY_ABI of the runtime that the emitted tables are for."""
 
-FILES = ("mdy_model.h", "mdy_model.c", "mdy_memory.c", "mdy_weights.h", "mdy_weights.c")
+FILES = ("model.h", "model.c", "memory.c", "weights.h")
+PREFIX = "mdy"
+"""In front of every file, external symbol and macro of a model, where no other is given."""
+PREFIX_FORM = re.compile(r"[a-z](?:_?[a-z0-9]){0,31}")
 
 
-def emit(plan: Plan) -> dict[str, str]:
-    """Generated files by name."""
+def check_prefix(prefix: str) -> str:
+    """The prefix. Raises DataError where C, make or the runtime could take it for something else."""
+    if not PREFIX_FORM.fullmatch(prefix) or prefix.startswith("mdy_"):
+        raise DataError(
+            f"the name '{prefix}' cannot begin what C programs call by it.",
+            "Give up to 32 small letters and digits, single underscores between them, a letter first, and not mdy_.",
+        )
+    return prefix
+
+
+def emit(plan: Plan, prefix: str = PREFIX) -> dict[str, str]:
+    """Generated files by name. Two models with different prefixes can be parts of one program. Raises DataError."""
     environment = environment_for("emit/templates")
     context = Context(plan)
     calls = Calls(context)
     values = {**context.values(), **calls.values(), "version": __version__, "abi": ABI}
-    return {name: environment.get_template(f"{name}.j2").render(values) for name in FILES}
+    values |= {"prefix": check_prefix(prefix), "macro": prefix.upper()}
+    return {f"{prefix}_{name}": environment.get_template(f"{name}.j2").render(values) for name in FILES}
 
 
 def environment_for(folder: str):  # type: ignore[no-untyped-def]

@@ -5,6 +5,8 @@ PlatformIO runs this file inside SCons; nothing is downloaded. The linker script
 `build.ldscript`, or what the project sets with `board_build.ldscript`.
 """
 
+from pathlib import Path
+
 from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 
 env = DefaultEnvironment()
@@ -39,8 +41,6 @@ env.Append(
         *TARGET_FLAGS,
         "-O3",
         "-funroll-loops",
-        # The arena holds values of several types one after the other.
-        "-fno-strict-aliasing",
         "-ffunction-sections",
         "-fcallgraph-info=su",  # with its frames: what the stack is bounded by
         "-fdata-sections",
@@ -48,7 +48,6 @@ env.Append(
         "-Wextra",
         "-Wconversion",
         "-Wshadow",
-        "-Werror",
     ],
     LINKFLAGS=[
         *TARGET_FLAGS,
@@ -60,6 +59,17 @@ env.Append(
         *(f"-Wl,--defsym={name}={at}" for name, at in sorted(board.get("build.symbols", {}).items())),
     ],
 )
+
+
+
+def strict(own, node):
+    """Warnings are errors in what medyate wrote, and in nobody else's."""
+    path = Path(node.srcnode().get_abspath())
+    written = [Path(own.subst("$PROJECT_SRC_DIR")) / folder for folder in ("src", "runtime", "boards")]
+    return own.Object(node, CCFLAGS=[*own["CCFLAGS"], "-Werror"]) if any(map(path.is_relative_to, written)) else node
+
+
+env.AddBuildMiddleware(strict)
 
 program = env.BuildProgram()
 # SCons does not see the script behind -T, and a RAM that shrank must be linked against again.

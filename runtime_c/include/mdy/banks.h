@@ -3,7 +3,7 @@
 #ifndef MDY_BANKS_H
 #define MDY_BANKS_H
 
-#include "mdy/port.h"
+#include "mdy/flash.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -6,9 +6,7 @@
 #ifndef MDY_LINK_H
 #define MDY_LINK_H
 
-#include <stdint.h>
-
-#include "mdy/status.h"
+#include "mdy/port.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -30,10 +28,10 @@ typedef struct {
  * Waits for the next frame; *n is its body's length. Errors: MDY_LINK when closed; MDY_FRAME: what came is damaged, and
  * *n bytes of it could be decoded, up to MDY_LINK_BODY + 4 of them.
  */
-mdy_status_t mdy_link_receive(mdy_link_t *link, uint32_t *n);
+mdy_status_t mdy_link_receive(const mdy_port_t *port, mdy_link_t *link, uint32_t *n);
 
 /** Sends a body of n bytes as one frame. Errors: MDY_LINK, MDY_ARGUMENT (above MDY_LINK_REPLY). */
-mdy_status_t mdy_link_send(const uint8_t *body, uint32_t n);
+mdy_status_t mdy_link_send(const mdy_port_t *port, const uint8_t *body, uint32_t n);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
  * The one header an application reads: fine-tune the compiled network, use it, keep what it learned.
  *
  *   static mdy_t net;
+ *   const mdy_config_t config = {.flash = mdy_port.flash, .schedule = ...};
  *   mdy_init(&net, &mdy_model, &mdy_memory, &config);   // both from the generated mdy_model.h
  *   memcpy(mdy_input(&net), pixels, MDY_MODEL_INPUT_BYTES);
  *   mdy_train_step(&net, label, &result);
@@ -21,6 +22,7 @@ extern "C" {
 
 /** What the application chooses at start. */
 typedef struct {
+    const mdy_flash_t *flash; /* where the banks are; NULL only with weights in RAM, which need none */
     uint32_t seed;          /* of all random numbers; a committed generation brings its own */
     mdy_schedule_t schedule; /* likewise */
     uint8_t head_only;      /* 1: train the classifier alone */
@@ -52,8 +54,8 @@ typedef struct {
  * Memory   one piece for each region, MDY_MODEL_PLANNED_BYTES, _EPOCH_BYTES and _STATE_BYTES, aligned to 8; its
  *          contents do not matter. The generated mdy_memory lies where the plan has room for it. Only the pointers
  *          are kept.
- * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (schedule, shift, smoothing, no load hook), MDY_MODEL (the
- *          banks hold generations of another network, plan or format only), MDY_FLASH (the banks do not fit)
+ * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (no flash, schedule, shift,
+ *          smoothing, no load hook), MDY_MODEL (the banks hold generations of another network, plan or format only), MDY_FLASH (the banks do not fit)
  */
 mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
                       const mdy_config_t *config);

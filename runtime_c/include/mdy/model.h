@@ -159,6 +159,7 @@ enum { MDY_FORWARD = 1, MDY_BACKWARD = 2 };
 /** Everything that runs; the application owns one, the runtime fills it. */
 struct mdy {
     const mdy_model_t *model;
+    const mdy_flash_t *flash;         /* of the banks */
     uint8_t *planned, *epoch, *state; /* the three regions */
     /* Views into the state region; up to and including `biases` it is part of a generation. */
     int16_t *head_weight;  /* (classes, features), or where the head is sampled (columns, classes) */

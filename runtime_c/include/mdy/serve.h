@@ -35,8 +35,9 @@ extern const uint8_t mdy_link_key[];
 extern const uint32_t mdy_link_key_bytes;
 #endif
 
-/** A served model: the first two are the caller's, the rest is filled here. */
+/** A served model: the first three are the caller's, the rest is filled here. */
 typedef struct {
+    const mdy_port_t *port;
     const mdy_model_t *model;
     const mdy_memory_t *memory;
     mdy_t net;

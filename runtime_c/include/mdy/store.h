@@ -35,7 +35,7 @@ mdy_status_t mdy_store_reload(mdy_t *m);
 mdy_status_t mdy_store_commit(mdy_t *m);
 
 /** The port's read, tried twice: a part whose error correction gave up may succeed then. Errors: those of the port. */
-mdy_status_t mdy_store_read(uint32_t address, void *dst, uint32_t n);
+mdy_status_t mdy_store_read(const mdy_flash_t *flash, uint32_t address, void *dst, uint32_t n);
 
 /** Adds the deltas to the weights in RAM. */
 void mdy_store_merge(mdy_t *m);

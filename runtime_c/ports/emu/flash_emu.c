@@ -181,8 +181,9 @@ void mdy_flash_emu_reboot(mdy_flash_emu_t *emu)
     emu->is_dead = false;
 }
 
-mdy_status_t mdy_flash_emu_read(mdy_flash_emu_t *emu, uint32_t address, void *dst, uint32_t n)
+mdy_status_t mdy_flash_emu_read(void *context, uint32_t address, void *dst, uint32_t n)
 {
+    mdy_flash_emu_t *const emu = context;
     const uint32_t unit_bytes = emu->geometry->unit_bytes;
     count_call(emu);
     emu->reads++;
@@ -252,8 +253,9 @@ static void count_erase(mdy_flash_emu_t *emu, uint32_t sector)
     }
 }
 
-mdy_status_t mdy_flash_emu_erase(mdy_flash_emu_t *emu, uint32_t address)
+mdy_status_t mdy_flash_emu_erase(void *context, uint32_t address)
 {
+    mdy_flash_emu_t *const emu = context;
     uint32_t sector;
     const uint32_t bytes = mdy_flash_sector(emu->geometry, address, &sector);
     count_call(emu);
@@ -317,9 +319,10 @@ static mdy_status_t program_unit(mdy_flash_emu_t *emu, uint32_t address, const u
     return status;
 }
 
-mdy_status_t mdy_flash_emu_program(mdy_flash_emu_t *emu, uint32_t address, const void *src,
+mdy_status_t mdy_flash_emu_program(void *context, uint32_t address, const void *src,
                                    uint32_t n)
 {
+    mdy_flash_emu_t *const emu = context;
     const uint32_t unit_bytes = emu->geometry->unit_bytes;
     const uint8_t *const bytes = src;
     count_call(emu);
@@ -339,4 +342,10 @@ mdy_status_t mdy_flash_emu_program(mdy_flash_emu_t *emu, uint32_t address, const
     /* One sync for the whole call: on QEMU each of them costs a system call of the host. */
     const mdy_status_t synced = sync_units(emu, address, changed);
     return status != MDY_OK ? status : synced;
+}
+
+const uint8_t *mdy_flash_emu_map(void *context)
+{
+    const mdy_flash_emu_t *const emu = context;
+    return emu->image;
 }

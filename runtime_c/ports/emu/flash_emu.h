@@ -14,7 +14,7 @@
 
 #include <stdbool.h>
 
-#include "mdy/port.h"
+#include "mdy/flash.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -91,18 +91,16 @@ void mdy_flash_emu_reboot(mdy_flash_emu_t *emu);
 /** Erases of a sector that took effect, in full or in part, over the life of the image. */
 uint32_t mdy_flash_emu_erases(const mdy_flash_emu_t *emu, uint32_t sector);
 
-/** mdy_port_flash_read. Errors: MDY_ARGUMENT (range), MDY_FLASH (a torn or bad unit is touched, dead). */
-mdy_status_t mdy_flash_emu_read(mdy_flash_emu_t *emu, uint32_t address, void *dst, uint32_t n);
-
-/** mdy_port_flash_erase. Errors: MDY_ARGUMENT (no start of a sector), MDY_FLASH (fault, sync). */
-mdy_status_t mdy_flash_emu_erase(mdy_flash_emu_t *emu, uint32_t address);
-
-/**
- * mdy_port_flash_program; units are programmed in rising order, and those before a failing one
- * stay programmed. Errors: MDY_ARGUMENT (range or alignment), MDY_FLASH (not erased, fault, sync).
+/*
+ * The callbacks of a mdy_flash_t whose context is the emulator.
+ *
+ * Errors: MDY_ARGUMENT (range, alignment, no start of a sector), MDY_FLASH (fault, dead, sync; of read, a torn or bad
+ * unit; of program, not erased). Units are programmed in rising order, and those before a failing one stay programmed.
  */
-mdy_status_t mdy_flash_emu_program(mdy_flash_emu_t *emu, uint32_t address, const void *src,
-                                   uint32_t n);
+mdy_status_t mdy_flash_emu_read(void *emu, uint32_t address, void *dst, uint32_t n);
+mdy_status_t mdy_flash_emu_erase(void *emu, uint32_t address);
+mdy_status_t mdy_flash_emu_program(void *emu, uint32_t address, const void *src, uint32_t n);
+const uint8_t *mdy_flash_emu_map(void *emu);
 
 #ifdef __cplusplus
 }

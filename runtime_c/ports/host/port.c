@@ -35,12 +35,11 @@
 #define IMAGE_BYTES MDY_FLASH_EMU_IMAGE_BYTES(MDY_FLASH_BYTES, MDY_FLASH_UNIT_BYTES, MDY_FLASH_SECTORS)
 
 static const mdy_flash_run_t flash_runs[] = {MDY_FLASH_RUNS};
-const mdy_flash_geometry_t mdy_port_flash = {
+static const mdy_flash_geometry_t geometry = {
     .runs = flash_runs,
     .run_count = sizeof flash_runs / sizeof flash_runs[0],
     .unit_bytes = MDY_FLASH_UNIT_BYTES,
 };
-const uint32_t mdy_port_instructions_per_tick = 0;
 
 static mdy_status_t write_through(void *context, uint32_t address, const uint8_t *bytes,
                                   uint32_t n);
@@ -50,7 +49,7 @@ static _Alignas(32) uint8_t flash_image[IMAGE_BYTES];
 static int flash_file = -1;
 static enum { FLASH_UNTOUCHED, FLASH_READY, FLASH_REFUSED } flash_state;
 static mdy_flash_emu_t flash = {
-    .geometry = &mdy_port_flash,
+    .geometry = &geometry,
     .image = flash_image,
     .sync = write_through,
 };
@@ -201,30 +200,35 @@ static mdy_status_t end_if_cut(mdy_status_t status)
     return status;
 }
 
-mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
+static mdy_status_t read_flash(void *context, uint32_t address, void *dst, uint32_t n)
 {
+    (void)context;
     return flash_is_ready() ? mdy_flash_emu_read(&flash, address, dst, n) : MDY_FLASH;
 }
 
-mdy_status_t mdy_port_flash_erase(uint32_t address)
+static mdy_status_t erase_sector(void *context, uint32_t address)
 {
+    (void)context;
     return flash_is_ready() ? end_if_cut(mdy_flash_emu_erase(&flash, address)) : MDY_FLASH;
 }
 
-mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t n)
+static mdy_status_t program_units(void *context, uint32_t address, const void *src, uint32_t n)
 {
+    (void)context;
     return flash_is_ready() ? end_if_cut(mdy_flash_emu_program(&flash, address, src, n))
                             : MDY_FLASH;
 }
 
-const uint8_t *mdy_port_flash_map(void)
+static const uint8_t *map_flash(void *context)
 {
+    (void)context;
     (void)flash_is_ready();
     return flash_image;
 }
 
-int32_t mdy_port_link_read(uint8_t *dst, uint32_t n)
+static int32_t receive(void *context, uint8_t *dst, uint32_t n)
 {
+    (void)context;
     ssize_t got;
     do {
         got = read(STDIN_FILENO, dst, n > (uint32_t)INT32_MAX ? (size_t)INT32_MAX : n);
@@ -232,8 +236,9 @@ int32_t mdy_port_link_read(uint8_t *dst, uint32_t n)
     return got > 0 ? (int32_t)got : (int32_t)MDY_LINK;
 }
 
-mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n)
+static mdy_status_t send(void *context, const uint8_t *src, uint32_t n)
 {
+    (void)context;
     uint32_t done = 0;
     while (done < n) {
         const ssize_t put = write(STDOUT_FILENO, &src[done], n - done);
@@ -248,8 +253,9 @@ mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n)
     return MDY_OK;
 }
 
-mdy_status_t mdy_port_random(uint8_t *dst, uint32_t n)
+static mdy_status_t draw_random(void *context, uint8_t *dst, uint32_t n)
 {
+    (void)context;
     const int file = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
     const ssize_t got = file < 0 ? -1 : read(file, dst, n);
     if (file >= 0) {
@@ -258,15 +264,18 @@ mdy_status_t mdy_port_random(uint8_t *dst, uint32_t n)
     return got == (ssize_t)n ? MDY_OK : MDY_STATE;
 }
 
-uint32_t mdy_port_ticks(void) { return 0; }
+/* No counter, stack or static data: the host's say nothing about the target's. */
+static const mdy_flash_t bank_flash = {
+    .geometry = &geometry,
+    .read = read_flash,
+    .erase = erase_sector,
+    .program = program_units,
+    .map = map_flash,
+};
 
-/* The host's stack and static data say nothing about the target's. */
-void mdy_port_stack_paint(uint8_t pattern) { (void)pattern; }
-
-uint32_t mdy_port_stack_mark(uint8_t pattern)
-{
-    (void)pattern;
-    return 0;
-}
-
-uint32_t mdy_port_static_bytes(void) { return 0; }
+const mdy_port_t mdy_port = {
+    .flash = &bank_flash,
+    .receive = receive,
+    .send = send,
+    .random = draw_random,
+};

@@ -34,12 +34,11 @@
 #endif
 
 static const mdy_flash_run_t flash_runs[] = {MDY_FLASH_RUNS};
-const mdy_flash_geometry_t mdy_port_flash = {
+static const mdy_flash_geometry_t geometry = {
     .runs = flash_runs,
     .run_count = sizeof flash_runs / sizeof flash_runs[0],
     .unit_bytes = MDY_FLASH_UNIT_BYTES,
 };
-const uint32_t mdy_port_instructions_per_tick = MDY_TIMER_INSTRUCTIONS;
 
 extern uint8_t mdy_stack_bottom[], mdy_stack_top[];
 extern uint8_t mdy_data_start[], mdy_data_end[], mdy_bss_start[], mdy_bss_end[];
@@ -137,7 +136,7 @@ static bool flash_is_ready(void)
 {
     if (flash_state == FLASH_UNTOUCHED) {
         flash = (mdy_flash_emu_t){
-            .geometry = &mdy_port_flash,
+            .geometry = &geometry,
             .image = flash_image,
             .sync = write_through,
         };
@@ -147,23 +146,27 @@ static bool flash_is_ready(void)
     return flash_state == FLASH_READY;
 }
 
-mdy_status_t mdy_port_flash_read(uint32_t address, void *dst, uint32_t n)
+static mdy_status_t read_flash(void *context, uint32_t address, void *dst, uint32_t n)
 {
+    (void)context;
     return flash_is_ready() ? mdy_flash_emu_read(&flash, address, dst, n) : MDY_FLASH;
 }
 
-mdy_status_t mdy_port_flash_erase(uint32_t address)
+static mdy_status_t erase_sector(void *context, uint32_t address)
 {
+    (void)context;
     return flash_is_ready() ? mdy_flash_emu_erase(&flash, address) : MDY_FLASH;
 }
 
-mdy_status_t mdy_port_flash_program(uint32_t address, const void *src, uint32_t n)
+static mdy_status_t program_units(void *context, uint32_t address, const void *src, uint32_t n)
 {
+    (void)context;
     return flash_is_ready() ? mdy_flash_emu_program(&flash, address, src, n) : MDY_FLASH;
 }
 
-const uint8_t *mdy_port_flash_map(void)
+static const uint8_t *map_flash(void *context)
 {
+    (void)context;
     (void)flash_is_ready();
     return flash_image;
 }
@@ -179,21 +182,24 @@ static bool link_is_open(void)
     return link_out > 0;
 }
 
-int32_t mdy_port_link_read(uint8_t *dst, uint32_t n)
+static int32_t receive(void *context, uint8_t *dst, uint32_t n)
 {
+    (void)context;
     const uint32_t most = n > (uint32_t)INT32_MAX ? (uint32_t)INT32_MAX : n;
     const uint32_t got = link_is_open() ? file_read(link_in, dst, most) : 0U;
     return got > 0U ? (int32_t)got : (int32_t)MDY_LINK;
 }
 
-mdy_status_t mdy_port_link_write(const uint8_t *src, uint32_t n)
+static mdy_status_t send(void *context, const uint8_t *src, uint32_t n)
 {
+    (void)context;
     return link_is_open() && file_write_all(link_out, src, n) ? MDY_OK : MDY_LINK;
 }
 
 /* The emulated boards have no source of their own: the machine that emulates lends its. */
-mdy_status_t mdy_port_random(uint8_t *dst, uint32_t n)
+static mdy_status_t draw_random(void *context, uint8_t *dst, uint32_t n)
 {
+    (void)context;
     static const char name[] = "/dev/urandom";
     static int32_t file;
     if (file == 0) {
@@ -202,8 +208,9 @@ mdy_status_t mdy_port_random(uint8_t *dst, uint32_t n)
     return file > 0 && file_read_all(file, dst, n) ? MDY_OK : MDY_STATE;
 }
 
-uint32_t mdy_port_ticks(void)
+static uint32_t count_ticks(void *context)
 {
+    (void)context;
     if (!is_timer_running) {
         TIMER_RELOAD = TIMER_MAX;
         TIMER_VALUE = TIMER_MAX;
@@ -220,8 +227,9 @@ uint32_t mdy_port_ticks(void)
 /* Nothing lives below the stack pointer: no interrupt is enabled, and this function calls nothing.
  * The pointer is volatile so that the loop does not become a call to memset, whose own frame would
  * stand in the painted memory. */
-void mdy_port_stack_paint(uint8_t pattern)
+static void paint_stack(void *context, uint8_t pattern)
 {
+    (void)context;
     uint8_t *stack;
     __asm__ volatile("mov %0, sp" : "=r"(stack));
     for (volatile uint8_t *at = mdy_stack_bottom; at < stack; at++) {
@@ -229,8 +237,9 @@ void mdy_port_stack_paint(uint8_t pattern)
     }
 }
 
-uint32_t mdy_port_stack_mark(uint8_t pattern)
+static uint32_t mark_stack(void *context, uint8_t pattern)
 {
+    (void)context;
     const volatile uint8_t *at = mdy_stack_bottom;
     while (at < mdy_stack_top && *at == pattern) {
         at++;
@@ -238,8 +247,29 @@ uint32_t mdy_port_stack_mark(uint8_t pattern)
     return (uint32_t)(mdy_stack_top - at);
 }
 
-uint32_t mdy_port_static_bytes(void)
+static uint32_t count_static_bytes(void *context)
 {
+    (void)context;
     return (uint32_t)(mdy_data_end - mdy_data_start) + (uint32_t)(mdy_bss_end - mdy_bss_start) +
            (uint32_t)(uintptr_t)mdy_areas_bytes;
 }
+
+static const mdy_flash_t bank_flash = {
+    .geometry = &geometry,
+    .read = read_flash,
+    .erase = erase_sector,
+    .program = program_units,
+    .map = map_flash,
+};
+
+const mdy_port_t mdy_port = {
+    .flash = &bank_flash,
+    .receive = receive,
+    .send = send,
+    .random = draw_random,
+    .ticks = count_ticks,
+    .instructions_per_tick = MDY_TIMER_INSTRUCTIONS,
+    .stack_paint = paint_stack,
+    .stack_mark = mark_stack,
+    .static_bytes = count_static_bytes,
+};
