@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the runtime's structure: every public header compiles alone, no sources need each other in a circle, and
-none has a variable.
+"""Checks of the runtime: every header compiles alone, sources do not need each other in a circle, none has a variable.
 
     python tools/check_runtime.py
 

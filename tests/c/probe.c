@@ -9,35 +9,35 @@
 
 mdy_t probe_net;
 
-static uint8_t bytes[16 << 20];
-static const mdy_flash_run_t runs[] = {{sizeof bytes / 4096, 4096}};
+static uint8_t flash_bytes[16 << 20];
+static const mdy_flash_run_t runs[] = {{sizeof flash_bytes / 4096, 4096}};
 static const mdy_flash_geometry_t geometry = {runs, 1, 8};
 
 static mdy_status_t read_flash(void *context, uint32_t address, void *dst, uint32_t n)
 {
     (void)context;
-    memcpy(dst, bytes + address, n);
+    memcpy(dst, flash_bytes + address, n);
     return MDY_OK;
 }
 
 static mdy_status_t erase_sector(void *context, uint32_t address)
 {
     (void)context;
-    memset(bytes + address, 0xff, 4096);
+    memset(flash_bytes + address, 0xff, 4096);
     return MDY_OK;
 }
 
 static mdy_status_t program(void *context, uint32_t address, const void *src, uint32_t n)
 {
     (void)context;
-    memcpy(bytes + address, src, n);
+    memcpy(flash_bytes + address, src, n);
     return MDY_OK;
 }
 
 static const uint8_t *map(void *context)
 {
     (void)context;
-    return bytes;
+    return flash_bytes;
 }
 
 static const mdy_flash_t flash = {&geometry, NULL, read_flash, erase_sector, program, map};

@@ -189,7 +189,7 @@ def test_cmake_takes_the_runtime_as_a_target(
 
 
 def test_platformio_takes_the_runtime_as_a_library(models: dict[str, Model], tmp_path: Path) -> None:
-    """A project of the user's own: the runtime in lib/, the model beside an application; it trains as the generated one."""
+    """A project of the user's own: the runtime in lib/, the model and the port beside an application."""
     model, own = models["first"], tmp_path / "own"
     source = model.folder / "project"
     shutil.copytree(source / "runtime", own / "lib" / "medyate-runtime")
