@@ -8,6 +8,7 @@ its saved input map, for one sample. Bytes add what a device really keeps (DESIG
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from medyate.ir import Shape, elements
 
@@ -94,16 +95,33 @@ def sum_bytes(grad_bits: int) -> int:
     return 8 if grad_bits == 16 else 4
 
 
-@dataclass(frozen=True, slots=True)
-class StateFacts:
-    """What the state region holds; the C twin is lay_out_state in runtime_c/src/mdy.c."""
+OPTIONAL_STATE = ("head_index", "held_dlogits", "held_features", "weights")
+"""Arrays that a model need not have; of the others, some have 0 bytes."""
 
-    classes: int
-    features: int
-    channels: int
-    slots: int
-    candidates: int
-    norms: int
+
+@dataclass(frozen=True, slots=True)
+class StateArray:
+    """One array of the state region."""
+
+    name: str
+    """A field of mdy_state_t."""
+    offset: int
+    """A multiple of 4."""
+    bytes: int
+    saved: bool
+    """Part of a generation; these come first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateFacts:
+    """What the sizes of the state region follow from."""
+
+    classes: int = 0
+    features: int = 0
+    channels: int = 0
+    slots: int = 0
+    candidates: int = 0
+    norms: int = 0
     """Channels whose norms are kept: all of them, or none where they never change."""
     columns: int = 0
     """Features whose head weights are in RAM in an epoch; 0: all of them, which are then saved from there."""
@@ -119,26 +137,51 @@ class StateFacts:
         """Of a sampled head's weights in a bank, in front of the candidates'."""
         return align(2 * self.classes * self.features, 4) if self.columns else 0
 
+    @cached_property
+    def arrays(self) -> tuple[StateArray, ...]:
+        """The table of the region: generated code, banks and exports take their places from here."""
+        head = 2 * self.classes * (self.columns or self.features)
+        held = self.batch if self.batch > 1 else 0
+        sizes = (
+            *(() if self.columns else (("head_weight", head, True),)),
+            ("head_bias", 4 * self.classes, True),
+            ("norms", 2 * self.norms, True),
+            ("slot_r", 2 * self.slots, True),
+            ("selection", -(-self.channels // 8), True),
+            ("biases", 4 * self.biases, True),
+            ("slot_e", 2 * self.slots, False),
+            ("first", 4 * self.candidates, False),
+            ("count", 2 * self.candidates, False),
+            *((("head_index", 2 * self.columns, False), ("head_weight", head, False)) if self.columns else ()),
+            *(
+                (name, count, False)
+                for name, count in (
+                    ("held_dlogits", 2 * self.classes * held),
+                    ("held_features", self.features * held),
+                    ("weights", self.ram_weights),
+                )
+                if count
+            ),
+        )
+        found, offset = [], 0
+        for name, count, saved in sizes:
+            found.append(StateArray(name, offset, count, saved))
+            offset += align(count, 4)
+        return tuple(found)
+
+    def array(self, name: str) -> StateArray:
+        """The array of that name."""
+        return next(array for array in self.arrays if array.name == name)
+
     @property
     def saved_bytes(self) -> int:
-        """Part of a generation: head, norms, exponents, selection, biases."""
-        parts = (
-            0 if self.columns else 2 * self.classes * self.features,
-            4 * self.classes,
-            2 * self.norms,
-            2 * self.slots,
-            -(-self.channels // 8),
-            4 * self.biases,
-        )
-        return sum(align(part, 4) for part in parts)
+        """Part of a generation."""
+        return sum(align(array.bytes, 4) for array in self.arrays if array.saved)
 
     @property
     def bytes(self) -> int:
         """The whole region."""
-        head = (2 * self.columns, 2 * self.columns * self.classes)
-        held = (2 * self.classes * self.batch, self.features * self.batch) if self.batch > 1 else ()
-        transient = (2 * self.slots, 4 * self.candidates, 2 * self.candidates, *head, *held, self.ram_weights)
-        return self.saved_bytes + sum(align(part, 4) for part in transient)
+        return sum(align(array.bytes, 4) for array in self.arrays)
 
 
 def arena_bytes(planned: int, epoch: int, state: int) -> int:

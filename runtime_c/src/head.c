@@ -36,12 +36,6 @@ const int32_t *mdy_logits(const mdy_t *m)
     return logits_of(m);
 }
 
-uint32_t mdy_head_bank_bytes(const mdy_model_t *model)
-{
-    const mdy_head_t *p = model->head;
-    return p == NULL || p->columns == 0 ? 0 : MDY_ALIGN4(2u * p->classes * p->features);
-}
-
 /* The weights of a sampled head that this epoch leaves as they are: (classes, features), or NULL: zeros. */
 static const int16_t *base_of(const mdy_t *m)
 {

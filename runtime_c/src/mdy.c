@@ -13,48 +13,36 @@
 #include "mdy/stream.h"
 #include "mdy/view.h"
 
-/* Hands out the next `bytes` of the state region; every array starts at a multiple of 4. */
-static void *carve(mdy_t *m, uint32_t *offset, uint32_t bytes)
+/* An array of the state region. */
+static void *array(const mdy_t *m, uint32_t offset)
 {
-    void *array = m->state + *offset;
-    *offset += MDY_ALIGN4(bytes);
-    return array;
+    return offset == MDY_NONE ? NULL : m->state + offset;
 }
 
-/* The layout of the state region; compiler/medyate/ledger.py computes the same sizes. */
-static uint32_t lay_out_state(mdy_t *m)
+static void lay_out_state(mdy_t *m)
 {
-    const mdy_model_t *model = m->model;
-    uint32_t offset = 0;
-    const uint32_t classes = mdy_classes(model);
-    const uint32_t columns = classes == 0 ? 0 : model->head->columns;
-    m->head_weight = carve(m, &offset, classes == 0 || columns > 0 ? 0 : 2u * classes * model->head->features);
-    m->head_bias = carve(m, &offset, 4u * classes);
-    m->norms = carve(m, &offset, mdy_sampler_norm_bytes(model));
-    m->slot_r = carve(m, &offset, 2u * model->slot_count);
-    m->selection = carve(m, &offset, (model->channel_count + 7u) / 8u);
-    m->biases = carve(m, &offset, 4u * model->bias_count);
-    m->saved_bytes = offset;
-    m->slot_e = carve(m, &offset, 2u * model->slot_count);
-    m->first = carve(m, &offset, 4u * model->candidate_count);
-    m->count = carve(m, &offset, 2u * model->candidate_count);
-    if (columns > 0) {
-        m->head_index = carve(m, &offset, 2u * columns);
-        m->head_weight = carve(m, &offset, 2u * columns * classes);
-    }
-    if (model->batch_log2 > 0 && classes > 0) {
-        m->held_dlogits = carve(m, &offset, (2u * classes) << model->batch_log2);
-        m->held_features = carve(m, &offset, (uint32_t)model->head->features << model->batch_log2);
-    }
-    m->ram_weights = model->weights_in_ram ? carve(m, &offset, model->bank_weight_bytes) : NULL;
-    return offset;
+    const mdy_state_t *at = &m->model->state;
+    m->head_weight = array(m, at->head_weight);
+    m->head_bias = array(m, at->head_bias);
+    m->norms = array(m, at->norms);
+    m->slot_r = array(m, at->slot_r);
+    m->selection = array(m, at->selection);
+    m->biases = array(m, at->biases);
+    m->slot_e = array(m, at->slot_e);
+    m->first = array(m, at->first);
+    m->count = array(m, at->count);
+    m->head_index = array(m, at->head_index);
+    m->held_dlogits = array(m, at->held_dlogits);
+    m->held_features = array(m, at->held_features);
+    m->ram_weights = array(m, at->weights);
+    m->saved_bytes = at->saved_bytes;
 }
 
 static void factory_state(mdy_t *m)
 {
     const mdy_model_t *model = m->model;
     const mdy_head_t *head = model->head;
-    memset(m->state, 0, model->state_bytes);
+    memset(m->state, 0, model->state.bytes);
     if (head != NULL && head->weight != NULL && head->columns == 0) {
         memcpy(m->head_weight, head->weight, 2u * head->classes * head->features);
     }
@@ -96,7 +84,7 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
     }
     if (!region_fits(&memory->planned, model->planned_bytes) ||
         !region_fits(&memory->epoch, model->epoch_bytes) ||
-        !region_fits(&memory->state, model->state_bytes)) {
+        !region_fits(&memory->state, model->state.bytes)) {
         return MDY_ARENA;
     }
     if ((config->flash == NULL && !model->weights_in_ram) || !mdy_schedule_valid(&config->schedule) || config->shift > MDY_SHIFT_MAX ||
@@ -120,9 +108,7 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
     m->yield_context = config->yield_context;
     m->load = config->load;
     m->load_context = config->load_context;
-    if (lay_out_state(m) != model->state_bytes) {
-        return MDY_ARENA;
-    }
+    lay_out_state(m);
     mdy_status_t status = model->weights_in_ram ? MDY_EMPTY : mdy_store_open(m);
     if (status == MDY_OK) {
         status = config->fresh ? MDY_EMPTY : mdy_store_load(m);
@@ -318,7 +304,7 @@ mdy_status_t mdy_factory_reset(mdy_t *m, int wipe)
     if (wipe) {
         memset(m->planned, 0, m->model->planned_bytes);
         memset(m->epoch, 0, m->model->epoch_bytes);
-        memset(m->state, 0, m->model->state_bytes);
+        memset(m->state, 0, m->model->state.bytes);
     }
     return status;
 }

@@ -547,7 +547,7 @@ static mdy_status_t marks(mdy_server_t *s, uint32_t *n)
     const mdy_model_t *model = s->model;
     put(s, n, mark(s->net.planned, model->planned_bytes, s->pattern));
     put(s, n, mark(s->net.epoch, model->epoch_bytes, s->pattern));
-    put(s, n, mark(s->net.state, model->state_bytes, s->pattern));
+    put(s, n, mark(s->net.state, model->state.bytes, s->pattern));
     put(s, n, port->stack_mark == NULL ? 0 : port->stack_mark(port->context, s->pattern));
     put(s, n, port->static_bytes == NULL ? 0 : port->static_bytes(port->context));
     put(s, n, (uint32_t)sizeof s->link);

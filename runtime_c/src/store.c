@@ -300,7 +300,7 @@ static void fill_payload(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *pa
         page += part;
         n -= part;
     }
-    const uint32_t head = mdy_head_bank_bytes(m->model);
+    const uint32_t head = m->model->head == NULL ? 0 : m->model->head->bank_bytes;
     if (n > 0 && start < m->saved_bytes + head) {
         const uint32_t left = m->saved_bytes + head - start;
         const uint32_t part = left < n ? left : n;

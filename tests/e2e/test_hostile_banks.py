@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import itertools
 import struct
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from machine import AFTER, BEFORE, INSIDE, OK, Machine
 from medyate.export.trained import read_compiled
-from medyate.ledger import BANK_HEADER_BYTES, align
+from medyate.ledger import BANK_HEADER_BYTES
 from medyate.run.train import Compiled
 from shared_files import Samples
 from tiny import compile_tiny, samples_of
@@ -53,18 +52,8 @@ def biased(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Machin
 
 def places(machine: Machine) -> dict[str, range]:
     """Bytes of each saved array in a payload."""
-    facts = read_compiled(machine.compiled)[2].state
-    sizes = {
-        "head": 2 * facts.classes * facts.features,
-        "head biases": 4 * facts.classes,
-        "norms": 2 * facts.norms,
-        "exponents": 2 * facts.slots,
-        "selection": -(-facts.channels // 8),
-        "biases": 4 * facts.biases,
-    }
-    starts = [0, *itertools.accumulate(align(size, 4) for size in sizes.values())]
-    assert starts[-1] == facts.saved_bytes
-    return {name: range(start, start + size) for (name, size), start in zip(sizes.items(), starts, strict=False)}
+    state = read_compiled(machine.compiled)[2].state
+    return {array.name: range(array.offset, array.offset + array.bytes) for array in state.arrays if array.saved}
 
 
 def refused(machine: Machine, samples: Samples) -> bool:
@@ -109,9 +98,9 @@ def test_settings_in_a_header(selecting: Machine, samples: Samples, word: int, v
 @pytest.mark.parametrize(
     ("array", "patterns", "taken"),
     [
-        ("head", (b"\x00\x80", b"\xff\x7f"), True),
-        ("head biases", (b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f"), True),
-        ("exponents", (b"\x00\x80", b"\xff\x7f", b"\x00\x00"), True),
+        ("head_weight", (b"\x00\x80", b"\xff\x7f"), True),
+        ("head_bias", (b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f"), True),
+        ("slot_r", (b"\x00\x80", b"\xff\x7f", b"\x00\x00"), True),
         ("norms", (b"\x00\x00", b"\xff\xff", b"\x00\xb4", b"\x01\x08"), False),
     ],
 )

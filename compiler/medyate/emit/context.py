@@ -12,7 +12,7 @@ import numpy as np
 from medyate.arithmetic.scheme import mantissa15
 from medyate.emit.filters import derived, unique_idents
 from medyate.ir import Node, Shape, elements
-from medyate.ledger import RECORD_HEAD_BYTES, TILE_PIXELS, align
+from medyate.ledger import OPTIONAL_STATE, RECORD_HEAD_BYTES, TILE_PIXELS, align
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX
 from medyate.ops.opdef import Kernel, Site, Values
@@ -290,6 +290,7 @@ class Context:
             ("features", f"{plan.state.features}u"),
             ("classes", str(head.classes)),
             ("columns", str(plan.state.columns)),
+            ("bank_bytes", f"{plan.state.bank_head_bytes}u"),
             ("loss", "MDY_SQUARED_ERROR" if head.loss.squared else "MDY_CROSS_ENTROPY"),
             ("error_shift", str(head.loss.error_shift)),
             ("sum_shift", str(head.loss.sum_shift)),
@@ -316,6 +317,12 @@ class Context:
             norms = [n for c in self.plan.candidates for n in start.get(c.layer, (1,) * c.channels)]
             self._array("uint16_t", "norm_start", [pack(n) for n in norms], "first norms, packed")
         self._array("int16_t", "exponents", self.plan.exponents or (0,), "first gradient exponents, 1/16 octaves")
+
+    def _state(self) -> list[tuple[str, str]]:
+        """Fields of mdy_state_t."""
+        state = self.plan.state
+        places = {**dict.fromkeys(OPTIONAL_STATE, NONE), **{a.name: f"{a.offset}u" for a in state.arrays}}
+        return [*places.items(), ("saved_bytes", f"{state.saved_bytes}u"), ("bytes", f"{state.bytes}u")]
 
     def values(self) -> dict[str, Any]:
         """What the templates read beside the calls, which come first: a gradient is printed if one of them names it."""
@@ -356,6 +363,7 @@ class Context:
             "gradients": [line for line in self.gradients if line.name in self._asked],
             "candidates": candidates,
             "biases": self.biases,
+            "state": self._state(),
         }
 
 

@@ -366,21 +366,31 @@ def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, carefu
         else:
             steps = arrange(network, scores, limits, way)
             planned = least_bytes(steps, limits.schedule, network.planner)
-        graph = network.qgraph.graph
-        features = ledger.tensor_bytes(graph.shapes[graph.output])
-        channels = sum(score.channels for score in scores)
-        norms = limits.selecting.norms(channels)
-        ram = sum(network.weights[f"{score.layer}.weight"].size for score in scores) if limits.weights == "ram" else 0
-        sizes = (network.loss.outputs, features, channels, steps.slots, len(scores), norms)
-        state = ledger.StateFacts(*sizes, limits.columns(features), ram, limits.batch, bias_count(graph, limits))
+        layers = [(score.channels, network.weights[f"{score.layer}.weight"].size) for score in scores]
+        state = state_facts(network.qgraph.graph, limits, network.loss.outputs, layers, steps.slots)
         deepest = min(limits.trained(scores), key=lambda name: steps.orders[name], default="")
         network.known[key] = Needs(planned, state.bytes, deepest)
     return network.known[key]
 
 
-def bias_count(graph: Graph, limits: Limits) -> int:
-    """How many biases of the backbone are trained."""
-    return sum(graph.shapes[node.output][2] for node in graph if node.name in limits.selecting.biases)
+def state_facts(
+    graph: Graph, limits: Limits, outputs: int, layers: Sequence[tuple[int, int]], slots: int
+) -> ledger.StateFacts:
+    """What the state region holds of a head with so many outputs; `layers`: candidates' channels and weights."""
+    features = ledger.tensor_bytes(graph.shapes[graph.output])
+    channels = sum(count for count, _ in layers)
+    return ledger.StateFacts(
+        classes=outputs,
+        features=features,
+        channels=channels,
+        slots=slots,
+        candidates=len(layers),
+        norms=limits.selecting.norms(channels),
+        columns=limits.columns(features),
+        ram_weights=sum(weights for _, weights in layers) if limits.weights == "ram" else 0,
+        batch=limits.batch,
+        biases=sum(graph.shapes[node.output][2] for node in graph if node.name in limits.selecting.biases),
+    )
 
 
 def _refusal(network: Network, ranked: Scores, rows: Sequence[Row], chosen: Row, limits: Limits) -> BudgetError:

@@ -21,7 +21,7 @@ from medyate.ledger import ChannelCost
 from medyate.ops import OPS
 from medyate.plan import ids
 from medyate.plan.areas import Assignment
-from medyate.plan.budget import Limits, Network, Row, bias_count, choose, laid_out
+from medyate.plan.budget import Limits, Network, Row, choose, laid_out, state_facts
 from medyate.plan.exponents import starting_exponents, tensor_gradients
 from medyate.plan.layout import Layout, live_bytes
 from medyate.plan.parameters import eligible_channels
@@ -103,15 +103,10 @@ class Plan:
     def state(self) -> ledger.StateFacts:
         """Sizes of the state region."""
         if self.head is None:
-            return ledger.StateFacts(0, 0, 0, 0, 0, 0)
-        features = ledger.tensor_bytes(self.qgraph.graph.shapes[self.qgraph.graph.output])
-        channels = sum(c.channels for c in self.candidates)
-        norms = self.limits.selecting.norms(channels)
-        ram = sum(candidate.weight_bytes for candidate in self.candidates) if self.weights_in_ram else 0
-        slots = self.schedule.plan.slots
-        columns = self.limits.columns(features)
-        sizes = (self.head.classes, features, channels, slots, len(self.candidates), norms, columns, ram)
-        return ledger.StateFacts(*sizes, self.limits.batch, bias_count(self.qgraph.graph, self.limits))
+            return ledger.StateFacts()
+        layers = [(candidate.channels, candidate.weight_bytes) for candidate in self.candidates]
+        graph = self.qgraph.graph
+        return state_facts(graph, self.limits, self.head.classes, layers, self.schedule.plan.slots)
 
     @cached_property
     def biases(self) -> tuple[BiasLayer, ...]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medyate.errors import ArtefactError
 from medyate.ir import QGraph, Weights, elements
-from medyate.ledger import BANK_HEADER_BYTES, StateFacts, align
+from medyate.ledger import BANK_HEADER_BYTES, StateFacts
 from medyate.plan.banks import Bank, place_banks
 from medyate.plan.selecting import Selecting
 
@@ -44,10 +44,16 @@ class Facts:
         shapes = {e["layer"]: np.shape(weights[f"{e['layer']}.weight"]) for e in entries}
         features = elements(qgraph.graph.shapes[qgraph.graph.output])
         channels = sum(int(e["channels"]) for e in entries)
-        norms = Selecting(plan["selection"]).norms(channels)
-        sizes = (int(plan["classes"]), features, channels, int(plan["gradient_slots"]), len(entries), norms)
-        count = sum(int(entry["count"]) for entry in plan["biases"])
-        state = StateFacts(*sizes, int(plan["head_columns"]), biases=count)
+        state = StateFacts(
+            classes=int(plan["classes"]),
+            features=features,
+            channels=channels,
+            slots=int(plan["gradient_slots"]),
+            candidates=len(entries),
+            norms=Selecting(plan["selection"]).norms(channels),
+            columns=int(plan["head_columns"]),
+            biases=sum(int(entry["count"]) for entry in plan["biases"]),
+        )
         layers = tuple((e["layer"], int(e["bank_offset"]), shapes[e["layer"]]) for e in entries)
         runs = tuple((int(count), int(size)) for count, size in model["flash_runs"])
         biases = tuple((e["layer"], int(e["first"]), int(e["count"])) for e in plan["biases"])
@@ -88,12 +94,12 @@ def parse(facts: Facts, number: int, epochs: int, state: bytes, weights: bytes) 
         raise ArtefactError("the generation is of another model.", "Use the folder that the run was compiled in.")
     classes, features = facts.state.classes, facts.state.features
     head = np.frombuffer(weights if sampled else state, "<i2", classes * features).reshape(classes, features)
-    bias = np.frombuffer(state, "<i4", classes, 0 if sampled else align(2 * classes * features, 4))
+    bias = np.frombuffer(state, "<i4", classes, facts.state.array("head_bias").offset)
     layers = {
         name: np.frombuffer(weights, np.int8, int(np.prod(shape)), offset).reshape(shape)
         for name, offset, shape in (facts.layers if weights else ())
     }
-    trained = np.frombuffer(state, "<i4", facts.state.biases, len(state) - 4 * facts.state.biases)
+    trained = np.frombuffer(state, "<i4", facts.state.biases, facts.state.array("biases").offset)
     biases = {name: trained[first : first + count].astype(np.int32) for name, first, count in facts.biases}
     return Generation(number, epochs, head.astype(np.int16), bias.astype(np.int32), layers, biases)
 

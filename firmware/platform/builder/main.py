@@ -61,7 +61,6 @@ env.Append(
 )
 
 
-
 def strict(own, node):
     """Warnings are errors in what medyate wrote, and in nobody else's."""
     path = Path(node.srcnode().get_abspath())

@@ -9,9 +9,6 @@
 extern "C" {
 #endif
 
-/** Bytes of a sampled head's weights, the first part of a bank's weights; 0 where all of them are in RAM. */
-uint32_t mdy_head_bank_bytes(const mdy_model_t *model);
-
 /** Draws the features that a sampled head trains in this epoch, and fetches their weights; lets held samples go. */
 void mdy_head_lay_out(mdy_t *m);
 

@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 6
+#define MDY_ABI 7
 
 #define MDY_BATCH_LOG2_MAX 6
 #define MDY_SHIFT_MAX 31       /* pixels */
@@ -59,6 +59,7 @@ typedef struct {
     uint32_t features;       /* H * W * C */
     uint16_t classes;        /* outputs; 2 or more, 1 or more of a squared error */
     uint16_t columns;        /* features that an epoch trains, drawn uniformly; 0: all */
+    uint32_t bank_bytes;     /* of the weights of a sampled head, the first part of a bank's weights; else 0 */
     uint8_t loss;            /* MDY_CROSS_ENTROPY or MDY_SQUARED_ERROR */
     uint8_t error_shift;
     uint8_t sum_shift;       /* bits that sums of weight * dlogit over the outputs give up to fit int32 */
@@ -73,6 +74,21 @@ typedef struct {
     const int16_t *weight;   /* (classes, features) at the start, or NULL: zeros */
     const int32_t *bias;     /* Q16, or NULL: zeros */
 } mdy_head_t;
+
+/**
+ * Offsets of the arrays in the state region, multiples of 4; MDY_NONE: the model has no such array. Those up to and
+ * including `biases` are part of a generation. The compiler's ledger.py makes this table, and nobody else counts.
+ */
+typedef struct {
+    uint32_t head_bias, norms, slot_r, selection, biases;
+    uint32_t slot_e, first, count;
+    uint32_t head_index;  /* of a sampled head */
+    uint32_t head_weight; /* saved, unless the head is sampled */
+    uint32_t held_dlogits, held_features;
+    uint32_t weights;     /* of the candidates, where they are in RAM */
+    uint32_t saved_bytes; /* that a generation holds: the first ones of the region */
+    uint32_t bytes;       /* of the whole region */
+} mdy_state_t;
 
 /** How the selection of the next epoch comes about. */
 enum {
@@ -100,7 +116,8 @@ typedef struct {
     uint32_t bias_count;    /* trained biases in all */
     uint8_t policy;         /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
     uint8_t batch_log2;     /* log2 of the samples whose mean gradient makes one update; at most MDY_BATCH_LOG2_MAX */
-    uint32_t planned_bytes, epoch_bytes, state_bytes;
+    uint32_t planned_bytes, epoch_bytes;
+    mdy_state_t state;
     uint32_t bank_weight_bytes;
     int16_t input_zero;     /* zero point of the input: what a moved sample leaves behind */
     uint8_t weights_in_ram; /* 1: candidate weights are part of the state region, nothing is written to flash */
@@ -161,7 +178,7 @@ struct mdy {
     const mdy_model_t *model;
     const mdy_flash_t *flash;         /* of the banks */
     uint8_t *planned, *epoch, *state; /* the three regions */
-    /* Views into the state region; up to and including `biases` it is part of a generation. */
+    /* Views into the state region (mdy_state_t); NULL: the model has no such array. */
     int16_t *head_weight;  /* (classes, features), or where the head is sampled (columns, classes) */
     uint16_t *head_index;  /* the features of those columns, ascending */
     int32_t *head_bias;
