@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import clibrary
-from medyate.ledger import BANK_HEADER_BYTES
+from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
 from medyate.run.session import BANK_STATES, Found
 from medyate.run.train import Compiled
 from shared_files import Samples
@@ -142,7 +142,7 @@ class Machine:
     def payload(self, bank: int) -> bytes:
         """As it lies in flash."""
         a = self._arrays()
-        return self.read(self.bank(bank)[0] + BANK_HEADER_BYTES, a.state_bytes + a.weight_bytes)
+        return self.read(self.bank(bank)[0] + BANK_HEADER_BYTES, BANK_BODY_BYTES + a.state_bytes + a.weight_bytes)
 
     def read(self, address: int, count: int) -> bytes:
         """Bytes of the flash."""
@@ -199,18 +199,33 @@ class Machine:
         sector = int(self.lib.cut_probe_fault())
         return None if sector == NO_SECTOR else sector
 
-    def rewrite(self, bank: int, words: dict[int, int] | None = None, payload: dict[int, bytes] | None = None) -> None:
-        """Other values in a bank's header (by word) and payload (by offset), and checksums that fit."""
-        address, size = self.bank(bank)[0], len(self.payload(bank))
-        cells = (ctypes.c_uint8 * (BANK_HEADER_BYTES + size)).from_address(self.lib.cut_probe_flash() + address)
-        content = bytearray(cells)
-        for offset, values in (payload or {}).items():
-            content[BANK_HEADER_BYTES + offset : BANK_HEADER_BYTES + offset + len(values)] = values
-        header = {5: zlib.crc32(content[BANK_HEADER_BYTES:]), **(words or {})}
-        for word, value in header.items():
-            struct.pack_into("<I", content, 4 * word, value)
-        struct.pack_into("<I", content, 60, zlib.crc32(content[:60]))
-        cells[:] = content
+    def rewrite(
+        self,
+        bank: int,
+        words: dict[int, int] | None = None,
+        state: dict[int, bytes] | None = None,
+        settings: dict[int, int] | None = None,
+        body_bytes: int = BANK_BODY_BYTES,
+    ) -> None:
+        """Other values in a bank, and checksums that fit.
+
+        In the header by word, in state and weights by offset, in the settings by word; these get that length, by zeros
+        that are added or by what is cut off.
+        """
+        (address, size), payload = self.bank(bank), bytearray(self.payload(bank))
+        for offset, values in (state or {}).items():
+            payload[BANK_BODY_BYTES + offset : BANK_BODY_BYTES + offset + len(values)] = values
+        body = bytearray(bytes(payload[:BANK_BODY_BYTES]).ljust(body_bytes, b"\0")[:body_bytes])
+        for word, value in (settings or {}).items():
+            struct.pack_into("<I", body, 4 * word, value)
+        payload[:BANK_BODY_BYTES] = body
+        header = bytearray(self.header(bank))
+        for word, value in {4: len(payload), 5: zlib.crc32(payload), 7: len(body), **(words or {})}.items():
+            struct.pack_into("<I", header, 4 * word, value)
+        struct.pack_into("<I", header, 60, zlib.crc32(header[:60]))
+        content = bytes(header + payload)
+        assert len(content) <= size
+        (ctypes.c_uint8 * len(content)).from_address(self.lib.cut_probe_flash() + address)[:] = content
 
     def end_epoch_failing(self, at: int, count: int, seed: int = 0) -> tuple[bool, int]:
         """(committed, operations begun); `count` operations from `at` on fail, the power stays."""

@@ -28,6 +28,9 @@ STACK_BYTES = 2048
 BANK_HEADER_BYTES = 64
 """Of a generation in flash."""
 
+BANK_BODY_BYTES = 44
+"""Of the settings in front of its state: MDY_STORE_BODY_BYTES of the runtime."""
+
 
 def align(count: int, to: int) -> int:
     """The next multiple of `to`."""

@@ -449,7 +449,7 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         return MDY_OK;
     case A_WEIGHTS:
         *at = m->ram_weights;
-        *start = m->banks[m->bank].address + MDY_STORE_HEADER_BYTES + m->saved_bytes;
+        *start = mdy_store_weights(m);
         *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
         return MDY_OK;
     case 6:
@@ -459,7 +459,7 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
     case A_BANK: /* as it lies in flash: the state in RAM has moved on */
         if (m->weights != m->ram_weights) {
             *start = m->banks[m->bank].address;
-            *bytes = MDY_STORE_HEADER_BYTES + m->saved_bytes + model->bank_weight_bytes;
+            *bytes = mdy_store_weights(m) + model->bank_weight_bytes - *start;
         }
         return MDY_OK;
     case A_RESERVED: /* whatever generations lie there */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bank: 64 bytes of header, the saved part of the state region, the candidate weights.
+/* A bank: 64 bytes of header, then the payload: a body of settings, the saved part of the state region, the weights.
  * The header goes last and carries the CRC of the rest, so a cut leaves the old bank or the new one.
  * What is checked is what is used: a checksum goes over bytes that were copied, never over a second reading of them. */
 #include "mdy/store.h"
@@ -17,12 +17,8 @@
 #define WORDS (MDY_STORE_HEADER_BYTES / 4u)
 #define PAGE 256u
 #define TRIES 2u         /* of what the flash refuses */
-#define RATE_BIAS 0x8000 /* makes the rate's exponent a half word without a sign */
-/* Bits of the flags: 0 head only, 1 flips, 2 cosine, 3 to 7 the shift, 8 to 15 the smoothing, 16 to 31 the clip. */
-#define SHIFT_BIT 3
-#define SMOOTHING_BIT 8
 
-/* Words 0, 1, 2 and 15 mean the same in every format. */
+/* Words 0 to 6 and 15 mean the same in every format from 4 on; 8 to 12 are 0. */
 enum {
     H_MAGIC,
     H_FORMAT,
@@ -31,24 +27,42 @@ enum {
     H_PAYLOAD_BYTES,
     H_PAYLOAD_CRC,
     H_EPOCHS,
-    H_STEPS,
-    H_SEED,
-    H_RATE,
-    H_WARMUP_STEPS,
-    H_TOTAL_STEPS,
-    H_FLAGS,
-    H_ERASES,
+    H_BODY_BYTES,
+    H_ZERO,
+    H_ERASES = 13,
     H_OTHER_ERASES,
     H_CRC
 };
 
-/* The one buffer of an operation: what is made, and what is read back of it. A header fits it, too. */
+/*
+ * Words of the body. New ones are added at the end, and 0 of each has to mean what a runtime does that does not know it:
+ * of a shorter body the missing words are 0; a longer one is of a newer format if it has anything there.
+ */
+enum {
+    B_STEPS,
+    B_SEED,
+    B_RATE_MULT,
+    B_RATE_EXPONENT,
+    B_COSINE,
+    B_WARMUP_STEPS,
+    B_TOTAL_STEPS,
+    B_CLIP,
+    B_FLAGS, /* bit 0 head only, bit 1 flips */
+    B_SHIFT,
+    B_SMOOTHING,
+    B_WORDS
+};
+
+_Static_assert(4u * B_WORDS == MDY_STORE_BODY_BYTES, "a body of other settings");
+
+/* The one buffer of an operation: what is made, and what is read back of it. */
 typedef union {
-    uint32_t words[WORDS];
+    uint32_t words[PAGE / 4u];
     uint8_t bytes[PAGE];
 } page_t;
 
-static uint32_t payload_bytes(const mdy_t *m)
+/* What follows the body. */
+static uint32_t model_bytes(const mdy_t *m)
 {
     return m->saved_bytes + m->model->bank_weight_bytes;
 }
@@ -94,25 +108,12 @@ static mdy_status_t scan(const mdy_flash_t *flash, page_t *page, uint32_t addres
     return MDY_OK;
 }
 
-/* The same of a payload from its byte `start` on. */
-static mdy_status_t scan_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t start, uint32_t *crc,
-                                 int *erased)
+/* The same of a bank's payload, of so many bytes, from its byte `start` on. */
+static mdy_status_t scan_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t start, uint32_t bytes,
+                                 uint32_t *crc, int *erased)
 {
     const uint32_t address = payload_address(m, bank);
-    return scan(m->flash, page, address + start, address + payload_bytes(m), crc, erased);
-}
-
-static mdy_schedule_t schedule_of(const uint32_t *header)
-{
-    const mdy_schedule_t schedule = {
-        .rate_mult = header[H_RATE] & 0xffffu,
-        .rate_exponent = (int32_t)(header[H_RATE] >> 16) - RATE_BIAS,
-        .cosine = header[H_FLAGS] >> 2 & 1u,
-        .warmup_steps = header[H_WARMUP_STEPS],
-        .total_steps = header[H_TOTAL_STEPS],
-        .clip = (uint16_t)(header[H_FLAGS] >> 16),
-    };
-    return schedule;
+    return scan(m->flash, page, address + start, address + bytes, crc, erased);
 }
 
 /* Reads a bank's header, and what it alone says of the bank. Without a whole one, header[H_MAGIC] is 0 afterwards. */
@@ -130,12 +131,53 @@ static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
     if (header[H_FORMAT] != MDY_STORE_FORMAT) {
         return MDY_BANK_FORMAT;
     }
-    if (header[H_DIGEST] != m->model->digest || header[H_PAYLOAD_BYTES] != payload_bytes(m)) {
+    const uint32_t body = header[H_BODY_BYTES];
+    if (header[H_DIGEST] != m->model->digest || header[H_PAYLOAD_BYTES] - body != model_bytes(m)) {
         return MDY_BANK_MODEL;
     }
-    const mdy_schedule_t schedule = schedule_of(header);
-    const int valid = mdy_schedule_valid(&schedule) && (header[H_FLAGS] >> SMOOTHING_BIT & 0xffu) <= MDY_SMOOTHING_MAX;
-    return valid ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
+    uint32_t rest = 0;
+    for (uint32_t word = H_ZERO; word < H_ERASES; word++) {
+        rest |= header[word];
+    }
+    const uint32_t room = m->banks[bank].bytes - MDY_STORE_HEADER_BYTES - model_bytes(m);
+    return rest != 0 || body % 4u != 0 || body > PAGE || body > room ? MDY_BANK_DAMAGED : MDY_BANK_USABLE;
+}
+
+static mdy_schedule_t schedule_of(const uint32_t *body)
+{
+    const mdy_schedule_t schedule = {
+        .rate_mult = body[B_RATE_MULT],
+        .rate_exponent = (int32_t)body[B_RATE_EXPONENT],
+        .cosine = body[B_COSINE],
+        .warmup_steps = body[B_WARMUP_STEPS],
+        .total_steps = body[B_TOTAL_STEPS],
+        .clip = (uint16_t)body[B_CLIP],
+    };
+    return schedule;
+}
+
+/*
+ * Reads the first `bytes` of a payload, its body, and adds them to *crc; what is missing is 0. The state that they leave
+ * the bank in: MDY_BANK_USABLE, _DAMAGED (it cannot be read, or has an impossible value) or _FORMAT.
+ */
+static uint8_t read_body(const mdy_t *m, uint32_t bank, page_t *page, uint32_t bytes, uint32_t *crc)
+{
+    memset(page, 0, sizeof *page);
+    if (mdy_store_read(m->flash, payload_address(m, bank), page->bytes, bytes) != MDY_OK) {
+        return MDY_BANK_DAMAGED;
+    }
+    *crc = mdy_crc32(*crc, page->bytes, bytes);
+    for (uint32_t word = B_WORDS; word < PAGE / 4u; word++) {
+        if (page->words[word] != 0) {
+            return MDY_BANK_FORMAT;
+        }
+    }
+    const uint32_t *body = page->words;
+    const mdy_schedule_t schedule = schedule_of(body);
+    const int possible = mdy_schedule_valid(&schedule) && body[B_COSINE] <= 1 && body[B_CLIP] <= UINT16_MAX &&
+                         body[B_FLAGS] <= 3 && body[B_SHIFT] <= MDY_SHIFT_MAX &&
+                         body[B_SMOOTHING] <= MDY_SMOOTHING_MAX;
+    return possible ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
 }
 
 /* What a bank holds. Without a whole header, header[H_MAGIC] is 0 afterwards. */
@@ -145,11 +187,15 @@ static mdy_found_t inspect(const mdy_t *m, page_t *page, uint32_t bank, uint32_t
     uint32_t crc = 0;
     int erased = 0;
     if (found.state == MDY_BANK_EMPTY) {
-        const int clean = scan_payload(m, page, bank, 0, &crc, &erased) == MDY_OK && erased;
+        const uint32_t bytes = MDY_STORE_BODY_BYTES + model_bytes(m);
+        const int clean = scan_payload(m, page, bank, 0, bytes, &crc, &erased) == MDY_OK && erased;
         found.state = clean ? MDY_BANK_EMPTY : MDY_BANK_UNFINISHED;
     } else if (found.state == MDY_BANK_USABLE) {
-        const int whole = scan_payload(m, page, bank, 0, &crc, &erased) == MDY_OK && crc == header[H_PAYLOAD_CRC];
-        found.state = whole ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
+        const uint32_t body = header[H_BODY_BYTES];
+        const uint8_t state = read_body(m, bank, page, body, &crc);
+        const int whole = scan_payload(m, page, bank, body, header[H_PAYLOAD_BYTES], &crc, &erased) == MDY_OK &&
+                          crc == header[H_PAYLOAD_CRC];
+        found.state = whole ? state : MDY_BANK_DAMAGED;
     }
     if (header[H_MAGIC] == MAGIC) {
         found.generation = header[H_GENERATION];
@@ -171,7 +217,7 @@ static int is_newer(uint32_t a, uint32_t b)
 mdy_status_t mdy_store_open(mdy_t *m)
 {
     page_t page;
-    const uint32_t bytes = MDY_STORE_HEADER_BYTES + payload_bytes(m);
+    const uint32_t bytes = MDY_STORE_HEADER_BYTES + MDY_STORE_BODY_BYTES + model_bytes(m);
     int numbered = 0;
     m->bank = 1;
     m->generation = 0;
@@ -220,33 +266,74 @@ static int state_valid(const mdy_t *m)
     return mdy_sampler_valid(m);
 }
 
+uint32_t mdy_store_weights(const mdy_t *m)
+{
+    return payload_address(m, m->bank) + m->body_bytes + m->saved_bytes;
+}
+
+/* What a body says of the training. */
+static void take_body(mdy_t *m, const uint32_t *body)
+{
+    m->steps = body[B_STEPS];
+    m->seed = body[B_SEED];
+    m->schedule = schedule_of(body);
+    m->head_only = body[B_FLAGS] & 1u;
+    m->flip = body[B_FLAGS] >> 1 & 1u;
+    m->shift = (uint8_t)body[B_SHIFT];
+    m->smoothing = (uint8_t)body[B_SMOOTHING];
+}
+
+static void fill_body(const mdy_t *m, uint32_t *body)
+{
+    body[B_STEPS] = m->steps;
+    body[B_SEED] = m->seed;
+    body[B_RATE_MULT] = m->schedule.rate_mult;
+    body[B_RATE_EXPONENT] = (uint32_t)m->schedule.rate_exponent;
+    body[B_COSINE] = m->schedule.cosine != 0;
+    body[B_WARMUP_STEPS] = m->schedule.warmup_steps;
+    body[B_TOTAL_STEPS] = m->schedule.total_steps;
+    body[B_CLIP] = m->schedule.clip;
+    body[B_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1;
+    body[B_SHIFT] = m->shift;
+    body[B_SMOOTHING] = m->smoothing;
+}
+
+/* A bank is in use from now on. */
+static void use_bank(mdy_t *m, uint32_t bank, uint32_t body_bytes, uint32_t number, uint32_t crc)
+{
+    m->bank = (uint8_t)bank;
+    m->body_bytes = body_bytes;
+    m->generation = number;
+    m->payload_crc = crc;
+    m->weights = m->flash->map(m->flash->context) + mdy_store_weights(m);
+}
+
 /* Copies the state to its region, and checks it and the weights that stay in flash. Errors: MDY_DAMAGED. */
 static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
 {
     page_t page;
     uint32_t header[WORDS];
+    uint32_t body[B_WORDS];
+    uint32_t crc = 0;
     int erased;
-    if (read_header(m, bank, header) != MDY_BANK_USABLE ||
-        mdy_store_read(m->flash, payload_address(m, bank), m->state, m->saved_bytes) != MDY_OK) {
+    if (read_header(m, bank, header) != MDY_BANK_USABLE) {
         return MDY_DAMAGED;
     }
-    uint32_t crc = mdy_crc32(0, m->state, m->saved_bytes);
-    if (scan_payload(m, &page, bank, m->saved_bytes, &crc, &erased) != MDY_OK || crc != header[H_PAYLOAD_CRC] ||
-        !state_valid(m)) {
+    const uint32_t state = header[H_BODY_BYTES];
+    const uint8_t settings = read_body(m, bank, &page, state, &crc);
+    memcpy(body, page.words, sizeof body);
+    if (settings != MDY_BANK_USABLE ||
+        mdy_store_read(m->flash, payload_address(m, bank) + state, m->state, m->saved_bytes) != MDY_OK) {
         return MDY_DAMAGED;
     }
-    m->weights = m->flash->map(m->flash->context) + payload_address(m, bank) + m->saved_bytes;
-    m->payload_crc = crc;
-    m->bank = (uint8_t)bank;
-    m->generation = header[H_GENERATION];
+    crc = mdy_crc32(crc, m->state, m->saved_bytes);
+    if (scan_payload(m, &page, bank, state + m->saved_bytes, header[H_PAYLOAD_BYTES], &crc, &erased) != MDY_OK ||
+        crc != header[H_PAYLOAD_CRC] || !state_valid(m)) {
+        return MDY_DAMAGED;
+    }
+    use_bank(m, bank, state, header[H_GENERATION], crc);
     m->epochs = header[H_EPOCHS];
-    m->steps = header[H_STEPS];
-    m->seed = header[H_SEED];
-    m->schedule = schedule_of(header);
-    m->head_only = header[H_FLAGS] & 1u;
-    m->flip = header[H_FLAGS] >> 1 & 1u;
-    m->shift = header[H_FLAGS] >> SHIFT_BIT & MDY_SHIFT_MAX;
-    m->smoothing = (uint8_t)(header[H_FLAGS] >> SMOOTHING_BIT);
+    take_body(m, body);
     return MDY_OK;
 }
 
@@ -290,8 +377,11 @@ static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t star
     }
 }
 
-/* Makes bytes [start, start + n) of the next payload, of those of the generation in use if there is one; n <= PAGE. */
-static void fill_payload(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page)
+/*
+ * Makes bytes [start, start + n) of what follows the next payload's body, of those of the generation in use if there is
+ * one; n <= PAGE.
+ */
+static void fill_model(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page)
 {
     if (start < m->saved_bytes) {
         const uint32_t part = m->saved_bytes - start < n ? m->saved_bytes - start : n;
@@ -378,26 +468,46 @@ static mdy_status_t erase_bank(mdy_t *m, page_t *page, uint32_t bank)
 }
 
 /*
+ * Makes bytes [start, start + n) of the next payload; n <= PAGE. What it is made of is read and goes into *source.
+ * Errors: those of the port's read.
+ */
+static mdy_status_t fill_payload(const mdy_t *m, page_t *page, uint32_t start, uint32_t n, uint32_t *source)
+{
+    const uint32_t body = start < MDY_STORE_BODY_BYTES ? MDY_STORE_BODY_BYTES - start : 0;
+    uint8_t *const model = page->bytes + body;
+    const uint32_t first = start + body - MDY_STORE_BODY_BYTES;
+    mdy_status_t status = MDY_OK;
+    memset(page, 0xff, sizeof *page);
+    if (m->weights != NULL) {
+        status = mdy_store_read(m->flash, payload_address(m, m->bank) + m->body_bytes + first, model, n - body);
+        *source = mdy_crc32(*source, model, n - body);
+    }
+    fill_model(m, first, n - body, model);
+    if (body > 0) {
+        fill_body(m, page->words);
+    }
+    return status;
+}
+
+/*
  * Programs the next payload page by page; its CRC comes back in *crc. Errors: MDY_FLASH, and MDY_DAMAGED where what it
  * was made of is not what was loaded.
  */
 static mdy_status_t program_payload(mdy_t *m, page_t *page, uint32_t bank, uint32_t *crc)
 {
     const uint32_t unit = m->flash->geometry->unit_bytes;
-    const uint32_t n = payload_bytes(m);
+    const uint32_t n = MDY_STORE_BODY_BYTES + model_bytes(m);
     uint32_t source = 0;
     *crc = 0;
+    if (m->weights != NULL && read_body(m, m->bank, page, m->body_bytes, &source) != MDY_BANK_USABLE) {
+        return MDY_DAMAGED;
+    }
     for (uint32_t i = 0; i < n; i += PAGE) {
         const uint32_t part = n - i < PAGE ? n - i : PAGE;
         const uint32_t padded = (part + unit - 1) / unit * unit;
-        memset(page, 0xff, sizeof *page);
-        if (m->weights != NULL) {
-            if (mdy_store_read(m->flash, payload_address(m, m->bank) + i, page->bytes, part) != MDY_OK) {
-                return MDY_DAMAGED;
-            }
-            source = mdy_crc32(source, page->bytes, part);
+        if (fill_payload(m, page, i, part, &source) != MDY_OK) {
+            return MDY_DAMAGED;
         }
-        fill_payload(m, i, part, page->bytes);
         *crc = mdy_crc32(*crc, page->bytes, part);
         const mdy_status_t status = program(m, page, payload_address(m, bank) + i, padded);
         if (status != MDY_OK) {
@@ -407,33 +517,28 @@ static mdy_status_t program_payload(mdy_t *m, page_t *page, uint32_t bank, uint3
     return m->weights != NULL && source != m->payload_crc ? MDY_DAMAGED : MDY_OK;
 }
 
-/* Whether a bank's payload has that CRC. */
-static int has_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t crc)
+/* Whether a bank's payload, with a body of so many bytes, has that CRC. */
+static int has_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t body_bytes, uint32_t crc)
 {
     uint32_t seen = 0;
     int erased;
-    return scan_payload(m, page, bank, 0, &seen, &erased) == MDY_OK && seen == crc;
+    const uint32_t bytes = body_bytes + model_bytes(m);
+    return scan_payload(m, page, bank, 0, bytes, &seen, &erased) == MDY_OK && seen == crc;
 }
 
 /* Programs the header of the next generation, whose payload is there. */
 static mdy_status_t program_header(mdy_t *m, page_t *page, uint32_t bank, uint32_t number, uint32_t crc)
 {
     uint32_t *header = page->words;
+    memset(page, 0, sizeof *page);
     header[H_MAGIC] = MAGIC;
     header[H_FORMAT] = MDY_STORE_FORMAT;
     header[H_GENERATION] = number;
     header[H_DIGEST] = m->model->digest;
-    header[H_PAYLOAD_BYTES] = payload_bytes(m);
+    header[H_PAYLOAD_BYTES] = MDY_STORE_BODY_BYTES + model_bytes(m);
     header[H_PAYLOAD_CRC] = crc;
     header[H_EPOCHS] = mdy_count(m->epochs);
-    header[H_STEPS] = m->steps;
-    header[H_SEED] = m->seed;
-    header[H_RATE] = m->schedule.rate_mult | (uint32_t)(m->schedule.rate_exponent + RATE_BIAS) << 16;
-    header[H_WARMUP_STEPS] = m->schedule.warmup_steps;
-    header[H_TOTAL_STEPS] = m->schedule.total_steps;
-    header[H_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1 | (uint32_t)(m->schedule.cosine != 0) << 2 |
-                      (uint32_t)m->shift << SHIFT_BIT | (uint32_t)m->smoothing << SMOOTHING_BIT |
-                      (uint32_t)m->schedule.clip << 16;
+    header[H_BODY_BYTES] = MDY_STORE_BODY_BYTES;
     header[H_ERASES] = m->erases[bank];
     header[H_OTHER_ERASES] = m->erases[1u - bank];
     header[H_CRC] = mdy_crc32(0, header, 4u * H_CRC);
@@ -447,7 +552,7 @@ static mdy_status_t write_bank(mdy_t *m, page_t *page, uint32_t bank, uint32_t n
     if (status != MDY_OK) {
         return status;
     }
-    return has_payload(m, page, bank, *crc) ? program_header(m, page, bank, number, *crc) : MDY_FLASH;
+    return has_payload(m, page, bank, MDY_STORE_BODY_BYTES, *crc) ? program_header(m, page, bank, number, *crc) : MDY_FLASH;
 }
 
 mdy_status_t mdy_store_commit(mdy_t *m)
@@ -458,7 +563,7 @@ mdy_status_t mdy_store_commit(mdy_t *m)
     uint32_t crc = 0;
     mdy_status_t status = MDY_FLASH;
     m->fault = MDY_NONE;
-    if (m->weights != NULL && !has_payload(m, &page, m->bank, m->payload_crc)) {
+    if (m->weights != NULL && !has_payload(m, &page, m->bank, m->body_bytes, m->payload_crc)) {
         return MDY_DAMAGED; /* before the other bank, which may hold the last whole generation, is erased */
     }
     for (uint32_t tries = 0; tries < TRIES && status == MDY_FLASH; tries++) {
@@ -472,10 +577,7 @@ mdy_status_t mdy_store_commit(mdy_t *m)
         return status;
     }
     m->fault = MDY_NONE;
-    m->payload_crc = crc;
-    m->generation = number;
-    m->bank = (uint8_t)bank;
-    m->weights = m->flash->map(m->flash->context) + payload_address(m, bank) + m->saved_bytes;
+    use_bank(m, bank, MDY_STORE_BODY_BYTES, number, crc);
     return MDY_OK;
 }
 

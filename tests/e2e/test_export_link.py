@@ -19,7 +19,7 @@ from conftest import DIGITNET, Cli
 from medyate import artefact, data
 from medyate.errors import ArtefactError
 from medyate.export.trained import read_compiled
-from medyate.ledger import BANK_HEADER_BYTES
+from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
 from medyate.plan.budget import Limits
 from medyate.run.generation import newest, read_bank
 from medyate.run.session import BANK, Training
@@ -93,7 +93,7 @@ def test_the_bank_over_the_link_is_the_bank_in_flash_whatever_was_trained_since(
     flash = shutil.copy(trained.folder / "flash.bin", tmp_path)
     facts = read_compiled(trained)[2]
     image = Path(flash).read_bytes()
-    bytes_of_one = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
+    bytes_of_one = BANK_HEADER_BYTES + BANK_BODY_BYTES + facts.state.saved_bytes + facts.weight_bytes
     number = newest(facts, image).number
     with connect(trained, "host", Path(flash)) as session:
         banks = {image[at : at + bytes_of_one] for at in (bank.address for bank in facts.banks)}

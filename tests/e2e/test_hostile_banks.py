@@ -11,13 +11,16 @@ import pytest
 
 from machine import AFTER, BEFORE, INSIDE, OK, Machine
 from medyate.export.trained import read_compiled
-from medyate.ledger import BANK_HEADER_BYTES
+from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
 from medyate.run.train import Compiled
 from shared_files import Samples
 from tiny import compile_tiny, samples_of
 
 MOST = 2**32 - 1
-GENERATION, EPOCHS, STEPS, RATE, FLAGS, ERASES = 2, 6, 7, 9, 12, 13
+GENERATION, EPOCHS, ERASES, OTHER_ERASES = 2, 6, 13, 14
+"""Words of a header."""
+STEPS, SEED, RATE, EXPONENT, COSINE, WARMUP, TOTAL, CLIP, FLAGS, SHIFT, SMOOTHING = range(11)
+"""Words of the settings."""
 
 
 def committed(machine: Machine, samples: Samples) -> Machine:
@@ -78,21 +81,70 @@ def test_other_checksums_alone_are_no_reason(selecting: Machine, samples: Sample
 @pytest.mark.parametrize(
     ("word", "value", "taken"),
     [
-        *(
-            (RATE, (2**15 + exponent) % 2**16 << 16 | 1000, abs(exponent) <= 64)
-            for exponent in (-65, -64, 64, 65, 2**15)
-        ),
-        *((FLAGS, clip << 16, clip in (0x07FF, 0x2400)) for clip in (0x07FF, 0x2400, 0x0801, 0xB400, 0xFFFF)),
-        *((FLAGS, 1 << bit, True) for bit in range(16)),
-        *((FLAGS, smoothing << 8, smoothing <= 128) for smoothing in (127, 129, 192, 255)),
-        *((word, value, True) for word in (EPOCHS, STEPS, 8, 10, 11, ERASES, 14) for value in (0, MOST)),
+        *((EXPONENT, exponent % 2**32, abs(exponent) <= 64) for exponent in (-(2**31), -65, -64, 64, 65, 2**31 - 1)),
+        *((RATE, mult, mult < 2**16) for mult in (0, 2**16 - 1, 2**16, MOST)),
+        *((CLIP, clip, clip in (0x07FF, 0x2400)) for clip in (0x07FF, 0x2400, 0x0801, 0xB400, 0xFFFF, 0x12400, MOST)),
+        *((FLAGS, flags, flags <= 3) for flags in (0, 1, 2, 3, 4, MOST)),
+        *((COSINE, value, value <= 1) for value in (0, 1, 2, MOST)),
+        *((SHIFT, pixels, pixels <= 31) for pixels in (0, 31, 32, 256, MOST)),
+        *((SMOOTHING, share, share <= 128) for share in (0, 128, 129, 256, MOST)),
+        *((word, value, True) for word in (STEPS, SEED, WARMUP, TOTAL) for value in (0, MOST)),
     ],
 )
-def test_settings_in_a_header(selecting: Machine, samples: Samples, word: int, value: int, taken: bool) -> None:
+def test_settings_of_a_generation(selecting: Machine, samples: Samples, word: int, value: int, taken: bool) -> None:
     """A rate, a clip or flags that cannot be are damage; every seed and count can be."""
     selecting.lib.cut_probe_restore()
-    selecting.rewrite(0, {word: value})
+    selecting.rewrite(0, settings={word: value})
     assert refused(selecting, samples) != taken
+
+
+@pytest.mark.parametrize(
+    ("word", "taken"), [(EPOCHS, True), (ERASES, True), (OTHER_ERASES, True), *((word, False) for word in range(8, 13))]
+)
+def test_words_of_a_header(selecting: Machine, samples: Samples, word: int, taken: bool) -> None:
+    for value in (1, MOST):
+        selecting.lib.cut_probe_restore()
+        selecting.rewrite(0, {word: value})
+        assert refused(selecting, samples) != taken
+
+
+@pytest.mark.parametrize("body_bytes", [0, 4, 32, 40, 48, 64])
+def test_settings_of_another_length_are_read_and_written_again_as_this_runtime_has_them(
+    selecting: Machine, samples: Samples, body_bytes: int
+) -> None:
+    """Those that are missing are 0; what follows them trains on as if nothing had been moved."""
+    machine = selecting
+    ended = []
+    for length in (BANK_BODY_BYTES, body_bytes):
+        machine.lib.cut_probe_restore()
+        kept = dict.fromkeys(range(body_bytes // 4, BANK_BODY_BYTES // 4), 0)
+        machine.rewrite(0, settings={} if length < BANK_BODY_BYTES else kept, body_bytes=length)
+        assert machine.start_under() == OK
+        assert [found.state for found in machine.found()] == ["usable", "usable"]
+        started = machine.identity()
+        for part in range(3):
+            machine.train(samples, slice(4 * part, 4 * part + 4))
+            assert machine.commit() == OK
+        made = machine.identity()
+        assert machine.boot() == made
+        ended.append((started, made, machine.payload(machine.bank_in_use)))
+    assert ended[0] == ended[1]
+
+
+def test_a_setting_that_this_runtime_does_not_know_is_a_newer_format(selecting: Machine, samples: Samples) -> None:
+    selecting.lib.cut_probe_restore()
+    selecting.rewrite(0, settings={len(range(11)): 1}, body_bytes=BANK_BODY_BYTES + 4)
+    assert selecting.start_under() == OK
+    assert [found.state for found in selecting.found()] == ["other format", "usable"]
+    assert selecting.identity().generation == 2
+
+
+@pytest.mark.parametrize("body_bytes", [1, 42, 260, 2**31, MOST - 3])
+def test_settings_of_an_impossible_length_are_damage(selecting: Machine, samples: Samples, body_bytes: int) -> None:
+    selecting.lib.cut_probe_restore()
+    rest = len(selecting.payload(0)) - BANK_BODY_BYTES
+    selecting.rewrite(0, {7: body_bytes, 4: (rest + body_bytes) % 2**32})
+    assert refused(selecting, samples)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +164,7 @@ def test_values_of_a_state(
     for pattern in patterns:
         for content in (pattern * (len(place) // len(pattern)), pattern):
             selecting.lib.cut_probe_restore()
-            selecting.rewrite(0, payload={place.start: content})
+            selecting.rewrite(0, state={place.start: content})
             assert refused(selecting, samples) != taken, pattern
 
 
@@ -120,7 +172,7 @@ def test_weights_may_be_any(selecting: Machine, samples: Samples) -> None:
     for value in (0x80, 0x7F, 0xFF):
         selecting.lib.cut_probe_restore()
         start = read_compiled(selecting.compiled)[2].state.saved_bytes
-        selecting.rewrite(0, payload={start: bytes([value]) * (len(selecting.payload(0)) - start)})
+        selecting.rewrite(0, state={start: bytes([value]) * (len(selecting.payload(0)) - BANK_BODY_BYTES - start)})
         assert not refused(selecting, samples)
 
 
@@ -135,7 +187,7 @@ def test_a_selection_is_within_the_budget_and_of_channels_that_there_are(selecti
         cost = sum(cost for cost, taken in zip(costs, chosen, strict=False) if taken)
         fits = cost <= plan["epoch_bytes"] and not chosen[len(costs) :].any()
         selecting.lib.cut_probe_restore()
-        selecting.rewrite(0, payload={place.start: np.packbits(chosen, bitorder="little").tobytes()})
+        selecting.rewrite(0, state={place.start: np.packbits(chosen, bitorder="little").tobytes()})
         assert refused(selecting, samples) == (not fits)
 
 
@@ -145,10 +197,10 @@ def test_a_bias_is_within_its_bound(biased: Machine, samples: Samples) -> None:
     for value in (-(2**31), -(2**31) + 1, 2**31 - 1):
         for at in range(place.start, place.stop, 4):
             biased.lib.cut_probe_restore()
-            biased.rewrite(0, payload={at: struct.pack("<i", value)})
+            biased.rewrite(0, state={at: struct.pack("<i", value)})
             assert refused(biased, samples), (value, at)
     biased.lib.cut_probe_restore()
-    biased.rewrite(0, payload={place.start: struct.pack("<i", 5000)})
+    biased.rewrite(0, state={place.start: struct.pack("<i", 5000)})
     assert not refused(biased, samples)
 
 

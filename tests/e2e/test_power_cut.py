@@ -14,7 +14,7 @@ import pytest
 
 from machine import Identity, Machine
 from medyate.errors import LinkError
-from medyate.ledger import BANK_HEADER_BYTES
+from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
 from medyate.plan.banks import place_banks
 from medyate.run.link import Link
 from medyate.run.session import STATE, WEIGHTS, Digests, Position, Result, Session, Training
@@ -239,10 +239,15 @@ def two_banks(digitnet_host: Compiled, samples: Samples, committed: Committed, t
     return path
 
 
+def payload_bytes(committed: Committed) -> int:
+    """Settings, state and weights of one generation."""
+    return BANK_BODY_BYTES + len(committed.new[2]) + len(committed.new[3])
+
+
 def banks(compiled: Compiled, committed: Committed, path: Path) -> tuple[int, int]:
     """Addresses of the older and the newer bank."""
     content = path.read_bytes()
-    places = place_banks(compiled.flash.runs, len(committed.new[2]) + len(committed.new[3]))
+    places = place_banks(compiled.flash.runs, payload_bytes(committed))
     older, newer = sorted((place.address for place in places), key=lambda at: struct.unpack_from("<I", content, at + 8))
     return older, newer
 
@@ -272,7 +277,7 @@ def test_damage_behind_the_payload_does_not_matter(
     digitnet_host: Compiled, committed: Committed, two_banks: Path
 ) -> None:
     _, newer = banks(digitnet_host, committed, two_banks)
-    damage(two_banks, newer + BANK_HEADER_BYTES + len(committed.new[2]) + len(committed.new[3]) + 8)
+    damage(two_banks, newer + BANK_HEADER_BYTES + payload_bytes(committed) + 8)
     assert resumed(digitnet_host, two_banks) == committed.new
 
 

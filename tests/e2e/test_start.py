@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Cli, Ended
 from medyate.data import load
 from medyate.export.trained import read_compiled
-from medyate.ledger import BANK_HEADER_BYTES
+from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
+from medyate.run.generation import newest
 from medyate.run.session import BANK_STATES, Found, Position, Settings, Training
 from medyate.run.train import Compiled, RunOptions, Tick, run
 from tiny import FLASH
@@ -176,3 +179,50 @@ def test_generations_of_another_model_or_format(tiny_host: Compiled, stopped: by
 def test_sentences(states: str, bank: int, sentence: str) -> None:
     first, second = (Found(BANK_STATES[int(s)], 7 + i, 0, 0) for i, s in enumerate(states))
     assert Position(7 + bank, 0, 0, 0, Settings(0, 0, 0, 0, 0, 0, 0, 0), bank, (first, second)).start() == sentence
+
+
+def in_format_4(compiled: Compiled, flash: bytes) -> bytearray:
+    """The same generations as a runtime of format 4 wrote them: settings in the header, banks for that size."""
+    facts = read_compiled(compiled)[2]
+    image = bytearray(b"\xff" * FLASH.size)
+    for old, new in zip(facts.places[:2], facts.banks, strict=True):
+        words = list(struct.unpack_from("<16I", flash, new.address))
+        body = new.address + BANK_HEADER_BYTES
+        payload = flash[body + BANK_BODY_BYTES : body + words[4]]
+        steps, seed, mult, exponent, cosine, warmup, total, clip, flags, *_ = struct.unpack_from("<11I", flash, body)
+        words[1], words[4:6] = 4, [len(payload), zlib.crc32(payload)]
+        words[7:10] = steps, seed, mult | (exponent + 2**15) % 2**16 << 16
+        words[10:13] = warmup, total, flags | cosine << 2 | clip << 16
+        header = struct.pack("<15I", *words[:15])
+        content = header + struct.pack("<I", zlib.crc32(header)) + payload
+        image[old.address : old.address + len(content)] = content
+    return image
+
+
+def test_a_generation_of_the_format_before_is_exported_and_not_discarded_in_silence(
+    tiny_host: Compiled, stopped: bytes, resume: Resume, run_cli: Cli, tmp_path: Path
+) -> None:
+    older = in_format_4(tiny_host, stopped)
+    facts = read_compiled(tiny_host)[2]
+    one, two = newest(facts, bytes(older)), newest(facts, stopped)
+    assert (one.number, one.epochs) == (two.number, two.epochs) == (3, 3)
+    np.testing.assert_equal(dict(one.weights), dict(two.weights))
+    np.testing.assert_equal((one.head_weight, one.head_bias), (two.head_weight, two.head_bias))
+    assert resume(bytearray(stopped)).code == 0
+    log_file = shutil.copy(tmp_path / "run.json", tmp_path / "log.json")
+    ended = resume(older)
+    assert ended.code == 2
+    assert "in format 4 of the banks" in ended.err
+    flash = tmp_path / "flash.bin"
+    export = ("export", tiny_host.folder, "--log", log_file)
+    files = [tmp_path / f"{name}.onnx" for name in ("file", "link", "new")]
+    assert run_cli(*export, "-o", files[0], "--flash", flash).code == 0
+    assert run_cli(*export, "-o", files[1], "--flash", flash, "--on", "host").code == 0
+    (tmp_path / "new.bin").write_bytes(stopped)
+    assert run_cli(*export, "-o", files[2], "--flash", tmp_path / "new.bin").code == 0
+    assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
+    where = ("--flash", flash, "--log", tmp_path / "other.json")
+    refused = run_cli("run", tiny_host.folder, "--data", data_of(tiny_host), *OPTIONS, *where)
+    assert refused.code == 2
+    assert "medyate export" in refused.err
+    assert flash.read_bytes() == bytes(older)

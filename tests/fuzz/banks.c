@@ -30,6 +30,8 @@ static void overwrite(input_t *in, const mdy_bank_t *bank, uint32_t payload_byte
         memcpy(at, trained + bank->address, 8); /* magic and format */
         put_word(at + 12, mdy_model.digest);
         put_word(at + 16, payload_bytes);
+        put_word(at + 28, MDY_STORE_BODY_BYTES);
+        memset(at + 32, 0, 20);
         put_word(at + 20, mdy_crc32(0, at + MDY_STORE_HEADER_BYTES, payload_bytes));
         put_word(at + 60, mdy_crc32(0, at, 60));
     }
@@ -76,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(image, trained, sizeof image);
     mdy_flash_emu_reboot(&emu);
     check(mdy_init(&net, &mdy_model, &memory, &usual) == MDY_OK);
-    const uint32_t payload_bytes = net.saved_bytes + mdy_model.bank_weight_bytes;
+    const uint32_t payload_bytes = MDY_STORE_BODY_BYTES + net.saved_bytes + mdy_model.bank_weight_bytes;
     overwrite(&in, &net.banks[mode & OTHER_BANK ? 1 : 0], payload_bytes, (mode & RAW) != 0);
     overwrite(&in, &net.banks[mode & OTHER_BANK ? 0 : 1], payload_bytes, (mode & RAW) != 0);
 

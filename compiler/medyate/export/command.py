@@ -12,9 +12,9 @@ from medyate import artefact, files
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.extras import require
-from medyate.ledger import BANK_HEADER_BYTES
+from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
 from medyate.run import held
-from medyate.run.generation import TRAIN_FIRST, Facts, Generation, newest, newest_of, read_bank
+from medyate.run.generation import READABLE, Facts, Generation, newest, newest_of, read_bank
 from medyate.run.log import read_log
 from medyate.run.train import Compiled, connect
 from medyate.run.transport import BAUD
@@ -63,7 +63,7 @@ def newest_in(facts: Facts, flash: Path) -> Generation:
     """The newest usable generation of a bank image. Raises ArtefactError without one."""
     image = read_flash(flash)
     found = held.find(image)
-    if held.newest(found, facts.digest) is None:
+    if held.newest(found, facts.digest, READABLE) is None:
         held.refuse_stranger(found, facts.digest)
     return newest(facts, image)
 
@@ -73,21 +73,18 @@ def ask(
 ) -> Generation:
     """What a live target holds, over the link. Raises ArtefactError when that is nothing, or arrived damaged.
 
-    A target that runs another image has kept what the banks held before: it is read as it lies there.
+    What the image cannot use, because it is of another model or format, it has kept: that is read as it lies there.
     """
     alone: AbstractContextManager[None] = nullcontext()
     if not on.startswith("serial:"):
         newest_in(facts, flash)  # without it the emulated target would start from an empty flash
         alone = artefact.lock(compiled.folder, ArtefactError(f"a run uses '{compiled.folder}'.", "Wait for it."))
     with alone, connect(compiled, on, flash, count=False, any_image=True, baud=baud, key=key) as session:
-        stranger = session.hello.digest != facts.digest
-        size = BANK_HEADER_BYTES + facts.state.saved_bytes + facts.weight_bytes
-        banks = session.banks([(at, size) for at, _ in facts.banks]) if stranger else [session.newest_bank()]
-    if stranger:
-        return newest_of(facts, banks)
-    [bank] = banks
+        bank = b"" if session.hello.digest != facts.digest else session.newest_bank()
+        size = BANK_HEADER_BYTES + BANK_BODY_BYTES + facts.state.saved_bytes + facts.weight_bytes
+        banks = [] if bank else session.banks([(at, size) for at in sorted({at for at, _ in facts.places})])
     if not bank:
-        raise ArtefactError("the target's flash holds no usable generation.", TRAIN_FIRST)
+        return newest_of(facts, banks)
     generation = read_bank(facts, bank)
     if generation is None:
         raise ArtefactError("the target's flash and the checksum of its newest generation do not fit.", ASK_AGAIN)

@@ -141,7 +141,7 @@ class Plan:
     @property
     def payload_bytes(self) -> int:
         """One generation in flash, without its header."""
-        return self.state.saved_bytes + self.bank_weight_bytes
+        return ledger.BANK_BODY_BYTES + self.state.saved_bytes + self.bank_weight_bytes
 
     @property
     def arena_bytes(self) -> int:
@@ -160,7 +160,7 @@ class Plan:
 
     @property
     def generation_bytes(self) -> int:
-        """What a commit writes: header, saved state, the candidate layers' weights."""
+        """What a commit writes: header, settings, saved state, the candidate layers' weights."""
         return ledger.BANK_HEADER_BYTES + self.payload_bytes
 
     @cached_property

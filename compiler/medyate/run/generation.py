@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from medyate.errors import ArtefactError
 from medyate.ir import QGraph, Weights, elements
-from medyate.ledger import BANK_HEADER_BYTES, StateFacts
+from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES, StateFacts
 from medyate.plan.banks import Bank, place_banks
 from medyate.plan.selecting import Selecting
 
 MAGIC = 0x4259444D
-FORMAT = 4
+FORMAT = 5
+READABLE = (4, 5)
+"""Formats whose generations can be exported; format 4 has its settings in the header."""
 WORDS = 16
 TRAIN_FIRST = "Run `medyate run` to the end of an epoch first."
 
@@ -67,7 +69,12 @@ class Facts:
     @property
     def banks(self) -> tuple[Bank, Bank]:
         """Where they lie in the flash reserved for them."""
-        return place_banks(self.runs, self.state.saved_bytes + self.weight_bytes)
+        return place_banks(self.runs, BANK_BODY_BYTES + self.state.saved_bytes + self.weight_bytes)
+
+    @property
+    def places(self) -> tuple[Bank, ...]:
+        """Where banks of any readable format lie; those of this one come last."""
+        return *place_banks(self.runs, self.state.saved_bytes + self.weight_bytes), *self.banks
 
 
 @dataclass(frozen=True)
@@ -111,24 +118,26 @@ def read_bank(facts: Facts, bank: bytes) -> Generation | None:
     header = struct.unpack(f"<{WORDS}I", bank[:BANK_HEADER_BYTES])
     if header[0] != MAGIC or header[15] != zlib.crc32(bank[: BANK_HEADER_BYTES - 4]):
         return None
-    if header[1] != FORMAT:
-        raise ArtefactError(f"the flash holds a generation of format {header[1]}, not {FORMAT}.", TRAIN_FIRST)
+    if header[1] not in READABLE:
+        formats = " or ".join(map(str, READABLE))
+        raise ArtefactError(f"the flash holds a generation of format {header[1]}, not {formats}.", TRAIN_FIRST)
+    body = header[7] if header[1] == FORMAT else 0
     saved = facts.state.saved_bytes
-    if header[3] != facts.digest or header[4] != saved + facts.weight_bytes:
+    if header[3] != facts.digest or header[4] != body + saved + facts.weight_bytes:
         raise ArtefactError("the flash holds another model's generations.", TRAIN_FIRST)
     payload = bank[BANK_HEADER_BYTES : BANK_HEADER_BYTES + header[4]]
     if zlib.crc32(payload) != header[5]:
         return None
-    return parse(facts, header[2], header[6], payload[:saved], payload[saved:])
+    return parse(facts, header[2], header[6], payload[body : body + saved], payload[body + saved :])
 
 
 def newest(facts: Facts, flash: bytes) -> Generation:
     """The newest usable generation of a bank image. Raises ArtefactError when there is none."""
-    return newest_of(facts, [flash[address : address + size] for address, size in facts.banks])
+    return newest_of(facts, [flash[address : address + size] for address, size in facts.places])
 
 
 def newest_of(facts: Facts, banks: Sequence[bytes]) -> Generation:
-    """The newest usable generation of two banks. Raises ArtefactError when there is none."""
+    """The newest usable generation of some banks. Raises ArtefactError when there is none."""
     found: list[Generation] = []
     stranger: ArtefactError | None = None
     for bank in banks:

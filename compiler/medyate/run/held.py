@@ -16,7 +16,7 @@ from pathlib import Path
 from medyate.errors import ArtefactError, DataError
 from medyate.ledger import BANK_HEADER_BYTES
 from medyate.plan.banks import BankFlash
-from medyate.run.generation import FORMAT, MAGIC, WORDS, is_later
+from medyate.run.generation import FORMAT, MAGIC, READABLE, WORDS, is_later
 
 ERASED = b"\xff" * BANK_HEADER_BYTES
 
@@ -31,9 +31,9 @@ class Held:
     """Its digest."""
     format: int
 
-    def is_of(self, digest: int) -> bool:
-        """Whether it is a generation of this model that can be read."""
-        return (self.model, self.format) == (digest, FORMAT)
+    def is_of(self, digest: int, formats: Sequence[int] = (FORMAT,)) -> bool:
+        """Whether it is a generation of this model in a format that can be read."""
+        return self.model == digest and self.format in formats
 
 
 def find(image: bytes) -> tuple[Held, ...]:
@@ -50,11 +50,11 @@ def find(image: bytes) -> tuple[Held, ...]:
     return tuple(found)
 
 
-def newest(held: Sequence[Held], digest: int) -> Held | None:
+def newest(held: Sequence[Held], digest: int, formats: Sequence[int] = (FORMAT,)) -> Held | None:
     """The newest generation of a model."""
     last: Held | None = None
     for one in held:
-        if one.is_of(digest) and (last is None or is_later(one.generation, last.generation)):
+        if one.is_of(digest, formats) and (last is None or is_later(one.generation, last.generation)):
             last = one
     return last
 
@@ -98,7 +98,9 @@ def refuse_to_discard(where: str, held: Sequence[Held], digest: int) -> None:
             "Go on with it (--resume), or discard it (--fresh).",
         )
     if other:
-        raise DataError(f"{where} holds {other}.", "Discard it (--fresh), or keep it and give another --flash.")
+        older = any(one.model == digest and one.format in READABLE for one in held)
+        first = "Take what it learned (`medyate export`), then discard it" if older else "Discard it"
+        raise DataError(f"{where} holds {other}.", f"{first} (--fresh), or keep it and give another --flash.")
 
 
 def refuse_stranger(held: Sequence[Held], digest: int) -> None:

@@ -30,6 +30,8 @@ LEARNED = (STATE, WEIGHTS, BANK, RESERVED)
 """Arrays that are guarded."""
 TAG_BYTES = 16
 NO_LABEL = 0xFFFF
+PATTERN = 0xA5
+"""What memory is painted with."""
 ARGUMENT, FLASH_REFUSED, OTHER_MODEL, DAMAGED, DENIED = 1, 4, 6, 10, 12
 """Statuses."""
 WIPE = 1
@@ -334,7 +336,7 @@ class Session:
             raise LinkError("the image asks for the key that it was compiled with.", "Give it with --link-key.")
         return self._key
 
-    def begin(self, training: Training, pattern: int = 0xA5) -> Position:
+    def begin(self, training: Training, pattern: int = PATTERN) -> Position:
         """Paints memory, starts or resumes. Raises LinkError when the flash is another model's."""
         try:
             self.position = _position(self._begun(training.fields(pattern)))
@@ -460,8 +462,14 @@ class Session:
         return np.frombuffer(self.read(OUTPUT), np.int8)
 
     def newest_bank(self) -> bytes:
-        """Loads the newest generation of the flash; its header and payload, or nothing when there is none."""
-        self.begin(Training(rate=0.001, epochs=1, epoch_samples=1, fresh=False))
+        """Loads the newest generation of the flash; its header and payload, or nothing where the image can use none."""
+        training = Training(rate=0.001, epochs=1, epoch_samples=1, fresh=False)
+        try:
+            self.position = _position(self._begun(training.fields(PATTERN)))
+        except RefusedError as error:
+            if error.status != OTHER_MODEL:
+                raise
+            return b""
         return self.read(BANK)
 
     def banks(self, places: Sequence[tuple[int, int]]) -> list[bytes]:

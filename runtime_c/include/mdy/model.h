@@ -198,6 +198,7 @@ struct mdy {
     mdy_found_t found[2];   /* what the banks held at the start */
     uint32_t erases[2];     /* how often each bank has been erased, as far as headers tell; stays at its largest */
     uint32_t payload_crc;   /* of the generation in use, as it was loaded or written */
+    uint32_t body_bytes;    /* of its settings, in front of its state */
     uint32_t fault;         /* number of the reserved sector that refused for good in the last commit, roll-back or
                                reset, from 0; MDY_NONE: none */
     mdy_schedule_t schedule;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Two banks in flash, each one generation: header, state, candidate weights. Format in SPEC.md. */
+/** Two banks in flash, each one generation: header, settings, state, weights. Format in SPEC.md, section 5. */
 #ifndef MDY_STORE_H
 #define MDY_STORE_H
 
@@ -9,8 +9,9 @@
 extern "C" {
 #endif
 
-#define MDY_STORE_FORMAT 4
+#define MDY_STORE_FORMAT 5
 #define MDY_STORE_HEADER_BYTES 64u
+#define MDY_STORE_BODY_BYTES 44u /* as this runtime writes it; it reads other lengths, too */
 
 /**
  * Places the banks and looks at what they hold: m->found, m->erases. The next commit will overwrite the older
@@ -36,6 +37,9 @@ mdy_status_t mdy_store_commit(mdy_t *m);
 
 /** The port's read, tried twice: a part whose error correction gave up may succeed then. Errors: those of the port. */
 mdy_status_t mdy_store_read(const mdy_flash_t *flash, uint32_t address, void *dst, uint32_t n);
+
+/** Address of the weights in the bank in use. */
+uint32_t mdy_store_weights(const mdy_t *m);
 
 /** Adds the deltas to the weights in RAM. */
 void mdy_store_merge(mdy_t *m);
