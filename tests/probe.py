@@ -46,7 +46,15 @@ def runtime_objects(options: tuple[str, ...], left_out: tuple[str, ...]) -> list
 class Probe:
     """The library of one plan."""
 
-    def __init__(self, plan: Plan, folder: Path, *, record: bool, flags: tuple[str, ...] = ("-O2",)) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        *,
+        record: bool,
+        flags: tuple[str, ...] = ("-O2",),
+        more: tuple[Path, ...] = (),
+    ) -> None:
         self.plan = plan
         project = folder / "project"
         write_project(plan, project)
@@ -56,7 +64,8 @@ class Probe:
         own = [*(project / "src").glob("*.c"), HERE / "c" / "probe.c"]
         own += [HERE / "c" / "record_update.c"] if record else []
         left_out = ("link.c", "serve.c", "sgd.c") if record else ("link.c", "serve.c")
-        command = [compiler(), *options, f"-I{project / 'src'}", *map(str, own)]
+        includes = [f"-I{folder}" for folder in (project / "src", *(path.parent for path in more))]
+        command = [compiler(), *options, *includes, *map(str, (*own, *more))]
         command += map(str, runtime_objects(options, left_out))
         subprocess.run([*command, "-shared", "-o", str(library), "-lm"], check=True)
         self.lib = ctypes.CDLL(str(library))

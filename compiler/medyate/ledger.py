@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from medyate.ir import Shape, elements
+from medyate.optimizer import Optimizer
 
 RECORD_HEAD_BYTES = 10
 """Sum of squared gradients (8) and channel number (2) of one selected channel."""
@@ -45,8 +46,8 @@ class ChannelCost:
     """C_W: weights that read this channel."""
     activations: int
     """C_A: elements of its input map."""
-    sums: int = 0
-    """Weights whose mean gradient is summed up over a batch."""
+    kept: int = 0
+    """Bytes that the optimiser keeps for each weight."""
 
     @property
     def elements(self) -> int:
@@ -55,12 +56,12 @@ class ChannelCost:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of its record in the epoch region: int8 delta, int8 map, int16 sums, bookkeeping."""
-        return align(RECORD_HEAD_BYTES + self.weights + self.activations, 4) + align(2 * self.sums, 4)
+        """Bytes of its record in the epoch region: bookkeeping, int8 delta, int8 map, the optimiser's part."""
+        return align(RECORD_HEAD_BYTES + self.weights + self.activations, 4) + align(self.kept * self.weights, 4)
 
-    def in_batches(self, samples: int) -> ChannelCost:
+    def trained_by(self, optimizer: Optimizer, samples: int) -> ChannelCost:
         """Where one update is of so many samples."""
-        return replace(self, sums=self.weights if samples > 1 else 0)
+        return replace(self, kept=optimizer.kept_bytes(samples))
 
 
 def tensor_bytes(shape: Shape) -> int:

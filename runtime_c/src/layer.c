@@ -6,7 +6,7 @@
 
 #include "mdy/gradient.h"
 #include "mdy/rng.h"
-#include "mdy/sgd.h"
+#include "mdy/update.h"
 #include "mdy/view.h"
 
 const int8_t *mdy_layer_weights(const mdy_t *m, const mdy_layer_t *layer)
@@ -124,7 +124,7 @@ mdy_wacc_t *mdy_update_begin(mdy_update_t *u, uint32_t slot, uint32_t tap)
 void mdy_update_end(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
 {
     if (!u->by_rows) {
-        mdy_update_tap(u, slot, tap, sums);
+        u->m->model->optimizer->tap(u, slot, tap, sums);
     }
 }
 
@@ -147,6 +147,23 @@ static void add_biases(const mdy_gradient_t *dy, const mdy_view_t *view, mdy_ban
     }
 }
 
+/* Goes over the sums of every tap: those that came by rows, or new ones. */
+static void every_tap(mdy_update_t *u)
+{
+    const mdy_conv_t *p = u->layer->p;
+    if (!u->by_rows) {
+        const mdy_view_t dy_view = mdy_grad_view(u->m, u->dy);
+        const mdy_band_t all = {0, u->dy->shape.h};
+        u->layer->op->backward_weight(p, u->selected, &dy_view, all, u);
+        return;
+    }
+    for (uint32_t slot = 0; slot < u->selected->count; slot++) {
+        for (uint32_t tap = 0; tap < (uint32_t)p->kernel_h * p->kernel_w; tap++) {
+            u->m->model->optimizer->tap(u, slot, tap, mdy_update_begin(u, slot, tap));
+        }
+    }
+}
+
 /* What takes a layer's gradients; `sums` is an offset in the planned region: biases come first, then weights. */
 static mdy_update_t update_of(mdy_t *m, const mdy_layer_t *layer, const mdy_selected_t *selected,
                               const mdy_gradient_t *dy, uint32_t sums)
@@ -156,6 +173,8 @@ static mdy_update_t update_of(mdy_t *m, const mdy_layer_t *layer, const mdy_sele
         .layer = layer,
         .selected = selected,
         .weights = mdy_layer_weights(m, layer),
+        .dy = dy,
+        .pass = every_tap,
         .sums = (mdy_wacc_t *)(void *)(m->planned + (sums == MDY_NONE ? layer->scratch_update : sums)),
         .by_rows = sums != MDY_NONE,
         .key = mdy_rng_key(m->seed, MDY_RNG_ROUNDING, m->steps, layer->order),
@@ -201,25 +220,7 @@ static void update_biases(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient
     }
     const mdy_biases_t *biases = &m->model->biases[layer->bias];
     update.key = mdy_rng_key(m->seed, MDY_RNG_BIASES, m->steps, layer->order);
-    mdy_update_biases(&update, biases, m->biases + biases->first);
-}
-
-/* Goes over the sums of every tap: those that came by rows, or new ones. */
-static void every_tap(mdy_update_t *update, const mdy_gradient_t *dy, uint8_t does)
-{
-    const mdy_conv_t *p = update->layer->p;
-    update->does = does;
-    if (!update->by_rows) {
-        const mdy_view_t dy_view = mdy_grad_view(update->m, dy);
-        const mdy_band_t all = {0, dy->shape.h};
-        update->layer->op->backward_weight(p, update->selected, &dy_view, all, update);
-        return;
-    }
-    for (uint32_t slot = 0; slot < update->selected->count; slot++) {
-        for (uint32_t tap = 0; tap < (uint32_t)p->kernel_h * p->kernel_w; tap++) {
-            mdy_update_tap(update, slot, tap, mdy_update_begin(update, slot, tap));
-        }
-    }
+    m->model->optimizer->biases(&update, biases, m->biases + biases->first);
 }
 
 void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums)
@@ -234,15 +235,5 @@ void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *d
     }
     mdy_update_t update = update_of(m, layer, &selected, dy, sums);
     update.sums += biases && update.by_rows ? layer->p->out.c : 0;
-    if (m->model->batch_log2 > 0) {
-        every_tap(&update, dy, MDY_MEASURE | MDY_ADD);
-        return;
-    }
-    if (m->schedule.clip == 0) {
-        every_tap(&update, dy, MDY_MEASURE | MDY_APPLY);
-        return;
-    }
-    every_tap(&update, dy, MDY_MEASURE);
-    mdy_update_clip(&update);
-    every_tap(&update, dy, MDY_APPLY);
+    m->model->optimizer->layer(&update);
 }

@@ -8,9 +8,10 @@
 #include "mdy/head.h"
 #include "mdy/rng.h"
 #include "mdy/sampler.h"
-#include "mdy/sgd.h"
+#include "mdy/schedule.h"
 #include "mdy/store.h"
 #include "mdy/stream.h"
+#include "mdy/update.h"
 #include "mdy/view.h"
 
 /* An array of the state region. */
@@ -188,7 +189,7 @@ static void settle(mdy_t *m)
             .rate_mult = m->rate_mult,
             .rate_exponent = m->rate_exponent + m->model->batch_log2,
         };
-        mdy_update_batch(&update);
+        m->model->optimizer->batch(&update);
     }
     mdy_head_settle(m);
 }
@@ -219,7 +220,7 @@ mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
     }
     m->aborted = 0;
     m->training = MDY_FORWARD;
-    mdy_sgd_schedule(m);
+    mdy_schedule_step(m);
     augment(m);
     m->model->forward(m);
     if (!m->aborted) {

@@ -6,34 +6,14 @@
 #include "mdy/fixed.h"
 #include "mdy/rng.h"
 
+/* What is done with the sums of a tap: their squares go to the norms, they change deltas, or wait for their batch. */
+enum { MEASURE = 1, APPLY = 2, ADD = 4 };
+
 /* log2 of the unit of a batch's sums without a clip, in norm units: 2^-13 of dL/dw. */
 #define UNCLIPPED_UNIT 5
 
 /* Norm units: one channel's |dL/dw| is clipped here, so that 2^16 squares fit 64 bits. */
 #define NORM_MAX ((int64_t)1 << 24)
-
-int mdy_schedule_valid(const mdy_schedule_t *schedule)
-{
-    return schedule->rate_mult <= UINT16_MAX && schedule->rate_exponent >= -64 &&
-           schedule->rate_exponent <= 64 && mdy_norm_pack(mdy_norm_unpack(schedule->clip)) == schedule->clip;
-}
-
-void mdy_sgd_schedule(mdy_t *m)
-{
-    const mdy_schedule_t *s = &m->schedule;
-    const uint32_t rest = mdy_batch_rest(m->model);
-    const uint32_t steps = m->steps - (m->epoch_step & rest);
-    uint64_t factor = 65536;
-    if (steps < s->warmup_steps) {
-        factor = ((uint64_t)(steps + 1) << 16) / s->warmup_steps;
-    } else if (s->cosine != 0) {
-        const uint32_t done = steps - s->warmup_steps;
-        const uint32_t length = s->total_steps > s->warmup_steps ? s->total_steps - s->warmup_steps : 1;
-        factor = done >= length ? 0 : mdy_cos2((uint32_t)(((uint64_t)done << 16) / length));
-    }
-    m->rate_mult = (uint32_t)((s->rate_mult * factor) >> 16);
-    m->rate_exponent = s->rate_exponent - m->model->batch_log2;
-}
 
 /* A sum over pixels as 32 bits; the 16-bit build gives up 8 bits of it, see reduced_exponent. */
 static int32_t reduce(mdy_wacc_t sum)
@@ -95,13 +75,19 @@ static int batch_unit(const mdy_update_t *u)
     return clip == 0 ? UNCLIPPED_UNIT : (int)(mdy_log2_16(clip) >> 4) - 11;
 }
 
+/* The mean gradient of a batch so far, in a channel's record: as many as it has weights. */
+static int16_t *mean_of(const mdy_update_t *u, uint8_t *record)
+{
+    return (int16_t *)mdy_record_kept(u->selected, record, sizeof(int16_t));
+}
+
 /* Adds a sample's share of the mean gradient to the sums of its batch. */
 static void add(const mdy_update_t *u, uint8_t *record, uint32_t tap, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
-    int16_t *mean = mdy_record_sums(u->selected, record) + tap * p->group_out;
+    int16_t *mean = mean_of(u, record) + tap * p->group_out;
     const int exponent = reduced_exponent(u->exponent) + p->norm_exponent - batch_unit(u) - u->m->model->batch_log2;
     for (uint32_t i = 0; i < p->group_out; i++) {
         const int32_t sum = p->rate_mult[first + i] == 0 ? 0 : reduce(sums[i]);
@@ -135,21 +121,22 @@ static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const md
     }
 }
 
-void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+static void take_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
 {
     uint8_t *record = mdy_record(u->selected, slot);
-    if ((u->does & MDY_MEASURE) != 0) {
+    if ((u->mode & MEASURE) != 0) {
         measure(u, record, sums);
     }
-    if ((u->does & MDY_APPLY) != 0) {
+    if ((u->mode & APPLY) != 0) {
         apply(u, record, tap, sums);
     }
-    if ((u->does & MDY_ADD) != 0) {
+    if ((u->mode & ADD) != 0) {
         add(u, record, tap, sums);
     }
 }
 
-void mdy_update_clip(mdy_update_t *u)
+/* Lowers the rate where what was measured is longer than the schedule's clip. */
+static void clip(mdy_update_t *u)
 {
     const uint64_t most = mdy_norm_unpack(u->m->schedule.clip);
     const uint64_t norm = mdy_isqrt(u->squares);
@@ -167,14 +154,14 @@ void mdy_update_clip(mdy_update_t *u)
 }
 
 /* Takes `rate_mult` times the mean gradient of one channel from its delta. */
-static void take_batch(const mdy_update_t *u, uint32_t slot, uint32_t rate_mult)
+static void take_channel(const mdy_update_t *u, uint32_t slot, uint32_t rate_mult)
 {
     const mdy_conv_t *p = u->layer->p;
     uint8_t *record = mdy_record(u->selected, slot);
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
     int8_t *delta = mdy_record_delta(record);
-    int16_t *mean = mdy_record_sums(u->selected, record);
+    int16_t *mean = mean_of(u, record);
     const int exponent = batch_unit(u) + u->rate_exponent - p->norm_exponent - 16;
     for (uint32_t i = 0; i < u->selected->delta_bytes; i++) {
         const uint32_t o = first + i % p->group_out;
@@ -190,28 +177,29 @@ static void take_batch(const mdy_update_t *u, uint32_t slot, uint32_t rate_mult)
     memset(mean, 0, u->selected->delta_bytes * sizeof *mean);
 }
 
-void mdy_update_batch(mdy_update_t *u)
+/* The mean gradient is clipped here: what each sample gave was not. */
+static void take_batch(mdy_update_t *u)
 {
     const int unit = batch_unit(u);
-    const uint64_t clip = mdy_norm_unpack(u->m->schedule.clip);
-    const uint64_t most = unit < 0 ? clip << -unit : clip >> unit;
+    const uint64_t longest = mdy_norm_unpack(u->m->schedule.clip);
+    const uint64_t most = unit < 0 ? longest << -unit : longest >> unit;
     uint32_t rate_mult = u->rate_mult;
     for (uint32_t slot = 0; slot < u->selected->count; slot++) {
-        const int16_t *mean = mdy_record_sums(u->selected, mdy_record(u->selected, slot));
+        const int16_t *mean = mean_of(u, mdy_record(u->selected, slot));
         for (uint32_t i = 0; i < u->selected->delta_bytes; i++) {
             u->squares += (uint64_t)(mean[i] * mean[i]); /* 2^30 at most of each */
         }
     }
     const uint64_t norm = mdy_isqrt(u->squares);
-    if (clip != 0 && norm > most) {
+    if (longest != 0 && norm > most) {
         rate_mult = (uint32_t)(rate_mult * most / norm);
     }
     for (uint32_t slot = 0; slot < u->selected->count; slot++) {
-        take_batch(u, slot, rate_mult);
+        take_channel(u, slot, rate_mult);
     }
 }
 
-void mdy_update_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
+static void take_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
 {
     const uint32_t outputs = u->layer->p->out.c;
     const int exponent = reduced_exponent(u->exponent);
@@ -220,7 +208,7 @@ void mdy_update_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
         u->squares = add_saturated(u->squares, squared(sum, p->norm_mult, exponent + p->norm_exponent));
     }
     if (u->m->schedule.clip != 0) {
-        mdy_update_clip(u);
+        clip(u);
     }
     for (uint32_t o = 0; o < outputs; o++) {
         const int64_t product = (int64_t)reduce(u->sums[o]) * (int64_t)(p->rate_mult[o] * u->rate_mult);
@@ -229,3 +217,22 @@ void mdy_update_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
         bias[o] = (int32_t)(value < -p->most ? -p->most : value > p->most ? p->most : value);
     }
 }
+
+static void take_layer(mdy_update_t *u)
+{
+    const int bounded = u->m->model->batch_log2 == 0 && u->m->schedule.clip != 0;
+    u->mode = u->m->model->batch_log2 > 0 ? MEASURE | ADD : bounded ? MEASURE : MEASURE | APPLY;
+    u->pass(u);
+    if (bounded) {
+        clip(u);
+        u->mode = APPLY;
+        u->pass(u);
+    }
+}
+
+const mdy_optimizer_t mdy_sgd = {
+    .layer = take_layer,
+    .tap = take_tap,
+    .biases = take_biases,
+    .batch = take_batch,
+};

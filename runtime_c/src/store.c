@@ -10,7 +10,7 @@
 #include "mdy/fixed.h"
 #include "mdy/head.h"
 #include "mdy/sampler.h"
-#include "mdy/sgd.h"
+#include "mdy/schedule.h"
 #include "mdy/view.h"
 
 #define MAGIC 0x4259444du /* "MDYB" */

@@ -8,19 +8,7 @@
 double *mdy_recorded;
 uint32_t *mdy_recorded_start; /* per candidate layer: first element of its channel 0 */
 
-int mdy_schedule_valid(const mdy_schedule_t *schedule)
-{
-    (void)schedule; /* none is followed */
-    return 1;
-}
-
-void mdy_sgd_schedule(mdy_t *m)
-{
-    m->rate_mult = 0;
-    m->rate_exponent = 0;
-}
-
-void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
+static void record_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;
     const uint32_t outputs = p->group_out;
@@ -32,22 +20,29 @@ void mdy_update_tap(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc
     }
 }
 
-void mdy_update_clip(mdy_update_t *u)
-{
-    (void)u;
-}
-
-void mdy_update_batch(mdy_update_t *u)
+static void no_batch(mdy_update_t *u)
 {
     (void)u;
 }
 
 double *mdy_recorded_biases; /* of all that are trained */
 
-void mdy_update_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
+static void record_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
 {
     (void)bias;
     for (uint32_t o = 0; o < u->layer->p->out.c; o++) {
         mdy_recorded_biases[p->first + o] += ldexp((double)u->sums[o], u->exponent);
     }
 }
+
+static void record_layer(mdy_update_t *u)
+{
+    u->pass(u);
+}
+
+const mdy_optimizer_t mdy_sgd = {
+    .layer = record_layer,
+    .tap = record_tap,
+    .biases = record_biases,
+    .batch = no_batch,
+};

@@ -2,12 +2,22 @@
 /* An update of a 1 x 1 layer whose channels are all selected, from the given sums of each sample. */
 #include <stddef.h>
 
+#include "mdy/schedule.h"
 #include "mdy/sgd.h"
 
 static uint32_t offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c)
 {
     (void)tap;
     return o * p->group_in + c;
+}
+
+static const mdy_wacc_t *passed; /* of every channel */
+
+static void pass(mdy_update_t *u)
+{
+    for (uint32_t slot = 0; slot < u->selected->count; slot++) {
+        mdy_sgd.tap(u, slot, 0, passed + slot * u->layer->p->group_out);
+    }
 }
 
 void sgd_step(uint32_t channels, uint32_t outputs, const mdy_wacc_t *sums, uint32_t exponent_bias,
@@ -27,25 +37,18 @@ void sgd_step(uint32_t channels, uint32_t outputs, const mdy_wacc_t *sums, uint3
     mdy_t m = {.schedule = {.clip = (uint16_t)clip}, .model = &model};
     for (uint32_t sample = 0; sample < 1u << batch_log2; sample++, sums += channels * outputs) {
         mdy_update_t update = {
-            .m = &m, .layer = &layer, .selected = &selected, .weights = weights, .key = key + sample,
+            .m = &m, .layer = &layer, .selected = &selected, .weights = weights, .pass = pass, .key = key + sample,
             .exponent = (int)exponent_bias - 1000, .rate_mult = lr_mult, .rate_exponent = (int32_t)lr_bias - 1000,
         };
-        const int at_once = clip == 0 || batch_log2 > 0;
-        update.does = batch_log2 > 0 ? MDY_MEASURE | MDY_ADD : at_once ? MDY_MEASURE | MDY_APPLY : MDY_MEASURE;
-        for (uint32_t pass = 0; pass < (at_once ? 1u : 2u); pass++) {
-            for (uint32_t slot = 0; slot < channels; slot++) {
-                mdy_update_tap(&update, slot, 0, sums + slot * outputs);
-            }
-            mdy_update_clip(&update);
-            update.does = MDY_APPLY;
-        }
+        passed = sums;
+        mdy_sgd.layer(&update);
     }
     if (batch_log2 > 0) {
         mdy_update_t update = {
             .m = &m, .layer = &layer, .selected = &selected, .weights = weights, .key = key - 1,
             .rate_mult = lr_mult, .rate_exponent = (int32_t)lr_bias - 1000 + (int32_t)batch_log2,
         };
-        mdy_update_batch(&update);
+        mdy_sgd.batch(&update);
     }
 }
 
@@ -65,7 +68,7 @@ void sgd_biases(uint32_t outputs, mdy_wacc_t *sums, uint32_t exponent_bias, cons
         .m = &m, .layer = &layer, .sums = sums, .key = key, .exponent = (int)exponent_bias - 1000,
         .rate_mult = lr_mult, .rate_exponent = (int32_t)lr_bias - 1000,
     };
-    mdy_update_biases(&update, &update_of, biases);
+    mdy_sgd.biases(&update, &update_of, biases);
 }
 
 /* The mantissa of the rate after so many steps, all of one epoch, in batches of 2^batch_log2 samples. */
@@ -77,6 +80,6 @@ uint32_t sgd_rate(uint32_t rate_mult, uint32_t warmup_steps, uint32_t total_step
         .schedule = {.rate_mult = rate_mult, .cosine = cosine, .warmup_steps = warmup_steps, .total_steps = total_steps},
         .model = &model, .steps = steps, .epoch_step = steps,
     };
-    mdy_sgd_schedule(&m);
+    mdy_schedule_step(&m);
     return m.rate_mult;
 }

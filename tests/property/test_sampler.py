@@ -23,6 +23,7 @@ RUNTIME = (
     "src/view.c",
     "src/layer.c",
     "src/gradient.c",
+    "src/schedule.c",
     "src/sgd.c",
     "src/head.c",
     "src/ops/*.c",

@@ -14,6 +14,7 @@ from clibrary import load
 from medyate import rng
 from medyate.arithmetic.scheme import mantissa15
 from medyate.ledger import ChannelCost
+from medyate.optimizer import SGD
 from medyate.plan.parameters import NORM_BITS
 from medyate.run.session import Training
 from medyate.sample.policy import pack, unpack
@@ -25,7 +26,7 @@ KEY = 0x1234ABCD
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return load("sgd_probe.c", tmp_path_factory.mktemp("sgd"), ("src/sgd.c", "src/fixed.c"))
+    return load("sgd_probe.c", tmp_path_factory.mktemp("sgd"), ("src/sgd.c", "src/schedule.c", "src/fixed.c"))
 
 
 def round_shift(x: int, shift: int) -> int:
@@ -72,7 +73,7 @@ def test_update(library: ctypes.CDLL, clip: float, size: int, batch_log2: int) -
     rate_exponent = random.integers(-8, -4, OUTPUTS).astype(np.int8)
     weights = random.integers(-127, 128, CHANNELS * OUTPUTS).astype(np.int8)
     norm_mult, norm_exponent, exponent, lr_mult, lr_exponent = 20000, -9, -6, 24576, -21
-    cost = ChannelCost(OUTPUTS, 1).in_batches(1 << batch_log2)
+    cost = ChannelCost(OUTPUTS, 1).trained_by(SGD, 1 << batch_log2)
     records = np.zeros((CHANNELS, cost.record_bytes), np.uint8)
     records[:, 8] = np.arange(CHANNELS)
     code = pack(round(clip * 2**NORM_BITS))
@@ -116,7 +117,7 @@ def test_update(library: ctypes.CDLL, clip: float, size: int, batch_log2: int) -
         base = int(weights[offset])
         low, high = (-127 - base if base < 0 else -128), (127 - base if base > 0 else 127)
         assert records[c, HEAD + o].astype(np.int8) == max(low, min(high, -step))
-    assert not records[:, cost.record_bytes - 2 * cost.sums :].any(), "the next batch starts anew"
+    assert not records[:, cost.record_bytes - cost.kept * cost.weights :].any(), "the next batch starts anew"
 
 
 @pytest.mark.parametrize("rate", [0.04, 0.01, 0.001, 1e-4])
@@ -134,7 +135,7 @@ def test_a_batch_takes_the_step_of_its_mean_gradient_whatever_the_rate(
     mults, norms, rates = mantissa15(1 / scale), mantissa15(1.0), mantissa15(rate / (1 << batch_log2))
     rate_mult, rate_exponent = np.full(outputs, mults[0], np.uint16), np.full(outputs, mults[1], np.int8)
     weights, code = np.zeros(channels * outputs, np.int8), pack(round(0.3 * 2**NORM_BITS))
-    cost = ChannelCost(outputs, 1).in_batches(1 << batch_log2)
+    cost = ChannelCost(outputs, 1).trained_by(SGD, 1 << batch_log2)
     taken = np.zeros((channels, outputs))
     for draw in range(8):
         records = np.zeros((channels, cost.record_bytes), np.uint8)

@@ -38,10 +38,14 @@ KERNELS = "runtime/kernels"
 """Families, of which a program has one: only what was compiled counts."""
 SET = r"(?:\.|->)\s*{0}\s*=(?!=)\s*([^;,}}]+)"
 """A member that is given a value, in an initialiser or an assignment."""
+OPTIMIZER = r"\bmdy_optimizer_t\s+\w+\s*=\s*\{{[^}}]*?\.\s*{0}\s*=\s*([^;,}}]+)"
+"""A member of an optimiser's table: others have members of these names, too."""
 POINTERS = (
     (r"op->(\w+)", (KERNELS,), SET),
     (r"model->(\w+)", ("src",), SET),
     (r"policy->(\w+)", ("runtime/src",), SET),
+    (r"optimizer->(\w+)", ("runtime/src", "app"), OPTIMIZER),
+    (r"u->(pass)", ("runtime/src",), SET),
     (r"m->(yield|load)", EVERYWHERE, SET),
     (r"(spread)->tap", ("runtime/src/ops",), r"\b({0}_tap)\("),
     (r"add_tap", ("runtime/src/ops",), r"\b(correct_tap)\("),
@@ -53,8 +57,8 @@ POINTERS = (
 """How a pointer is called; the folders and the text where what it may hold is named."""
 OPTIONAL = ("m->yield", "m->load", "stages")
 """Hooks that an application may leave out, and streams, which a plan may have none of."""
-UNNAMED = re.compile(r"\bmdy_config_t\b(?:\s+\w+\s*=\s*|\s*\)\s*)\{(?!\s*(?:\.|0\s*\}|\}))")
-"""A configuration whose members are set by position."""
+UNNAMED = re.compile(r"\b(mdy_(?:config|flash|port)_t)\b(?:\s+\w+\s*=\s*|\s*\)\s*)\{(?!\s*(?:\.|0\s*\}|\}))")
+"""A configuration or port whose members are set by position."""
 
 
 @dataclass
@@ -165,8 +169,8 @@ class _Program:
         for folder in folders:
             for file, text in self.sources[folder].items():
                 code = COMMENT.sub(" ", text)
-                if UNNAMED.search(code):
-                    raise _unbounded(f"an mdy_config_t in '{Path(file).name}' is set by position", member)
+                if unnamed := UNNAMED.search(code):
+                    raise _unbounded(f"an {unnamed.group(1)} in '{Path(file).name}' is set by position", member)
                 for value in re.findall(pattern, code):
                     plain = re.sub(r"^(?:\([^()]*\)\s*)*&?\s*", "", value.strip())
                     if plain in ("NULL", "0", "") or re.search(rf"(?:\.|->)\s*{member}$", plain):

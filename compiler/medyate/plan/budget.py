@@ -19,6 +19,7 @@ from medyate.boards import Area
 from medyate.errors import BudgetError, DataError
 from medyate.ir import Graph, QGraph, Weights
 from medyate.ops import OPS
+from medyate.optimizer import SGD, Optimizer
 from medyate.plan.areas import Assignment, assign
 from medyate.plan.instructions import Effort
 from medyate.plan.layout import Layout
@@ -124,6 +125,7 @@ class Limits:
     """Largest budget of what is trained at a time, in bytes of records; 0: what memory and alpha allow."""
     batch: int = 1
     """Samples of one update."""
+    optimizer: Optimizer = SGD
 
     def __post_init__(self) -> None:
         """Raises DataError for choices that exclude each other."""
@@ -134,7 +136,7 @@ class Limits:
 
     def candidates(self, ranking: Ranking) -> Scores:
         """Layers among which K is chosen, with what their records cost."""
-        return self.selecting.candidates(ranking.in_batches(self.batch))
+        return self.selecting.candidates(ranking.trained_by(self.optimizer, self.batch))
 
     def trained(self, scores: Scores) -> list[str]:
         """Layers of which something is trained, where some are candidates."""

@@ -18,6 +18,7 @@ from medyate.errors import ArtefactError, DataError
 from medyate.ir import Graph
 from medyate.ledger import ChannelCost
 from medyate.ops import OPS
+from medyate.optimizer import Optimizer
 from medyate.rank.collect import GradientNorms
 from medyate.rank.provenance import Provenance
 
@@ -56,9 +57,9 @@ class Ranking:
     made: Provenance | None = None
     """None: not known, as in files of earlier versions."""
 
-    def in_batches(self, samples: int) -> Ranking:
+    def trained_by(self, optimizer: Optimizer, samples: int) -> Ranking:
         """With what records cost where one update is of so many samples."""
-        scores = (replace(score, cost=score.cost.in_batches(samples)) for score in self.scores)
+        scores = (replace(score, cost=score.cost.trained_by(optimizer, samples)) for score in self.scores)
         return replace(self, scores=tuple(scores))
 
     def to_json(self) -> dict[str, Any]:

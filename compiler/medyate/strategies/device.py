@@ -49,7 +49,7 @@ def on_device(
             f"'{strategy.name}' selects before anything is planned.",
             f"Say how much with {' or '.join(['--budget', '--min-elements', *own])}.",
         )
-    priced = ranking.in_batches(limits.batch)
+    priced = ranking.trained_by(limits.optimizer, limits.batch)
     layers, selecting = device_form(strategy, Problem(*network, priced, budget, cost, settings), seed)
     start = {} if settings.boost == "none" else selecting.start
     names = () if by_memory or selecting.fixed else tuple(layer.layer for layer in layers)

@@ -7,6 +7,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
+from medyate.optimizer import SGD
 from medyate.rank.lara import Ranking
 from medyate.strategies import strategy
 from medyate.strategies.cost import cost_model
@@ -23,7 +24,7 @@ def train(cell: Cell, task: Task, ranking: Ranking) -> dict[str, Any]:
     fixed, chosen = cell.facts, strategy(cell.strategy)
     settings = Settings(**dict(cell.settings))
     graph = task.normal.graph
-    priced = ranking.in_batches(fixed.batch)
+    priced = ranking.trained_by(SGD, fixed.batch)
     problem = Problem(graph, task.normal.weights, priced, cell.budget, cost_model(fixed.cost), settings)
     shared = {name: getattr(fixed, name) for name in (field.name for field in fields(Recipe)) if hasattr(fixed, name)}
     recipe = Recipe(rate=cell.rate, seed=cell.seed, **shared)

@@ -97,6 +97,9 @@ enum {
     MDY_FIXED = 2         /* all eligible channels, always the same */
 };
 
+/** How gradients become updates; see update.h. */
+typedef struct mdy_optimizer mdy_optimizer_t;
+
 /** One compiled network. */
 typedef struct {
     const char *name;
@@ -114,6 +117,7 @@ typedef struct {
     uint16_t slot_count;
     uint16_t bias_layer_count;
     uint32_t bias_count;    /* trained biases in all */
+    const mdy_optimizer_t *optimizer;
     uint8_t policy;         /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
     uint8_t batch_log2;     /* log2 of the samples whose mean gradient makes one update; at most MDY_BATCH_LOG2_MAX */
     uint32_t planned_bytes, epoch_bytes;

@@ -5,7 +5,7 @@
  *   head    mdy_record_t
  *   delta   (KH, KW, group_out) int8: what the channel's weights have changed by in this epoch
  *   map     (H, W) int8: the channel of the input, saved in the forward pass
- *   sums    as many int16 as the delta has bytes, aligned: the mean gradient so far, where an update is of a batch
+ *   kept    what the optimiser keeps of the channel, so many bytes for each weight; 0 of SGD one sample at a time
  */
 #ifndef MDY_RECORD_H
 #define MDY_RECORD_H
@@ -75,9 +75,10 @@ static inline int8_t *mdy_record_map(const mdy_selected_t *selected, uint8_t *re
     return (int8_t *)(record + MDY_RECORD_HEAD + selected->delta_bytes);
 }
 
-static inline int16_t *mdy_record_sums(const mdy_selected_t *selected, uint8_t *record)
+/** What the optimiser keeps: `bytes` for each weight, aligned to 2, cleared as an epoch begins. */
+static inline void *mdy_record_kept(const mdy_selected_t *selected, uint8_t *record, uint32_t bytes)
 {
-    return (int16_t *)(void *)(record + selected->record_bytes - 2u * selected->delta_bytes);
+    return record + selected->record_bytes - bytes * selected->delta_bytes;
 }
 
 #ifdef __cplusplus
