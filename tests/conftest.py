@@ -41,12 +41,14 @@ Cli = Callable[..., Ended]
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where ccache is, it stands before the host's compilers: the runtime is the same in all networks' projects.
+    """Stages and objects are made once, wherever several tests need the same.
 
+    Where ccache is, it stands before the host's compilers: the runtime is the same in all networks' projects.
     The compiler for Cortex-M is called as it is: ccache would lose the call graph that it writes.
     """
     ccache = shutil.which("ccache")
     with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MEDYATE_CACHE", str(REPOSITORY / "build" / "stages"))
         if ccache is not None:
             folder = tmp_path_factory.mktemp("ccache")
             for name in filter(shutil.which, ("cc", "gcc", "clang")):

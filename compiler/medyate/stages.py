@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import artefact, frontends, ledger
+from medyate import artefact, cache, frontends, ledger
 from medyate.boards import Board
 from medyate.build.compile import Image, build, check_tools, reserves_suffice
 from medyate.build.project import write_project
@@ -32,18 +32,28 @@ from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, BudgetError, DataError
 from medyate.extras import require
 from medyate.graph_json import to_json
-from medyate.ir import Imported, QGraph, Shape, Weights, elements
+from medyate.ir import Imported, QGraph, Quant, Shape, Weights, elements
 from medyate.passes.pipeline import Normalised, normalise, simplify
 from medyate.pixels import remarks
 from medyate.plan.banks import BankFlash
 from medyate.plan.budget import WEIGHTS, Limits, Network
 from medyate.plan.instructions import Effort
-from medyate.plan.plan import Calibration, Head, Plan, classes_loss, kept_head, make_plan, new_head, squared_loss
+from medyate.plan.plan import (
+    CALIBRATION_SAMPLES,
+    Calibration,
+    Head,
+    Plan,
+    classes_loss,
+    kept_head,
+    make_plan,
+    new_head,
+    squared_loss,
+)
 from medyate.plan.sectors import Reservation, reserve
 from medyate.plan.selecting import DRAWN, POLICIES, Selecting
 from medyate.plan.stream import Planner
 from medyate.quantize.apply import input_quant, quantize, reference
-from medyate.rank.collect import collect
+from medyate.rank.collect import GradientNorms, collect
 from medyate.rank.lara import Ranking, rank
 from medyate.rank.provenance import provenance
 from medyate.strategies import strategy
@@ -115,10 +125,52 @@ def prepare(
         qgraph, integers = normal.quantised
     else:
         order = epoch_order(0, 0, len(fitted.x_train))[:CALIBRATION]
-        qgraph, integers = quantize(normal.graph, normal.weights, meaning.real(fitted.x_train[order]))
+        qgraph, integers = _quantised(normal, meaning.real(fitted.x_train[order]))
     if rounding != "auto":
         qgraph = replace(qgraph, rounds_once=rounding == "once")
     return normal, qgraph, integers, fitted, meaning
+
+
+def _quantised(normal: Normalised, samples: NDArray[np.float32]) -> tuple[QGraph, Weights]:
+    """The network of real numbers in integers."""
+    names = [name for name, _ in normal.graph.tensors]
+    integers, quants = "integers/", "quants"
+
+    def make() -> dict[str, NDArray[Any]]:
+        qgraph, weights = quantize(normal.graph, normal.weights, samples)
+        pairs = np.array([[qgraph.quant[name].scale, qgraph.quant[name].zero] for name in names], np.float64)
+        return {quants: pairs, **{integers + name: array for name, array in weights.items()}}
+
+    found = cache.kept("quantised", (normal.graph, normal.weights, samples), make)
+    quant = {name: Quant(float(scale), int(zero)) for name, (scale, zero) in zip(names, found[quants], strict=True)}
+    weights = {name.removeprefix(integers): array for name, array in found.items() if name != quants}
+    return QGraph(normal.graph, tuple(quant.items())), weights
+
+
+def _collected(
+    normal: Normalised, dataset: Dataset, meaning: Scaling, epochs: int, seed: int, progress: Progress
+) -> tuple[dict[str, GradientNorms], NDArray[np.float32]]:
+    """(norms by layer, head) of the preliminary fine-tuning."""
+
+    def make() -> dict[str, NDArray[Any]]:
+        made = collect(
+            normal.graph,
+            normal.weights,
+            meaning.real(dataset.x_train),
+            dataset.y_train,
+            outputs=dataset.outputs,
+            epochs=epochs,
+            seed=seed,
+            progress=lambda done, total: progress("rank", done, total),
+        )
+        norms = {f"norms/{name}": np.array([norm.layer, norm.channels]) for name, norm in made.norms.items()}
+        return {**norms, "head": made.head_weight}
+
+    data = (dataset.x_train, dataset.y_train, dataset.outputs, meaning)
+    found = cache.kept("ranking", (normal.graph, normal.weights, *data, epochs, seed), make)
+    head = np.asarray(found["head"], np.float32)
+    pairs = {name.removeprefix("norms/"): pair.tolist() for name, pair in found.items() if name != "head"}
+    return {node.name: GradientNorms(*pairs[node.name]) for node in normal.graph if node.name in pairs}, head
 
 
 def make_ranking(
@@ -134,20 +186,12 @@ def make_ranking(
         head = _stored_head(options.ranking, stored, normal, dataset)
         if head is not None:
             return stored, head
-    collected = collect(
-        normal.graph,
-        normal.weights,
-        meaning.real(dataset.x_train),
-        dataset.y_train,
-        outputs=dataset.outputs,
-        epochs=options.rank_epochs if stored is None else 1,
-        seed=options.seed,
-        progress=lambda done, total: progress("rank", done, total),
-    )
+    epochs = options.rank_epochs if stored is None else 1
+    norms, head = _collected(normal, dataset, meaning, epochs, options.seed, progress)
     if stored is not None:
-        return stored, collected.head_weight
+        return stored, head
     made = provenance(dataset, normal.weights, options.rank_epochs, options.seed)
-    return rank(normal.graph, dataset.name, collected.norms, made), collected.head_weight
+    return rank(normal.graph, dataset.name, norms, made), head
 
 
 def _stored_head(path: Path, ranking: Ranking, normal: Normalised, dataset: Dataset) -> NDArray[np.float32] | None:
@@ -279,11 +323,11 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress, 
     ranking, trained = make_ranking(normal, dataset, meaning, options, progress)
     stages = (imported, normal, qgraph, integers, ranking, trained)
     with Stages(*stages).kept(out):
-        samples = meaning.int8(dataset.x_train, input_quant(qgraph))
-        order = epoch_order(1, 0, len(samples))
+        order = epoch_order(1, 0, len(dataset.x_train))[:CALIBRATION_SAMPLES]
+        samples = meaning.int8(dataset.x_train[order], input_quant(qgraph))
         kept = options.head == "keep"
         at_start = (normal.head_weight, normal.head_bias) if kept else (trained, np.zeros(len(trained), np.float32))
-        calibration = (samples[order], dataset.y_train[order], at_start)
+        calibration = (samples, dataset.y_train[order], at_start)
         head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
         network = (normal.graph, normal.weights)
         chosen, trainable, limits = strategy(options.strategy), ranking, options.limits

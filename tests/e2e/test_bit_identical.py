@@ -148,7 +148,8 @@ def test_the_device_draws_what_python_draws_from_its_norms(images: dict[str, Com
             session.commit()
 
 
-def test_generated_sources_are_the_same_twice(tmp_path: Path) -> None:
+def test_generated_sources_are_the_same_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDYATE_CACHE", "off")
     first, second = digitnet(tmp_path / "a", "host"), digitnet(tmp_path / "b", "host")
     for name in ("mdy_model.c", "mdy_model.h", "mdy_weights.h"):
         texts = [(c.folder / "project" / "src" / name).read_bytes() for c in (first, second)]

@@ -112,7 +112,10 @@ def test_a_hook_counts_however_it_is_set(text: str, place: str, program: Program
         ("config.load = fast ? big : small;", "is no function"),
         ("mdy_config_t c = {1, schedule, 0, 0, 0, yield, NULL};", "set by position"),
         ("start((mdy_config_t){1, schedule});", "set by position"),
-        ("mdy_flash_t flash = {&geometry, NULL, read, erase, program, map};", "an mdy_flash_t in 'main.c' is set by position"),
+        (
+            "mdy_flash_t flash = {&geometry, NULL, read, erase, program, map};",
+            "an mdy_flash_t in 'main.c' is set by position",
+        ),
         ("const mdy_port_t port = {&flash, NULL, receive};", "an mdy_port_t in 'main.c' is set by position"),
     ],
 )

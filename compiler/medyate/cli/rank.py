@@ -54,8 +54,9 @@ def rank(
     normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
-        ranking, _ = make_ranking(normal, dataset, meaning, options, bar.show)
+        ranking, head = make_ranking(normal, dataset, meaning, options, bar.show)
     artefact.write_json(out, ranking.to_json())
+    artefact.write_arrays(out.with_suffix(".npz"), {"head": head})  # without it, --ranking would train one again
 
     def human() -> None:
         table = Table("rank", "layer", "LaRa", "TraDy", "elements")

@@ -13,8 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from medyate import ledger
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate import cache, ledger
 from medyate.boards import Area
 from medyate.errors import BudgetError, DataError
 from medyate.ir import Graph, QGraph, Weights
@@ -184,6 +188,11 @@ class Network:
     """What was found already: the amount of memory changes nothing of it."""
     laid: dict[Key, tuple[Schedule, Layout]] = field(default_factory=dict)
     efforts: dict[Key, Effort] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that a layout may follow from."""
+        return cache.digest((self.qgraph, self.weights, self.loss))
 
     def effort(self, limits: Limits) -> Effort:
         """What its steps take."""
@@ -359,20 +368,33 @@ def laid_out(network: Network, scores: Scores, limits: Limits, way: Way) -> tupl
 
 
 def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, careful: bool) -> Needs:
-    """Found once for each set of layers."""
+    """Found once for each set of layers; what takes no layout is kept for the next plan of the network."""
     key = (*_key(scores, limits, way), careful)
-    if key not in network.known:
-        if careful:
-            schedule, layout = laid_out(network, scores, limits, way)
-            steps, planned = schedule.plan, layout.peak_bytes
-        else:
-            steps = arrange(network, scores, limits, way)
-            planned = least_bytes(steps, limits.schedule, network.planner)
-        layers = [(score.channels, network.weights[f"{score.layer}.weight"].size) for score in scores]
-        state = state_facts(network.qgraph.graph, limits, network.loss.outputs, layers, steps.slots)
-        deepest = min(limits.trained(scores), key=lambda name: steps.orders[name], default="")
-        network.known[key] = Needs(planned, state.bytes, deepest)
+    if key in network.known:
+        return network.known[key]
+    if careful:
+        schedule, layout = laid_out(network, scores, limits, way)
+        network.known[key] = _needed(network, scores, limits, schedule.plan, layout.peak_bytes)
+        return network.known[key]
+    nodes = [node.name for node in network.qgraph.graph]
+
+    def make() -> dict[str, NDArray[np.int64]]:
+        steps = arrange(network, scores, limits, way)
+        needs = _needed(network, scores, limits, steps, least_bytes(steps, limits.schedule, network.planner))
+        deepest = nodes.index(needs.deepest) if needs.deepest else -1
+        return {"needs": np.array([needs.planned_bytes, needs.state_bytes, deepest], np.int64)}
+
+    costs = tuple((score.layer, score.channels, score.cost) for score in scores)
+    planned, state, deepest = cache.kept("needs", (network.digest, key, costs), make)["needs"].tolist()
+    network.known[key] = Needs(planned, state, nodes[deepest] if deepest >= 0 else "")
     return network.known[key]
+
+
+def _needed(network: Network, scores: Scores, limits: Limits, steps: Pass, planned: int) -> Needs:
+    layers = [(score.channels, network.weights[f"{score.layer}.weight"].size) for score in scores]
+    state = state_facts(network.qgraph.graph, limits, network.loss.outputs, layers, steps.slots)
+    deepest = min(limits.trained(scores), key=lambda name: steps.orders[name], default="")
+    return Needs(planned, state.bytes, deepest)
 
 
 def state_facts(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medyate import cache
 from medyate.ir import QGraph, Weights
 from medyate.ops import OPS
 from medyate.plan.steps import Gradient, Loss
@@ -70,19 +71,47 @@ def tensor_gradients(
     return pairs, errors
 
 
+def gradient_maxima(
+    qgraph: QGraph,
+    weights: Weights,
+    samples: NDArray[np.int8],
+    labels: NDArray[Any],
+    head: tuple[NDArray[np.float32], NDArray[np.float32]],
+    loss: Loss,
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Largest |dL/dq| of every tensor and sample, (2, n): whole and masked; and of the loss gradients, (n,).
+
+    Kept from one plan to the next: memory changes nothing of them.
+    """
+    tensors, errors = "tensor/", "errors"
+
+    def make() -> dict[str, NDArray[Any]]:
+        pairs, of_loss = tensor_gradients(qgraph, weights, samples, labels, head, loss)
+        found = {
+            tensors + name: np.stack([grad.abs().flatten(1).amax(1).numpy() for grad in pair])
+            for name, pair in pairs.items()
+        }
+        return {**found, errors: of_loss.abs().amax(1).numpy()}
+
+    found = cache.kept("gradients", (qgraph, weights, samples, labels, *head, loss), make)
+    return {name.removeprefix(tensors): array for name, array in found.items() if name != errors}, found[errors]
+
+
 def starting_exponents(
-    gradients: Mapping[str, tuple[Any, Any]], errors: Any, stored: tuple[Gradient, ...], slots: int
+    gradients: Mapping[str, NDArray[np.float64]],
+    errors: NDArray[np.float64],
+    stored: tuple[Gradient, ...],
+    slots: int,
 ) -> tuple[int, ...]:
-    """One start per slot; `stored` are the gradients that open a slot."""
-    reference = errors.abs().amax(1).clamp(min=1e-9)
+    """One start per slot, of the maxima of `gradient_maxima`; `stored` are the gradients that open a slot."""
+    reference = np.maximum(errors, 1e-9)
     start = [START] * slots
     for gradient in stored:
         if gradient.tensor not in gradients:
             continue
         whole, masked = gradients[gradient.tensor]
-        grad = masked if gradient.mask else whole
-        ratio = grad.abs().flatten(1).amax(1) / gradient.factor / reference
-        ratio = ratio[ratio > 0]
-        if len(ratio):
-            start[gradient.slot] = int(np.ceil(16 * np.log2(float(ratio.median()))))
+        ratio = (masked if gradient.mask else whole) / gradient.factor / reference
+        ratio = np.sort(ratio[ratio > 0])
+        if len(ratio):  # the lower one of two in the middle
+            start[gradient.slot] = int(np.ceil(16 * np.log2(float(ratio[(len(ratio) - 1) // 2]))))
     return tuple(start)

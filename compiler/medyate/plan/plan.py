@@ -22,7 +22,7 @@ from medyate.ops import OPS
 from medyate.plan import ids
 from medyate.plan.areas import Assignment
 from medyate.plan.budget import Limits, Network, Row, choose, laid_out, state_facts
-from medyate.plan.exponents import starting_exponents, tensor_gradients
+from medyate.plan.exponents import gradient_maxima, starting_exponents
 from medyate.plan.layout import Layout, live_bytes
 from medyate.plan.parameters import eligible_channels
 from medyate.plan.schedule import Schedule, make_schedule
@@ -321,7 +321,7 @@ def make_plan(
     check_sums(qgraph, weights, steps.plan, by_name.keys(), biases, limits.grad_bits)
     samples, labels, trained = calibration
     first = samples[:CALIBRATION_SAMPLES], labels[:CALIBRATION_SAMPLES]
-    gradients, errors = tensor_gradients(qgraph, weights, *first, trained, head.loss)
+    gradients, errors = gradient_maxima(qgraph, weights, *first, trained, head.loss)
     exponents = starting_exponents(gradients, errors, slot_openers(steps.plan), steps.plan.slots)
     candidates = _candidates(qgraph, weights, ordered, worst, limits.selecting)
     plan = Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
