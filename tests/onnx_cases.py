@@ -103,6 +103,8 @@ NODES: Mapping[str, tuple[tuple[int, ...], int, tuple[list[Any], dict[str, Any]]
     "Clip from below": (MAP, 11, chain(node("Clip", np.float32(0.2)))),
     "Clip, old": (MAP, 9, chain(node("Clip", min=-0.5, max=0.5))),
     "LeakyRelu": (MAP, 17, chain(node("LeakyRelu", alpha=0.2))),
+    "PRelu": (MAP, 17, chain(node("PRelu", real(4, 1, 1)))),
+    "PRelu, one slope": (MAP, 17, chain(node("PRelu", np.float32(0.3)))),
     "HardSwish": (MAP, 17, chain(node("HardSwish"))),
     "HardSigmoid": (MAP, 17, chain(node("HardSigmoid", alpha=1 / 6))),
     "Sigmoid": (MAP, 17, chain(node("Sigmoid"))),

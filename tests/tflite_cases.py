@@ -95,6 +95,7 @@ CASES = (
     Case("RELU6", EXTENT),
     Case("RELU_N1_TO_1", EXTENT),
     Case("LEAKY_RELU", EXTENT, (), Options("LeakyReluOptions", {"Alpha": 0.25})),
+    Case("PRELU", EXTENT, (np.array([-3, 5, 90], np.int8).reshape(1, 1, 3),)),
     Case("HARD_SWISH", EXTENT),
     Case("LOGISTIC", EXTENT, steps=Steps((1 / 256,), (-128,))),
     Case("TANH", EXTENT),

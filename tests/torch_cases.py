@@ -73,6 +73,8 @@ SPELLED: tuple[tuple[Any, str], ...] = (
     (lambda x: torch.where(x > 0, x, torch.exp(x) - 1), "elu"),
 )
 """(several operations or one, the function that they are)."""
+SLOPES = nn.PReLU(4)
+"""Read as it is exported; decomposed, it is a comparison and a choice, which are refused."""
 MAPS: dict[str, Any] = {
     "grouped": nn.Conv2d(4, 8, 3, groups=2),
     "multiplier": nn.Conv2d(4, 8, 3, groups=4),

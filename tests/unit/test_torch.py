@@ -234,7 +234,6 @@ def test_a_branch_that_the_output_does_not_need_may_hold_anything() -> None:
         (lambda x: x / x.relu(), "aten.div.Tensor"),
         (lambda x: functional.gelu(x, approximate="tanh"), "aten.gelu.default"),
         (lambda x: functional.elu(x, 0.5), "aten.elu.default"),
-        (nn.PReLU(4), "aten.prelu.default"),
         (nn.Softplus(), "aten.softplus.default"),
         (nn.PixelShuffle(2), "aten.pixel_shuffle.default"),
         (nn.ConvTranspose2d(4, 4, 2), "aten.conv_transpose2d.input"),

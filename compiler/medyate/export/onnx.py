@@ -31,6 +31,7 @@ from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
 from medyate.ops.move import Move, Triple
+from medyate.ops.prelu import PRelu, slope_steps
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
 
@@ -222,6 +223,16 @@ FUNCTIONS: Mapping[str, tuple[str, Callable[[Function], Mapping[str, float]]]] =
 }
 
 
+def _prelu(w: _Writer, node: Node, facts: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, PRelu)
+    steps, step = slope_steps(a)
+    slopes = a.slopes if facts is None else [number * step for number in steps]
+    source, title = w.read[node.inputs[0]], node.output
+    slope = w.constant(f"{title}/slope", np.reshape(slopes, (-1, 1, 1)), np.float32)
+    w.made(node.output, w.emit("PRelu", (source, slope), f"{title}/real"))
+
+
 def _concat(w: _Writer, node: Node, _: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Concat)
@@ -323,6 +334,7 @@ HANDLERS: Mapping[str, Callable[[_Writer, Node, Integers | None], None]] = {
     "average_pool": _pool,
     "max_pool": _pool,
     "activation": _activation,
+    "prelu": _prelu,
     "concat": _concat,
     "move": _move,
     "reshape": _reshape,

@@ -41,6 +41,7 @@ from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
 from medyate.ops.move import Move
+from medyate.ops.prelu import PRelu, slope_steps
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
 
@@ -67,6 +68,7 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "RELU6": (1, 2),
     "RELU_N1_TO_1": (1, 1),
     "LEAKY_RELU": (1, 2),
+    "PRELU": (1, 1),
     "HARD_SWISH": (1, 1),
     "LOGISTIC": (1, 2),
     "TANH": (1, 2),
@@ -447,6 +449,26 @@ def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
     w.emit(FUNCTIONS[a.kind], (source,), w.tensor(node.output, node.output, rank=rank), options.get(a.kind))
 
 
+def _prelu(w: _Writer, node: Node, facts: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, PRelu)
+    rank = w.rank(node.inputs[0])
+    shape = (len(a.slopes),) if rank == 2 else (1, 1, len(a.slopes))
+    title = f"{node.output}/slope"
+    if facts is None:
+        slopes = w.file.constant(title, np.reshape(np.array(a.slopes, np.float32), shape))
+    else:
+        if a.step and np.float32(a.step) != a.step:
+            raise w.refuse(node, "the step of its slopes is no binary32 number")
+        steps, step = slope_steps(a)
+        zero = min(max(0, QMIN - min(steps)), QMAX - max(steps))
+        if min(steps) + zero < QMIN:
+            raise w.refuse(node, "its slopes do not fit 8 bits")
+        numbers = w.stored(np.reshape(np.array(steps) + zero, shape).astype(np.int8))
+        slopes = w.file.constant(title, numbers, Steps((step,), (zero + (UINT8_SHIFT if w.kind == "uint8" else 0),)))
+    w.emit("PRELU", (w.given(node.inputs[0], None), slopes), w.tensor(node.output, node.output, rank=rank))
+
+
 def _clip(w: _Writer, node: Node, facts: Integers | None, source: int, rank: int) -> None:
     a = node.attrs
     assert isinstance(a, Function)
@@ -562,6 +584,7 @@ HANDLERS: Mapping[str, Callable[[_Writer, Node, Integers | None], None]] = {
     "average_pool": _average_pool,
     "max_pool": _max_pool,
     "activation": _activation,
+    "prelu": _prelu,
     "concat": _concat,
     "move": _move,
     "reshape": _reshape,

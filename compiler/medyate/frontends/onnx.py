@@ -21,6 +21,7 @@ from medyate.frontends.onnx_graph import CHANNELS_FIRST, ROWS, Handler, Importer
 from medyate.frontends.table import Row, row
 from medyate.ir import Imported
 from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
+from medyate.ops.prelu import PRelu
 
 HARD_SIGMOID = (1 / 6, 0.5)
 # --- windows ---
@@ -306,6 +307,24 @@ def _leaky(i: Importer, node: Any) -> None:
     integers.function(i, node, "leaky_relu", alpha, exact=lambda x: np.where(x < 0, slope * x, x))
 
 
+def _prelu(i: Importer, node: Any) -> None:
+    """Slopes for the channels, or one for all."""
+    view, slope = i.view(node), i.constant(node, node.input[1]).astype(np.float64)
+    if slope.size == 1:
+        alpha = slope.item()
+        integers.function(i, node, "leaky_relu", alpha, exact=lambda x: np.where(x < 0, np.float32(alpha) * x, x))
+        return
+    view = replace(view, tensor=i.plane(node), order=CHANNELS_FIRST)
+    slopes = _per_channel(i, view, slope)
+    if slopes is None:
+        i.refuse(node, f"slopes of {slope.shape} for {view.dims}")
+    known, wanted = i.builder.quant(view.tensor), integers.ahead(i, node.output[0])
+    i.builder.emit(name_of(node), "prelu", PRelu(tuple(slopes.tolist())), (view.tensor,), node.output[0])
+    tensor = i.made(node, view.dims, view.order)
+    if known is not None and wanted is not None:
+        i.settle(tensor, wanted)
+
+
 def _function(kind: str, **required: float | bytes) -> Handler:
     """A function whose attributes, if any, must be these."""
 
@@ -354,6 +373,7 @@ HANDLERS: Mapping[str, Row[Importer, [Any]]] = {
     "Relu": row(_clip, "clip"),
     "Clip": row(_clip, "clip"),
     "LeakyRelu": row(_leaky, "leaky_relu"),
+    "PRelu": row(_prelu, "prelu", "leaky_relu"),
     "HardSwish": row(_function("hard_swish"), "hard_swish"),
     "HardSigmoid": row(_function("hard_sigmoid", alpha=HARD_SIGMOID[0], beta=HARD_SIGMOID[1]), "hard_sigmoid"),
     "Sigmoid": row(_function("sigmoid"), "sigmoid"),

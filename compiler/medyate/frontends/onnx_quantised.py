@@ -88,7 +88,7 @@ def _quant(i: Importer, node: Any, kind: str) -> Quant:
     return Quant(float(scales[0]), int(zeros[0]) - (UINT8_SHIFT if kind == "uint8" else 0))
 
 
-def _ahead(i: Importer, name: str) -> Quant | None:
+def ahead(i: Importer, name: str) -> Quant | None:
     """The scale that the only reader of a tensor gives it."""
     readers = i.readers.get(name, [])
     if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
@@ -173,7 +173,7 @@ def function(
     """A function of every value; `exact` is the one whose rounding shows."""
     view, output = i.view(node), node.output[0]
     known, values = i.builder.quant(view.tensor), None
-    wanted = _ahead(i, output) or (known if kind == "clip" else None)
+    wanted = ahead(i, output) or (known if kind == "clip" else None)
     if known is not None and wanted is not None and exact is not None:
         values = table(known, wanted, exact)
         if known == wanted and (values == np.arange(QMIN, QMAX + 1)).all():
@@ -355,7 +355,7 @@ def one_scale(i: Importer, node: Any, views: Sequence[View]) -> tuple[str, ...]:
     quants = {i.builder.quant(view.tensor) for view in views}
     if len(quants) == 1:
         return tuple(view.tensor for view in views)
-    wanted = _ahead(i, node.output[0])
+    wanted = ahead(i, node.output[0])
     if wanted is None:
         i.refuse(node, "it joins tensors of different scales")
     return tuple(requantised(i, f"{name_of(node)}/{k}", view, wanted) for k, view in enumerate(views))

@@ -24,6 +24,7 @@ from medyate.frontends.builder import GraphBuilder, triple
 from medyate.frontends.table import Row, row
 from medyate.ir import Activation, Imported, Quant, Shape
 from medyate.ops._spatial import Pads, Pair
+from medyate.ops.prelu import PRelu
 
 RANK_MAX = 8
 """Axes of a tensor in a sound file."""
@@ -606,6 +607,22 @@ def _leaky(i: _Importer, op: _Operator) -> None:
     i.builder.function(op.name, "leaky_relu", i.given(op, 0).name, op.output.name, alpha)
 
 
+def _prelu(i: _Importer, op: _Operator) -> None:
+    """Slopes for the channels; where activations are integers, so are they."""
+    source, slopes, constant = i.given(op, 0), i.given(op, 1), i.constant(op, 1)
+    channels = source.shape[-1]
+    if constant.size not in (1, channels) or (constant.size > 1 and constant.shape[-1] != channels):
+        i.refuse(op, f"slopes of {constant.shape} for {source.shape}")
+    if slopes.kind != source.kind or (slopes.kind != "float32" and len(slopes.scales) != 1):
+        i.refuse(op, f"slopes in {slopes.kind} beside activations of {source.kind}")
+    values, step = constant.reshape(-1).astype(np.float64), 0.0
+    if slopes.kind != "float32":
+        step = float(slopes.scales[0])
+        values = (values - int(slopes.zeros[0])) * step
+    all_channels = np.broadcast_to(values, (channels,)).tolist()
+    i.builder.emit(op.name, "prelu", PRelu(tuple(all_channels), step), (source.name,), op.output.name)
+
+
 def _function(kind: str) -> Callable[[_Importer, _Operator], None]:
     def handler(i: _Importer, op: _Operator) -> None:
         i.builder.function(op.name, kind, i.given(op, 0).name, op.output.name)
@@ -666,6 +683,7 @@ HANDLERS: Mapping[str, Row[_Importer, [_Operator]]] = {
     "RELU6": row(_clamp(0.0, 6.0), "clip"),
     "RELU_N1_TO_1": row(_clamp(-1.0, 1.0), "clip"),
     "LEAKY_RELU": row(_leaky, "leaky_relu"),
+    "PRELU": row(_prelu, "prelu"),
     "HARD_SWISH": row(_function("hard_swish"), "hard_swish"),
     "LOGISTIC": row(_function("sigmoid"), "sigmoid"),
     "TANH": row(_function("tanh"), "tanh"),

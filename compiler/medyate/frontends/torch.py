@@ -111,7 +111,7 @@ TABLE: tuple[tuple[Row[Importer, [Node, Arguments]], str], ...] = (
     (row(arithmetic.clamp, "clip"), "aten.hardtanh(_) aten.clamp(_) aten.clamp_min(_) aten.clamp_max(_)"),
     (row(arithmetic.bound, "clip"), "aten.maximum aten.minimum"),
     (row(arithmetic.leaky, "leaky_relu"), "aten.leaky_relu(_)"),
-    (row(arithmetic.prelu, "leaky_relu"), "aten.prelu"),
+    (row(arithmetic.prelu, "leaky_relu", "prelu"), "aten.prelu"),
     (row(arithmetic.function("hard_swish"), "hard_swish"), "aten.hardswish(_)"),
     (row(arithmetic.function("hard_sigmoid"), "hard_sigmoid"), "aten.hardsigmoid(_)"),
     (row(arithmetic.function("sigmoid"), "sigmoid"), "aten.sigmoid(_)"),

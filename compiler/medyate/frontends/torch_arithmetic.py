@@ -10,6 +10,7 @@ import numpy as np
 
 from medyate.frontends.layout import View
 from medyate.frontends.torch_program import Arguments, Handler, Importer, Node, operation
+from medyate.ops.prelu import PRelu
 
 # --- functions of one value ---
 
@@ -52,11 +53,14 @@ def leaky(i: Importer, node: Node, a: Arguments) -> None:
 
 
 def prelu(i: Importer, node: Node, a: Arguments) -> None:
-    """A learned slope below zero, one for all channels."""
+    """A learned slope below zero, one for all channels or one for each."""
     slope = i.constant(node, a["weight"])
-    if slope.size != 1:
-        raise i.refuse(node, "a slope for every channel")
-    apply(i, node, a["self"], "leaky_relu", slope.item())
+    if slope.size == 1:
+        apply(i, node, a["self"], "leaky_relu", slope.item())
+        return
+    view = i.with_channels(node, i.view(node, a["self"]), 1)
+    i.builder.emit(node.name, "prelu", PRelu(tuple(slope.tolist())), (view.tensor,), node.name)
+    i.put_first(node, View(node.name, view.sizes, view.axes))
 
 
 def function(kind: str, **fixed: Any) -> Handler:

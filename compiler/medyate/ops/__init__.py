@@ -16,6 +16,7 @@ from medyate.ops.max_pool import MAX_POOL
 from medyate.ops.move import MOVE
 from medyate.ops.mul import MUL
 from medyate.ops.opdef import OpDef
+from medyate.ops.prelu import PRELU
 from medyate.ops.reshape import RESHAPE
 from medyate.ops.softmax import SOFTMAX
 
@@ -29,6 +30,7 @@ OPS: Mapping[str, OpDef] = {
         AVERAGE_POOL,
         MAX_POOL,
         ACTIVATION,
+        PRELU,
         CONCAT,
         MOVE,
         RESHAPE,
