@@ -32,7 +32,7 @@ from medyate.arithmetic.tflite_kernels import (
 from medyate.artefact import write_bytes
 from medyate.export import ExportError
 from medyate.export.flatfile import FlatFile, Options, Steps
-from medyate.frontends.tflite import UINT8_SHIFT
+from medyate.frontends.tflite_graph import UINT8_SHIFT
 from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
 from medyate.ops import OPS
 from medyate.ops._pool import PoolAttrs

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """TFLite files to the IR: float32, int8, and the older uint8 scheme. One row of HANDLERS per operation.
 
-A uint8 file becomes int8 by taking 128 off every value and zero point, which changes no real number.
 Multipliers are computed as TFLite's own preparation does, where that is not the plain formula.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import tflite
@@ -20,261 +17,22 @@ from numpy.typing import NDArray
 
 from medyate import files
 from medyate.errors import ModelError
-from medyate.frontends.builder import GraphBuilder, triple
+from medyate.frontends.builder import triple
 from medyate.frontends.table import Row, row
-from medyate.ir import Activation, Imported, Quant, Shape
+from medyate.frontends.tflite_graph import (
+    REAL_WEIGHTS,
+    UINT8_SHIFT,
+    WEIGHTS,
+    Importer,
+    Operator,
+    sizes_of,
+)
+from medyate.ir import Imported
 from medyate.ops._spatial import Pads, Pair
 from medyate.ops.prelu import PRelu
 
-RANK_MAX = 8
-"""Axes of a tensor in a sound file."""
-VECTOR_MAX = 1 << 16
-"""Bytes of a name, and entries of any other vector of a table; a small file may name one long vector many times."""
-TYPES: Mapping[int, tuple[str, type[np.generic]]] = {
-    tflite.TensorType.FLOAT32: ("float32", np.float32),
-    tflite.TensorType.INT8: ("int8", np.int8),
-    tflite.TensorType.UINT8: ("uint8", np.uint8),
-    tflite.TensorType.INT32: ("int32", np.int32),
-    tflite.TensorType.INT64: ("int64", np.int64),
-}
-TYPE_NAMES = {value: name.lower() for name, value in vars(tflite.TensorType).items() if isinstance(value, int)}
-TAKEN = ("float32", "int8", "uint8")
-"""Types of activations."""
-TAKEN_NAMES = ", ".join(TAKEN)
-WEIGHTS = {"float32": TAKEN, "int8": ("int8",), "uint8": ("uint8",)}
-"""Types of weights beside activations of a type."""
-UINT8_SHIFT = 128
-REAL_WEIGHTS = (
-    "int8 weights beside real activations count as real numbers, here and where TFLite's runtime is asked; "
-    "by itself it would round the activations to int8 as it runs"
-)
 
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor of the file."""
-
-    index: int
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-    scales: NDArray[np.float64]
-    zeros: NDArray[np.int64]
-    constant: NDArray[Any] | None
-
-    def quant(self) -> Quant | None:
-        """Scale and zero point as the IR has them; None: real numbers."""
-        if self.kind not in ("int8", "uint8") or len(self.scales) != 1:
-            return None
-        shift = UINT8_SHIFT if self.kind == "uint8" else 0
-        return Quant(float(self.scales[0]), int(self.zeros[0]) - shift)
-
-
-@dataclass(frozen=True)
-class _Operator:
-    """An operator of the file; a tensor that is left out is None."""
-
-    name: str
-    kind: str
-    options: Any
-    inputs: tuple[_Tensor | None, ...]
-    output: _Tensor
-
-
-class _Importer:
-    """One pass over the operators of a file with one subgraph."""
-
-    def __init__(self, path: Path, data: bytes) -> None:
-        self.data = data
-        self.model = tflite.Model.GetRootAs(data, 0)
-        if self.model.SubgraphsLength() != 1:
-            raise ModelError(f"'{path}' has {self.model.SubgraphsLength()} subgraphs.", "Export inference alone.")
-        self.graph = self.model.Subgraphs(0)
-        ends = self.graph.InputsLength(), self.graph.OutputsLength()
-        if ends != (1, 1):
-            raise ModelError(
-                f"'{path}' has {ends[0]} inputs and {ends[1]} outputs.", "Export a network with one of each."
-            )
-        self.tensors: dict[int, _Tensor] = {}
-        self.names: set[str] = set()
-        self.readers: dict[int, list[_Operator]] = {}
-        """Operators by the number of the tensor that they read."""
-        self.edges: dict[int, Pads] = {}
-        """Pads of the maps, by number, around which lies what no maximum sees; the builder has them without."""
-        source, self.output = self.tensor(self.graph.Inputs(0)), self.tensor(self.graph.Outputs(0))
-        self.builder = GraphBuilder(path.stem, source.name, _extent(path, source.shape), SUPPORTED)
-        self.builder.taken = {_name(self.graph.Tensors(index)) for index in range(self.graph.TensorsLength())}
-        self.note_quant(source)
-
-    def tensor(self, index: int) -> _Tensor:
-        """A tensor by number."""
-        if index not in self.tensors:
-            self.tensors[index] = self.read(index)
-        return self.tensors[index]
-
-    def read(self, index: int) -> _Tensor:
-        raw = self.graph.Tensors(index)
-        if raw is None or not 0 <= index < self.graph.TensorsLength():
-            raise ModelError(f"tensor {index} does not exist.", "Convert the model again.")
-        self.check_sizes(index, raw)
-        name = _name(raw) or f"tensor_{index}"
-        while name in self.names:
-            name = f"{name}:{index}"
-        self.names.add(name)
-        shape = tuple(int(raw.Shape(i)) for i in range(raw.ShapeLength()))
-        kind, dtype = TYPES.get(raw.Type(), (TYPE_NAMES.get(raw.Type(), f"type {raw.Type()}"), np.uint8))
-        scales, zeros = _quantisation(name, raw.Quantization())
-        buffer = self.model.Buffers(raw.Buffer())
-        constant = None
-        if buffer is not None and buffer.DataLength() > 0:
-            if raw.Type() not in TYPES:
-                raise ModelError(f"tensor '{name}' holds values of {kind}.", f"Known: {', '.join(KINDS)}.")
-            content = buffer.DataAsNumpy().view(dtype) if buffer.DataLength() % np.dtype(dtype).itemsize == 0 else None
-            if content is None or content.size != math.prod(shape):
-                raise ModelError(f"tensor '{name}' of {shape} holds {buffer.DataLength()} B.", "Convert it again.")
-            constant = content.reshape(shape)
-        return _Tensor(index, name, shape, kind, scales, zeros, constant)
-
-    def check_sizes(self, index: int, raw: Any) -> None:
-        """Raises ModelError for a tensor whose record is longer than that of any network."""
-        quantisation = raw.Quantization()
-        lengths = [len(raw.Name() or b"")]
-        lengths += [] if quantisation is None else [quantisation.ScaleLength(), quantisation.ZeroPointLength()]
-        if raw.ShapeLength() > RANK_MAX or max(lengths) > VECTOR_MAX:
-            raise ModelError(f"tensor {index} has too many axes or scales, or too long a name.", "Convert it again.")
-
-    def note_quant(self, tensor: _Tensor) -> None:
-        """Tells the builder a tensor's scale."""
-        quant = tensor.quant()
-        if quant is not None:
-            self.builder.quantise(tensor.name, quant)
-
-    def operators(self) -> list[_Operator]:
-        found = []
-        for position in range(self.graph.OperatorsLength()):
-            raw = self.graph.Operators(position)
-            code = self.model.OperatorCodes(raw.OpcodeIndex())
-            builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            kind = CODES.get(builtin, f"operator {builtin}")
-            if max(raw.InputsLength(), raw.OutputsLength()) > VECTOR_MAX:
-                raise self.builder.refuse(f"{kind} {position}", kind, "it has too many inputs or outputs")
-            inputs = [raw.Inputs(i) for i in range(raw.InputsLength())]
-            outputs = [raw.Outputs(i) for i in range(raw.OutputsLength())]
-            if not inputs or len(outputs) != 1:
-                raise self.builder.refuse(f"{kind} {position}", kind, "it has no input, or not one output")
-            tensors = tuple(self.tensor(i) if i >= 0 else None for i in inputs)
-            output = self.tensor(outputs[0])
-            found.append(_Operator(output.name, kind, raw.BuiltinOptions(), tensors, output))
-        return found
-
-    def run(self) -> Imported:
-        operators = self.operators()
-        for operator in operators:
-            for index in {tensor.index for tensor in operator.inputs if tensor is not None}:
-                self.readers.setdefault(index, []).append(operator)
-        for operator in operators:
-            handler = HANDLERS.get(operator.kind)
-            if handler is None:
-                raise self.builder.refuse(operator.name, operator.kind, "there is no such operation here")
-            if operator.inputs[0] is not None and operator.inputs[0].constant is not None:
-                raise self.builder.refuse(operator.name, operator.kind, "its input is a constant")
-            self.check_types(operator)
-            try:
-                handler(self, operator)
-            except struct.error:  # its table is damaged
-                raise
-            except files.DAMAGE as error:  # an input, constant or option of a form that nobody thought of
-                self.refuse(operator, f"its inputs or options are none that are read ({files.reason(error)})")
-            self.note_quant(operator.output)
-        return self.builder.finish(self.output.name)
-
-    def check_types(self, operator: _Operator) -> None:
-        """Raises the error for an operator on types that are not known, or on several at once."""
-        tensors = [t for t in (*operator.inputs, operator.output) if t is not None and t.constant is None]
-        for tensor in tensors:
-            if tensor.kind not in TAKEN:
-                self.refuse(operator, f"'{tensor.name}' holds {tensor.kind}; {TAKEN_NAMES} are taken")
-            if tensor.kind != "float32" and len(tensor.scales) != 1:
-                self.refuse(operator, f"'{tensor.name}' holds {tensor.kind} with {len(tensor.scales)} scales, not one")
-        kinds = list(dict.fromkeys(tensor.kind for tensor in tensors))
-        if len(kinds) > 1 and operator.kind not in ("QUANTIZE", "DEQUANTIZE"):
-            self.refuse(operator, f"it mixes activations of {' and '.join(kinds)}")
-
-    def refuse(self, operator: _Operator, why: str) -> NoReturn:
-        """Raises the error for an operator that cannot be imported."""
-        raise self.builder.refuse(operator.name, operator.kind, why)
-
-    def constant(self, operator: _Operator, position: int) -> NDArray[Any]:
-        """The values of a constant input."""
-        tensor = operator.inputs[position] if position < len(operator.inputs) else None
-        if tensor is None or tensor.constant is None:
-            self.refuse(operator, f"its input {position} is not a constant")
-        return tensor.constant
-
-    def given(self, operator: _Operator, position: int) -> _Tensor:
-        """An input that must be there."""
-        tensor = operator.inputs[position] if position < len(operator.inputs) else None
-        if tensor is None:
-            self.refuse(operator, f"its input {position} is missing")
-        return tensor
-
-    def keeps_scale(self, operator: _Operator) -> None:
-        """Raises the error for an operator that moves values to another scale."""
-        if self.given(operator, 0).quant() != operator.output.quant():
-            self.refuse(operator, "its output has another scale than its input")
-
-    def options(self, operator: _Operator, kind: type[Any]) -> Any:
-        """The operator's option table."""
-        if operator.options is None:
-            self.refuse(operator, "its options are missing")
-        options = kind()
-        options.Init(operator.options.Bytes, operator.options.Pos)
-        return options
-
-    def activation(self, operator: _Operator, code: int) -> Activation:
-        """A fused activation."""
-        if code not in ACTIVATIONS:
-            self.refuse(operator, f"the fused activation {code}")
-        return ACTIVATIONS[code]
-
-
-def _name(raw: Any) -> str:
-    return str((raw.Name() or b"").decode("utf-8", "replace"))
-
-
-def _quantisation(name: str, raw: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(scales, zero points), both empty without quantisation.
-
-    The field that says along which axis they run is not read: it follows from the operator, and files
-    exist in which it is wrong.
-    """
-    if raw is None or raw.ScaleLength() == 0:
-        return np.zeros(0), np.zeros(0, np.int64)
-    scales = raw.ScaleAsNumpy().astype(np.float64)
-    zeros = raw.ZeroPointAsNumpy().astype(np.int64) if raw.ZeroPointLength() else np.zeros(len(scales), np.int64)
-    if not np.isfinite(scales).all() or (scales <= 0).any() or len(zeros) not in (1, len(scales)):
-        raise ModelError(f"tensor '{name}' has scales that are no scales.", "Convert the model again.")
-    return scales, zeros
-
-
-def _extent(path: Path, shape: tuple[int, ...]) -> Shape:
-    """(1, H, W, C), (1, L, C) or (1, n) as the IR has it."""
-    sizes = shape[1:]
-    if not 1 <= len(sizes) <= 3 or shape[0] not in (1, -1) or min(sizes) < 1:
-        raise ModelError(
-            f"'{path}' takes an input of {shape}; one sample of one to three fixed sizes is expected.",
-            "Convert it with a batch of 1 and fixed sizes.",
-        )
-    return _sizes(sizes)
-
-
-def _sizes(sizes: tuple[int, ...]) -> Shape:
-    if len(sizes) == 3:
-        return sizes[0], sizes[1], sizes[2]
-    return (sizes[0], 1, sizes[1]) if len(sizes) == 2 else (1, 1, sizes[0])
-
-
-def _weights(i: _Importer, op: _Operator, axis: int) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+def _weights(i: Importer, op: Operator, axis: int) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """(stored weight, its arrays); a float network that stores integers gets its real numbers back."""
     tensor = i.given(op, 1)
     weight = i.constant(op, 1)
@@ -302,7 +60,7 @@ def _weights(i: _Importer, op: _Operator, axis: int) -> tuple[NDArray[Any], dict
     return weight, arrays
 
 
-def _multiplier(i: _Importer, op: _Operator, arrays: dict[str, NDArray[Any]], *, product_in_float: bool) -> None:
+def _multiplier(i: Importer, op: Operator, arrays: dict[str, NDArray[Any]], *, product_in_float: bool) -> None:
     """TFLite multiplies the scales of some operators in float32 before it divides in float64."""
     x, y = i.given(op, 0), op.output
     if not arrays or not product_in_float:
@@ -311,7 +69,7 @@ def _multiplier(i: _Importer, op: _Operator, arrays: dict[str, NDArray[Any]], *,
     arrays["multiplier"] = product.astype(np.float64) / y.scales[0]
 
 
-def _bias(i: _Importer, op: _Operator, arrays: dict[str, NDArray[Any]], taps: int) -> NDArray[Any] | None:
+def _bias(i: Importer, op: Operator, arrays: dict[str, NDArray[Any]], taps: int) -> NDArray[Any] | None:
     """The bias, kept where no accumulator can overflow."""
     if len(op.inputs) < 3 or op.inputs[2] is None:
         return None
@@ -337,7 +95,7 @@ def _pads(same: bool, extent: Pair, kernel: Pair, stride: Pair, dilation: Pair) 
     return pads[0][0], pads[1][0], pads[0][1], pads[1][1]
 
 
-def _window(i: _Importer, op: _Operator, o: Any, kernel: Pair) -> tuple[Pair, Pads, Pair]:
+def _window(i: Importer, op: Operator, o: Any, kernel: Pair) -> tuple[Pair, Pads, Pair]:
     """(stride, pads, dilation) of a windowed operator."""
     stride = (o.StrideH(), o.StrideW())
     dilation = (o.DilationHFactor(), o.DilationWFactor()) if hasattr(o, "DilationHFactor") else (1, 1)
@@ -347,7 +105,7 @@ def _window(i: _Importer, op: _Operator, o: Any, kernel: Pair) -> tuple[Pair, Pa
     return stride, _pads(o.Padding() == tflite.Padding.SAME, extent[:2], kernel, stride, dilation), dilation
 
 
-def _conv(i: _Importer, op: _Operator) -> None:
+def _conv(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.Conv2DOptions)
     weight, arrays = _weights(i, op, 0)
     if weight.ndim != 4:
@@ -373,7 +131,7 @@ def _conv(i: _Importer, op: _Operator) -> None:
     )
 
 
-def _depthwise(i: _Importer, op: _Operator) -> None:
+def _depthwise(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.DepthwiseConv2DOptions)
     weight, arrays = _weights(i, op, 3)
     if weight.ndim != 4 or weight.shape[0] != 1:
@@ -398,7 +156,7 @@ def _depthwise(i: _Importer, op: _Operator) -> None:
     )
 
 
-def _linear(i: _Importer, op: _Operator) -> None:
+def _linear(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.FullyConnectedOptions)
     weight, arrays = _weights(i, op, 0)
     if weight.ndim != 2 or o.WeightsFormat() != 0:
@@ -418,24 +176,24 @@ def _linear(i: _Importer, op: _Operator) -> None:
     )
 
 
-def _two(i: _Importer, op: _Operator) -> tuple[str, str]:
+def _two(i: Importer, op: Operator) -> tuple[str, str]:
     a, b = i.given(op, 0), i.given(op, 1)
     if b.constant is not None:
         i.refuse(op, "one side is a constant")
     return a.name, b.name
 
 
-def _add(i: _Importer, op: _Operator) -> None:
+def _add(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.AddOptions)
     i.builder.add(op.name, *_two(i, op), op.output.name, i.activation(op, o.FusedActivationFunction()))
 
 
-def _mul(i: _Importer, op: _Operator) -> None:
+def _mul(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.MulOptions)
     i.builder.mul(op.name, *_two(i, op), op.output.name, i.activation(op, o.FusedActivationFunction()))
 
 
-def _pool(i: _Importer, op: _Operator) -> None:
+def _pool(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.Pool2DOptions)
     kernel = (o.FilterHeight(), o.FilterWidth())
     stride, pads, _ = _window(i, op, o, kernel)
@@ -451,7 +209,7 @@ def _pool(i: _Importer, op: _Operator) -> None:
     i.builder.average_pool(op.name, source.name, output.name, kernel, stride, pads, arrays)
 
 
-def _mean(i: _Importer, op: _Operator) -> None:
+def _mean(i: Importer, op: Operator) -> None:
     """MEAN multiplies by a quotient of scales even where it is 1; the array keeps it apart from AVERAGE_POOL_2D."""
     sizes = i.given(op, 0).shape
     axes = {int(axis) % max(1, len(sizes)) for axis in i.constant(op, 1).reshape(-1)}
@@ -466,14 +224,14 @@ def _mean(i: _Importer, op: _Operator) -> None:
     i.builder.average_pool(op.name, source, op.output.name, (0, 0), (0, 0), arrays=arrays)
 
 
-def _same(i: _Importer, op: _Operator) -> None:
+def _same(i: Importer, op: Operator) -> None:
     sizes = op.output.shape[1:]
     if not 1 <= len(sizes) <= 3 or op.output.shape[0] not in (1, -1) or min(sizes) < 1:
         i.refuse(op, f"an output of {op.output.shape}")
-    i.builder.reshape(op.name, i.given(op, 0).name, op.output.name, _sizes(sizes))
+    i.builder.reshape(op.name, i.given(op, 0).name, op.output.name, sizes_of(sizes))
 
 
-def _concat(i: _Importer, op: _Operator) -> None:
+def _concat(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.ConcatenationOptions)
     rank = len(op.output.shape)
     axes: Mapping[int, tuple[int | None, ...]] = {4: (None, 0, 1, 2), 3: (None, 0, 2), 2: (None, 2)}
@@ -487,13 +245,13 @@ def _concat(i: _Importer, op: _Operator) -> None:
     i.builder.concat(op.name, tuple(t.name for t in op.inputs if t is not None), op.output.name, axis)
 
 
-def _image(i: _Importer, op: _Operator) -> str:
+def _image(i: Importer, op: Operator) -> str:
     if len(i.given(op, 0).shape) != 4:
         i.refuse(op, f"an input of {i.given(op, 0).shape}; height, width and channels are expected")
     return i.given(op, 0).name
 
 
-def _pad(i: _Importer, op: _Operator) -> None:
+def _pad(i: Importer, op: Operator) -> None:
     source, pads = _image(i, op), i.constant(op, 1)
     pads = pads.reshape(-1, 2) if pads.size % 2 == 0 else pads
     if pads.shape != (4, 2) or pads[0].any() or pads.min() < 0:
@@ -505,7 +263,7 @@ def _pad(i: _Importer, op: _Operator) -> None:
     i.builder.pad(op.name, source, op.output.name, triple(pads[1:, 0]), triple(pads[1:, 1]))
 
 
-def _adds_zeros(i: _Importer, op: _Operator) -> bool:
+def _adds_zeros(i: Importer, op: Operator) -> bool:
     """Whether PADV2 adds what stands for zero."""
     value, kind = i.constant(op, 2), i.given(op, 0).kind
     if value.size != 1 or i.given(op, 2).kind != kind:
@@ -514,7 +272,7 @@ def _adds_zeros(i: _Importer, op: _Operator) -> bool:
     return bool(value.item() == (int(zeros[0]) if len(zeros) else 0))
 
 
-def _edge(i: _Importer, op: _Operator, pads: NDArray[Any]) -> None:
+def _edge(i: Importer, op: Operator, pads: NDArray[Any]) -> None:
     """PADV2 with the least value, in front of max pools only: they pad by themselves."""
     value, readers = i.constant(op, 2), i.readers.get(op.output.index, [])
     least = np.finfo(value.dtype).min if value.dtype.kind == "f" else np.iinfo(value.dtype).min
@@ -529,7 +287,7 @@ def _edge(i: _Importer, op: _Operator, pads: NDArray[Any]) -> None:
     i.builder.alias(op.output.name, i.given(op, 0).name)
 
 
-def _slice(i: _Importer, op: _Operator) -> None:
+def _slice(i: Importer, op: Operator) -> None:
     source = _image(i, op)
     start, size = i.constant(op, 1).reshape(-1), i.constant(op, 2).reshape(-1)
     if (len(start), len(size)) != (4, 4):
@@ -538,7 +296,7 @@ def _slice(i: _Importer, op: _Operator) -> None:
     i.builder.slice(op.name, source, op.output.name, triple(start[1:]), triple(end), (1, 1, 1))
 
 
-def _strided_slice(i: _Importer, op: _Operator) -> None:
+def _strided_slice(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.StridedSliceOptions)
     source = _image(i, op)
     begin, end, step = (i.constant(op, k).reshape(-1) for k in (1, 2, 3))
@@ -561,14 +319,14 @@ def _strided_slice(i: _Importer, op: _Operator) -> None:
     )
 
 
-def _transpose(i: _Importer, op: _Operator) -> None:
+def _transpose(i: Importer, op: Operator) -> None:
     source, order = _image(i, op), [int(axis) for axis in i.constant(op, 1).reshape(-1)]
     if len(order) != 4 or order[0] != 0:
         i.refuse(op, f"an order of {order}")
     i.builder.transpose(op.name, source, op.output.name, triple(axis - 1 for axis in order[1:]))
 
 
-def _resize(i: _Importer, op: _Operator) -> None:
+def _resize(i: Importer, op: Operator) -> None:
     o = i.options(op, tflite.ResizeNearestNeighborOptions)
     source, size = _image(i, op), i.constant(op, 1).reshape(-1)
     height, width, _ = i.builder.shape(source)
@@ -577,18 +335,18 @@ def _resize(i: _Importer, op: _Operator) -> None:
     i.builder.enlarge(op.name, source, op.output.name, (int(size[0]) // height, int(size[1]) // width))
 
 
-def _clamp(low: float, high: float) -> Callable[[_Importer, _Operator], None]:
-    def handler(i: _Importer, op: _Operator) -> None:
+def _clamp(low: float, high: float) -> Callable[[Importer, Operator], None]:
+    def handler(i: Importer, op: Operator) -> None:
         source = i.given(op, 0)
         i.builder.clip(op.name, source.name, op.output.name, low, high)
 
     return handler
 
 
-def _limit(kind: str) -> Callable[[_Importer, _Operator], None]:
+def _limit(kind: str) -> Callable[[Importer, Operator], None]:
     """MAXIMUM and MINIMUM with one constant: a clamp on one side."""
 
-    def handler(i: _Importer, op: _Operator) -> None:
+    def handler(i: Importer, op: Operator) -> None:
         source, other, constant = i.given(op, 0), i.given(op, 1), i.constant(op, 1)
         if constant.size != 1 or other.kind != source.kind or (other.kind != "float32" and not len(other.scales)):
             i.refuse(op, f"a limit of {constant.shape} in {other.kind} beside activations of {source.kind}")
@@ -600,14 +358,14 @@ def _limit(kind: str) -> Callable[[_Importer, _Operator], None]:
     return handler
 
 
-def _leaky(i: _Importer, op: _Operator) -> None:
+def _leaky(i: Importer, op: Operator) -> None:
     alpha = float(i.options(op, tflite.LeakyReluOptions).Alpha())
     if not 0.0 <= alpha <= 1.0:
         i.refuse(op, f"a slope of {alpha}")
     i.builder.function(op.name, "leaky_relu", i.given(op, 0).name, op.output.name, alpha)
 
 
-def _prelu(i: _Importer, op: _Operator) -> None:
+def _prelu(i: Importer, op: Operator) -> None:
     """Slopes for the channels; where activations are integers, so are they."""
     source, slopes, constant = i.given(op, 0), i.given(op, 1), i.constant(op, 1)
     channels = source.shape[-1]
@@ -623,14 +381,14 @@ def _prelu(i: _Importer, op: _Operator) -> None:
     i.builder.emit(op.name, "prelu", PRelu(tuple(all_channels), step), (source.name,), op.output.name)
 
 
-def _function(kind: str) -> Callable[[_Importer, _Operator], None]:
-    def handler(i: _Importer, op: _Operator) -> None:
+def _function(kind: str) -> Callable[[Importer, Operator], None]:
+    def handler(i: Importer, op: Operator) -> None:
         i.builder.function(op.name, kind, i.given(op, 0).name, op.output.name)
 
     return handler
 
 
-def _quantize(i: _Importer, op: _Operator) -> None:
+def _quantize(i: Importer, op: Operator) -> None:
     """From real numbers at the input: another name. Between integers: another scale."""
     source, output = i.given(op, 0), op.output
     if source.kind == "float32":
@@ -640,25 +398,17 @@ def _quantize(i: _Importer, op: _Operator) -> None:
     i.builder.function(op.name, "identity", source.name, output.name)
 
 
-def _dequantize(i: _Importer, op: _Operator) -> None:
+def _dequantize(i: Importer, op: Operator) -> None:
     if op.output.index != i.output.index:
         i.refuse(op, "the network goes on in real numbers behind it")
     i.builder.alias(op.output.name, i.given(op, 0).name)
 
 
-def _softmax(i: _Importer, op: _Operator) -> None:
+def _softmax(i: Importer, op: Operator) -> None:
     i.builder.softmax(op.name, i.given(op, 0).name, op.output.name, float(i.options(op, tflite.SoftmaxOptions).Beta()))
 
 
-CODES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
-KINDS = tuple(kind for kind, _ in TYPES.values())
-ACTIVATIONS: Mapping[int, Activation] = {
-    tflite.ActivationFunctionType.NONE: None,
-    tflite.ActivationFunctionType.RELU: (0.0, math.inf),
-    tflite.ActivationFunctionType.RELU_N1_TO_1: (-1.0, 1.0),
-    tflite.ActivationFunctionType.RELU6: (0.0, 6.0),
-}
-HANDLERS: Mapping[str, Row[_Importer, [_Operator]]] = {
+HANDLERS: Mapping[str, Row[Importer, [Operator]]] = {
     "CONV_2D": row(_conv, "conv2d", "depthwise"),
     "DEPTHWISE_CONV_2D": row(_depthwise, "depthwise", "conv2d"),
     "FULLY_CONNECTED": row(_linear, "conv2d"),
@@ -700,4 +450,4 @@ def load(path: Path) -> Imported:
     if data[4:8] != b"TFL3":
         raise ModelError(f"'{path}' is no TFLite file.", "Convert the model again.")
     with files.boundary(ModelError, f"'{path}' is not a sound TFLite file", "Convert the model again."):
-        return _Importer(path, data).run()
+        return Importer(path, data, HANDLERS).run()
