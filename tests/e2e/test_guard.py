@@ -16,7 +16,7 @@ from conftest import DIGITNET, Cli
 from medyate import data
 from medyate.plan.budget import Limits
 from medyate.run import held, train
-from medyate.run.guard import Outcome, fall
+from medyate.run.guard import Guard, Outcome, fall
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, int8_samples
 from medyate.stages import Options, compile_model, gather, silent
@@ -119,6 +119,47 @@ def test_the_loss_decides_where_vectors_are_to_be_hit() -> None:
     low, same, high = (Outcome(None, random.gamma(2.0, scale, 128)) for scale in (1.0, 1.0, 2.0))
     assert fall(low, same) == ""
     assert "the loss" in fall(low, high)
+
+
+def judged(rights: list[int], start: float | None = None) -> list[bool]:
+    """Which epochs a guard accepts, the state before training first."""
+    states = iter([outcome(right) for right in rights])
+    guard = Guard.begin(lambda: next(states), start)
+    last = len(rights) - 1
+    return [guard.reject(number, last=number == last) is None for number in range(1, len(rights))]
+
+
+@pytest.mark.parametrize(
+    ("rights", "accepted"),
+    [
+        ([8, 120, 98, 122], [True, True, True]),  # the rate is at its peak, and comes down
+        ([64, 120, 96, 122], [True, True, True]),  # of two classes
+        ([64, 120, 90, 122], [True, False, True]),  # hardly half of the gain is left
+        ([8, 120, 13, 120], [True, False, True]),
+        ([126, 100, 126], [False, True]),  # it knew its task: nothing had been gained
+        ([8, 120, 124, 100], [True, True, False]),  # nothing comes after the last epoch
+        ([8, 120, 100, 99], [True, True, True]),
+        ([70, 60, 50, 44], [True, True, False]),
+    ],
+)
+def test_a_swing_is_no_break(rights: list[int], accepted: list[bool]) -> None:
+    assert judged(rights) == accepted
+
+
+def test_a_resumed_training_is_judged_from_its_first_start() -> None:
+    assert judged([120, 98, 122]) == [False, True]
+    assert judged([120, 98, 122], start=8 / 128) == [True, True]
+
+
+def test_the_log_hands_the_start_on_to_a_resumed_run(compiled: Compiled, run_cli: Cli) -> None:
+    common = ("run", compiled.folder, "--data", "digits", "--rate", 0.03, "--limit", LIMIT, "--no-measure", "--json")
+    first = json.loads(run_cli(*common, "--epochs", 2).out)
+    assert 0.5 < first["guard_start"] <= 1.0
+    log = json.loads((compiled.folder / "run.json").read_text())
+    log["guard_start"], log["finished"] = 0.25, False
+    (compiled.folder / "run.json").write_text(json.dumps(log))
+    again = json.loads(run_cli(*common, "--epochs", 2, "--resume").out)
+    assert again["guard_start"] == 0.25
 
 
 # --- an application's own ---

@@ -2,7 +2,10 @@
 """Whether an epoch may become a generation: judged on the target before anything is committed.
 
 Until its commit an epoch lives in RAM, and the target's inference computes with exactly the weights that a commit
-would keep. So an epoch that made the network worse is dropped by not committing it: the accepted bank stays as it is.
+would keep. So an epoch that broke the network is dropped by not committing it: the accepted bank stays as it is.
+
+A training whose rate is at its peak swings from epoch to epoch, and comes back as the rate falls. So a fall beyond
+chance is a break only where it leaves less than half of what had been gained since the start, or at the end.
 """
 
 from __future__ import annotations
@@ -39,6 +42,11 @@ class Outcome:
         """Mean over the samples."""
         return float(self.losses.mean())
 
+    @property
+    def score(self) -> float:
+        """Accuracy, or where there is none the loss with its sign turned: more is better."""
+        return -self.loss if self.accuracy is None else self.accuracy
+
 
 @dataclass(frozen=True)
 class Rejected:
@@ -56,26 +64,31 @@ class Guard:
 
     look: Callable[[], Outcome]
     """Runs the guard's samples on the target as it is now."""
-    accepted: Outcome
+    start: float
+    """The score before the training."""
+    best: Outcome
+    """Of the accepted states."""
+    newest: Outcome
+    """The last accepted state."""
 
     @staticmethod
-    def begin(look: Callable[[], Outcome]) -> Guard:
-        """The state before training is accepted."""
-        return Guard(look, look())
+    def begin(look: Callable[[], Outcome], start: float | None = None) -> Guard:
+        """The state now is accepted; `start`: the score before a training that is resumed."""
+        now = look()
+        return Guard(look, now.score if start is None else start, now, now)
 
-    def reject(self, epoch: int) -> Rejected | None:
+    def reject(self, epoch: int, *, last: bool = False) -> Rejected | None:
         """The reason why an epoch must not be committed; None: it is accepted."""
         found = self.look()
-        text = fall(self.accepted, found)
+        half = (self.start + self.best.score) / 2
+        text = fall(self.best, found) if found.score <= max(half, self.start) else ""
+        text = text or (fall(self.newest, found) if last else "")
         if text:
             return Rejected(epoch, text)
-        if _score(found) >= _score(self.accepted):
-            self.accepted = found
+        self.newest = found
+        if found.score >= self.best.score:
+            self.best = found
         return None
-
-
-def _score(outcome: Outcome) -> float:
-    return -outcome.loss if outcome.accuracy is None else outcome.accuracy
 
 
 def fall(accepted: Outcome, found: Outcome) -> str:

@@ -41,6 +41,8 @@ class RunLog:
     history: list[dict[str, Any]]
     committed: int
     """Epochs that the flash holds."""
+    guard_start: float | None = None
+    """The guard's score before the first epoch of the history."""
     instructions: list[int] = field(default_factory=list)
     """Of each step."""
 
@@ -57,7 +59,8 @@ class RunLog:
         history = [entry for entry in (earlier or {}).get("history", ()) if entry["epoch"] <= committed]
         first = bool(history) and history[0]["epoch"] == 1
         before = Score(earlier["accuracy_before"], earlier["loss_before"]) if earlier and first else now
-        log = RunLog(facts, training, keep, before, now, history, committed)
+        guard_start = earlier.get("guard_start") if earlier and first else None
+        log = RunLog(facts, training, keep, before, now, history, committed, guard_start)
         log.keep(log.content())  # from now on the file is this run's
         return log
 
@@ -85,6 +88,7 @@ class RunLog:
             "accuracy_after": after["accuracy"],
             "loss_before": self.before.loss,
             "loss_after": after["loss"],
+            "guard_start": self.guard_start,
             "epochs": len(self.history),
             "history": [dict(entry) for entry in self.history],
             "committed_epochs": self.committed,

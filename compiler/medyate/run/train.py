@@ -341,7 +341,8 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
         facts = _facts(compiled, options, tried, len(x_test))
         log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
         try:
-            guard = restarts.survive(lambda: _guard(session, parts, options, progress)) if options.guard else None
+            guard = restarts.survive(lambda: _guard(session, parts, options, log, progress)) if options.guard else None
+            log.guard_start = None if guard is None else guard.start
             rejected = _train(session, parts, options, log, guard, restarts, progress)
             if rejected is not None:
                 options.tell(f"epoch {rejected.epoch} is not accepted: {rejected.text}; {_kept(session, options)}")
@@ -415,7 +416,7 @@ def _is_head_alone(compiled: Compiled) -> bool:
     return not compiled.plan["candidates"] and not compiled.plan["biases"]
 
 
-def _guard(session: Session, parts: Parts, options: RunOptions, progress: Progress) -> Guard:
+def _guard(session: Session, parts: Parts, options: RunOptions, log: RunLog, progress: Progress) -> Guard:
     """Judges by training samples: it sees a network that breaks, and says nothing of one that learns by heart."""
     count = min(guarded.SAMPLES, options.training.epoch_samples)
     chosen = epoch_order(options.training.seed, GUARD_ORDER, len(parts.x_train))[:count]
@@ -429,7 +430,7 @@ def _guard(session: Session, parts: Parts, options: RunOptions, progress: Progre
         right = np.array([r.prediction for r in results]) == labels if labels.ndim == 1 else None
         return Outcome(right, np.array([r.loss for r in results]))
 
-    return Guard.begin(look)
+    return Guard.begin(look, log.guard_start)
 
 
 def _kept(session: Session, options: RunOptions) -> str:
@@ -460,7 +461,7 @@ def _train(
         entry = _train_epoch(session, parts, order, training, epoch, log.instructions, progress)
         since = 0 if restarts.again() else saturated
         saturated, entry["saturations"] = entry["saturations"], entry["saturations"] - since
-        rejected = None if guard is None else guard.reject(epoch + 1)
+        rejected = None if guard is None else guard.reject(epoch + 1, last=epoch == training.epochs - 1)
         if rejected is None:
             log.trained(entry)
             session.commit()
