@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import io
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import files
-from medyate.artefact import read_arrays
+from medyate.artefact import packed, read_arrays
 from medyate.errors import MedyateError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -105,20 +102,15 @@ def _read(path: Path) -> Arrays | None:
 
 def _write(path: Path, arrays: Arrays) -> None:
     """Keeps an entry if the disk lets it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(arrays):
-            part = io.BytesIO()
-            np.lib.format.write_array(part, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            archive.writestr(f"{name}.npy", part.getvalue())
-    if buffer.tell() > min(MOST_BYTES // 4, files.FILE_MAX):
+    content = packed(arrays)
+    if len(content) > MOST_BYTES // 4:
         return
     name = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
             name = file.name
-            file.write(buffer.getvalue())
+            file.write(content)
         os.replace(name, path)
         if path.stem.endswith("0"):  # one of sixteen: it looks at all of them
             _shrink(path.parent)
