@@ -41,6 +41,7 @@ lint: setup
 
 test: lint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not long"
+	@MEDYATE_CACHE=build/stages $(BIN)/python tools/sizes.py qemu-m7
 
 test-long: lint
 	@MEDYATE_LONG=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
