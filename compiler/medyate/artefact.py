@@ -168,7 +168,7 @@ def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(arrays):
             part = io.BytesIO()
-            np.lib.format.write_array(part, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            np.lib.format.write_array(part, np.asarray(arrays[name], order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), part.getvalue())
     return buffer.getvalue()
 

@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,9 @@ OFF = "off"
 MOST_BYTES = 1 << 29
 """Of all entries."""
 LIBRARIES = ("numpy", "torch")
+NEW = ".new-"
+OLD_SECONDS = 3600
+"""Age at which what was to become an entry has been left behind."""
 
 
 def folder() -> Path | None:
@@ -38,8 +42,13 @@ def folder() -> Path | None:
     named = os.environ.get(VARIABLE, "")
     if named == OFF:
         return None
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(home) / "medyate" / "stages"
+    if named:
+        return Path(named)
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        return None
+    return home / "medyate" / "stages"
 
 
 def kept(stage: str, parts: Sequence[Any], make: Callable[[], Arrays]) -> Arrays:
@@ -102,13 +111,13 @@ def _read(path: Path) -> Arrays | None:
 
 def _write(path: Path, arrays: Arrays) -> None:
     """Keeps an entry if the disk lets it."""
-    content = packed(arrays)
-    if len(content) > MOST_BYTES // 4:
+    if sum(array.nbytes for array in arrays.values()) > MOST_BYTES // 4:
         return
     name = ""
     try:
+        content = packed(arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=NEW, delete=False) as file:
             name = file.name
             file.write(content)
         os.replace(name, path)
@@ -123,10 +132,14 @@ def _write(path: Path, arrays: Arrays) -> None:
 def _shrink(root: Path) -> None:
     """Removes the entries that were not used for longest, as far as there is no room for them."""
     entries = []
-    for path in root.glob("*.npz"):
+    for path in root.iterdir():
         with contextlib.suppress(OSError):  # another process removed it
             status = path.stat()
-            entries.append((status.st_mtime, status.st_size, path))
+            left_behind = path.name.startswith(NEW) and time.time() - status.st_mtime > OLD_SECONDS
+            if left_behind:
+                path.unlink()
+            elif path.suffix == ".npz":
+                entries.append((status.st_mtime, status.st_size, path))
     total = 0
     for _, size, path in sorted(entries, reverse=True):
         total += size

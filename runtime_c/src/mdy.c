@@ -88,8 +88,8 @@ mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *me
         !region_fits(&memory->state, model->state.bytes)) {
         return MDY_ARENA;
     }
-    if ((config->flash == NULL && !model->weights_in_ram) || !mdy_schedule_valid(&config->schedule) || config->shift > MDY_SHIFT_MAX ||
-        config->smoothing > MDY_SMOOTHING_MAX || (mdy_by_rows(model) && config->load == NULL)) {
+    if ((config->flash == NULL && !model->weights_in_ram) || !mdy_schedule_valid(&config->schedule) ||
+        config->shift > MDY_SHIFT_MAX || config->smoothing > MDY_SMOOTHING_MAX || (mdy_by_rows(model) && config->load == NULL)) {
         return MDY_ARGUMENT;
     }
     memset(m, 0, sizeof *m);
@@ -256,7 +256,7 @@ void mdy_try_epoch(mdy_t *m)
 
 mdy_status_t mdy_reject(mdy_t *m)
 {
-    mdy_status_t status = m->ram_weights != NULL ? MDY_ARGUMENT : mdy_store_reload(m);
+    mdy_status_t status = m->model->weights_in_ram ? MDY_ARGUMENT : mdy_store_reload(m);
     if (status == MDY_EMPTY) {
         factory_state(m);
         m->epochs = 0;
@@ -280,7 +280,7 @@ mdy_status_t mdy_accept(mdy_t *m)
 {
     mdy_sampler_observe(m);
     mdy_sampler_draw(m, mdy_count(m->epochs));
-    if (m->ram_weights != NULL) {
+    if (m->model->weights_in_ram) {
         mdy_store_merge(m);
     } else {
         const mdy_status_t status = mdy_store_commit(m);
@@ -296,12 +296,12 @@ mdy_status_t mdy_accept(mdy_t *m)
 
 mdy_status_t mdy_roll_back(mdy_t *m)
 {
-    return m->ram_weights != NULL ? MDY_EMPTY : mdy_store_roll_back(m);
+    return m->model->weights_in_ram ? MDY_EMPTY : mdy_store_roll_back(m);
 }
 
 mdy_status_t mdy_factory_reset(mdy_t *m, int wipe)
 {
-    const mdy_status_t status = m->ram_weights != NULL ? MDY_OK : mdy_store_reset(m, wipe);
+    const mdy_status_t status = m->model->weights_in_ram ? MDY_OK : mdy_store_reset(m, wipe);
     if (wipe) {
         memset(m->planned, 0, m->model->planned_bytes);
         memset(m->epoch, 0, m->model->epoch_bytes);

@@ -457,7 +457,7 @@ static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **
         *bytes = mdy_tensor_bytes(&model->output);
         return MDY_OK;
     case A_BANK: /* as it lies in flash: the state in RAM has moved on */
-        if (m->weights != m->ram_weights) {
+        if (m->weights != NULL && !model->weights_in_ram) {
             *start = m->banks[m->bank].address;
             *bytes = mdy_store_weights(m) + model->bank_weight_bytes - *start;
         }

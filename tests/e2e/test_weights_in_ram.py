@@ -133,3 +133,22 @@ def test_the_command_line_says_what_it_costs_and_refuses_what_cannot_be(
     training = Training(0.02, 4, EPOCH_SAMPLES, fresh=False)
     with pytest.raises(DataError, match="weights in RAM"):
         run(both["ram"], data.load(str(small_digits)), RunOptions("host", training, tmp_path / "f"), lambda _: None)
+
+
+@pytest.mark.parametrize("strategy", ["head", "bias"])
+def test_a_model_without_candidates_writes_to_no_flash_either(strategy: str, run_cli: Cli, tmp_path: Path) -> None:
+    """There are no weights to keep in RAM, and no banks."""
+    out = tmp_path / "out"
+    common = ("--data", "digits")
+    made = run_cli(
+        "compile", DIGITNET, *common, "--ram", "64KiB", "--weights", "ram", "--strategy", strategy, "-o", out
+    )
+    assert made.code == 0, made.err
+    for options in ((), ("--no-guard",)):
+        limited = ("--epochs", 2, "--limit", 60, "--rate", 0.05, "--no-measure", "--json", *options)
+        ran = run_cli("run", out, *common, *limited)
+        assert ran.code == 0, ran.err
+        log = json.loads(ran.out)
+        assert log["flash"] is None and log["epochs"] == 2
+        assert log["accuracy_after"] > log["accuracy_before"]
+    assert not (out / "flash.bin").exists() or set((out / "flash.bin").read_bytes()[:4096]) == {0xFF}

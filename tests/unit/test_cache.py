@@ -176,3 +176,24 @@ def test_the_command_plans_again_without_the_ranking(
     forbid(monkeypatch, (stages, "quantize"), (stages, "collect"))
     second = run_cli(*command, "24KiB")
     assert first.code == second.code == 0 and first.out == second.out
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cache.VARIABLE)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache.folder() is None
+    assert cache.kept("numbers", (1,), lambda: {"x": np.array(3)})["x"] == 3
+
+
+def test_arrays_come_back_as_they_were(folder: Path) -> None:
+    made = {"scalar": np.array(2.5), "empty": np.zeros((0, 3), np.int16), "turned": np.arange(6).reshape(2, 3).T}
+    for _ in range(2):
+        found = cache.kept("arrays", (), lambda: made)
+        for name, array in made.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)

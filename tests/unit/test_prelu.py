@@ -17,7 +17,7 @@ from medyate.ops.prelu import PRELU, PRelu, slope_steps
 from nets import conv_norm, randomise
 
 
-@pytest.mark.parametrize("slopes", [(0.1, 0.25, -0.03), (5.0, 0.001, 0.2), (0.0, 0.0, 0.0), (1e-30, 0.0, 2e-30)])
+@pytest.mark.parametrize("slopes", [(0.1, 0.25, -0.03), (5.0, 0.001, 0.2), (0.0, 0.0, 0.0), (1e-43, 0.0, -1e-40)])
 def test_slopes_are_within_half_a_step_of_what_they_are(slopes: tuple[float, ...]) -> None:
     steps, step = slope_steps(PRelu(slopes))
     assert max(map(abs, steps)) <= 127 and np.float32(step) == step > 0
@@ -25,7 +25,14 @@ def test_slopes_are_within_half_a_step_of_what_they_are(slopes: tuple[float, ...
 
 
 @pytest.mark.parametrize(
-    "attrs", [PRelu((0.1, 0.2)), PRelu((0.1, np.nan, 0.2)), PRelu((0.1, 0.2, 300.0), 1.0), PRelu((0.1, 0.2, 0.3), -1.0)]
+    "attrs",
+    [
+        PRelu((0.1, 0.2)),
+        PRelu((0.1, np.nan, 0.2)),
+        PRelu((0.1, 1e300, 0.2)),
+        PRelu((0.1, 0.2, 300.0), 1.0),
+        PRelu((0.1, 0.2, 0.3), -1.0),
+    ],
 )
 def test_slopes_that_do_not_fit_are_refused(attrs: PRelu) -> None:
     with pytest.raises(GraphError, match="slopes"):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -80,3 +81,15 @@ def test_rankings_that_cannot_be_compared_are_refused(ranking: dict[str, Any], r
         ended = run_cli("rank", "--compare", *arguments)
         assert (ended.code, words in ended.err) == (2, True), ended.err
     assert "needs one model" in run_cli("rank", DIGITNET, "-o", tmp_path / "r.json").err
+
+
+def test_a_head_takes_the_place_of_nothing_else(run_cli: Cli, small_digits: Path, tmp_path: Path) -> None:
+    data = tmp_path / "digits.npz"
+    data.write_bytes(small_digits.read_bytes())
+    for name in ("digits.json", "digits.npz"):
+        ended = run_cli("rank", DIGITNET, "--data", data, "--epochs", 1, "-o", tmp_path / name)
+        assert ended.code == 2 and "npz" in ended.err
+    assert data.read_bytes() == small_digits.read_bytes()
+    for _ in range(2):
+        assert run_cli("rank", DIGITNET, "--data", data, "--epochs", 1, "-o", tmp_path / "own.json").code == 0
+    assert list(np.load(tmp_path / "own.npz")) == ["head"]

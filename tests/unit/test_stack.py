@@ -116,6 +116,8 @@ def test_a_hook_counts_however_it_is_set(text: str, place: str, program: Program
             "mdy_flash_t flash = {&geometry, NULL, read, erase, program, map};",
             "an mdy_flash_t in 'main.c' is set by position",
         ),
+        ("mdy_flash_t both[2] = {{&geometry, NULL, read, erase}};", "an mdy_flash_t in 'main.c' is set by position"),
+        ("const mdy_optimizer_t own = {layer, tap, biases, batch};", "an mdy_optimizer_t in 'main.c' is set"),
         ("const mdy_port_t port = {&flash, NULL, receive};", "an mdy_port_t in 'main.c' is set by position"),
     ],
 )

@@ -57,8 +57,10 @@ POINTERS = (
 """How a pointer is called; the folders and the text where what it may hold is named."""
 OPTIONAL = ("m->yield", "m->load", "stages")
 """Hooks that an application may leave out, and streams, which a plan may have none of."""
-UNNAMED = re.compile(r"\b(mdy_(?:config|flash|port)_t)\b(?:\s+\w+\s*=\s*|\s*\)\s*)\{(?!\s*(?:\.|0\s*\}|\}))")
-"""A configuration or port whose members are set by position."""
+UNNAMED = re.compile(
+    r"\b(mdy_(?:config|flash|port|optimizer)_t)\b(?:\s+\w+\s*(?:\[[^\]]*\]\s*)*=\s*|\s*\)\s*)\{[\s{]*(?!\s*(?:\.|0\s*\}|\[|\}|\{))"
+)
+"""A configuration, port or optimiser whose members are set by position."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from rich.table import Table
 from medyate import artefact, data
 from medyate.cli.options import Json, Pixels, Seed, Split, choice, show, warn
 from medyate.data import AUTO, PIXELS
-from medyate.errors import DataError
+from medyate.errors import DataError, MedyateError
 from medyate.extras import require
 from medyate.figure import check_picture
 from medyate.plan.budget import Limits
@@ -29,7 +29,10 @@ from medyate.terminal import console
 def rank(
     files: Annotated[list[Path], typer.Argument(help="A model; with --compare, rankings of one network.")],
     data_: Annotated[str | None, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The ranking; with --compare, a picture.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="The ranking, its head beside it in an .npz; with --compare, a picture."),
+    ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Spearman's correlation of stored rankings.")] = False,
     pixels: Pixels = AUTO,
     epochs: int = 3,
@@ -49,6 +52,7 @@ def rank(
     if epochs < 1:
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
     choice(pixels, PIXELS, "--pixels")
+    check_beside(out)
     check_packages(files[0])
     dataset = data.load(data_, split)
     normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
@@ -56,7 +60,7 @@ def rank(
     with Bar() as bar:
         ranking, head = make_ranking(normal, dataset, meaning, options, bar.show)
     artefact.write_json(out, ranking.to_json())
-    artefact.write_arrays(out.with_suffix(".npz"), {"head": head})  # without it, --ranking would train one again
+    artefact.write_arrays(beside(out), {HEAD: head})
 
     def human() -> None:
         table = Table("rank", "layer", "LaRa", "TraDy", "elements")
@@ -65,6 +69,29 @@ def rank(
         console.print(table)
 
     show({**ranking.to_json(), "warnings": warn(warnings(dataset, len(ranking.scores)))}, json_, human)
+
+
+HEAD = "head"
+"""Of the fine-tuning, beside a ranking: without it, --ranking would train one again."""
+
+
+def beside(out: Path) -> Path:
+    """The file of the head."""
+    return out.with_suffix(".npz")
+
+
+def check_beside(out: Path) -> None:
+    """Raises DataError where the head of the fine-tuning would take the place of something else."""
+    path = beside(out)
+    if out.suffix == ".npz":
+        raise DataError(f"'{out}' cannot be a ranking: its head is kept in an .npz beside it.", "Name it *.json.")
+    if path.exists():
+        try:
+            own = artefact.read_arrays(path).keys() == {HEAD}
+        except MedyateError:
+            own = False
+        if not own:
+            raise DataError(f"'{path}', where the ranking's head is kept, is somebody's.", "Give another --out.")
 
 
 def compare_rankings(files: Sequence[Path], picture: Path | None, as_json: bool) -> None:

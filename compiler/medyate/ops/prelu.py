@@ -15,6 +15,10 @@ from medyate.ir import Attrs, Shape, elements
 from medyate.ops._spatial import same_rows
 from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values
 
+SLOPE_MAX = 2.0**15
+"""No network has steeper ones; with them, multipliers would leave their range."""
+SLOPE_MIN = 2.0**-15
+"""Of the steepest: smaller ones are no slopes."""
 SLOPE_BITS = 14
 """Derivatives are stored relative to the steepest one, in units of 2^-14."""
 
@@ -30,14 +34,16 @@ class PRelu(Attrs):
 
 def slope_steps(a: PRelu) -> tuple[list[int], float]:
     """(slopes in steps, the step)."""
-    step = a.step or float(np.float32(max(abs(slope) for slope in a.slopes) / WEIGHT_MAX)) or 1.0
+    steepest = max(abs(slope) for slope in a.slopes)
+    step = a.step or float(np.float32(max(steepest, SLOPE_MIN) / WEIGHT_MAX))
     return [round(slope / step) for slope in a.slopes], step
 
 
 def _shape(a: PRelu, inputs: tuple[Shape, ...]) -> Shape:
-    if len(a.slopes) != inputs[0][2] or not np.isfinite([*a.slopes, a.step]).all() or a.step < 0:
+    numbers = [*a.slopes, a.step]
+    if len(a.slopes) != inputs[0][2] or not (np.abs(numbers) < SLOPE_MAX).all() or a.step < 0:
         raise GraphError(
-            f"{len(a.slopes)} slopes do not fit a tensor of {inputs[0]}, or are no numbers.", "Give one per channel."
+            f"{len(a.slopes)} slopes do not fit a tensor of {inputs[0]}, or are too large.", "Give one per channel."
         )
     if a.step and max(abs(slope) for slope in a.slopes) > 255.5 * a.step:
         raise GraphError(f"slopes are more than 255 times {a.step:g}.", "Quantise the network again.")

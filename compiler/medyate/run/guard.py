@@ -5,7 +5,8 @@ Until its commit an epoch lives in RAM, and the target's inference computes with
 would keep. So an epoch that broke the network is dropped by not committing it: the accepted bank stays as it is.
 
 A training whose rate is at its peak swings from epoch to epoch, and comes back as the rate falls. So a fall beyond
-chance is a break only where it leaves less than half of what had been gained since the start, or at the end.
+chance is a break only where it leaves less than half of what had been gained since the start, or in the last epoch,
+where it is a fall from the epoch before.
 """
 
 from __future__ import annotations

@@ -342,7 +342,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
         log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
         try:
             guard = restarts.survive(lambda: _guard(session, parts, options, log, progress)) if options.guard else None
-            log.guard_start = None if guard is None else guard.start
+            log.guard_start = log.guard_start if guard is None else guard.start
             rejected = _train(session, parts, options, log, guard, restarts, progress)
             if rejected is not None:
                 options.tell(f"epoch {rejected.epoch} is not accepted: {rejected.text}; {_kept(session, options)}")

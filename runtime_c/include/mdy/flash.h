@@ -34,7 +34,7 @@ typedef struct {
 typedef struct {
     const mdy_flash_geometry_t *geometry;
     void *context;
-    /** Copies n bytes at `address` to dst. Errors: MDY_FLASH (torn unit, bus error), MDY_ARGUMENT. */
+    /** Copies n bytes, which may be 0, at `address` to dst. Errors: MDY_FLASH (torn unit, bus error), MDY_ARGUMENT. */
     mdy_status_t (*read)(void *context, uint32_t address, void *dst, uint32_t n);
     /** Sets the sector that starts at `address` to 0xFF. Errors: MDY_FLASH, MDY_ARGUMENT. */
     mdy_status_t (*erase)(void *context, uint32_t address);

@@ -54,8 +54,9 @@ typedef struct {
  * Memory   one piece for each region, MDY_MODEL_PLANNED_BYTES, _EPOCH_BYTES and _STATE_BYTES, aligned to 8; its
  *          contents do not matter. The generated mdy_memory lies where the plan has room for it. Only the pointers
  *          are kept.
- * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (no flash, schedule, shift,
- *          smoothing, no load hook), MDY_MODEL (the banks hold generations of another network, plan or format only), MDY_FLASH (the banks do not fit)
+ * Errors   MDY_ARENA (a region is too small or misaligned), MDY_ARGUMENT (no flash, schedule, shift, smoothing, no
+ *          load hook), MDY_MODEL (the banks hold generations of another network, plan or format only), MDY_FLASH (the
+ *          banks do not fit)
  */
 mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
                       const mdy_config_t *config);
