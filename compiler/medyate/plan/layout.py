@@ -73,6 +73,8 @@ class _Body:
         return max(value.align for _, value in self.parts)
 
 
+Bases = NDArray[np.int64]
+
 Order = Callable[[_Body], tuple[int, ...]]
 ORDERS: tuple[Order, ...] = (
     lambda v: (-v.bytes, v.first),
@@ -85,9 +87,11 @@ ORDERS: tuple[Order, ...] = (
 
 TRIES = 1000
 """Placements that the search may make; it is exact where it ends before, on a dozen values or so. The
-climb changes the order as often, at most."""
+climb changes the order as often, or less where there are many values."""
 IDLE = 250
-"""Changes that the climb makes without coming lower, before it ends."""
+"""Changes that the climb makes without coming lower, before it ends ..."""
+NEAR = 1.05
+"""... this near to the lower bound."""
 
 
 FEW = 32
@@ -123,10 +127,10 @@ def _place(values: Sequence[Value], tries: int) -> dict[ValueId, int]:
         bases = search.bases
     if placer.peak(bases) > least and tries > 0:
         order = sorted(numbers, key=lambda n: bases[n])
-        climbed = placer.climb(order, least, tries)
+        climbed = placer.climb(order, least, tries * 250 // max(250, len(bodies)))
         bases = min(bases, climbed, key=placer.peak)
     offsets = {value.name: 0 for value in values}
-    return offsets | {v.name: bases[n] + offset for n, body in enumerate(bodies) for offset, v in body.parts}
+    return offsets | {v.name: int(bases[n]) + offset for n, body in enumerate(bodies) for offset, v in body.parts}
 
 
 def _bodies(values: Sequence[Value]) -> list[_Body]:
@@ -152,7 +156,7 @@ class _Search:
     """Depth first over the orders in which offsets ascend: every layout that cannot be pushed down has such a one."""
 
     bodies: tuple[_Body, ...]
-    bases: list[int]
+    bases: Bases
     peak: int
     least: int
     most: int
@@ -161,7 +165,7 @@ class _Search:
     def extend(self, placed: list[tuple[int, int]], last: int, done: frozenset[int], peak: int) -> None:
         """Tries every body next, the lowest and largest first. `placed`: numbers and bases."""
         if len(done) == len(self.bodies):
-            self.bases, self.peak = [base for _, base in sorted(placed)], peak
+            self.bases, self.peak = np.array([base for _, base in sorted(placed)]), peak
             return
         options = []
         for number, body in enumerate(self.bodies):
@@ -232,50 +236,51 @@ class _Placer:
                         if _meet(value, other):
                             met[one].append((two, theirs - mine - value.bytes, theirs - mine + other.bytes))
                             met[two].append((one, mine - theirs - other.bytes, mine - theirs + value.bytes))
-        self.meets = met
+        self.meets = [np.array(meetings, np.int64).reshape(-1, 3).T for meetings in met]
         """Per body: others, and what one's own base minus theirs is strictly between."""
 
-    def place(self, order: Sequence[int]) -> list[int]:
+    def place(self, order: Sequence[int]) -> Bases:
         """Base of every body, placed in this order."""
-        turn, bases = _turns(order), [0] * len(self.bodies)
+        bases = np.full(len(self.bodies), -1)
         for body in order:
-            bases[body] = self._base(body, bases, turn)
+            bases[body] = self._base(body, bases, bases >= 0)
         return bases
 
-    def _base(self, body: int, bases: Sequence[int], turn: Sequence[int]) -> int:
-        """The lowest base that is free beside the bodies whose turn is earlier."""
-        unit, own, tried = self.units[body], turn[body], 0
-        spans = [
-            (bases[other] + low, bases[other] + high) for other, low, high in self.meets[body] if turn[other] < own
-        ]
-        spans.sort()
-        for begin, end in spans:
-            if begin >= tried:
-                break
-            if end > tried:
-                tried = -(-end // unit) * unit
-        return tried
+    def _base(self, body: int, bases: Bases, placed: NDArray[np.bool_]) -> int:
+        """The lowest base that is free beside the bodies that are placed already."""
+        meets, unit = self.meets[body], self.units[body]
+        others, below, above = meets[:, placed[meets[0]]]
+        theirs = bases[others]
+        begins = theirs + below
+        order = begins.argsort(kind="stable")
+        # Where this body could lie when the first, the first two, ... of the others are in its way.
+        tried = np.zeros(len(order) + 1, np.int64)
+        np.maximum.accumulate((theirs + above)[order], out=tried[1:])
+        tried = np.maximum(-(-tried // unit) * unit, 0)
+        free = begins[order] >= tried[:-1]
+        return int(tried[free.argmax() if free.any() else -1])
 
-    def replace(self, order: Sequence[int], known: list[int], moved: tuple[int, int], most: int) -> list[int] | None:
+    def replace(self, order: Sequence[int], known: Bases, moved: tuple[int, int], most: int) -> Bases | None:
         """As `place`, from the bases of the order before two bodies changed turns; None above `most`.
 
         A body is placed anew if something that it meets came, went or moved below the top of its own range: what lies
         above a free place changes nothing.
         """
-        turn, bases, doubtful = _turns(order), known.copy(), [False] * len(order)
+        turn = np.empty(len(order), np.int64)
+        turn[order] = np.arange(len(order))
+        bases, doubtful = known.copy(), np.zeros(len(order), np.bool_)
 
         def doubt(body: int, base: int) -> None:
-            for other, _, high in self.meets[body]:
-                if base - high < bases[other]:
-                    doubtful[other] = True
+            others, _, above = self.meets[body]
+            doubtful[others[base - above < bases[others]]] = True
 
         for body in moved:
             doubtful[body] = True
             doubt(body, known[body])
-        for body in order[min(turn[body] for body in moved) :]:
+        for body in order[turn[list(moved)].min() :]:
             if not doubtful[body]:
                 continue
-            base = self._base(body, bases, turn)
+            base = self._base(body, bases, turn < turn[body])
             if base + self.sizes[body] > most:
                 return None
             if base != known[body] or body in moved:
@@ -283,7 +288,7 @@ class _Placer:
                 doubt(body, min(base, known[body]))
         return bases
 
-    def climb(self, order: Sequence[int], least: int, turns: int) -> list[int]:
+    def climb(self, order: Sequence[int], least: int, turns: int) -> Bases:
         """Bases after so many turns, or at the lower bound.
 
         A body that ends at the peak changes its turn with one that it meets, or one step further away; what does
@@ -293,15 +298,15 @@ class _Placer:
         best, bases = list(order), self.place(order)
         peak, idle = self.peak(bases), 0
         for _ in range(turns):
-            if idle == IDLE:
+            if idle >= IDLE and peak <= NEAR * least:
                 break
-            tops = [body for body, base in enumerate(bases) if base + self.sizes[body] == peak]
-            near = self._near(chance.choice(tops)) if peak > least else []
+            tops = np.flatnonzero(bases + self.sizes == peak).tolist()
+            near = self.meets[chance.choice(tops)][0].tolist() if peak > least else []
             if not near:
                 break
             one, two = chance.choice(tops), chance.choice(near)
             if chance.random() < 0.5:
-                two = chance.choice(self._near(two))
+                two = chance.choice(self.meets[two][0].tolist())
             tried = list(best)
             a, b = tried.index(one), tried.index(two)
             tried[a], tried[b] = tried[b], tried[a]
@@ -312,18 +317,6 @@ class _Placer:
                 best, bases, peak = tried, found, self.peak(found)
         return bases
 
-    def _near(self, body: int) -> list[int]:
-        """Those that a body meets, as often as their parts do."""
-        return [other for other, _, _ in self.meets[body]]
-
-    def peak(self, bases: Sequence[int]) -> int:
+    def peak(self, bases: Bases) -> int:
         """Highest end."""
-        return max(map(add, bases, self.sizes), default=0)
-
-
-def _turns(order: Sequence[int]) -> list[int]:
-    """The place of every body in an order."""
-    turn = [0] * len(order)
-    for place, body in enumerate(order):
-        turn[body] = place
-    return turn
+        return int(max(map(add, bases.tolist(), self.sizes), default=0))
