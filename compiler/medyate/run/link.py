@@ -50,7 +50,7 @@ REPEAT_LEAST_SECONDS = 0.003
 """Above the mean."""
 REPEAT_MOST_SECONDS = 0.25
 """As long as nothing was answered; then some times what that took, and no less than the next line."""
-REPEAT_KNOWN_SECONDS = 0.02
+REPEAT_KNOWN_SECONDS = 0.008
 BAD_SECONDS = 20.0
 BAD_LOST = 10
 BAD_SHARE = 0.3
