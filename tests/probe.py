@@ -142,7 +142,7 @@ class Probe:
         """A tensor that is still alive in the planned region."""
         shape = self.plan.qgraph.graph.shapes[name]
         offset = self.plan.layout.offsets[ids.tensor(name)]
-        raw = np.ctypeslib.as_array(self.lib.probe_planned(), (self.plan.layout.peak_bytes,))
+        raw = np.ctypeslib.as_array(self.lib.probe_planned(), (self.plan.layout.planned_bytes,))
         return raw[offset : offset + int(np.prod(shape))].view(np.int8).reshape(shape).copy()
 
     def weight_gradient(self, index: int) -> NDArray[np.float64]:

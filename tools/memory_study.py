@@ -164,7 +164,7 @@ def compared(shared: Path, model: str, ranking: Path) -> list[tuple[str, int, in
                 samples, labels, _ = subject.calibration
                 steps = [session.train(samples[i], int(labels[i])).instructions for i in range(COMPARED)]
                 digest = str(session.digests())
-        found.append((name, plan.layout.peak_bytes, round(sum(steps) / COMPARED), "-".join(digest.split("-")[:3])))
+        found.append((name, plan.layout.planned_bytes, round(sum(steps) / COMPARED), "-".join(digest.split("-")[:3])))
     return found
 
 

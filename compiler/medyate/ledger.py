@@ -84,6 +84,18 @@ def correction_bytes(out_shape: Shape) -> int:
     return 4 * min(out_shape[1], TILE_PIXELS) * out_shape[2]
 
 
+def block_bytes(taps: int, *, gathered: bool) -> int:
+    """What a dense kernel works in: the widened taps of four pixels, and one pixel's own where they are gathered."""
+    return 32 * -(-taps // 4) + (taps if gathered else 0)
+
+
+def ring_bytes(kernel: tuple[int, int], stride: int, width: int) -> int:
+    """What a depthwise kernel works in: rows of four channels, turned, for `width` outputs, and one filter."""
+    words = kernel[1] // 2 + 1
+    row = (align(width, 4) * stride + 1) // 2 + words
+    return 4 * (4 * kernel[0] * row + 2 * kernel[0] * words)
+
+
 def input_scratch_bytes(in_shape: Shape, out_shape: Shape) -> int:
     """Scratch of a layer's input gradient: int32 per input channel and int16 per output."""
     return 4 * in_shape[2] + 2 * out_shape[2]

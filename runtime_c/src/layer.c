@@ -56,16 +56,24 @@ static void gather(const mdy_selected_t *selected, const mdy_conv_t *p, const md
     }
 }
 
-/* A row with the deltas' correction, a few pixels at a time: acc_init has room for those. */
-static void run_corrected(const mdy_layer_t *layer, const int8_t *weights, const mdy_selected_t *selected,
-                          const mdy_view_t *x, const mdy_view_t *y, mdy_band_t row, int32_t *acc_init)
+static mdy_workspace_t workspace_of(const mdy_t *m, const mdy_layer_t *layer)
 {
+    const mdy_workspace_t workspace = {m->planned + layer->workspace, layer->workspace_bytes};
+    return workspace;
+}
+
+/* A row with the deltas' correction, a few pixels at a time: acc_init has room for those. */
+static void run_corrected(mdy_t *m, const mdy_layer_t *layer, const mdy_selected_t *selected, const mdy_view_t *x,
+                          const mdy_view_t *y, mdy_band_t row)
+{
+    int32_t *acc_init = (int32_t *)(void *)(m->planned + layer->scratch);
+    const int8_t *weights = mdy_layer_weights(m, layer);
     const uint32_t width = layer->p->out.w;
     for (uint32_t ox = 0; ox < width; ox += MDY_TILE) {
         const uint32_t end = ox + MDY_TILE < width ? ox + MDY_TILE : width;
         const mdy_tile_t tile = {row, {(uint16_t)ox, (uint16_t)end}};
         layer->op->correct(layer->p, selected, x, tile, acc_init);
-        layer->op->forward(layer->p, weights, x, y, tile, acc_init);
+        layer->op->forward(layer->p, weights, x, y, tile, acc_init, workspace_of(m, layer));
     }
 }
 
@@ -73,23 +81,25 @@ void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, co
                    mdy_band_t rows)
 {
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
-    const int8_t *weights = mdy_layer_weights(m, layer);
+    const int corrected = selected.count > 0 || layer->bias != MDY_FROZEN;
     const mdy_conv_t *p = layer->p;
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);
     const mdy_range_t range = {p->act_min, p->act_max};
-    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
-        const mdy_tile_t row = {mdy_this_row(&walk), {0, p->out.w}};
-        if (selected.count == 0 && layer->bias == MDY_FROZEN) {
-            layer->op->forward(p, weights, &x_view, &y_view, row, NULL);
-        } else {
-            int32_t *acc_init = (int32_t *)(void *)(m->planned + layer->scratch);
+    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_band(&walk, corrected ? 1 : layer->band);) {
+        const mdy_band_t band = mdy_this_band(&walk);
+        if (corrected) {
             if (m->training == MDY_FORWARD) {
                 gather(&selected, p, &x_view, walk.row);
             }
-            run_corrected(layer, weights, &selected, &x_view, &y_view, row.rows, acc_init);
+            run_corrected(m, layer, &selected, &x_view, &y_view, band);
+        } else {
+            const mdy_tile_t tile = {band, {0, p->out.w}};
+            layer->op->forward(p, mdy_layer_weights(m, layer), &x_view, &y_view, tile, NULL, workspace_of(m, layer));
         }
-        mdy_keep_mask(m, &layer->mask, layer->order, y, walk.row, range);
+        for (uint16_t row = band.begin; row < band.end; row++) {
+            mdy_keep_mask(m, &layer->mask, layer->order, y, row, range);
+        }
     }
 }
 
@@ -106,7 +116,7 @@ void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy
     mdy_sink_open(&sink, m, dx, joins, layer->scratch_back, m->slot_e[dy->slot] + layer->p->grad_exponent,
                   rows.begin);
     for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, rows); mdy_next_row(&walk);) {
-        layer->op->backward_input(layer->p, weights, &selected, &dy_view, mdy_this_row(&walk), &sink);
+        layer->op->backward_input(layer->p, weights, &selected, &dy_view, mdy_this_band(&walk), &sink);
     }
     mdy_sink_close(&sink);
 }

@@ -49,9 +49,11 @@ void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy
 }
 
 /* geometry: in, out (h, w, c), kernel, stride, dilation, pad, groups' channels in and out, zero points of x, y and w,
- * range; tile: rows and columns, from and to. */
+ * range; rows of x and y that memory holds; whether it is narrow. tile: rows and columns, from and to. room: of the
+ * workspace. */
 void family_forward(int depthwise, const int32_t g[24], const int32_t tile[4], const int32_t *bias, const int32_t *mult,
-                    const int8_t *shift, const int8_t *w, int8_t *x, int8_t *y, const int32_t *acc_init)
+                    const int8_t *shift, const int8_t *w, int8_t *x, int8_t *y, const int32_t *acc_init, uint8_t *work,
+                    uint32_t room)
 {
     mdy_conv_t p;
     memset(&p, 0, sizeof p);
@@ -72,11 +74,13 @@ void family_forward(int depthwise, const int32_t g[24], const int32_t tile[4], c
     p.w_zero = (int16_t)g[18];
     p.act_min = (int16_t)g[19];
     p.act_max = (int16_t)g[20];
+    p.narrow = (uint8_t)g[23];
     p.bias = bias;
     p.mult = mult;
     p.shift = shift;
     const mdy_view_t x_view = {(uint8_t *)x, (uint32_t)(g[1] * g[2]), (uint16_t)g[21], 0};
     const mdy_view_t y_view = {(uint8_t *)y, (uint32_t)(g[4] * g[5]), (uint16_t)g[22], 0};
     const mdy_tile_t pixels = {{(uint16_t)tile[0], (uint16_t)tile[1]}, {(uint16_t)tile[2], (uint16_t)tile[3]}};
-    (depthwise ? &mdy_depthwise : &mdy_conv2d)->forward(&p, w, &x_view, &y_view, pixels, acc_init);
+    const mdy_workspace_t workspace = {work, room};
+    (depthwise ? &mdy_depthwise : &mdy_conv2d)->forward(&p, w, &x_view, &y_view, pixels, acc_init, workspace);
 }

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ctypes
+import struct
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +13,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clibrary import load
+from clibrary import HERE, RUNTIME, load
 from medyate import data
 from medyate.assets import PORTABLE, families, kernel_files
 from medyate.boards import BOARDS, MACHINES
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, connect
+from medyate.run.transport import emulator
 from medyate.stages import Options, compile_model
 from shared_files import ROOT, Samples, some_long
 
 SHARED = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "src/fixed.c")
 CASES = 400
+ON_A_CORE = 600
+ROOMS = (0, 8, 500, 2000, 8000, 40000)
+"""Bytes of the workspace."""
 GUARD = 64
 OTHERS = tuple(name for name in families() if name != PORTABLE)
 
@@ -36,33 +42,41 @@ def address(array: NDArray[np.generic] | None) -> ctypes.c_void_p | None:
     return None if array is None else array.ctypes.data_as(ctypes.c_void_p)
 
 
-def forward(kernels: ctypes.CDLL, case: dict[str, NDArray[np.generic]], *, depthwise: bool) -> NDArray[np.int8]:
-    """The output with its guard bands."""
+def forward(
+    kernels: ctypes.CDLL, case: dict[str, NDArray[np.generic]], *, depthwise: bool, room: int
+) -> NDArray[np.int8]:
+    """The output with its guard bands; the workspace has so many bytes."""
     y = np.full(int(np.prod(case["geometry"][3:6])) + 2 * GUARD, 99, np.int8)
     names = ("geometry", "tile", "bias", "mult", "shift", "weight", "x")
     arrays = [address(case[name]) for name in names]
     inside = ctypes.c_void_p(y.ctypes.data + GUARD)
-    kernels.family_forward(int(depthwise), *arrays, inside, address(case.get("acc_init")))
+    work = np.full(room + GUARD + 8, 77, np.uint8)
+    begin = work.ctypes.data + -work.ctypes.data % 8
+    kernels.family_forward(
+        int(depthwise), *arrays, inside, address(case.get("acc_init")), ctypes.c_void_p(begin), ctypes.c_uint32(room)
+    )
+    assert (work[begin - work.ctypes.data + room :] == 77).all()
     return y
 
 
 def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], bool]:
     """A layer of any geometry; half of them are products of matrices."""
-    depthwise = bool(random.random() < 0.2)
+    depthwise = bool(random.random() < 0.4)
     product = not depthwise and random.random() < 0.6
-    kernel = (1, 1) if product else tuple(random.integers(1, 4, 2))
+    kernel = (1, 1) if product else tuple(random.integers(1, 8 if depthwise else 4, 2))
     stride = (1, 1) if product and random.random() < 0.8 else tuple(random.integers(1, 3, 2))
     pad = (0, 0) if product else tuple(int(random.integers(0, k)) for k in kernel)
-    height, width = (int(n) for n in random.integers(max(kernel), 9, 2))
+    height, width = (int(n) for n in random.integers(max(kernel), 14, 2))
     groups = 1 if depthwise or random.random() < 0.8 else 2
     channels = int(random.integers(1, 40)) if groups == 1 else 2 * int(random.integers(1, 8))
+    channels = channels + -channels % 4 if random.random() < 0.6 else channels
     outputs = channels if depthwise else groups * int(random.integers(1, 20))
     out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), pad, kernel, stride, strict=True)]
     own = (1, 1) if depthwise else (channels // groups, outputs // groups)
     extreme = random.random() < 0.2
     x_zero, y_zero = (int(z) for z in (random.choice([-128, 127], 2) if extreme else random.integers(-128, 128, 2)))
     w_zero = int(random.integers(-5, 6)) if random.random() < 0.2 else 0
-    limits = sorted(int(limit) for limit in random.integers(-128, 128, 2))
+    limits = sorted(int(limit) for limit in random.integers(-128, 128, 2)) if random.random() < 0.5 else [-128, 127]
     shapes = (height, width, channels, *out, outputs)
     shape = (*kernel, channels) if depthwise else (outputs, *kernel, own[0])
     rows = sorted(random.integers(0, out[0] + 1, 2))
@@ -72,12 +86,12 @@ def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], 
         weight[...] = -128 if extreme else 0
     case: dict[str, NDArray[np.generic]] = {
         "geometry": np.array(
-            [*shapes, *kernel, *stride, 1, 1, *pad, *own, x_zero, y_zero, w_zero, *limits, height, out[0], 0], np.int32
+            [*shapes, *kernel, *stride, 1, 1, *pad, *own, x_zero, y_zero, w_zero, *limits, height, out[0], 1], np.int32
         ),
         "tile": np.array([*rows, *columns] if random.random() < 0.5 else [0, out[0], 0, out[1]], np.int32),
         "bias": random.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
         "mult": random.integers(1 << 30, (1 << 31) - 1, outputs).astype(np.int32),
-        "shift": random.integers(-14, 2, outputs).astype(np.int8),
+        "shift": random.integers(-26 if extreme else -14, 2, outputs).astype(np.int8),
         "weight": weight,
         "x": random.integers(-128, 128, (height, width, channels)).astype(np.int8),
     }
@@ -99,11 +113,60 @@ def test_forward_is_the_portable_one(family: str, rounding: int, tmp_path: Path)
     written = 0
     for number in range(CASES):
         case, depthwise = drawn(random)
-        expected, found = (forward(kernels, case, depthwise=depthwise) for kernels in (portable, own))
+        room = int(random.choice(ROOMS))
+        expected, found = (forward(kernels, case, depthwise=depthwise, room=room) for kernels in (portable, own))
         assert np.array_equal(found, expected), (number, case["geometry"].tolist(), case["tile"].tolist())
         assert (found[:GUARD] == 99).all() and (found[-GUARD:] == 99).all()
         written += int((found != 99).any())
     assert written > CASES // 2
+
+
+def parts(case: dict[str, NDArray[np.generic]], room: int, *, depthwise: bool) -> bytes:
+    """A case as tests/c/family_device.c reads it."""
+    names = ("geometry", "tile", "bias", "mult", "shift", "weight", "x", "acc_init")
+    found = [np.array([depthwise, room], np.int32).tobytes()]
+    found += [case[name].tobytes() if name in case else b"" for name in names]
+    return b"".join(struct.pack("<I", len(part)) + part + bytes(-len(part) % 4) for part in found)
+
+
+@pytest.mark.parametrize("rounding", [0, 1])
+@pytest.mark.parametrize(("family", "target"), [("dsp", "qemu-m4"), ("dsp", "qemu-m7")])
+def test_forward_on_a_core_is_the_portable_one(family: str, target: str, rounding: int, tmp_path: Path) -> None:
+    """Machine code beside the host's portable C, in one image of the C library."""
+    board = BOARDS[target]
+    assert board.build is not None
+    flags = [
+        "-std=c11",
+        "-O2",
+        f"-mcpu={board.build.cpu}",
+        "-mthumb",
+        f"-DMDY_ROUND_ONCE={rounding}",
+        "-Wall",
+        "-Werror",
+    ]
+    sources = [HERE / "c" / "family_device.c", HERE / "c" / "family_probe.c", *(RUNTIME / file for file in SHARED)]
+    sources += [RUNTIME / "kernels" / file for file in kernel_files(family)]
+    image = tmp_path / "image.elf"
+    script = ("-T", str(HERE / "c" / "family_device.ld"))
+    command = ["arm-none-eabi-gcc", *flags, "--specs=rdimon.specs", f"-I{RUNTIME / 'include'}", *map(str, sources)]
+    subprocess.run([*command, *script, "-o", str(image)], check=True)
+    portable = library(PORTABLE, tmp_path, f"-DMDY_ROUND_ONCE={rounding}")
+    random = np.random.default_rng(2 + rounding)
+    expected, cases = [], []
+    for _ in range(ON_A_CORE):
+        case, depthwise = drawn(random)
+        room = int(random.choice(ROOMS))
+        expected.append(forward(portable, case, depthwise=depthwise, room=room))
+        cases.append(parts(case, room, depthwise=depthwise))
+    (tmp_path / "cases.bin").write_bytes(b"".join(cases))
+    machine = [emulator(), "-M", MACHINES[target], "-display", "none", "-monitor", "none", "-serial", "none"]
+    machine += ["-semihosting-config", "enable=on,target=native", "-kernel", str(image)]
+    subprocess.run(machine, cwd=tmp_path, check=True, timeout=60)
+    found = np.fromfile(tmp_path / "outputs.bin", np.int8)
+    ends = np.cumsum([len(part) for part in expected])
+    assert len(found) == ends[-1]
+    for number, (begin, part) in enumerate(zip([0, *ends[:-1]], expected, strict=True)):
+        assert np.array_equal(found[begin : begin + len(part)], part), number
 
 
 def test_a_family_has_the_portable_file_of_what_it_lacks() -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from medyate.plan.schedule import Schedule, make_schedule
 from medyate.plan.steps import Pass, training_pass
 from medyate.plan.stream import Group
 from medyate.plan.verify import verify
+from medyate.plan.workspace import BAND, Key, Workspace, workspaces
 from medyate.quantize.apply import quantize
 from medyate.rank.lara import channel_costs
 
@@ -31,6 +32,10 @@ class Planned:
 
     schedule: Schedule
     layout: Layout
+    workspaces: Mapping[Key, Workspace]
+
+    def verify(self) -> None:
+        verify(self.schedule, self.layout, self.workspaces)
 
     def group(self, fits: Callable[[Group], bool]) -> tuple[int, Group]:
         """The first group that fits, and its number."""
@@ -76,13 +81,15 @@ def passes() -> dict[str, Pass]:
 
 @pytest.fixture(scope="module")
 def planned(passes: dict[str, Pass]) -> Planned:
-    return Planned(*make_schedule(passes["again"], "stream"))
+    made = make_schedule(passes["again"], "stream")
+    return Planned(*made, workspaces(*made))
 
 
 @pytest.mark.parametrize("schedule", ["auto", "layer", "stream"])
 @pytest.mark.parametrize("name", ["plain", "biases", "again", "rows"])
 def test_what_the_planner_makes_is_right(passes: dict[str, Pass], name: str, schedule: str) -> None:
-    verify(*make_schedule(passes[name], schedule))
+    made = make_schedule(passes[name], schedule)
+    verify(*made, workspaces(*made))
 
 
 def overlapping(planned: Planned) -> Planned:
@@ -168,6 +175,37 @@ def without_a_rerun(planned: Planned) -> Planned:
     return planned.with_group(number, replace(group, stages=stages, order=order))
 
 
+def with_workspace(planned: Planned, key: Key, **changes: int) -> Planned:
+    return replace(planned, workspaces={**planned.workspaces, key: replace(planned.workspaces[key], **changes)})
+
+
+def workspace_too_large(planned: Planned) -> Planned:
+    """One that ends in the midst of a tensor goes on for eight bytes."""
+    peak = planned.layout.peak_bytes
+    key, free = next((k, w) for k, w in planned.workspaces.items() if w.bytes > 0 and w.offset + w.bytes + 8 < peak)
+    return with_workspace(planned, key, bytes=free.bytes + 8)
+
+
+def workspace_in_the_scratch(planned: Planned) -> Planned:
+    """It lies where a layer's sums begin."""
+    steps = {(s.kind, s.node, s.part): s for group in planned.schedule.groups for s in group.stages}
+    uses = [(key, use) for key in planned.workspaces for use in steps[key].uses if use.mode == "work"]
+    key, use = uses[0]
+    return with_workspace(planned, key, offset=planned.place(use.value), bytes=8)
+
+
+def band_in_a_ring(planned: Planned) -> Planned:
+    """More rows are made together than memory holds."""
+    rings = planned.schedule.rings
+    keys = [
+        (s.kind, s.node, s.part)
+        for group in planned.schedule.groups
+        for s in group.stages
+        if any(use.mode == "write" and rings.get(use.value, BAND) < BAND for use in s.uses)
+    ]
+    return with_workspace(planned, next(key for key in keys if key in planned.workspaces), band=BAND)
+
+
 FAULTS = (
     overlapping,
     short_ring,
@@ -182,15 +220,18 @@ FAULTS = (
     lost_mask,
     lost_sums,
     without_a_rerun,
+    workspace_too_large,
+    workspace_in_the_scratch,
+    band_in_a_ring,
 )
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.__name__))
 def test_a_planted_fault_is_found(planned: Planned, fault: Callable[[Planned], Planned]) -> None:
-    verify(planned.schedule, planned.layout)
+    planned.verify()
     wrong = fault(planned)
     with pytest.raises(PlanError, match="memory plan is wrong"):
-        verify(wrong.schedule, wrong.layout)
+        wrong.verify()
 
 
 def test_any_two_values_that_live_at_once_and_share_a_byte_are_found(planned: Planned) -> None:
@@ -210,4 +251,4 @@ def test_any_two_values_that_live_at_once_and_share_a_byte_are_found(planned: Pl
         if wrong.layout.offsets[one.name] + one.bytes > wrong.layout.peak_bytes:
             continue
         with pytest.raises(PlanError):
-            verify(wrong.schedule, wrong.layout)
+            wrong.verify()

@@ -24,6 +24,18 @@ DELTA_MAX = 128
 DEAD_RATIO = 2.0**-16
 """An output channel whose largest weight is below this share of its layer's largest is frozen."""
 ADD_LEFT_SHIFT = 20
+NARROW = 2**30
+"""Accumulators below it can be doubled, which spares fast kernels an instruction."""
+
+
+def products_max(taps: int, weight_zero: int = 0) -> int:
+    """Largest sum of so many products of inputs with weights and deltas."""
+    return taps * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX) * (2 * QMAX + 1)
+
+
+def is_narrow(bias: NDArray[Any], taps: int, weight_zero: int) -> bool:
+    """Whether a layer's accumulators stay below NARROW, with biases as they are."""
+    return int(np.abs(np.asarray(bias, np.int64)).max(initial=0)) + products_max(taps, weight_zero) < NARROW
 
 
 def activation_quant(low: float, high: float) -> Quant:

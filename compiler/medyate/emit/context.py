@@ -21,6 +21,7 @@ from medyate.plan.ids import ValueId
 from medyate.plan.parameters import backward_parameters, bias_parameters
 from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
+from medyate.plan.workspace import Key, key
 from medyate.quantize.apply import site
 from medyate.recipe import BATCH_MAX
 from medyate.sample.policy import pack
@@ -207,6 +208,7 @@ class Context:
                 "scratch": self.offset(work[0]) if work else NONE,
                 "scratch_back": NONE,
                 "scratch_update": NONE,
+                **dict(self._workspace(key(step))),
             }
             fields = tuple((name, changed.get(name, text)) for name, text in table.fields)
             tables.append(Table(table.ctype, self.again(node.name, step.part), fields, ""))
@@ -233,6 +235,7 @@ class Context:
             ("scratch", self.offset(ValueId("row", node.name))),
             ("scratch_back", self.offset(ValueId("back", node.name))),
             ("scratch_update", self.offset(ValueId("tap", node.name))),
+            *self._workspace(("run", node.name, 0)),
             ("order", str(self.steps.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
             ("bias", str(self.biases_of.get(node.name, "MDY_FROZEN"))),
@@ -240,6 +243,10 @@ class Context:
         self._with_reruns(node, Table("mdy_layer_t", ident, layer, ""), self.layers)
         if node.name in self.biases_of:
             self._biases(self.plan.biases[self.biases_of[node.name]], self.steps.orders[node.name])
+
+    def _workspace(self, of: Key) -> tuple[tuple[str, str], ...]:
+        free = self.plan.workspaces[of]
+        return ("workspace", f"{free.offset}u"), ("workspace_bytes", f"{free.bytes}u"), ("band", str(free.band))
 
     def _biases(self, layer: BiasLayer, index: int) -> None:
         ident, gradient = self.idents[layer.layer], self.dy_of[layer.layer]

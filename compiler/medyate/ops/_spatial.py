@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from medyate.arithmetic.scheme import DELTA_MAX, WEIGHT_MAX, Integers, fixed_point
+from medyate.arithmetic.scheme import DELTA_MAX, WEIGHT_MAX, Integers, fixed_point, is_narrow
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape
 from medyate.ops.opdef import Arrays, Field, Rows, Site, Values
@@ -99,10 +99,16 @@ def convolution_fields(site: Site, group_in: int, group_out: int) -> tuple[Field
         ("w_min", str(-DELTA_MAX if zero else -WEIGHT_MAX)),
         ("act_min", str(facts.bounds[0])),
         ("act_max", str(facts.bounds[1])),
+        ("narrow", str(int(is_narrow(facts.arrays["bias"], _taps(site), zero)))),
         ("bias", Values("int32_t", facts.arrays["bias"], "bias")),
         ("mult", Values("int32_t", [p[0] for p in pairs], "forward multipliers")),
         ("shift", Values("int8_t", [p[1] for p in pairs], "forward shifts")),
     )
+
+
+def _taps(site: Site) -> int:
+    """Products in one accumulator."""
+    return int(site.facts.arrays["weight"].size) // site.output[2]
 
 
 def shape_fields(shape: Shape) -> str:

@@ -18,7 +18,7 @@ from medyate.arithmetic.scheme import QMAX, QMIN, Integers
 from medyate.errors import GraphError
 from medyate.ir import Shape, elements
 from medyate.ops._spatial import same_rows
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values, no_workspace
 
 SLOPE_BITS = 14
 """Slopes are stored relative to the steepest one, in units of 2^-14."""
@@ -113,6 +113,7 @@ ACTIVATION = OpDef(
         struct="mdy_activation_t",
         run="mdy_run_activation",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

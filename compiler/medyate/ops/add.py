@@ -10,7 +10,7 @@ from medyate.arithmetic.scheme import ADD_LEFT_SHIFT, Integers, add_output_multi
 from medyate.errors import GraphError
 from medyate.ir import Activation, Attrs, Shape, elements
 from medyate.ops._spatial import activate, same_rows
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, no_workspace
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ ADD = OpDef(
         struct="mdy_add_t",
         run="mdy_run_add",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

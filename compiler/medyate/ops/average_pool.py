@@ -18,7 +18,7 @@ from medyate.arithmetic.scheme import Integers, mean_pair
 from medyate.ir import Shape, elements
 from medyate.ops._pool import PoolAttrs, overlap, pool_fields, pool_rows, pool_shape
 from medyate.ops._spatial import pad_nchw
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, no_workspace
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ AVERAGE_POOL = OpDef(
         struct="mdy_pool_t",
         run="mdy_run_pool",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

@@ -9,7 +9,7 @@ from typing import Any
 from medyate.arithmetic.scheme import Integers
 from medyate.errors import GraphError
 from medyate.ir import Attrs, Shape
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Rows, Site, Values
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Rows, Site, Values, no_workspace
 
 INPUTS_MAX = 255
 
@@ -75,6 +75,7 @@ CONCAT = OpDef(
         struct="mdy_concat_t",
         run="mdy_run_concat",
         per_input=True,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medyate import ledger
 from medyate.errors import GraphError
 from medyate.ir import Activation, Attrs, Shape
 from medyate.ledger import ChannelCost
@@ -60,6 +61,11 @@ def _channel_cost(a: Conv2d, inputs: tuple[Shape, ...]) -> ChannelCost:
     return ChannelCost(a.channels // a.groups * a.kernel[0] * a.kernel[1], height * width)
 
 
+def _workspace(a: Conv2d, inputs: tuple[Shape, ...]) -> int:
+    taps = a.kernel[0] * a.kernel[1] * inputs[0][2]
+    return ledger.block_bytes(taps, gathered=a.kernel != (1, 1) or any(a.pads)) if a.groups == 1 else 0
+
+
 def _convolve(a: Conv2d, x: Any, weight: Any, bias: Any) -> Any:
     import torch
 
@@ -95,6 +101,7 @@ CONV2D = OpDef(
         struct="mdy_conv_t",
         run="mdy_run_layer",
         per_input=False,
+        workspace=_workspace,
         table="mdy_conv2d",
         fields=_fields,
     ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medyate import ledger
 from medyate.ir import Activation, Attrs, Shape
 from medyate.ledger import ChannelCost
 from medyate.ops._spatial import (
@@ -58,6 +59,10 @@ def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
     return torch.nn.functional.conv2d(pad_nchw(x, a.pads), filters, bias, a.stride, 0, a.dilation, filters.shape[0])
 
 
+def _workspace(a: Depthwise, inputs: tuple[Shape, ...]) -> int:
+    return ledger.ring_bytes(a.kernel, a.stride[1], _shape(a, inputs)[1])
+
+
 _real, _integer = convolution_forms(_convolve)
 
 DEPTHWISE = OpDef(
@@ -81,6 +86,7 @@ DEPTHWISE = OpDef(
         struct="mdy_conv_t",
         run="mdy_run_layer",
         per_input=False,
+        workspace=_workspace,
         table="mdy_depthwise",
         fields=lambda site: convolution_fields(site, 1, 1),
     ),

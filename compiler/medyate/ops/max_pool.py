@@ -10,7 +10,7 @@ from medyate.arithmetic.scheme import Integers
 from medyate.ir import Shape, elements
 from medyate.ops._pool import PoolAttrs, pool_fields, pool_rows, pool_shape
 from medyate.ops._spatial import pad_nchw
-from medyate.ops.opdef import Arrays, Backward, Case, Kernel, OpDef
+from medyate.ops.opdef import Arrays, Backward, Case, Kernel, OpDef, no_workspace
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ MAX_POOL = OpDef(
         struct="mdy_max_pool_t",
         run="mdy_run_max_pool",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=lambda site: pool_fields(site.attrs),
     ),

@@ -12,7 +12,7 @@ from typing import Any
 from medyate.arithmetic.scheme import Integers
 from medyate.errors import GraphError
 from medyate.ir import Attrs, Shape
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Rows, Site
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Rows, Site, no_workspace
 
 Triple = tuple[int, int, int]
 
@@ -136,6 +136,7 @@ MOVE = OpDef(
         struct="mdy_move_t",
         run="mdy_run_move",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

@@ -13,7 +13,7 @@ from medyate.arithmetic.scheme import Integers, fixed_point
 from medyate.errors import GraphError
 from medyate.ir import Activation, Attrs, Shape, elements
 from medyate.ops._spatial import activate, same_rows
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, no_workspace
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ MUL = OpDef(
         struct="mdy_mul_t",
         run="mdy_run_mul",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

@@ -13,7 +13,7 @@ from medyate.arithmetic.scheme import QMAX, QMIN, WEIGHT_MAX, Integers, fixed_po
 from medyate.errors import GraphError
 from medyate.ir import Attrs, Shape, elements
 from medyate.ops._spatial import same_rows
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values, no_workspace
 
 SLOPE_MAX = 2.0**15
 """No network has steeper ones; with them, multipliers would leave their range."""
@@ -131,6 +131,7 @@ PRELU = OpDef(
         struct="mdy_prelu_t",
         run="mdy_run_prelu",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

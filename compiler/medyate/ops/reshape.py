@@ -9,7 +9,7 @@ from typing import Any
 from medyate.arithmetic.scheme import Integers
 from medyate.errors import GraphError
 from medyate.ir import Attrs, Shape, elements
-from medyate.ops.opdef import Arrays, Backward, Case, Kernel, OpDef
+from medyate.ops.opdef import Arrays, Backward, Case, Kernel, OpDef, no_workspace
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ RESHAPE = OpDef(
         struct="mdy_reshape_t",
         run="mdy_run_reshape",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=lambda _: (),
     ),

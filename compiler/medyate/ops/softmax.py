@@ -14,7 +14,7 @@ from medyate.arithmetic.scheme import Integers
 from medyate.errors import GraphError
 from medyate.ir import Attrs, Quant, Shape, elements
 from medyate.ops._spatial import same_rows
-from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values
+from medyate.ops.opdef import Arrays, Backward, Case, Field, Kernel, OpDef, Site, Values, no_workspace
 
 OUTPUT = Quant(1 / 256, -128)
 CHANNELS_MAX = 4095
@@ -85,6 +85,7 @@ SOFTMAX = OpDef(
         struct="mdy_softmax_t",
         run="mdy_run_softmax",
         per_input=False,
+        workspace=no_workspace,
         table=None,
         fields=_fields,
     ),

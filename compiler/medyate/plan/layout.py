@@ -46,7 +46,15 @@ class Layout:
 
     offsets: dict[ValueId, int]
     peak_bytes: int
+    """One past the last byte that a value takes."""
     lower_bound_bytes: int
+    extra_bytes: int = 0
+    """Behind that, for kernels to work in."""
+
+    @property
+    def planned_bytes(self) -> int:
+        """The planned region."""
+        return self.peak_bytes + self.extra_bytes
 
 
 @dataclass(frozen=True)

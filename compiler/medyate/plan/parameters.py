@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.arithmetic.scheme import DELTA_MAX, WEIGHT_MAX, mantissa15
+from medyate.arithmetic.scheme import DELTA_MAX, NARROW, WEIGHT_MAX, is_narrow, mantissa15, products_max
 from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops import OPS
@@ -60,13 +60,15 @@ def bias_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradient) 
     """The numbers of the index-th node's biases for the gradient that reaches it."""
     node, facts = qgraph.graph.nodes[index], integers(qgraph, weights, index)
     base = dy.factor / facts.output.scale
-    weight = facts.arrays["weight"]
+    weight, zero = facts.arrays["weight"], facts.weight_zero
+    taps = int(weight.size) // qgraph.graph.shapes[node.output][2]
+    narrow = is_narrow(facts.arrays["bias"], taps, zero)
     norm_mult, norm_exponent = mantissa15(base)
     return BiasUpdate(
         *_rates(node, weights, base / facts.inputs[0].scale),
         norm_mult,
         norm_exponent + NORM_BITS,
-        bias_limit(weight.size // qgraph.graph.shapes[node.output][2], facts.weight_zero),
+        NARROW - 1 - products_max(taps, zero) if narrow else bias_limit(taps, zero),
     )
 
 

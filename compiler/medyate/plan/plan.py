@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -31,9 +31,12 @@ from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, Step, inf
 from medyate.plan.stream import Planner
 from medyate.plan.sums import check_sums
 from medyate.plan.verify import verify
+from medyate.plan.workspace import Key, Workspace, missing_bytes, workspaces
 from medyate.rank.lara import LayerScore, Ranking
 
 CALIBRATION_SAMPLES = 32
+EXTRA_SHARE = 100
+"""The planned region grows by one of so many parts for kernels to work in."""
 
 Calibration = tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Samples, labels, and (weight, bias) of a head."""
@@ -97,7 +100,7 @@ class Plan:
     exponents: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        verify(self.schedule, self.layout)
+        verify(self.schedule, self.layout, self.workspaces)
 
     @cached_property
     def state(self) -> ledger.StateFacts:
@@ -107,6 +110,11 @@ class Plan:
         layers = [(candidate.channels, candidate.weight_bytes) for candidate in self.candidates]
         graph = self.qgraph.graph
         return state_facts(graph, self.limits, self.head.classes, layers, self.schedule.plan.slots)
+
+    @cached_property
+    def workspaces(self) -> Mapping[Key, Workspace]:
+        """What is free for kernels to work in, step by step."""
+        return workspaces(self.schedule, self.layout)
 
     @cached_property
     def biases(self) -> tuple[BiasLayer, ...]:
@@ -121,12 +129,12 @@ class Plan:
     @cached_property
     def regions(self) -> dict[str, int]:
         """Bytes of each region, not rounded."""
-        return {"planned": self.layout.peak_bytes, "epoch": self.epoch_bytes, "state": self.state.bytes}
+        return {"planned": self.layout.planned_bytes, "epoch": self.epoch_bytes, "state": self.state.bytes}
 
     @cached_property
     def assignment(self) -> Assignment:
         """Which RAM area each region lies in."""
-        return self.limits.assign(self.layout.peak_bytes, self.state.bytes)
+        return self.limits.assign(self.layout.planned_bytes, self.state.bytes)
 
     @property
     def weights_in_ram(self) -> bool:
@@ -146,7 +154,7 @@ class Plan:
     @property
     def arena_bytes(self) -> int:
         """All three regions, each rounded up."""
-        return ledger.arena_bytes(self.layout.peak_bytes, self.epoch_bytes, self.state.bytes)
+        return ledger.arena_bytes(self.layout.planned_bytes, self.epoch_bytes, self.state.bytes)
 
     @property
     def static_reserved_bytes(self) -> int:
@@ -156,7 +164,7 @@ class Plan:
     @property
     def region_bytes(self) -> int:
         """The three regions exactly: what the target's marks are compared with."""
-        return self.layout.peak_bytes + self.epoch_bytes + self.state.bytes
+        return self.layout.planned_bytes + self.epoch_bytes + self.state.bytes
 
     @property
     def generation_bytes(self) -> int:
@@ -220,7 +228,7 @@ class Plan:
                 }
                 for area in self.limits.spaces
             ],
-            "planned_bytes": self.layout.peak_bytes,
+            "planned_bytes": self.layout.planned_bytes,
             "planned_lower_bound_bytes": self.layout.lower_bound_bytes,
             "epoch_bytes": self.epoch_bytes,
             "state_bytes": self.state.bytes,
@@ -284,6 +292,7 @@ def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
 def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
     """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
     steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule)
+    layout = _with_room(qgraph, steps, layout, lambda planned: limits.assign(planned, 0).left_bytes >= 0)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
     needed = plan.arena_bytes + limits.reserved_bytes
     if needed > limits.ram_bytes:
@@ -317,6 +326,9 @@ def make_plan(
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
     worst, epoch_bytes = limits.selecting.worst(ordered, row.b_mem_bytes)
+    layout = _with_room(
+        network.qgraph, steps, layout, lambda planned: limits.assign(planned, row.state_bytes).left_bytes >= epoch_bytes
+    )
     biases = limits.selecting.biases
     check_sums(qgraph, weights, steps.plan, by_name.keys(), biases, limits.grad_bits)
     samples, labels, trained = calibration
@@ -327,6 +339,15 @@ def make_plan(
     plan = Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
     head_bytes = plan.state.bank_head_bytes
     return replace(plan, candidates=tuple(replace(c, bank_offset=c.bank_offset + head_bytes) for c in candidates))
+
+
+def _with_room(qgraph: QGraph, steps: Schedule, layout: Layout, fits: Callable[[int], bool]) -> Layout:
+    """With what kernels lack to work in, as far as memory is left and the region grows by little."""
+    most = layout.peak_bytes // EXTRA_SHARE
+    extra = min(missing_bytes(steps, layout, qgraph.graph), most)
+    while extra > 0 and not fits(layout.peak_bytes + extra):
+        extra -= 8
+    return replace(layout, extra_bytes=max(extra, 0))
 
 
 def _candidates(

@@ -8,7 +8,7 @@ and outputs of a step leave its inputs alone, but for the value in whose place i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,22 +18,23 @@ from medyate.plan.layout import Layout
 from medyate.plan.schedule import Schedule
 from medyate.plan.steps import Step, Use
 from medyate.plan.stream import Group
+from medyate.plan.workspace import Key, Workspace, key
 
 ROWS = 1 << 16
 """More rows than a tensor has."""
 
 
-def verify(schedule: Schedule, layout: Layout) -> None:
+def verify(schedule: Schedule, layout: Layout, workspaces: Mapping[Key, Workspace]) -> None:
     """Raises PlanError for the first byte that is not what a step takes it for."""
-    _Memory(schedule, layout).play()
+    _Memory(schedule, layout, workspaces).play()
 
 
 class _Memory:
-    def __init__(self, schedule: Schedule, layout: Layout) -> None:
-        self.schedule, self.layout = schedule, layout
+    def __init__(self, schedule: Schedule, layout: Layout, workspaces: Mapping[Key, Workspace]) -> None:
+        self.schedule, self.layout, self.workspaces = schedule, layout, workspaces
         self.stores = schedule.plan.stores
         self.numbers = {value: number for number, value in enumerate(self.stores)}
-        self.bytes = np.full(layout.peak_bytes, -1, np.int64)
+        self.bytes = np.full(layout.planned_bytes, -1, np.int64)
         """What each byte holds: the number of a value and a row of it."""
 
     def play(self) -> None:
@@ -67,10 +68,16 @@ class _Memory:
                 self._write(use.value, range(1), who)
             elif use.mode == "sums":
                 self._check(use.value, range(1), who)
+        workspace = self.workspaces.get(key(step))
+        if workspace is not None:
+            self._work(workspace, who)
+            reads += [(use, range(1)) for use in uses if use.mode == "work"]
         for use, rows in writes:
             self._write(use.value, rows, who)
+        first = row - row % workspace.band if workspace is not None and step.rows > 0 else row
         for use, rows in [*reads, *writes]:
-            self._check(use.value, (r for r in rows if not self._gives_way(step, use, r, row)), who)
+            together = rows if use.mode == "work" else range(self._rows(step, use, first).start, rows.stop)
+            self._check(use.value, (r for r in together if not self._gives_way(step, use, r, row)), who)
 
     def _gives_way(self, step: Step, use: Use, row: int, now: int) -> bool:
         """Whether a row that was read may be gone: value by value, its step wrote the same row in its place."""
@@ -98,6 +105,12 @@ class _Memory:
         place = self.schedule.places.get(value, value)
         begin = self.layout.offsets[place] + row % self.schedule.rows(value) * size
         return begin, begin + size
+
+    def _work(self, workspace: Workspace, who: str) -> None:
+        begin, end = workspace.offset, workspace.offset + workspace.bytes
+        if not 0 <= begin <= end <= len(self.bytes):
+            raise PlanError(f"the workspace of {who} is outside of the planned region")
+        self.bytes[begin:end] = -1
 
     def _write(self, value: ValueId, rows: range, who: str) -> None:
         for row in rows:

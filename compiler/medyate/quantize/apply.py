@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from medyate.arithmetic.scheme import (
     DEAD_RATIO,
-    DELTA_MAX,
-    QMAX,
     WEIGHT_MAX,
     Integers,
     activation_bounds,
     activation_quant,
+    products_max,
     weight_scales,
 )
 from medyate.errors import GraphError
@@ -188,7 +187,7 @@ def named_channels(channels: Sequence[int]) -> str:
 
 def bias_limit(taps: int, weight_zero: int = 0, layer: str = "a layer") -> int:
     """Largest |bias| of a layer with so many weights for each output. Raises GraphError where there is none."""
-    room = 2**31 - 1 - taps * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX) * (2 * QMAX + 1)
+    room = 2**31 - 1 - products_max(taps, weight_zero)
     if room < 0:
         raise GraphError(
             f"{layer} sums {taps:,} products per output; 32 bits hold the sum of 33,025.",

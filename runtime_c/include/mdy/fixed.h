@@ -43,9 +43,7 @@ static inline int32_t mdy_scale2(int32_t x, int exponent)
 /** a * b * 2^-31, halves towards +infinity; not for a = b = -2^31. Source: gemmlowp's doubling high multiply. */
 static inline int32_t mdy_high_mul(int32_t a, int32_t b)
 {
-    const int64_t product = (int64_t)a * b;
-    const int64_t nudge = product >= 0 ? ((int64_t)1 << 30) : 1 - ((int64_t)1 << 30);
-    return (int32_t)((product + nudge) / ((int64_t)1 << 31));
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
 }
 
 /** x / 2^n, halves away from zero; 0 <= n <= 31. Source: gemmlowp. */

@@ -3,7 +3,7 @@
  * Instructions of the DSP extension that kernels of its family use, each as one function: the instruction itself where
  * the core has it, else what it computes, so that the family can be tested on any machine.
  *
- * Source   Armv7-M Architecture Reference Manual, A7.7: ROR, SMLAD, SXTAB16, SXTB16
+ * Source   Armv7-M Architecture Reference Manual, A7.7: PKHBT, PKHTB, SMLAD, SMMLA, SSAT, SXTAB16, SXTB16
  */
 #ifndef MDY_SIMD_H
 #define MDY_SIMD_H
@@ -23,25 +23,48 @@ static inline uint32_t mdy_load4(const int8_t *bytes)
     return word;
 }
 
-/** The bytes, turned by one: the second is the lowest. */
-static inline uint32_t mdy_ror8(uint32_t word)
-{
-    return word >> 8 | word << 24;
-}
-
 #if defined(__ARM_FEATURE_DSP) && defined(__thumb2__)
+#define MDY_DSP 1 /* the instructions are there */
 
-static inline uint32_t mdy_sxtb16(uint32_t bytes)
+static inline uint32_t mdy_even(uint32_t bytes)
 {
     uint32_t result;
     __asm__("sxtb16 %0, %1" : "=r"(result) : "r"(bytes));
     return result;
 }
 
-static inline uint32_t mdy_sxtab16(uint32_t halves, uint32_t bytes)
+static inline uint32_t mdy_odd(uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(result) : "r"(bytes));
+    return result;
+}
+
+static inline uint32_t mdy_add_even(uint32_t halves, uint32_t bytes)
 {
     uint32_t result;
     __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(halves), "r"(bytes));
+    return result;
+}
+
+static inline uint32_t mdy_add_odd(uint32_t halves, uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(halves), "r"(bytes));
+    return result;
+}
+
+static inline uint32_t mdy_lows(uint32_t first, uint32_t second)
+{
+    uint32_t result;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(result) : "r"(first), "r"(second));
+    return result;
+}
+
+static inline uint32_t mdy_highs(uint32_t first, uint32_t second)
+{
+    uint32_t result;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(result) : "r"(second), "r"(first));
     return result;
 }
 
@@ -52,20 +75,65 @@ static inline int32_t mdy_smlad(uint32_t a, uint32_t b, int32_t sum)
     return result;
 }
 
+static inline int32_t mdy_smmla(int32_t a, int32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smmla %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+static inline int32_t mdy_smmlar(int32_t a, int32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+static inline int32_t mdy_ssat8(int32_t x)
+{
+    int32_t result;
+    __asm__("ssat %0, #8, %1" : "=r"(result) : "r"(x) : "cc");
+    return result;
+}
+
 #else
 
-/** Bytes 0 and 2 as signed halfwords, added to those of `halves`. */
-static inline uint32_t mdy_sxtab16(uint32_t halves, uint32_t bytes)
+/** Bytes 0 and 2 as signed halfwords, added to those of `halves`; each sum wraps. */
+static inline uint32_t mdy_add_even(uint32_t halves, uint32_t bytes)
 {
     const int32_t low = (int32_t)(halves & 0xFFFFu) + (int8_t)(bytes & 0xFFu);
     const int32_t high = (int32_t)(halves >> 16) + (int8_t)(bytes >> 16 & 0xFFu);
     return ((uint32_t)low & 0xFFFFu) | (uint32_t)high << 16;
 }
 
-/** Bytes 0 and 2 as signed halfwords. */
-static inline uint32_t mdy_sxtb16(uint32_t bytes)
+/** Bytes 1 and 3 likewise. */
+static inline uint32_t mdy_add_odd(uint32_t halves, uint32_t bytes)
 {
-    return mdy_sxtab16(0, bytes);
+    return mdy_add_even(halves, bytes >> 8);
+}
+
+/** Bytes 0 and 2 as signed halfwords. */
+static inline uint32_t mdy_even(uint32_t bytes)
+{
+    return mdy_add_even(0, bytes);
+}
+
+/** Bytes 1 and 3 as signed halfwords. */
+static inline uint32_t mdy_odd(uint32_t bytes)
+{
+    return mdy_add_odd(0, bytes);
+}
+
+/** The low halfwords of both, the first one's below. */
+static inline uint32_t mdy_lows(uint32_t first, uint32_t second)
+{
+    return (first & 0xFFFFu) | second << 16;
+}
+
+/** The high halfwords of both, the first one's below. */
+static inline uint32_t mdy_highs(uint32_t first, uint32_t second)
+{
+    return first >> 16 | (second & 0xFFFF0000u);
 }
 
 /** sum + a.low * b.low + a.high * b.high, signed halfwords; the sum wraps. */
@@ -74,6 +142,24 @@ static inline int32_t mdy_smlad(uint32_t a, uint32_t b, int32_t sum)
     const int32_t low = (int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu);
     const int32_t high = (int16_t)(a >> 16) * (int16_t)(b >> 16);
     return (int32_t)((uint32_t)sum + (uint32_t)low + (uint32_t)high);
+}
+
+/** sum + the high word of a * b, rounded down; the sum wraps. */
+static inline int32_t mdy_smmla(int32_t a, int32_t b, int32_t sum)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)(((int64_t)a * b) >> 32));
+}
+
+/** sum + the high word of a * b, rounded to the nearest, halves up; the sum wraps. */
+static inline int32_t mdy_smmlar(int32_t a, int32_t b, int32_t sum)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32));
+}
+
+/** Limits to int8. */
+static inline int32_t mdy_ssat8(int32_t x)
+{
+    return x < -128 ? -128 : x > 127 ? 127 : x;
 }
 
 #endif

@@ -60,6 +60,12 @@ typedef struct {
     mdy_band_t rows, columns;
 } mdy_tile_t;
 
+/** Memory that nothing else uses during a call, aligned to 8; `bytes` may be 0. A kernel is as fast as it has room. */
+typedef struct {
+    uint8_t *at;
+    uint32_t bytes;
+} mdy_workspace_t;
+
 /** All rows, however many there are. An object, since gcc gives every literal room on the stack. */
 static const mdy_band_t mdy_all_rows = {0, UINT16_MAX};
 #define MDY_ALL mdy_all_rows

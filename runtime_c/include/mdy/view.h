@@ -32,7 +32,7 @@ int mdy_go_on(mdy_t *m);
 /** Rows that a step makes one after the other. */
 typedef struct {
     mdy_t *m;
-    uint16_t row; /* of now */
+    uint16_t row; /* of now, the first one of a band */
     uint16_t next, end;
 } mdy_rows_t;
 
@@ -43,18 +43,25 @@ static inline mdy_rows_t mdy_rows(mdy_t *m, uint16_t height, mdy_band_t rows)
     return walk;
 }
 
-/** Goes to the next row; 0 after the last one, or when the step was aborted. */
-static inline int mdy_next_row(mdy_rows_t *walk)
+/** Goes to the next `count` rows, or what there is of them; 0 after the last one, or when the step was aborted. */
+static inline int mdy_next_band(mdy_rows_t *walk, uint16_t count)
 {
     if (walk->next >= walk->end || !mdy_go_on(walk->m)) {
         return 0;
     }
-    walk->row = walk->next++;
+    walk->row = walk->next;
+    walk->next = (uint16_t)(walk->end - walk->row > count ? walk->row + count : walk->end);
     return 1;
 }
 
-/** The row of now as a band of one. */
-static inline mdy_band_t mdy_this_row(const mdy_rows_t *walk)
+/** Goes to the next row; 0 after the last one, or when the step was aborted. */
+static inline int mdy_next_row(mdy_rows_t *walk)
+{
+    return mdy_next_band(walk, 1);
+}
+
+/** The rows of now: one, or those of the band. */
+static inline mdy_band_t mdy_this_band(const mdy_rows_t *walk)
 {
     const mdy_band_t band = {walk->row, walk->next};
     return band;

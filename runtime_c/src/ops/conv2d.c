@@ -22,8 +22,9 @@ static int32_t dot(const mdy_conv_t *p, const int8_t *w, const int8_t *x, int32_
 }
 
 void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                        mdy_tile_t tile, const int32_t *acc_init)
+                        mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace)
 {
+    (void)workspace;
     const int32_t in_c = p->in.c;
     const int32_t group_in = p->group_in;
     const int32_t w_row = p->kernel_w * group_in;

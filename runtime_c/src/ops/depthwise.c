@@ -5,8 +5,9 @@
 #include "mdy/fixed.h"
 
 void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                           mdy_tile_t tile, const int32_t *acc_init)
+                           mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace)
 {
+    (void)workspace;
     const int32_t channels = p->in.c;
     const int32_t x_zero = p->x_zero;
     const int32_t w_zero = p->w_zero;

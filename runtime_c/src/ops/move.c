@@ -76,7 +76,7 @@ void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const md
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);
     for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
-        mdy_move_forward(p, x->shape, &x_view, y->shape, &y_view, mdy_this_row(&walk));
+        mdy_move_forward(p, x->shape, &x_view, y->shape, &y_view, mdy_this_band(&walk));
     }
 }
 

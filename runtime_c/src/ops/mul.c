@@ -45,7 +45,7 @@ void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_
     const mdy_view_t y_view = mdy_view(m, y);
     const mdy_range_t range = {p->act_min, p->act_max};
     for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {
-        mdy_mul_forward(p, &a_view, b->shape, &b_view, y->shape, &y_view, mdy_this_row(&walk));
+        mdy_mul_forward(p, &a_view, b->shape, &b_view, y->shape, &y_view, mdy_this_band(&walk));
         mdy_keep_mask(m, &p->mask, p->order, y, walk.row, range);
     }
 }

@@ -22,6 +22,7 @@ typedef struct {
     int16_t w_zero;                 /* of the weights; other than 0 in files of the older uint8 scheme */
     int16_t w_min;                  /* smallest weight that training may leave: -127, or -128 with a w_zero */
     int16_t act_min, act_max;       /* range of the fused activation in output steps */
+    uint8_t narrow;                 /* 1: no accumulator reaches 2^30, whatever deltas and biases become */
     const int32_t *bias;            /* in units of s_x * s_w[o] */
     const int32_t *mult;            /* s_x * s_w[o] / s_y as mult * 2^(shift - 31) */
     const int8_t *shift;
@@ -60,7 +61,7 @@ void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy
 /** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
 typedef struct {
     void (*forward)(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                    mdy_tile_t tile, const int32_t *acc_init);
+                    mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace);
     void (*correct)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
                     int32_t *acc_init);
     void (*backward_input)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,

@@ -18,14 +18,14 @@ extern "C" {
  *
  * Shapes   x (H, W, C)   w (OC, KH, KW, group_in)   y (OH, OW, OC)   acc_init (rows, columns, OC)
  * Types    int8 tensors, int32 accumulators
- * Memory   no scratch
+ * Memory   none of the workspace here; other families use what there is of it
  * Aliasing y must not overlap x
  * Errors   none; shapes are proved by the compiler
  * Cost     rows * columns * OC * KH * KW * group_in multiply-adds
  * Source   DESIGN.md, section 3; requantisation as in TFLite's reference kernels
  */
 void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                        mdy_tile_t tile, const int32_t *acc_init);
+                        mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace);
 
 /**
  * What the deltas of the selected channels add to output pixels, on top of the bias.

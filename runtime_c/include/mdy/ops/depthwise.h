@@ -16,7 +16,7 @@ extern "C" {
  * Cost     rows * columns * C * KH * KW multiply-adds
  */
 void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                           mdy_tile_t tile, const int32_t *acc_init);
+                           mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace);
 
 /** What the deltas (KH, KW) of the selected channels add to output pixels, on top of the bias. */
 void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of the planned region is free while a step runs: kernels work there, and no plan is larger for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medyate.ir import Graph
+from medyate.ledger import align
+from medyate.ops import OPS
+from medyate.plan.ids import ValueId
+from medyate.plan.layout import Layout
+from medyate.plan.schedule import Schedule
+from medyate.plan.steps import Step
+from medyate.plan.stream import Group
+
+BAND = 4
+"""Rows that a kernel makes at once where it may: blocks of pixels then go on from one row to the next."""
+
+Key = tuple[str, str, int]
+"""(kind, node, number of the rerun) of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Of one step."""
+
+    offset: int
+    """A multiple of 8."""
+    bytes: int
+    band: int
+    """Rows that may be made at once: of whole tensors of which none takes another's place."""
+
+
+def key(step: Step) -> Key:
+    """Where a step's workspace is found."""
+    return step.kind, step.node, step.part
+
+
+def workspaces(schedule: Schedule, layout: Layout) -> Mapping[Key, Workspace]:
+    """Of every forward step: the largest part of the region that is free while its group runs."""
+    found = {}
+    for number, group in enumerate(schedule.groups):
+        begin, end = _largest_gap(schedule, layout, number)
+        for step in group.stages:
+            if step.kind in ("run", "again"):
+                found[key(step)] = Workspace(begin, end - begin, _band(schedule, group, step))
+    return found
+
+
+def missing_bytes(schedule: Schedule, layout: Layout, graph: Graph) -> int:
+    """What the region would have to be larger by for no kernel to lack room."""
+    nodes, missing = {node.name: node for node in graph}, 0
+    for at, free in workspaces(schedule, layout).items():
+        node = nodes[at[1]]
+        kernel = OPS[node.op].kernel
+        wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node))
+        if wanted > free.bytes:
+            beyond = free.offset if free.offset + free.bytes == layout.planned_bytes else align(layout.planned_bytes, 8)
+            missing = max(missing, beyond + wanted - layout.planned_bytes)
+    return missing
+
+
+def _largest_gap(schedule: Schedule, layout: Layout, number: int) -> tuple[int, int]:
+    """First byte, and one past the last, of what no value of a group takes; the first a multiple of 8."""
+    taken = sorted(
+        (layout.offsets[value.name], layout.offsets[value.name] + value.bytes)
+        for value in schedule.values
+        if value.first <= number <= value.last
+    )
+    begin, gaps = 0, []
+    for first, end in [*taken, (layout.planned_bytes, layout.planned_bytes)]:
+        gaps.append((begin, max(begin, first)))
+        begin = max(begin, align(end, 8))
+    return max(gaps, key=lambda gap: gap[1] - gap[0])
+
+
+def _band(schedule: Schedule, group: Group, step: Step) -> int:
+    rows = [use.value for use in step.uses if use.mode in ("read", "write") and _is_tensor(use.value)]
+    whole = all(schedule.rows(value) == schedule.plan.stores[value].rows for value in rows)
+    return BAND if whole and not group.order and group.overlap is None else 1
+
+
+def _is_tensor(value: ValueId) -> bool:
+    return value.kind in ("tensor", "again")

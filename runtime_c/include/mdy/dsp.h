@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** What kernels of the DSP family share: how four accumulators become four outputs. */
+#ifndef MDY_DSP_H
+#define MDY_DSP_H
+
+#include "mdy/fixed.h"
+#include "mdy/ops/conv.h"
+#include "mdy/simd.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MDY_DSP_PIXELS 4u /* that kernels of this family compute at once */
+
+#ifdef MDY_DSP
+/**
+ * Instructions that make an output of twice an accumulator below 2^30, as mdy_dsp_requantize does: names of registers,
+ * the first of which holds the one and then the other; `temp` is anything.
+ */
+#if MDY_ROUND_ONCE
+#define MDY_DSP_REQUANTIZE(value, mult, offset, shift, temp)                                                           \
+    "smmla  " temp ", " value ", " mult ", " offset "\n"                                                               \
+    "asr    " temp ", " temp ", " shift "\n"                                                                           \
+    "ssat   " value ", #8, " temp "\n"
+#else
+#define MDY_DSP_REQUANTIZE(value, mult, offset, shift, temp)                                                           \
+    "smmlar " temp ", " value ", " mult ", " offset "\n"                                                               \
+    "add    " temp ", " temp ", " value ", asr #31\n"                                                                  \
+    "asr    " temp ", " temp ", " shift "\n"                                                                           \
+    "ssat   " value ", #8, " temp "\n"
+#endif
+#endif
+
+/** How most output channels are requantised. */
+typedef struct {
+    int32_t mult;
+    int32_t offset; /* half of the divisor and the zero point, in units of 2^-shift outputs */
+    uint32_t shift; /* to the right */
+} mdy_dsp_output_t;
+
+/** Whether output channel o is: its sums can be doubled, and what they are divided by leaves room for the offset. */
+static inline int mdy_dsp_is_common(const mdy_conv_t *p, uint32_t o)
+{
+    return p->narrow && p->shift[o] <= -1 && p->shift[o] >= -22;
+}
+
+/** Of such an output channel. */
+static inline mdy_dsp_output_t mdy_dsp_output(const mdy_conv_t *p, uint32_t o)
+{
+    const mdy_dsp_output_t output = {
+        .mult = p->mult[o],
+        .offset = (2 * p->y_zero + 1) * (1 << (-p->shift[o] - 1)),
+        .shift = (uint32_t)-p->shift[o],
+    };
+    return output;
+}
+
+/**
+ * The output of an accumulator below 2^30, before it is limited to the activation's range: mdy_requantize and the zero
+ * point. The first rounding is SMMLAR's, halves up; the second takes one from negative values, whose halves it rounds
+ * away from zero.
+ */
+static inline int32_t mdy_dsp_requantize(int32_t acc, const mdy_dsp_output_t *q)
+{
+    const int32_t twice = (int32_t)((uint32_t)acc << 1);
+#if MDY_ROUND_ONCE
+    return mdy_ssat8(mdy_smmla(twice, q->mult, q->offset) >> q->shift);
+#else
+    return mdy_ssat8((mdy_smmlar(twice, q->mult, q->offset) + (twice >> 31)) >> q->shift);
+#endif
+}
+
+/** Whether outputs are limited to less than int8. */
+static inline int mdy_dsp_is_limited(const mdy_conv_t *p)
+{
+    return p->act_min > -128 || p->act_max < 127;
+}
+
+/** Output channel o of any layer from its sum. */
+static inline int8_t mdy_dsp_one(const mdy_conv_t *p, uint32_t o, int32_t acc)
+{
+    return mdy_output8(mdy_requantize(acc, p->mult[o], p->shift[o]), p->y_zero, p->act_min, p->act_max);
+}
+
+/** Writes output channel o of `count` pixels, at most four, `pitch` bytes apart. */
+static inline void mdy_dsp_store(const mdy_conv_t *p, uint32_t o, const int32_t acc[4], int8_t *y, uint32_t pitch,
+                                 uint32_t count)
+{
+    if (!mdy_dsp_is_common(p, o)) {
+        for (uint32_t i = 0; i < count; i++) {
+            y[i * pitch] = mdy_dsp_one(p, o, acc[i]);
+        }
+        return;
+    }
+    const mdy_dsp_output_t q = mdy_dsp_output(p, o);
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t value = mdy_dsp_requantize(acc[i], &q);
+        y[i * pitch] = mdy_clamp8(value, p->act_min, p->act_max);
+    }
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
