@@ -91,10 +91,14 @@ def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], 
         "tile": np.array([*rows, *columns] if random.random() < 0.5 else [0, out[0], 0, out[1]], np.int32),
         "bias": random.integers(-(1 << 20), 1 << 20, outputs).astype(np.int32),
         "mult": random.integers(1 << 30, (1 << 31) - 1, outputs).astype(np.int32),
-        "shift": random.integers(-26 if extreme else -14, 2, outputs).astype(np.int8),
+        "shift": random.integers(-31 if extreme else -14, 2, outputs).astype(np.int8),
         "weight": weight,
         "x": random.integers(-128, 128, (height, width, channels)).astype(np.int8),
     }
+    if random.random() < 0.2:
+        constant = random.random(outputs) < 0.5
+        case["mult"][constant] = 0
+        case["shift"][constant] = random.integers(limits[0], limits[1] + 1, int(constant.sum()))
     if random.random() < 0.4:
         first, last, left, right = case["tile"]
         pixels = int((last - first) * (right - left))

@@ -33,11 +33,6 @@ def products_max(taps: int, weight_zero: int = 0) -> int:
     return taps * (WEIGHT_MAX + abs(weight_zero) + DELTA_MAX) * (2 * QMAX + 1)
 
 
-def is_narrow(bias: NDArray[Any], taps: int, weight_zero: int) -> bool:
-    """Whether a layer's accumulators stay below NARROW, with biases as they are."""
-    return int(np.abs(np.asarray(bias, np.int64)).max(initial=0)) + products_max(taps, weight_zero) < NARROW
-
-
 def activation_quant(low: float, high: float) -> Quant:
     """Scale and zero point for a range, which is widened to hold zero exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
@@ -65,6 +60,12 @@ def fixed_point(multiplier: float) -> tuple[int, int]:
     if exponent < -31:
         return 0, 0
     return mult, exponent
+
+
+def dead_channels(scales: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Output channels whose scale is at the bound below which they are frozen."""
+    dead: NDArray[np.bool_] = scales <= scales.max() * DEAD_RATIO * (1 + 1e-9)
+    return dead
 
 
 def mean_pair(multiplier: float, count: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from medyate.emit.filters import derived, unique_idents
 from medyate.ir import Node, Shape, elements
 from medyate.ledger import OPTIONAL_STATE, RECORD_HEAD_BYTES, TILE_PIXELS, align
 from medyate.ops import OPS
-from medyate.ops._spatial import KERNEL_MAX
+from medyate.ops._spatial import KERNEL_MAX, is_narrow
 from medyate.ops.opdef import Kernel, Site, Values
 from medyate.plan import ids
 from medyate.plan.ids import ValueId
@@ -180,6 +180,8 @@ class Context:
         op, ident = OPS[node.op], self.idents[node.name]
         assert op.kernel is not None
         fields = [(name, self._field(ident, name, value)) for name, value in op.kernel.fields(here)]
+        if node.name in self.biases_of and not is_narrow(here):  # nothing but the bound holds biases that are trained
+            fields = [(name, "0" if name == "narrow" else text) for name, text in fields]
         if op.channel_axes is not None:
             dy = self.dy_of.get(node.name)
             fields += [] if dy is None else self._backward(index, node, dy)

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from medyate.arithmetic.scheme import DELTA_MAX, WEIGHT_MAX, Integers, fixed_point, is_narrow
+import numpy as np
+from numpy.typing import NDArray
+
+from medyate.arithmetic.scheme import DELTA_MAX, NARROW, WEIGHT_MAX, Integers, dead_channels, fixed_point, products_max
 from medyate.errors import GraphError
 from medyate.ir import Activation, Shape
 from medyate.ops.opdef import Arrays, Field, Rows, Site, Values
@@ -18,6 +21,10 @@ Pads = tuple[int, int, int, int]
 Convolve = Callable[[Any, Any, Any, Any], Any]
 """(attributes, x, weight, bias) to the convolution without activation."""
 
+STEPS_MAX = 255
+"""Largest |q - z| of int8 values."""
+MARGIN = 0.01
+"""Output steps that the rounding of multipliers and sums may take."""
 KERNEL_MAX = 16
 """MDY_KERNEL_MAX of the runtime."""
 
@@ -78,8 +85,7 @@ def convolution_constants(site: Site) -> Mapping[str, Any]:
 def convolution_fields(site: Site, group_in: int, group_out: int) -> tuple[Field, ...]:
     """The members of mdy_conv_t that forward reads."""
     a, facts = site.attrs, site.facts
-    pairs = [fixed_point(value) for value in facts.multipliers]
-    zero = facts.weight_zero
+    pairs, zero = _outputs(site), facts.weight_zero
     return (
         ("in", shape_fields(site.inputs[0])),
         ("out", shape_fields(site.output)),
@@ -99,11 +105,41 @@ def convolution_fields(site: Site, group_in: int, group_out: int) -> tuple[Field
         ("w_min", str(-DELTA_MAX if zero else -WEIGHT_MAX)),
         ("act_min", str(facts.bounds[0])),
         ("act_max", str(facts.bounds[1])),
-        ("narrow", str(int(is_narrow(facts.arrays["bias"], _taps(site), zero)))),
+        ("narrow", str(int(is_narrow(site, np.array([mult != 0 for mult, _ in pairs]))))),
         ("bias", Values("int32_t", facts.arrays["bias"], "bias")),
         ("mult", Values("int32_t", [p[0] for p in pairs], "forward multipliers")),
         ("shift", Values("int8_t", [p[1] for p in pairs], "forward shifts")),
     )
+
+
+def _outputs(site: Site) -> list[tuple[int, int]]:
+    """(mult, shift) of every output channel; of one that is always the same, 0 and its value.
+
+    A frozen channel is, if all of its sums become the same step: its bias decides, and no input matters.
+    """
+    facts = site.facts
+    multipliers = np.array(facts.multipliers)
+    weights = np.abs(np.asarray(facts.arrays["weight"], np.int64))
+    # (out, h, w, in) of a dense layer, (h, w, out) of a depthwise one
+    spread = (weights.reshape(site.output[2], -1).sum(1) if weights.ndim == 4 else weights.sum((0, 1))) * STEPS_MAX
+    bias = np.asarray(facts.arrays["bias"], np.int64)
+    low, high = (np.floor((bias + sign * spread) * multipliers + 0.5 + sign * MARGIN) for sign in (-1, 1))
+    frozen = dead_channels(np.asarray(facts.arrays["scale"], np.float64))
+    same = (low == high) & frozen & (facts.weight_zero == 0)
+    pairs = []
+    for multiplier, value, is_same in zip(facts.multipliers, low, same, strict=True):
+        mult, shift = fixed_point(multiplier)
+        if is_same or mult == 0:
+            least, most = facts.bounds
+            mult, shift = 0, int(min(max(facts.output.zero + (value if is_same else 0), least), most))
+        pairs.append((mult, shift))
+    return pairs
+
+
+def is_narrow(site: Site, counts: NDArray[np.bool_] | None = None) -> bool:
+    """Whether no sum of the outputs that count reaches NARROW, whatever deltas become. None: all of them."""
+    bias = np.abs(np.asarray(site.facts.arrays["bias"], np.int64))[... if counts is None else counts]
+    return int(bias.max(initial=0)) + products_max(_taps(site), site.facts.weight_zero) < NARROW
 
 
 def _taps(site: Site) -> int:

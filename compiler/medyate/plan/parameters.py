@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.arithmetic.scheme import DELTA_MAX, NARROW, WEIGHT_MAX, is_narrow, mantissa15, products_max
+from medyate.arithmetic.scheme import DELTA_MAX, NARROW, WEIGHT_MAX, dead_channels, mantissa15, products_max
 from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights
 from medyate.ops import OPS
+from medyate.ops._spatial import is_narrow
 from medyate.plan.steps import Gradient
-from medyate.quantize.apply import bias_limit, dead_channels, integers
+from medyate.quantize.apply import bias_limit, integers, site
 
 NORM_BITS = 18
 """Norms are counted in units of 2^-18."""
@@ -62,7 +63,7 @@ def bias_parameters(qgraph: QGraph, weights: Weights, index: int, dy: Gradient) 
     base = dy.factor / facts.output.scale
     weight, zero = facts.arrays["weight"], facts.weight_zero
     taps = int(weight.size) // qgraph.graph.shapes[node.output][2]
-    narrow = is_narrow(facts.arrays["bias"], taps, zero)
+    narrow = is_narrow(site(qgraph, weights, index))
     norm_mult, norm_exponent = mantissa15(base)
     return BiasUpdate(
         *_rates(node, weights, base / facts.inputs[0].scale),

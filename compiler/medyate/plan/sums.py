@@ -12,14 +12,13 @@ from collections.abc import Collection
 from medyate.errors import GraphError
 from medyate.ir import Node, QGraph, Weights, elements
 from medyate.ops._pool import PoolAttrs, overlap
+from medyate.ops._spatial import STEPS_MAX
 from medyate.ops.move import Move
 from medyate.plan.parameters import CARRY_MAX, input_gradient_steps
 from medyate.plan.steps import BackStep, Pass
 from medyate.quantize.apply import integers
 
 INT32_MAX = 2**31 - 1
-STEPS_MAX = 255
-"""Largest |q - z| of int8 values."""
 FACTOR_PIXELS_MAX = 2**24
 """MDY_MUL_PIXELS of the runtime."""
 FEATURES_MAX = 2**24

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.arithmetic.scheme import (
-    DEAD_RATIO,
     WEIGHT_MAX,
     Integers,
     activation_bounds,
@@ -194,12 +193,6 @@ def bias_limit(taps: int, weight_zero: int = 0, layer: str = "a layer") -> int:
             "Split the layer or pool its input.",
         )
     return room
-
-
-def dead_channels(scales: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Output channels whose scale is at the bound below which they are frozen."""
-    dead: NDArray[np.bool_] = scales <= scales.max() * DEAD_RATIO * (1 + 1e-9)
-    return dead
 
 
 def integers(qgraph: QGraph, weights: Weights, index: int) -> Integers:

@@ -42,10 +42,10 @@ typedef struct {
 /** Whether output channel o is: its sums can be doubled, and what they are divided by leaves room for the offset. */
 static inline int mdy_dsp_is_common(const mdy_conv_t *p, uint32_t o)
 {
-    return p->narrow && p->shift[o] <= -1 && p->shift[o] >= -22;
+    return p->narrow && p->mult[o] != 0 && p->shift[o] <= -1 && p->shift[o] >= -22;
 }
 
-/** Of such an output channel. */
+/** Of a common output channel. */
 static inline mdy_dsp_output_t mdy_dsp_output(const mdy_conv_t *p, uint32_t o)
 {
     const mdy_dsp_output_t output = {
@@ -77,19 +77,13 @@ static inline int mdy_dsp_is_limited(const mdy_conv_t *p)
     return p->act_min > -128 || p->act_max < 127;
 }
 
-/** Output channel o of any layer from its sum. */
-static inline int8_t mdy_dsp_one(const mdy_conv_t *p, uint32_t o, int32_t acc)
-{
-    return mdy_output8(mdy_requantize(acc, p->mult[o], p->shift[o]), p->y_zero, p->act_min, p->act_max);
-}
-
 /** Writes output channel o of `count` pixels, at most four, `pitch` bytes apart. */
 static inline void mdy_dsp_store(const mdy_conv_t *p, uint32_t o, const int32_t acc[4], int8_t *y, uint32_t pitch,
                                  uint32_t count)
 {
     if (!mdy_dsp_is_common(p, o)) {
         for (uint32_t i = 0; i < count; i++) {
-            y[i * pitch] = mdy_dsp_one(p, o, acc[i]);
+            y[i * pitch] = mdy_conv_output(p, o, acc[i]);
         }
         return;
     }

@@ -141,6 +141,46 @@ static void place_pixel(const job_t *job, int32_t oy, int32_t ox, uint32_t pixel
     }
 }
 
+#ifdef MDY_DSP
+/* Adds a group's products to the sums of four pixels, r3 to r6; r1 goes over the block, r2 over the weights. */
+#define MULTIPLY_GROUP                                                                                                 \
+    "ldr    r12, [r2], #4\n"                                                                                           \
+    "ldmia  r1!, {r8-r11}\n"                                                                                           \
+    "sxtb16 lr, r12\n"                                                                                                 \
+    "smlad  r3, r8, lr, r3\n"                                                                                          \
+    "smlad  r4, r9, lr, r4\n"                                                                                          \
+    "smlad  r5, r10, lr, r5\n"                                                                                         \
+    "smlad  r6, r11, lr, r6\n"                                                                                         \
+    "ldmia  r1!, {r8-r11}\n"                                                                                           \
+    "sxtb16 r12, r12, ror #8\n"                                                                                        \
+    "smlad  r3, r8, r12, r3\n"                                                                                         \
+    "smlad  r4, r9, r12, r4\n"                                                                                         \
+    "smlad  r5, r10, r12, r5\n"                                                                                        \
+    "smlad  r6, r11, r12, r6\n"
+
+/* Adds the products of the block's groups with one output's weights to the sums of four pixels. */
+static __attribute__((noinline)) void multiply(const uint32_t *block, const int8_t *weights, uint32_t groups,
+                                               int32_t acc[MDY_DSP_PIXELS])
+{
+    register int32_t *sums __asm__("r0") = acc;
+    register const uint32_t *x __asm__("r1") = block;
+    register const int8_t *w __asm__("r2") = weights;
+    const uint32_t *end = block + groups * GROUP_WORDS;
+    __asm__ volatile("push   {r7}\n"
+                     "mov    r7, %[end]\n"
+                     "ldmia  r0, {r3-r6}\n"
+                     "cmp    r1, r7\n"
+                     "beq    2f\n"
+                     "1:\n" MULTIPLY_GROUP "cmp    r1, r7\n"
+                     "bne    1b\n"
+                     "2:\n"
+                     "stmia  r0, {r3-r6}\n"
+                     "pop    {r7}\n"
+                     : [x] "+r"(x), [w] "+r"(w)
+                     : [sums] "r"(sums), [end] "r"(end)
+                     : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+}
+#else
 /* Adds the products of the block's groups with one output's weights to the sums of four pixels. */
 static void multiply(const uint32_t *x, const int8_t *w, uint32_t groups, int32_t acc[MDY_DSP_PIXELS])
 {
@@ -153,6 +193,7 @@ static void multiply(const uint32_t *x, const int8_t *w, uint32_t groups, int32_
         }
     }
 }
+#endif
 
 /* Output o of the block's pixels. start: their sums so far, or NULL: the bias. */
 static void block_output(const job_t *job, uint32_t o, uint32_t count, int8_t *y, const int32_t *start)
@@ -162,6 +203,12 @@ static void block_output(const job_t *job, uint32_t o, uint32_t count, int8_t *y
     const uint32_t whole = job->taps / GROUP;
     const uint32_t rest = job->taps % GROUP;
     const int8_t *w = job->w + o * job->taps;
+    if (p->mult[o] == 0) {
+        for (uint32_t pixel = 0; pixel < count; pixel++) {
+            y[pixel * outputs + o] = p->shift[o];
+        }
+        return;
+    }
     int32_t acc[MDY_DSP_PIXELS];
     for (uint32_t pixel = 0; pixel < MDY_DSP_PIXELS; pixel++) {
         acc[pixel] = start == NULL ? p->bias[o] : pixel < count ? start[pixel * outputs + o] : 0;
@@ -200,21 +247,6 @@ typedef struct {
     const int8_t *w;         /* 40: its weights */
     uint32_t spare;          /* 44: of the last group's weights, those of the output behind it */
 } loop_t;
-
-#define MULTIPLY_GROUP                                                                                                 \
-    "ldr    r12, [r2], #4\n"                                                                                           \
-    "ldmia  r1!, {r8-r11}\n"                                                                                           \
-    "sxtb16 lr, r12\n"                                                                                                 \
-    "smlad  r3, r8, lr, r3\n"                                                                                          \
-    "smlad  r4, r9, lr, r4\n"                                                                                          \
-    "smlad  r5, r10, lr, r5\n"                                                                                         \
-    "smlad  r6, r11, lr, r6\n"                                                                                         \
-    "ldmia  r1!, {r8-r11}\n"                                                                                           \
-    "sxtb16 r12, r12, ror #8\n"                                                                                        \
-    "smlad  r3, r8, r12, r3\n"                                                                                         \
-    "smlad  r4, r9, r12, r4\n"                                                                                         \
-    "smlad  r5, r10, r12, r5\n"                                                                                        \
-    "smlad  r6, r11, r12, r6\n"
 
 /* Outputs of four pixels one after the other, to the end; shifts are -22 to -1. */
 static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
@@ -387,7 +419,7 @@ static void pixel_outputs(const job_t *job, const int8_t *taps, int8_t *y, const
         int32_t acc[4] = {bias[o], bias[o + 1], bias[o + 2], bias[o + 3]};
         multiply_pixel(job, taps, job->w + o * job->taps, acc);
         for (uint32_t i = 0; i < 4; i++) {
-            y[o + i] = mdy_dsp_one(p, o + i, acc[i]);
+            y[o + i] = mdy_conv_output(p, o + i, acc[i]);
         }
     }
 }

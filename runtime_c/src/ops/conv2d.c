@@ -49,6 +49,10 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
             for (int32_t o = 0; o < p->out.c; o++) {
                 const int32_t first = group_in == in_c ? 0 : o / p->group_out * group_in;
                 int32_t acc = acc_init != NULL ? *acc_init++ : p->bias[o];
+                if (p->mult[o] == 0) {
+                    *out++ = p->shift[o];
+                    continue;
+                }
                 for (int32_t ky = ky0; ky < ky1; ky++) {
                     const int8_t *w_taps = w + (o * p->kernel_h + ky) * w_row;
                     for (int32_t kx = kx0; kx < kx1; kx += run) {
@@ -56,8 +60,7 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
                         acc += dot(p, w_taps + kx * group_in, x_taps, run * group_in);
                     }
                 }
-                *out++ = mdy_output8(mdy_requantize(acc, p->mult[o], p->shift[o]), p->y_zero, p->act_min,
-                                    p->act_max);
+                *out++ = mdy_conv_output(p, (uint32_t)o, acc);
             }
         }
     }

@@ -38,8 +38,7 @@ void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_
                         weight += channels;
                     }
                 }
-                *out++ = mdy_output8(mdy_requantize(acc, p->mult[c], p->shift[c]), p->y_zero, p->act_min,
-                                    p->act_max);
+                *out++ = mdy_conv_output(p, (uint32_t)c, acc);
             }
         }
     }

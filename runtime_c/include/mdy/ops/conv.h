@@ -3,6 +3,7 @@
 #ifndef MDY_OPS_CONV_H
 #define MDY_OPS_CONV_H
 
+#include "mdy/fixed.h"
 #include "mdy/record.h"
 #include "mdy/types.h"
 
@@ -24,8 +25,8 @@ typedef struct {
     int16_t act_min, act_max;       /* range of the fused activation in output steps */
     uint8_t narrow;                 /* 1: no accumulator reaches 2^30, whatever deltas and biases become */
     const int32_t *bias;            /* in units of s_x * s_w[o] */
-    const int32_t *mult;            /* s_x * s_w[o] / s_y as mult * 2^(shift - 31) */
-    const int8_t *shift;
+    const int32_t *mult;            /* s_x * s_w[o] / s_y as mult * 2^(shift - 31); 0: the output is always the same */
+    const int8_t *shift;            /* and this is it */
     const int16_t *grad_mult;       /* g_acc = (g_y * grad_mult) >> (MDY_GRAD_BITS - 1) */
     int16_t grad_exponent;          /* 2-exponent of g_acc minus that of g_y */
     const uint16_t *rate_mult;      /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
@@ -97,6 +98,15 @@ static inline void mdy_taps(int32_t start, int32_t dilation, int32_t kernel, int
 static inline int16_t mdy_grad_acc(const mdy_conv_t *p, mdy_grad_t g, uint32_t o)
 {
     return (int16_t)(((int32_t)g * p->grad_mult[o] + (1 << (MDY_GRAD_BITS - 2))) >> (MDY_GRAD_BITS - 1));
+}
+
+/** Output o from its sum. */
+static inline int8_t mdy_conv_output(const mdy_conv_t *p, uint32_t o, int32_t acc)
+{
+    if (p->mult[o] == 0) {
+        return p->shift[o];
+    }
+    return mdy_output8(mdy_requantize(acc, p->mult[o], p->shift[o]), p->y_zero, p->act_min, p->act_max);
 }
 
 /** One operation's way to add an output pixel's g_acc through window tap `tap` to the input pixel's acc. */
