@@ -19,6 +19,9 @@ RECORD_HEAD_BYTES = 10
 TILE_PIXELS = 4
 """Pixels of a row that a layer with deltas computes at once: MDY_TILE of the runtime."""
 
+BAND = 4
+"""Rows that a kernel makes at once where it may: blocks of pixels then go on from one row to the next."""
+
 STATIC_BYTES = 1664
 """Reserved for .data and .bss without the arena: runtime state, link buffers; checked after the build."""
 
@@ -89,11 +92,11 @@ def block_bytes(taps: int, *, gathered: bool) -> int:
     return 32 * -(-taps // 4) + (taps if gathered else 0)
 
 
-def ring_bytes(kernel: tuple[int, int], stride: int, width: int) -> int:
-    """What a depthwise kernel works in: rows of four channels, turned, for `width` outputs, and one filter."""
+def ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, width: int) -> int:
+    """What a depthwise kernel works in: four channels' rows for `rows` of `width` outputs, turned, and one filter."""
     words = kernel[1] // 2 + 1
-    row = (align(width, 4) * stride + 1) // 2 + words
-    return 4 * (4 * kernel[0] * row + 2 * kernel[0] * words)
+    row = (align(width, 4) * stride[1] + 1) // 2 + words
+    return 4 * (4 * (kernel[0] + (rows - 1) * stride[0]) * row + 2 * kernel[0] * words)
 
 
 def input_scratch_bytes(in_shape: Shape, out_shape: Shape) -> int:

@@ -12,6 +12,7 @@ import pytest
 import nets
 from medyate.errors import PlanError
 from medyate.frontends.torch import from_module
+from medyate.ledger import BAND
 from medyate.passes.pipeline import normalise
 from medyate.plan.ids import ValueId
 from medyate.plan.layout import Layout
@@ -21,7 +22,7 @@ from medyate.plan.schedule import Schedule, make_schedule
 from medyate.plan.steps import Pass, training_pass
 from medyate.plan.stream import Group
 from medyate.plan.verify import verify
-from medyate.plan.workspace import BAND, Key, Workspace, workspaces
+from medyate.plan.workspace import Key, Workspace, workspaces
 from medyate.quantize.apply import quantize
 from medyate.rank.lara import channel_costs
 

@@ -60,7 +60,8 @@ def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
 
 
 def _workspace(a: Depthwise, inputs: tuple[Shape, ...]) -> int:
-    return ledger.ring_bytes(a.kernel, a.stride[1], _shape(a, inputs)[1])
+    height, width, _ = _shape(a, inputs)
+    return ledger.ring_bytes(a.kernel, a.stride, min(height, ledger.BAND), width)
 
 
 _real, _integer = convolution_forms(_convolve)

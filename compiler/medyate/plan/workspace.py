@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medyate.ir import Graph
-from medyate.ledger import align
+from medyate.ledger import BAND, align
 from medyate.ops import OPS
 from medyate.plan.ids import ValueId
 from medyate.plan.layout import Layout
 from medyate.plan.schedule import Schedule
 from medyate.plan.steps import Step
 from medyate.plan.stream import Group
-
-BAND = 4
-"""Rows that a kernel makes at once where it may: blocks of pixels then go on from one row to the next."""
 
 Key = tuple[str, str, int]
 """(kind, node, number of the rerun) of a step."""

@@ -4,8 +4,8 @@
  *
  * Neighbours of a window lie in neighbouring pixels, C bytes apart. So the rows of four channels are turned into rows of
  * halfwords, less the input's zero point and with the padding as zeros, of which one word holds two taps. They lie in a
- * ring: the next output row needs only those below. Four outputs of a row are made at once: two of them begin in the
- * middle of a word, and take filters that are moved by one. What has no room is the portable kernel's.
+ * ring: the next output rows need only those below. Four outputs of a row are made at once. What has no room is the
+ * portable kernel's.
  */
 #include "mdy/ops/depthwise.h"
 
@@ -21,7 +21,8 @@ typedef struct {
     mdy_band_t columns;
     uint32_t words;     /* of a filter's row, with an empty tap in front or behind */
     uint32_t row_words; /* of a turned row of one channel */
-    uint32_t *rows;     /* (CHANNELS, kernel_h, row_words) */
+    uint32_t ring;      /* rows that are kept */
+    uint32_t *rows;     /* (CHANNELS, ring, row_words) */
     uint32_t *filter;   /* of one channel: (kernel_h, words, 2) */
 } job_t;
 
@@ -37,74 +38,265 @@ static uint32_t row_words_of(const mdy_conv_t *p, uint32_t outputs)
     return (fours * MDY_DSP_PIXELS * p->stride_w + 1u) / 2u + filter_words(p);
 }
 
-static uint32_t ring_words(const mdy_conv_t *p, uint32_t outputs)
+static uint32_t ring_words(const mdy_conv_t *p, uint32_t ring, uint32_t outputs)
 {
-    return CHANNELS * p->kernel_h * row_words_of(p, outputs);
+    return CHANNELS * ring * row_words_of(p, outputs);
 }
 
-static uint32_t room_for(const mdy_conv_t *p, uint32_t outputs)
+static uint32_t room_for(const mdy_conv_t *p, uint32_t ring, uint32_t outputs)
 {
-    return (ring_words(p, outputs) + p->kernel_h * 2u * filter_words(p)) * (uint32_t)sizeof(uint32_t);
+    return (ring_words(p, ring, outputs) + p->kernel_h * 2u * filter_words(p)) * (uint32_t)sizeof(uint32_t);
 }
 
 /* The place of an input row in the ring, of channel 0. */
 static uint32_t *turned_row(const job_t *job, int32_t iy)
 {
-    const uint32_t turn = (uint32_t)(iy + (int32_t)job->p->kernel_h * (1 << 16)) % job->p->kernel_h;
+    const uint32_t turn = (uint32_t)(iy + (int32_t)job->ring * (1 << 10)) % job->ring; /* iy is -255 at least */
     return job->rows + turn * job->row_words;
 }
 
-/* Four channels of a pixel in halfwords: 0 and 2, 1 and 3; zeros outside of the row. */
-static inline void widen(const job_t *job, const int8_t *pixels, int32_t ix, uint32_t minus_zero, uint32_t halves[2])
+/* Writes a word of each of four channels from two pixels; NULL: zeros. */
+static inline void turn(const int8_t *first, const int8_t *second, uint32_t minus_zero, uint32_t *to, uint32_t pitch)
 {
-    const int inside = ix >= 0 && ix < job->p->in.w;
-    const uint32_t bytes = inside ? mdy_load4(pixels + ix * job->p->in.c) : 0;
-    halves[0] = inside ? mdy_add_even(minus_zero, bytes) : 0;
-    halves[1] = inside ? mdy_add_odd(minus_zero, bytes) : 0;
+    const uint32_t one = first != NULL ? mdy_load4(first) : 0;
+    const uint32_t two = second != NULL ? mdy_load4(second) : 0;
+    const uint32_t one_even = first != NULL ? mdy_add_even(minus_zero, one) : 0;
+    const uint32_t one_odd = first != NULL ? mdy_add_odd(minus_zero, one) : 0;
+    const uint32_t two_even = second != NULL ? mdy_add_even(minus_zero, two) : 0;
+    const uint32_t two_odd = second != NULL ? mdy_add_odd(minus_zero, two) : 0;
+    uint32_t *channel_2 = to + 2 * pitch;
+    to[0] = mdy_lows(one_even, two_even);
+    to[pitch] = mdy_lows(one_odd, two_odd);
+    channel_2[0] = mdy_highs(one_even, two_even);
+    channel_2[pitch] = mdy_highs(one_odd, two_odd);
 }
 
-/* Writes a word of each of the four channels from two pixels. */
-static inline void place(const uint32_t first[2], const uint32_t second[2], uint32_t *to, uint32_t pitch)
+/* The same for pairs of pixels side by side, `step` bytes from one to the next. */
+static __attribute__((noinline)) void turn_pairs(const int8_t *pixels, uint32_t step, uint32_t minus_zero, uint32_t *to,
+                                                 uint32_t pitch, uint32_t pairs)
 {
-    to[0] = mdy_lows(first[0], second[0]);
-    to[pitch] = mdy_lows(first[1], second[1]);
-    to[2 * pitch] = mdy_highs(first[0], second[0]);
-    to[3 * pitch] = mdy_highs(first[1], second[1]);
+    for (uint32_t *end = to + pairs; to != end; to++, pixels += 2 * step) {
+        turn(pixels, pixels + step, minus_zero, to, pitch);
+    }
 }
 
-/* Turns four channels of an input row; one beyond the input is zeros. */
+/* Turns four channels of an input row; what is beyond the input is zeros. */
 static void turn_row(const job_t *job, int32_t iy, uint32_t channel)
 {
     const mdy_conv_t *p = job->p;
-    const int32_t step = p->in.c;
-    const uint32_t pitch = p->kernel_h * job->row_words;
+    const int32_t width = p->in.w;
+    const int32_t words = (int32_t)job->row_words;
+    const uint32_t pitch = job->ring * job->row_words;
     const uint32_t minus_zero = ((uint32_t)-p->x_zero & 0xFFFFu) * 0x10001u;
-    const int32_t first = job->columns.begin * p->stride_w - p->pad_left;
+    const int32_t first = job->columns.begin * p->stride_w - p->pad_left; /* column of word 0 */
     const int holds = iy >= 0 && iy < p->in.h;
-    const int8_t *pixels = holds ? mdy_row(job->x, iy) + channel : NULL;
     uint32_t *to = turned_row(job, iy);
-    for (int32_t pair = 0; pair < (int32_t)job->row_words; pair++, to++) {
-        const int32_t ix = first + 2 * pair;
-        uint32_t left[2] = {0, 0};
-        uint32_t right[2] = {0, 0};
-        if (!holds || ix + 1 < 0 || ix >= p->in.w) {
-            place(left, right, to, pitch);
-        } else if (ix >= 0 && ix + 1 < p->in.w) {
-            const int8_t *both = pixels + ix * step;
-            const uint32_t one = mdy_load4(both);
-            const uint32_t two = mdy_load4(both + step);
-            left[0] = mdy_add_even(minus_zero, one);
-            left[1] = mdy_add_odd(minus_zero, one);
-            right[0] = mdy_add_even(minus_zero, two);
-            right[1] = mdy_add_odd(minus_zero, two);
-            place(left, right, to, pitch);
-        } else {
-            widen(job, pixels, ix, minus_zero, left);
-            widen(job, pixels, ix + 1, minus_zero, right);
-            place(left, right, to, pitch);
+    if (!holds) {
+        for (int32_t word = 0; word < words; word++) {
+            turn(NULL, NULL, 0, to + word, pitch);
+        }
+        return;
+    }
+    const int8_t *row = mdy_row(job->x, iy) + channel;
+    /* Words of two pixels of the input: from the first one that begins inside to the last one that ends inside. */
+    const int32_t begin = first < 0 ? (1 - first) / 2 : 0;
+    const int32_t inside = (width - first) / 2;
+    const int32_t end = inside < words ? inside : words;
+    if (begin < end) {
+        turn_pairs(row + (first + 2 * begin) * p->in.c, p->in.c, minus_zero, to + begin, pitch,
+                   (uint32_t)(end - begin));
+    }
+    for (int32_t word = 0; word < words; word++) {
+        if (word == begin && begin < end) {
+            word = end;
+        }
+        if (word < words) {
+            const int32_t ix = first + 2 * word;
+            const int8_t *left = ix >= 0 && ix < width ? row + ix * p->in.c : NULL;
+            const int8_t *right = ix + 1 >= 0 && ix + 1 < width ? row + (ix + 1) * p->in.c : NULL;
+            turn(left, right, minus_zero, to + word, pitch);
         }
     }
 }
+
+#ifdef MDY_DSP
+/* What makes outputs of a channel's row with a 3 x 3 window, at the offsets that are named. */
+typedef struct {
+    const uint32_t *x[3]; /*  0: the turned rows of the window */
+    uint32_t filter[6];   /* 12: of each row of the filter the first two taps and the last two */
+    int32_t bias;         /* 36: twice */
+    int32_t mult;         /* 40 */
+    int32_t offset;       /* 44 */
+    uint32_t shift;       /* 48 */
+    int8_t *y;            /* 52: of the next output */
+    uint32_t step;        /* 56: from output to output */
+    uint32_t end;         /* 60: bytes of a turned row that are used up at the end */
+} three_t;
+
+/* The sums of four outputs of a row of the window, begun or gone on with: r2 to r5; their inputs begin at r1. */
+#define ONE_APART(row, filter, begin)                                                                                 \
+    "ldr    r1, [%[at], #" row "]\n"                                                                                   \
+    "ldrd   r10, r11, [%[at], #" filter "]\n"                                                                          \
+    "add    r1, r1, lr\n"                                                                                              \
+    "ldrd   r6, r8, [r1]\n"                                                                                            \
+    "ldr    r9, [r1, #8]\n"                                                                                            \
+    begin("r2", "r3", "r4", "r5")                                                                                      \
+    "smlabt r2, r8, r11, r2\n"                                                                                         \
+    "smlad  r3, r8, r11, r3\n"                                                                                         \
+    "smlabt r4, r9, r11, r4\n"                                                                                         \
+    "smlad  r5, r9, r11, r5\n"
+#define FIRST(a, b, c, d)                                                                                              \
+    "smuad  " a ", r6, r10\n"                                                                                          \
+    "smultb " b ", r6, r10\n"                                                                                          \
+    "smuad  " c ", r8, r10\n"                                                                                          \
+    "smultb " d ", r8, r10\n"
+#define NEXT(a, b, c, d)                                                                                               \
+    "smlad  " a ", r6, r10, " a "\n"                                                                                   \
+    "smlatb " b ", r6, r10, " b "\n"                                                                                   \
+    "smlad  " c ", r8, r10, " c "\n"                                                                                   \
+    "smlatb " d ", r8, r10, " d "\n"
+/* The same where outputs are two pixels of the input apart. */
+#define TWO_APART(row, filter, first)                                                                                  \
+    "ldr    r1, [%[at], #" row "]\n"                                                                                   \
+    "ldrd   r10, r11, [%[at], #" filter "]\n"                                                                          \
+    "add    r1, r1, lr\n"                                                                                              \
+    "ldm    r1, {r6, r8, r9, r12}\n"                                                                                   \
+    first "ldr    r6, [r1, #16]\n"                                                                                     \
+    "smlabt r2, r8, r11, r2\n"                                                                                         \
+    "smlabt r3, r9, r11, r3\n"                                                                                         \
+    "smlabt r4, r12, r11, r4\n"                                                                                        \
+    "smlabt r5, r6, r11, r5\n"
+#define FIRST_BY_TWO                                                                                                   \
+    "smuad  r2, r6, r10\n"                                                                                             \
+    "smuad  r3, r8, r10\n"                                                                                             \
+    "smuad  r4, r9, r10\n"                                                                                             \
+    "smuad  r5, r12, r10\n"
+#define NEXT_BY_TWO                                                                                                    \
+    "smlad  r2, r6, r10, r2\n"                                                                                         \
+    "smlad  r3, r8, r10, r3\n"                                                                                         \
+    "smlad  r4, r9, r10, r4\n"                                                                                         \
+    "smlad  r5, r12, r10, r5\n"
+/* Requantises and stores them, and goes on if there are more. */
+#define FINISH(bytes)                                                                                                  \
+    "ldrd   r6, r8, [%[at], #36]\n"                                                                                    \
+    "ldrd   r9, r10, [%[at], #44]\n"                                                                                   \
+    "add    r2, r6, r2, lsl #1\n"                                                                                      \
+    "add    r3, r6, r3, lsl #1\n"                                                                                      \
+    "add    r4, r6, r4, lsl #1\n"                                                                                      \
+    "add    r5, r6, r5, lsl #1\n"                                                                                      \
+    MDY_DSP_REQUANTIZE("r2", "r8", "r9", "r10", "r12")                                                                 \
+    MDY_DSP_REQUANTIZE("r3", "r8", "r9", "r10", "r12")                                                                 \
+    MDY_DSP_REQUANTIZE("r4", "r8", "r9", "r10", "r12")                                                                 \
+    MDY_DSP_REQUANTIZE("r5", "r8", "r9", "r10", "r12")                                                                 \
+    "ldrd   r6, r8, [%[at], #52]\n"                                                                                    \
+    "strb   r2, [r6]\n"                                                                                                \
+    "strb   r3, [r6, r8]\n"                                                                                            \
+    "add    r6, r6, r8, lsl #1\n"                                                                                      \
+    "strb   r4, [r6]\n"                                                                                                \
+    "strb   r5, [r6, r8]\n"                                                                                            \
+    "add    r6, r6, r8, lsl #1\n"                                                                                      \
+    "str    r6, [%[at], #52]\n"                                                                                        \
+    "ldr    r12, [%[at], #60]\n"                                                                                       \
+    "add    lr, lr, #" bytes "\n"                                                                                      \
+    "cmp    lr, r12\n"                                                                                                 \
+    "bne    1b\n"
+#define CLOBBERED "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory"
+
+static __attribute__((noinline)) void three_by_three(three_t *three)
+{
+    register three_t *at __asm__("r0") = three;
+    __asm__ volatile("mov    lr, #0\n"
+                     "1:\n" ONE_APART("0", "12", FIRST) ONE_APART("4", "20", NEXT) ONE_APART("8", "28", NEXT)
+                         FINISH("8")
+                     : [at] "+r"(at)
+                     :
+                     : CLOBBERED);
+}
+
+static __attribute__((noinline)) void three_by_three_by_two(three_t *three)
+{
+    register three_t *at __asm__("r0") = three;
+    __asm__ volatile("mov    lr, #0\n"
+                     "1:\n" TWO_APART("0", "12", FIRST_BY_TWO) TWO_APART("4", "20", NEXT_BY_TWO)
+                         TWO_APART("8", "28", NEXT_BY_TWO) FINISH("16")
+                     : [at] "+r"(at)
+                     :
+                     : CLOBBERED);
+}
+
+static void make_outputs(const mdy_conv_t *p, three_t *three)
+{
+    if (p->stride_w == 1) {
+        three_by_three(three);
+    } else {
+        three_by_three_by_two(three);
+    }
+}
+
+/* Whether a channel's outputs are made by three_by_three. */
+static int is_three_by_three(const mdy_conv_t *p, uint32_t channel, const int32_t *start)
+{
+    return p->kernel_h == 3 && p->kernel_w == 3 && start == NULL && mdy_dsp_is_common(p, channel);
+}
+
+/*
+ * One channel of some output rows with a 3 x 3 window. Rows end with a four of outputs, of which some may be too many:
+ * where the next row lies behind, they go where its first outputs will be; else they are made apart.
+ */
+static void rows_of_three(const job_t *job, const int8_t *w, mdy_band_t rows, uint32_t channel, const mdy_view_t *y)
+{
+    const mdy_conv_t *p = job->p;
+    const uint32_t channels = p->in.c;
+    const uint32_t count = (uint32_t)job->columns.end - job->columns.begin;
+    const uint32_t whole = count / MDY_DSP_PIXELS * MDY_DSP_PIXELS;
+    const int is_in_line = count == p->out.w && y->rows >= p->out.h && count >= MDY_DSP_PIXELS;
+    const mdy_dsp_output_t q = mdy_dsp_output(p, channel);
+    const uint32_t *turned = job->rows + channel % CHANNELS * (job->ring * job->row_words);
+    const uint32_t four = 2 * MDY_DSP_PIXELS * p->stride_w; /* bytes of a turned row for four outputs */
+    three_t three;
+    three.bias = 2 * p->bias[channel];
+    three.mult = q.mult;
+    three.offset = q.offset;
+    three.shift = q.shift;
+    for (uint32_t ky = 0; ky < 3; ky++, w += 3 * channels) {
+        const uint32_t middle = (uint32_t)w[channels];
+        three.filter[2 * ky] = ((uint32_t)w[0] & 0xFFFFu) | middle << 16;
+        three.filter[2 * ky + 1] = (middle & 0xFFFFu) | (uint32_t)w[2 * channels] << 16;
+    }
+    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
+        const int spills = is_in_line && oy + 1 < rows.end;
+        const uint32_t made = spills ? (count + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS * MDY_DSP_PIXELS : whole;
+        int8_t *out = mdy_row(y, oy) + job->columns.begin * p->in.c + channel;
+        for (int32_t ky = 0; ky < 3; ky++) {
+            three.x[ky] = turned + (turned_row(job, oy * p->stride_h - p->pad_top + ky) - job->rows);
+        }
+        three.y = out;
+        three.step = channels;
+        three.end = made / MDY_DSP_PIXELS * four;
+        if (made > 0) {
+            make_outputs(p, &three);
+        }
+        if (made < count) {
+            int8_t last[MDY_DSP_PIXELS];
+            for (uint32_t ky = 0; ky < 3; ky++) {
+                three.x[ky] += three.end / sizeof(uint32_t);
+            }
+            three.y = last;
+            three.step = 1;
+            three.end = four;
+            make_outputs(p, &three);
+            for (uint32_t ox = made; ox < count; ox++) {
+                out[ox * channels] = last[ox - made];
+            }
+        }
+        if (mdy_dsp_is_limited(p)) {
+            for (uint32_t ox = 0; ox < count; ox++) {
+                out[ox * channels] = mdy_clamp8(out[ox * channels], p->act_min, p->act_max);
+            }
+        }
+    }
+}
+#endif
 
 /* A channel's filter in words: of each row those that begin with its first tap, and beside each the one moved by one. */
 static void pack_filter(const job_t *job, const int8_t *w)
@@ -124,34 +316,21 @@ static void pack_filter(const job_t *job, const int8_t *w)
     }
 }
 
-/* Adds a word of a filter to four outputs, one pixel of the input apart. */
-#define ADD_NEXT(x, w, number)                                                                                         \
-    do {                                                                                                               \
-        const uint32_t next_ = (x)[(number) + 1];                                                                      \
-        a = mdy_smlad(now, (w)[2 * (number)], a);                                                                      \
-        b = mdy_smlad(now, (w)[2 * (number) + 1], b);                                                                  \
-        c = mdy_smlad(next_, (w)[2 * (number)], c);                                                                    \
-        d = mdy_smlad(next_, (w)[2 * (number) + 1], d);                                                                \
-        now = next_;                                                                                                   \
-    } while (0)
-
 /* Adds a row of a filter to four outputs that begin at x, one pixel of the input apart. */
-static inline void add_row(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
+static __attribute__((noinline)) void add_row(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
 {
-    uint32_t now = x[0];
+    uint32_t now = *x++;
     int32_t a = acc[0];
     int32_t b = acc[1];
     int32_t c = acc[2];
     int32_t d = acc[3];
-    ADD_NEXT(x, w, 0);
-    if (words > 1) {
-        ADD_NEXT(x, w, 1);
-    }
-    if (words > 2) {
-        ADD_NEXT(x, w, 2);
-    }
-    if (words > 3) {
-        ADD_NEXT(x, w, 3);
+    for (const uint32_t *end = w + 2 * words; w != end; w += 2) {
+        const uint32_t next = *x++;
+        a = mdy_smlad(now, w[0], a);
+        b = mdy_smlad(now, w[1], b);
+        c = mdy_smlad(next, w[0], c);
+        d = mdy_smlad(next, w[1], d);
+        now = next;
     }
     acc[0] = a;
     acc[1] = b;
@@ -160,20 +339,26 @@ static inline void add_row(const uint32_t *x, const uint32_t *w, uint32_t words,
 }
 
 /* The same of outputs that are two pixels apart. */
-static inline void add_row_by_two(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
+static __attribute__((noinline)) void add_row_by_two(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
 {
-    for (uint32_t number = 0; number < words; number++) {
-        const uint32_t taps = w[2 * number];
-        acc[0] = mdy_smlad(x[number], taps, acc[0]);
-        acc[1] = mdy_smlad(x[number + 1], taps, acc[1]);
-        acc[2] = mdy_smlad(x[number + 2], taps, acc[2]);
-        acc[3] = mdy_smlad(x[number + 3], taps, acc[3]);
+    int32_t a = acc[0];
+    int32_t b = acc[1];
+    int32_t c = acc[2];
+    int32_t d = acc[3];
+    for (const uint32_t *end = w + 2 * words; w != end; w += 2, x++) {
+        a = mdy_smlad(x[0], w[0], a);
+        b = mdy_smlad(x[1], w[0], b);
+        c = mdy_smlad(x[2], w[0], c);
+        d = mdy_smlad(x[3], w[0], d);
     }
+    acc[0] = a;
+    acc[1] = b;
+    acc[2] = c;
+    acc[3] = d;
 }
 
-/* One channel of an output row. start: sums so far, C apart, or NULL: the bias. */
-static inline void channel_row(const job_t *job, const uint32_t *const *x_rows, uint32_t words, uint32_t channel,
-                               const int32_t *start, int8_t *y)
+/* One channel of an output row with any window. start: sums so far, C apart, or NULL: the bias. */
+static void row_of_any(const job_t *job, const uint32_t *const *x_rows, uint32_t channel, const int32_t *start, int8_t *y)
 {
     const mdy_conv_t *p = job->p;
     const uint32_t channels = p->in.c;
@@ -186,14 +371,37 @@ static inline void channel_row(const job_t *job, const uint32_t *const *x_rows, 
             acc[i] = start == NULL ? p->bias[channel] : i < left ? start[(ox + i) * channels] : 0;
         }
         const uint32_t *w = job->filter;
-        for (uint32_t ky = 0; ky < p->kernel_h; ky++, w += 2 * words) {
+        for (uint32_t ky = 0; ky < p->kernel_h; ky++, w += 2 * job->words) {
             if (p->stride_w == 1) {
-                add_row(x_rows[ky] + at, w, words, acc);
+                add_row(x_rows[ky] + at, w, job->words, acc);
             } else {
-                add_row_by_two(x_rows[ky] + at, w, words, acc);
+                add_row_by_two(x_rows[ky] + at, w, job->words, acc);
             }
         }
         mdy_dsp_store(p, channel, acc, y + ox * channels, channels, left);
+    }
+}
+
+/* One channel of some rows that are turned. start: sums so far of the first output, or NULL: the bias. */
+static void channel_rows(const job_t *job, const int8_t *w, mdy_band_t rows, uint32_t channel, const mdy_view_t *y,
+                         const int32_t *start, uint32_t start_row)
+{
+#ifdef MDY_DSP
+    if (is_three_by_three(job->p, channel, start)) {
+        rows_of_three(job, w + channel, rows, channel, y);
+        return;
+    }
+#endif
+    const mdy_conv_t *p = job->p;
+    const uint32_t *x_rows[TAPS_MAX];
+    pack_filter(job, w + channel);
+    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
+        for (int32_t ky = 0; ky < p->kernel_h; ky++) {
+            x_rows[ky] = turned_row(job, oy * p->stride_h - p->pad_top + ky) +
+                         channel % CHANNELS * (job->ring * job->row_words);
+        }
+        row_of_any(job, x_rows, channel, start, mdy_row(y, oy) + job->columns.begin * p->in.c + channel);
+        start += start != NULL ? start_row : 0u;
     }
 }
 
@@ -202,29 +410,21 @@ static void four_channels(const job_t *job, const int8_t *w, const mdy_view_t *y
                           const int32_t *acc_init, uint32_t acc_row)
 {
     const mdy_conv_t *p = job->p;
-    const uint32_t *x_rows[TAPS_MAX];
-    const uint32_t pitch = p->kernel_h * job->row_words;
+    const uint16_t together = (uint16_t)((job->ring - p->kernel_h) / p->stride_h + 1); /* rows whose inputs are kept */
     int32_t turned = INT32_MIN;
-    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
-        const int32_t iy0 = oy * p->stride_h - p->pad_top;
-        for (int32_t iy = iy0 > turned ? iy0 : turned; iy < iy0 + p->kernel_h; iy++) {
+    mdy_band_t some = rows;
+    for (; some.begin < rows.end; some.begin = some.end) {
+        some.end = (uint16_t)(rows.end - some.begin > together ? some.begin + together : rows.end);
+        const int32_t begin = some.begin * p->stride_h - p->pad_top;
+        const int32_t end = (some.end - 1) * p->stride_h - p->pad_top + p->kernel_h;
+        for (int32_t iy = begin > turned ? begin : turned; iy < end; iy++) {
             turn_row(job, iy, first);
         }
-        turned = iy0 + p->kernel_h;
-        int8_t *out = mdy_row(y, oy) + job->columns.begin * p->in.c + first;
-        for (uint32_t channel = 0; channel < CHANNELS; channel++) {
-            for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-                x_rows[ky] = turned_row(job, iy0 + ky) + channel * pitch;
-            }
-            const int32_t *start = acc_init == NULL ? NULL : acc_init + first + channel;
-            pack_filter(job, w + first + channel);
-            if (job->words == 2) { /* the windows of most networks: the row is written out */
-                channel_row(job, x_rows, 2, first + channel, start, out + channel);
-            } else {
-                channel_row(job, x_rows, job->words, first + channel, start, out + channel);
-            }
+        turned = end;
+        for (uint32_t channel = first; channel < first + CHANNELS; channel++) {
+            channel_rows(job, w, some, channel, y, acc_init == NULL ? NULL : acc_init + channel, acc_row);
         }
-        acc_init += acc_init != NULL ? acc_row : 0u;
+        acc_init += acc_init != NULL ? acc_row * (uint32_t)(some.end - some.begin) : 0u;
     }
 }
 
@@ -232,8 +432,13 @@ static void dsp_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const md
                                   mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace)
 {
     const uint32_t width = (uint32_t)tile.columns.end - tile.columns.begin;
+    const uint32_t height = (uint32_t)tile.rows.end - tile.rows.begin;
+    uint32_t ring = p->kernel_h + (height > 0 ? height - 1 : 0u) * p->stride_h;
+    while (ring > p->kernel_h && room_for(p, ring, width) > workspace.bytes) {
+        ring--;
+    }
     uint32_t most = width;
-    while (most > 0 && room_for(p, most) > workspace.bytes) {
+    while (most > 0 && room_for(p, ring, most) > workspace.bytes) {
         most = (most - 1) / MDY_DSP_PIXELS * MDY_DSP_PIXELS;
     }
     if (most == 0 || p->in.c % CHANNELS != 0 || p->w_zero != 0 || p->dilation_h != 1 || p->dilation_w != 1 ||
@@ -249,8 +454,9 @@ static void dsp_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const md
             .columns = {(uint16_t)(tile.columns.begin + column), (uint16_t)(tile.columns.begin + end)},
             .words = filter_words(p),
             .row_words = row_words_of(p, most),
+            .ring = ring,
             .rows = (uint32_t *)(void *)workspace.at,
-            .filter = (uint32_t *)(void *)workspace.at + ring_words(p, most),
+            .filter = (uint32_t *)(void *)workspace.at + ring_words(p, ring, most),
         };
         const int32_t *start = acc_init == NULL ? NULL : acc_init + column * p->in.c;
         for (uint32_t channel = 0; channel < p->in.c; channel += CHANNELS) {
