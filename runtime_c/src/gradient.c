@@ -30,6 +30,8 @@ void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const m
         m->slot_e[dx->slot] = (int16_t)(((r + m->reference + 15) >> 4) - (MDY_GRAD_BITS - 1));
         m->slot_r[dx->slot] = (int16_t)(r - 2 < SLOT_MIN ? SLOT_MIN : r - 2);
     }
+    sink->shift = acc_exponent - m->slot_e[dx->slot];
+    sink->narrow = sink->shift < 0 && sink->shift > -CARRY_BITS_MAX;
 }
 
 int32_t *mdy_sink_begin(mdy_sink_t *sink)
@@ -42,57 +44,118 @@ int16_t *mdy_sink_terms(mdy_sink_t *sink)
     return (int16_t *)(void *)(sink->acc + sink->dx->shape.c);
 }
 
-/* Adds a gradient from another consumer of the tensor, brought to the accumulators' exponent. */
-static void add_join(const mdy_sink_t *sink, const mdy_join_t *join, int32_t y, int32_t x)
+/* Where a joined gradient is, and what brings it to the accumulators' exponent. */
+typedef struct {
+    const mdy_grad_t *row;
+    int mult, exponent;
+} joined_t;
+
+static joined_t joined(const mdy_sink_t *sink, uint32_t number, int32_t y)
 {
+    const mdy_join_t *join = &sink->joins->joins[number];
     const mdy_view_t view = mdy_grad_view(sink->m, join->gradient);
-    const uint32_t channels = sink->dx->shape.c;
-    const mdy_grad_t *g = mdy_grad_row(&view, y) + (uint32_t)x * channels;
     const int exponent = sink->m->slot_e[join->gradient->slot] + join->exponent - sink->acc_exponent;
-    for (uint32_t c = 0; c < channels; c++) {
-        if (g[c] != 0) {
-            const int32_t value = mdy_scale2((int32_t)g[c] * join->mult, exponent);
-            sink->acc[c] = mdy_clamp32((int64_t)sink->acc[c] + value);
-        }
+    const joined_t result = {mdy_grad_row(&view, y), join->mult, exponent};
+    return result;
+}
+
+static int32_t add_joined(const joined_t *join, uint32_t i, int32_t acc)
+{
+    const int32_t g = join->row[i];
+    return g == 0 ? acc : mdy_clamp32((int64_t)acc + mdy_scale2(g * join->mult, join->exponent));
+}
+
+/* What stores of one row and channel after channel, or pixel after pixel, have in common. */
+typedef struct {
+    const uint8_t *mask; /* NULL: none */
+    mdy_grad_t *out;
+    int shift, narrow;
+    uint32_t max, saturations;
+} store_t;
+
+static store_t begin_store(const mdy_sink_t *sink, int32_t y)
+{
+    const store_t store = {
+        .mask = sink->masked ? mdy_mask_row(sink->m, &sink->dx->mask, sink->dx->shape, y) : NULL,
+        .out = mdy_grad_row(&sink->view, y),
+        .shift = sink->shift,
+        .narrow = sink->narrow,
+        .max = sink->max,
+        .saturations = 0,
+    };
+    return store;
+}
+
+static void end_store(mdy_sink_t *sink, const store_t *store)
+{
+    sink->max = store->max;
+    for (uint32_t i = 0; i < store->saturations; i++) {
+        sink->m->saturations = mdy_count(sink->m->saturations);
     }
 }
 
+/* Stores the row's i-th value; returns what rounding takes from it, for the next pixel. */
+static inline int32_t store_value(store_t *store, uint32_t i, int32_t acc)
+{
+    if (store->mask != NULL && (store->mask[i / 8] >> (i % 8) & 1u) == 0) {
+        store->out[i] = 0; /* does not count for the exponent either */
+        return 0;
+    }
+    const int shift = store->shift;
+    const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
+    store->max = magnitude > store->max ? magnitude : store->max;
+    const int32_t value = store->narrow ? (acc >> -shift) + ((acc >> (-shift - 1)) & 1) : mdy_scale2(acc, shift);
+    if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
+        store->out[i] = (mdy_grad_t)(value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX);
+        store->saturations++;
+        return 0;
+    }
+    store->out[i] = (mdy_grad_t)value;
+    return store->narrow ? (int32_t)((uint32_t)acc - ((uint32_t)value << -shift)) : 0;
+}
+
+static uint32_t join_count(const mdy_sink_t *sink)
+{
+    return sink->joins == NULL ? 0 : sink->joins->count;
+}
+
+/* What rounding takes from a pixel goes to the next one, so that sums along a row stay right. */
 void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
 {
-    for (uint32_t j = 0; sink->joins != NULL && j < sink->joins->count; j++) {
-        add_join(sink, &sink->joins->joins[j], y, x);
-    }
     const uint32_t channels = sink->dx->shape.c;
-    const int shift = sink->acc_exponent - sink->m->slot_e[sink->dx->slot];
-    const int narrow = shift < 0 && shift > -CARRY_BITS_MAX; /* 32 bits do, and a carry has room */
-    /* What rounding takes from a pixel goes to the next one, so that sums along a row stay right. */
-    const int carries = narrow && x + 1 < sink->dx->shape.w;
     const uint32_t first = (uint32_t)x * channels;
-    /* Copies, because a store of int8 may be to anything: the compiler would read them again for each value. */
-    int32_t *accs = sink->acc;
-    const uint8_t *mask = sink->masked ? mdy_mask_row(sink->m, &sink->dx->mask, sink->dx->shape, y) : NULL;
-    uint32_t max = sink->max;
-    mdy_grad_t *out = mdy_grad_row(&sink->view, y) + (uint32_t)x * channels;
-    for (uint32_t c = 0; c < channels; c++) {
-        const uint32_t i = first + c;
-        const int32_t acc = accs[c];
-        accs[c] = 0;
-        if (mask != NULL && (mask[i / 8] >> (i % 8) & 1u) == 0) {
-            out[c] = 0; /* does not count for the exponent either */
-            continue;
+    for (uint32_t number = 0; number < join_count(sink); number++) {
+        const joined_t join = joined(sink, number, y);
+        for (uint32_t c = 0; c < channels; c++) {
+            sink->acc[c] = add_joined(&join, first + c, sink->acc[c]);
         }
-        const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
-        max = magnitude > max ? magnitude : max;
-        int32_t value = narrow ? (acc >> -shift) + ((acc >> (-shift - 1)) & 1) : mdy_scale2(acc, shift);
-        if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
-            value = value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX;
-            sink->m->saturations = mdy_count(sink->m->saturations);
-        } else if (carries) {
-            accs[c] = (int32_t)((uint32_t)acc - ((uint32_t)value << -shift));
-        }
-        out[c] = (mdy_grad_t)value;
     }
-    sink->max = max;
+    const int is_last = x + 1 == sink->dx->shape.w;
+    int32_t *acc = sink->acc; /* a copy: a store of int8 may be to anything, and it would be read again each time */
+    store_t store = begin_store(sink, y);
+    for (uint32_t c = 0; c < channels; c++) {
+        const int32_t carry = store_value(&store, first + c, acc[c]);
+        acc[c] = is_last ? 0 : carry;
+    }
+    end_store(sink, &store);
+}
+
+void mdy_sink_channel(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, const int32_t *sums)
+{
+    const uint32_t channels = sink->dx->shape.c;
+    int32_t carry = sink->acc[c];
+    store_t store = begin_store(sink, y);
+    for (uint32_t pixel = 0; pixel < count; pixel++) {
+        const uint32_t i = (x + pixel) * channels + c;
+        int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)sums[pixel]);
+        for (uint32_t number = 0; number < join_count(sink); number++) {
+            const joined_t join = joined(sink, number, y);
+            acc = add_joined(&join, i, acc);
+        }
+        carry = store_value(&store, i, acc);
+    }
+    sink->acc[c] = x + count == sink->dx->shape.w ? 0 : carry;
+    end_store(sink, &store);
 }
 
 void mdy_sink_close(const mdy_sink_t *sink)

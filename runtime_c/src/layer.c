@@ -112,11 +112,12 @@ void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
     const int8_t *weights = mdy_layer_weights(m, layer);
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
+    const mdy_workspace_t workspace = {m->planned + layer->workspace_back, layer->workspace_back_bytes};
     mdy_sink_t sink;
     mdy_sink_open(&sink, m, dx, joins, layer->scratch_back, m->slot_e[dy->slot] + layer->p->grad_exponent,
                   rows.begin);
     for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, rows); mdy_next_row(&walk);) {
-        layer->op->backward_input(layer->p, weights, &selected, &dy_view, mdy_this_band(&walk), &sink);
+        layer->op->backward_input(layer->p, weights, &selected, &dy_view, mdy_this_band(&walk), &sink, workspace);
     }
     mdy_sink_close(&sink);
 }

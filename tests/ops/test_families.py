@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from medyate.stages import Options, compile_model
 from shared_files import ROOT, Samples, some_long
 
 SHARED = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "src/fixed.c")
+FORWARD = ("geometry", "tile", "bias", "mult", "shift", "weight", "x", "acc_init")
+BACK = ("geometry", "grad_mult", "weight", "selected", "records", "dy")
 CASES = 400
 ON_A_CORE = 600
 ROOMS = (0, 8, 500, 2000, 8000, 40000)
@@ -47,8 +50,7 @@ def forward(
 ) -> NDArray[np.int8]:
     """The output with its guard bands; the workspace has so many bytes."""
     y = np.full(int(np.prod(case["geometry"][3:6])) + 2 * GUARD, 99, np.int8)
-    names = ("geometry", "tile", "bias", "mult", "shift", "weight", "x")
-    arrays = [address(case[name]) for name in names]
+    arrays = [address(case[name]) for name in FORWARD[:-1]]
     inside = ctypes.c_void_p(y.ctypes.data + GUARD)
     work = np.full(room + GUARD + 8, 77, np.uint8)
     begin = work.ctypes.data + -work.ctypes.data % 8
@@ -125,29 +127,86 @@ def test_forward_is_the_portable_one(family: str, rounding: int, tmp_path: Path)
     assert written > CASES // 2
 
 
-def parts(case: dict[str, NDArray[np.generic]], room: int, *, depthwise: bool) -> bytes:
+def backward(
+    kernels: ctypes.CDLL, case: dict[str, NDArray[np.generic]], *, depthwise: bool, room: int
+) -> NDArray[np.int8]:
+    """Sums of every input value as bytes, with guard bands."""
+    height, width, channels = (int(n) for n in case["geometry"][:3])
+    sums = np.full(4 * height * width * channels + 2 * GUARD, 99, np.int8)
+    work = np.full(room + GUARD + 8, 77, np.uint8)
+    begin = work.ctypes.data + -work.ctypes.data % 8
+    arrays = [address(case[name]) for name in BACK]
+    inside, place = ctypes.c_void_p(sums.ctypes.data + GUARD), ctypes.c_void_p(begin)
+    kernels.family_backward(int(depthwise), *arrays, inside, place, ctypes.c_uint32(room))
+    assert (work[begin - work.ctypes.data + room :] == 77).all()
+    return sums
+
+
+def with_gradients(
+    case: dict[str, NDArray[np.generic]], random: np.random.Generator, *, depthwise: bool
+) -> dict[str, NDArray[np.generic]]:
+    """The way back of a layer: gradients, half of them zeros, and some selected channels with deltas."""
+    geometry = case["geometry"]
+    channels, outputs, group_out = int(geometry[2]), int(geometry[5]), int(geometry[15])
+    taps = int(geometry[6] * geometry[7])
+    weights = taps * (1 if depthwise else group_out)
+    record = -(-(10 + weights) // 4) * 4
+    chosen = np.flatnonzero(random.random(channels) < 0.3)
+    records = np.zeros((max(len(chosen), 1), record), np.uint8)
+    for row, channel in zip(records, chosen, strict=False):
+        row[8:10] = np.frombuffer(struct.pack("<H", channel), np.uint8)
+    whole = case["weight"].astype(np.int16)
+    for row, channel in zip(records, chosen, strict=False):
+        if depthwise:
+            own = whole[:, :, channel].reshape(-1)
+        else:
+            group = int(channel) // int(geometry[14])
+            own = whole[group * group_out : (group + 1) * group_out, :, :, channel % geometry[14]]
+            own = own.reshape(group_out, taps).T.reshape(-1)
+        changed = np.clip(own + random.integers(-40, 41, own.shape), -127, 127)
+        row[10 : 10 + weights] = (changed - own).astype(np.int8).view(np.uint8)
+    dy = random.integers(-127, 128, tuple(geometry[3:6])).astype(np.int8)
+    dy[random.random(dy.shape) < 0.5] = 0
+    return {
+        "geometry": geometry,
+        "grad_mult": random.integers(-40, 1 << 12, outputs).astype(np.int16),
+        "weight": np.clip(case["weight"], -127, 127),
+        "selected": np.array([len(chosen), record, weights], np.int32),
+        "records": records,
+        "dy": dy,
+    }
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_the_way_back_is_the_portable_one(family: str, tmp_path: Path) -> None:
+    for name in (PORTABLE, family):
+        (tmp_path / name).mkdir()
+    portable, own = (library(name, tmp_path / name) for name in (PORTABLE, family))
+    random = np.random.default_rng(7)
+    for number in range(CASES):
+        case, depthwise = drawn(random)
+        case = with_gradients(case, random, depthwise=depthwise)
+        room = int(random.choice(ROOMS))
+        expected, found = (backward(kernels, case, depthwise=depthwise, room=room) for kernels in (portable, own))
+        assert np.array_equal(found, expected), (number, case["geometry"].tolist())
+        assert (found[:GUARD] == 99).all() and (found[-GUARD:] == 99).all()
+
+
+def parts(case: dict[str, NDArray[np.generic]], names: Sequence[str], how: Sequence[int]) -> bytes:
     """A case as tests/c/family_device.c reads it."""
-    names = ("geometry", "tile", "bias", "mult", "shift", "weight", "x", "acc_init")
-    found = [np.array([depthwise, room], np.int32).tobytes()]
+    found = [np.array(how, np.int32).tobytes()]
     found += [case[name].tobytes() if name in case else b"" for name in names]
+    found += [b""] * (9 - len(found))
     return b"".join(struct.pack("<I", len(part)) + part + bytes(-len(part) % 4) for part in found)
 
 
 @pytest.mark.parametrize("rounding", [0, 1])
 @pytest.mark.parametrize(("family", "target"), [("dsp", "qemu-m4"), ("dsp", "qemu-m7")])
-def test_forward_on_a_core_is_the_portable_one(family: str, target: str, rounding: int, tmp_path: Path) -> None:
+def test_a_core_computes_what_the_portable_family_does(family: str, target: str, rounding: int, tmp_path: Path) -> None:
     """Machine code beside the host's portable C, in one image of the C library."""
     board = BOARDS[target]
     assert board.build is not None
-    flags = [
-        "-std=c11",
-        "-O2",
-        f"-mcpu={board.build.cpu}",
-        "-mthumb",
-        f"-DMDY_ROUND_ONCE={rounding}",
-        "-Wall",
-        "-Werror",
-    ]
+    flags = ["-std=c11", "-O2", f"-mcpu={board.build.cpu}", "-mthumb", f"-DMDY_ROUND_ONCE={rounding}", "-Werror"]
     sources = [HERE / "c" / "family_device.c", HERE / "c" / "family_probe.c", *(RUNTIME / file for file in SHARED)]
     sources += [RUNTIME / "kernels" / file for file in kernel_files(family)]
     image = tmp_path / "image.elf"
@@ -157,11 +216,13 @@ def test_forward_on_a_core_is_the_portable_one(family: str, target: str, roundin
     portable = library(PORTABLE, tmp_path, f"-DMDY_ROUND_ONCE={rounding}")
     random = np.random.default_rng(2 + rounding)
     expected, cases = [], []
-    for _ in range(ON_A_CORE):
+    for number in range(ON_A_CORE):
         case, depthwise = drawn(random)
+        back = number % 3 == 0
+        case = with_gradients(case, random, depthwise=depthwise) if back else case
         room = int(random.choice(ROOMS))
-        expected.append(forward(portable, case, depthwise=depthwise, room=room))
-        cases.append(parts(case, room, depthwise=depthwise))
+        expected.append((backward if back else forward)(portable, case, depthwise=depthwise, room=room))
+        cases.append(parts(case, BACK if back else FORWARD, (depthwise, room, len(expected[-1]), back)))
     (tmp_path / "cases.bin").write_bytes(b"".join(cases))
     machine = [emulator(), "-M", MACHINES[target], "-display", "none", "-monitor", "none", "-serial", "none"]
     machine += ["-semihosting-config", "enable=on,target=native", "-kernel", str(image)]

@@ -21,7 +21,7 @@ from medyate.plan.ids import ValueId
 from medyate.plan.parameters import backward_parameters, bias_parameters
 from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
-from medyate.plan.workspace import Key, key
+from medyate.plan.workspace import Key, Workspace, key
 from medyate.quantize.apply import site
 from medyate.recipe import BATCH_MAX
 from medyate.sample.policy import pack
@@ -238,6 +238,7 @@ class Context:
             ("scratch_back", self.offset(ValueId("back", node.name))),
             ("scratch_update", self.offset(ValueId("tap", node.name))),
             *self._workspace(("run", node.name, 0)),
+            *self._workspace(("input", node.name, 0), "_back"),
             ("order", str(self.steps.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
             ("bias", str(self.biases_of.get(node.name, "MDY_FROZEN"))),
@@ -246,9 +247,10 @@ class Context:
         if node.name in self.biases_of:
             self._biases(self.plan.biases[self.biases_of[node.name]], self.steps.orders[node.name])
 
-    def _workspace(self, of: Key) -> tuple[tuple[str, str], ...]:
-        free = self.plan.workspaces[of]
-        return ("workspace", f"{free.offset}u"), ("workspace_bytes", f"{free.bytes}u"), ("band", str(free.band))
+    def _workspace(self, of: Key, which: str = "") -> tuple[tuple[str, str], ...]:
+        free = self.plan.workspaces.get(of, Workspace(0, 0, 1))
+        places = (f"workspace{which}", f"{free.offset}u"), (f"workspace{which}_bytes", f"{free.bytes}u")
+        return places if which else (*places, ("band", str(free.band)))
 
     def _biases(self, layer: BiasLayer, index: int) -> None:
         ident, gradient = self.idents[layer.layer], self.dy_of[layer.layer]

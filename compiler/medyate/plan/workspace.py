@@ -36,12 +36,12 @@ def key(step: Step) -> Key:
 
 
 def workspaces(schedule: Schedule, layout: Layout) -> Mapping[Key, Workspace]:
-    """Of every forward step: the largest part of the region that is free while its group runs."""
+    """Of every step forward and every gradient of an input: the largest part of the region that is free meanwhile."""
     found = {}
     for number, group in enumerate(schedule.groups):
         begin, end = _largest_gap(schedule, layout, number)
         for step in group.stages:
-            if step.kind in ("run", "again"):
+            if step.kind in ("run", "again", "input"):
                 found[key(step)] = Workspace(begin, end - begin, _band(schedule, group, step))
     return found
 
@@ -52,7 +52,7 @@ def missing_bytes(schedule: Schedule, layout: Layout, graph: Graph) -> int:
     for at, free in workspaces(schedule, layout).items():
         node = nodes[at[1]]
         kernel = OPS[node.op].kernel
-        wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node))
+        wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node), at[0] == "input")
         if wanted > free.bytes:
             beyond = free.offset if free.offset + free.bytes == layout.planned_bytes else align(layout.planned_bytes, 8)
             missing = max(missing, beyond + wanted - layout.planned_bytes)
@@ -74,6 +74,8 @@ def _largest_gap(schedule: Schedule, layout: Layout, number: int) -> tuple[int, 
 
 
 def _band(schedule: Schedule, group: Group, step: Step) -> int:
+    if step.kind == "input":
+        return 1
     rows = [use.value for use in step.uses if use.mode in ("read", "write") and _is_tensor(use.value)]
     whole = all(schedule.rows(value) == schedule.plan.stores[value].rows for value in rows)
     return BAND if whole and not group.order and group.overlap is None else 1

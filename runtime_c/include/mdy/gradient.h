@@ -17,6 +17,8 @@ struct mdy_sink {
     const mdy_joins_t *joins; /* may be NULL */
     int masked;
     int acc_exponent;      /* the accumulators carry 2^acc_exponent */
+    int shift;             /* log2 of what they are multiplied by */
+    int narrow;            /* 32 bits do, and what rounding takes has room in the next pixel's accumulator */
     uint32_t max;          /* largest magnitude seen, in accumulator units */
 };
 

@@ -239,13 +239,14 @@ typedef struct {
     const uint32_t *x_end;   /*  8: the end */
     const int32_t *mult;     /* 12: of the next output */
     const int8_t *shift;     /* 16 */
-    const int32_t *bias;     /* 20 */
-    int8_t *y;               /* 24: where it goes, of the first pixel */
-    uint32_t pitch;          /* 28: from pixel to pixel */
-    int32_t zero;            /* 32: twice the zero point, and one */
-    const int8_t *y_end;     /* 36: behind the last output of the first pixel */
-    const int8_t *w;         /* 40: its weights */
-    uint32_t spare;          /* 44: of the last group's weights, those of the output behind it */
+    const int32_t *start;    /* 20: the first pixel's sum so far */
+    uint32_t start_pitch;    /* 24: bytes from pixel to pixel: none if all of them begin with the bias */
+    int8_t *y;               /* 28: where it goes, of the first pixel */
+    uint32_t pitch;          /* 32: from pixel to pixel */
+    int32_t zero;            /* 36: twice the zero point, and one */
+    const int8_t *y_end;     /* 40: behind the last output of the first pixel */
+    const int8_t *w;         /* 44: its weights */
+    uint32_t spare;          /* 48: of the last group's weights, those of the output behind it */
 } loop_t;
 
 /* Outputs of four pixels one after the other, to the end; shifts are -22 to -1. */
@@ -255,13 +256,14 @@ static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
     __asm__ volatile("push   {r7}\n" /* may be the frame pointer; no operand is on the stack */
                      "ldr    r7, [%[at], #4]\n"
                      "1:\n" /* an output: r3 to r6 become its sums, r1 goes over the block, r2 over the weights */
-                     "ldr    r12, [%[at], #20]\n"
+                     "ldrd   r12, r8, [%[at], #20]\n"
+                     "ldr    r4, [r12, r8]\n"
+                     "ldr    r5, [r12, r8, lsl #1]\n"
+                     "add    r8, r8, r8, lsl #1\n"
+                     "ldr    r6, [r12, r8]\n"
                      "ldr    r3, [r12], #4\n"
                      "str    r12, [%[at], #20]\n"
-                     "mov    r4, r3\n"
-                     "mov    r5, r3\n"
-                     "mov    r6, r3\n"
-                     "ldr    r2, [%[at], #40]\n"
+                     "ldr    r2, [%[at], #44]\n"
                      "ldr    r1, [%[at]]\n"
                      "cmp    r1, r7\n"
                      "beq    3f\n"
@@ -277,15 +279,15 @@ static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
                      "cmp    r1, r12\n"
                      "bne    4b\n"
                      "5:\n" /* requantise them and go on */
-                     "ldr    r12, [%[at], #44]\n"
+                     "ldr    r12, [%[at], #48]\n"
                      "sub    r2, r2, r12\n"
-                     "str    r2, [%[at], #40]\n"
+                     "str    r2, [%[at], #44]\n"
                      "ldrd   r1, r2, [%[at], #12]\n"
                      "ldr    r8, [r1], #4\n"
                      "ldrsb  r9, [r2], #1\n"
                      "strd   r1, r2, [%[at], #12]\n"
                      "mvn    r9, r9\n"
-                     "ldr    r10, [%[at], #32]\n"
+                     "ldr    r10, [%[at], #36]\n"
                      "lsl    r10, r10, r9\n" /* half of the divisor, and the zero point */
                      "add    r9, r9, #1\n"
                      "lsl    r3, r3, #1\n"
@@ -296,14 +298,14 @@ static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
                      MDY_DSP_REQUANTIZE("r4", "r8", "r10", "r9", "r12")
                      MDY_DSP_REQUANTIZE("r5", "r8", "r10", "r9", "r12")
                      MDY_DSP_REQUANTIZE("r6", "r8", "r10", "r9", "r12")
-                     "ldrd   r1, r2, [%[at], #24]\n"
+                     "ldrd   r1, r2, [%[at], #28]\n"
                      "strb   r4, [r1, r2]\n"
                      "add    r12, r1, r2, lsl #1\n"
                      "strb   r5, [r12]\n"
                      "strb   r6, [r12, r2]\n"
                      "strb   r3, [r1], #1\n"
-                     "str    r1, [%[at], #24]\n"
-                     "ldr    r12, [%[at], #36]\n"
+                     "str    r1, [%[at], #28]\n"
+                     "ldr    r12, [%[at], #40]\n"
                      "cmp    r1, r12\n"
                      "bne    1b\n"
                      "pop    {r7}\n"
@@ -319,8 +321,8 @@ static void limit(const mdy_conv_t *p, int8_t *y, uint32_t count)
     }
 }
 
-/* All outputs of four pixels, from the biases. */
-static void whole_block(const job_t *job, int8_t *y)
+/* All outputs of four pixels. */
+static void whole_block(const job_t *job, int8_t *y, const int32_t *start)
 {
     const mdy_conv_t *p = job->p;
     const uint32_t outputs = p->out.c;
@@ -337,7 +339,8 @@ static void whole_block(const job_t *job, int8_t *y)
                 .x_end = job->block + groups * GROUP_WORDS,
                 .mult = p->mult + o,
                 .shift = p->shift + o,
-                .bias = p->bias + o,
+                .start = (start == NULL ? p->bias : start) + o,
+                .start_pitch = start == NULL ? 0 : outputs * (uint32_t)sizeof *start,
                 .y = y + o,
                 .pitch = outputs,
                 .zero = 2 * p->y_zero + 1,
@@ -348,7 +351,7 @@ static void whole_block(const job_t *job, int8_t *y)
             multiply_outputs(&loop);
         }
         for (o = end; o <= rare && o < outputs; o++) {
-            block_output(job, o, MDY_DSP_PIXELS, y, NULL);
+            block_output(job, o, MDY_DSP_PIXELS, y, start);
         }
     }
     if (mdy_dsp_is_limited(p)) {
@@ -428,8 +431,8 @@ static void pixel_outputs(const job_t *job, const int8_t *taps, int8_t *y, const
 static void block_outputs(const job_t *job, uint32_t count, int8_t *y, const int32_t *start)
 {
 #ifdef MDY_DSP
-    if (count == MDY_DSP_PIXELS && start == NULL && job->p->narrow) {
-        whole_block(job, y);
+    if (count == MDY_DSP_PIXELS && job->p->narrow) {
+        whole_block(job, y, start);
         return;
     }
 #endif
@@ -496,10 +499,82 @@ static void dsp_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_v
     }
 }
 
+/* Puts what reaches one pixel into its places of a block: of every four outputs the even ones, then the odd ones. */
+static void place_gradients(const mdy_conv_t *p, const mdy_grad_t *dy, uint32_t *block, uint32_t pixel)
+{
+    int16_t *place = (int16_t *)(void *)(block + pixel);
+    const uint32_t outputs = p->out.c;
+    for (uint32_t o = 0; o < outputs + GROUP - 1 - (outputs - 1) % GROUP; o += GROUP, place += 2 * GROUP_WORDS) {
+        place[0] = mdy_grad_acc(p, dy[o], o);
+        place[1] = o + 2 < outputs ? mdy_grad_acc(p, dy[o + 2], o + 2) : 0;
+        place[2 * MDY_DSP_PIXELS] = o + 1 < outputs ? mdy_grad_acc(p, dy[o + 1], o + 1) : 0;
+        place[2 * MDY_DSP_PIXELS + 1] = o + 3 < outputs ? mdy_grad_acc(p, dy[o + 3], o + 3) : 0;
+    }
+}
+
+/* The weights of an input channel, with its delta if it is selected, side by side. */
+static void gather_weights(const mdy_conv_t *p, const int8_t *w, uint32_t c, const int8_t *delta, int8_t *column)
+{
+    const uint32_t outputs = p->out.c;
+    const uint32_t step = p->in.c;
+    w += c;
+    for (uint32_t o = 0; o < outputs; o++, w += step) {
+        column[o] = *w;
+    }
+    for (uint32_t o = 0; o < outputs && delta != NULL; o++) {
+        column[o] = (int8_t)(column[o] + delta[o]);
+    }
+    for (uint32_t o = outputs; o % GROUP != 0; o++) {
+        column[o] = 0;
+    }
+}
+
+/* A layer of single pixels: four of a row at a time, the gradients of all outputs in a block, channel after channel. */
+static void dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                                      const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
+                                      mdy_workspace_t workspace)
+{
+    const uint32_t groups = groups_of(p->out.c);
+    const uint32_t block_words = groups * GROUP_WORDS;
+    const uint32_t block_bytes = block_words * (uint32_t)sizeof(uint32_t);
+    const uint32_t column_bytes = groups * GROUP;
+    const uint32_t room = workspace.bytes > column_bytes ? workspace.bytes - column_bytes : 0;
+    const uint32_t width = p->in.w;
+    uint32_t most = room / block_bytes * MDY_DSP_PIXELS; /* pixels at once */
+    most = most < width ? most : width;
+    if (!is_product(p) || !is_pixel(p) || p->stride_h != 1 || p->stride_w != 1 || most == 0) {
+        mdy_conv2d_backward_input(p, w, sel, dy, rows, sink, workspace);
+        return;
+    }
+    uint32_t *blocks = (uint32_t *)(void *)workspace.at;
+    int8_t *column = (int8_t *)workspace.at + (most + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS * block_bytes;
+    for (uint16_t y = rows.begin; y < rows.end; y++) {
+        for (uint32_t x = 0; x < width; x += most) {
+            const uint32_t count = width - x < most ? width - x : most;
+            for (uint32_t pixel = 0; pixel < count; pixel++) {
+                place_gradients(p, mdy_grad_row(dy, y) + (x + pixel) * p->out.c,
+                                blocks + pixel / MDY_DSP_PIXELS * block_words, pixel % MDY_DSP_PIXELS);
+            }
+            uint32_t slot = 0;
+            for (uint32_t c = 0; c < p->in.c; c++) {
+                const int selected = slot < sel->count && mdy_record_channel(mdy_record(sel, slot)) == c;
+                gather_weights(p, w, c, selected ? mdy_record_delta(mdy_record(sel, slot)) : NULL, column);
+                slot += selected ? 1u : 0u;
+                for (uint32_t pixel = 0; pixel < count; pixel += MDY_DSP_PIXELS) {
+                    const uint32_t some = count - pixel < MDY_DSP_PIXELS ? count - pixel : MDY_DSP_PIXELS;
+                    int32_t sums[MDY_DSP_PIXELS] = {0, 0, 0, 0};
+                    multiply(blocks + pixel / MDY_DSP_PIXELS * block_words, column, groups, sums);
+                    mdy_sink_channel(sink, y, x + pixel, some, c, sums);
+                }
+            }
+        }
+    }
+}
+
 const mdy_weighted_op_t mdy_conv2d = {
     .forward = dsp_conv2d_forward,
     .correct = mdy_conv2d_correct,
-    .backward_input = mdy_conv2d_backward_input,
+    .backward_input = dsp_conv2d_backward_input,
     .backward_weight = mdy_conv2d_backward_weight,
     .weight_offset = mdy_conv2d_weight_offset,
 };

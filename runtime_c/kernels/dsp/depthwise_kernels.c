@@ -465,10 +465,105 @@ static void dsp_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const md
     }
 }
 
+/* Words of a row of gradients, turned: as of outputs for every pixel of the input, one apart. */
+static uint32_t gradient_words(const mdy_conv_t *p)
+{
+    return ((uint32_t)p->in.w + MDY_DSP_PIXELS) / MDY_DSP_PIXELS * (MDY_DSP_PIXELS / 2) + filter_words(p) + 1u;
+}
+
+/*
+ * Turns four channels of a row of gradients, scaled to what reaches the sums. The first one is the gradient that the last
+ * tap brings to pixel 0; between those of a stride there are zeros.
+ */
+static void turn_gradients(const mdy_conv_t *p, const mdy_grad_t *dy, uint32_t channel, uint32_t *turned)
+{
+    const uint32_t words = gradient_words(p);
+    const int32_t most = (int32_t)(2 * words);
+    for (uint32_t word = 0; word < CHANNELS * words; word++) {
+        turned[word] = 0;
+    }
+    int16_t *to = (int16_t *)(void *)turned;
+    dy += channel;
+    for (int32_t ox = 0; ox < p->out.w; ox++, dy += p->out.c) {
+        const int32_t at = ox * p->stride_w + p->kernel_w - 1 - p->pad_left;
+        if (at >= 0 && at < most) {
+            to[at] = mdy_grad_acc(p, dy[0], channel);
+            to[at + most] = mdy_grad_acc(p, dy[1], channel + 1);
+            to[at + 2 * most] = mdy_grad_acc(p, dy[2], channel + 2);
+            to[at + 3 * most] = mdy_grad_acc(p, dy[3], channel + 3);
+        }
+    }
+}
+
+/* A row of a channel's filter from its last tap to its first, with the delta if there is one, as in pack_filter. */
+static void pack_turned(const mdy_conv_t *p, const int8_t *w, const int8_t *delta, uint32_t ky, uint32_t *packed)
+{
+    uint32_t before = 0;
+    for (uint32_t word = 0; word < filter_words(p); word++) {
+        uint32_t taps[2] = {0, 0};
+        for (uint32_t i = 0; i < 2 && 2 * word + i < p->kernel_w; i++) {
+            const uint32_t tap = ky * p->kernel_w + p->kernel_w - 1u - (2 * word + i);
+            taps[i] = (uint32_t)(w[tap * p->in.c] + (delta == NULL ? 0 : delta[tap])) & 0xFFFFu;
+        }
+        *packed++ = taps[0] | taps[1] << 16;
+        *packed++ = before | taps[0] << 16;
+        before = taps[1];
+    }
+}
+
+/* Gradients are a depthwise convolution, too: of what is turned, with filters from back to front. */
+static void dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                                         const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
+                                         mdy_workspace_t workspace)
+{
+    const uint32_t words = filter_words(p);
+    const uint32_t pitch = gradient_words(p);
+    const uint32_t row_words = CHANNELS * pitch;
+    const uint32_t all = p->kernel_h * (row_words + 2 * words);
+    if (all * sizeof(uint32_t) > workspace.bytes || p->in.c % CHANNELS != 0 || p->w_zero != 0 || p->dilation_h != 1 ||
+        p->dilation_w != 1 || p->kernel_h > TAPS_MAX || p->kernel_w > TAPS_MAX) {
+        mdy_depthwise_backward_input(p, w, sel, dy, rows, sink, workspace);
+        return;
+    }
+    uint32_t *turned = (uint32_t *)(void *)workspace.at;
+    uint32_t *filter = turned + p->kernel_h * row_words;
+    for (int32_t iy = rows.begin; iy < rows.end; iy++) {
+        uint32_t slot = 0;
+        for (uint32_t first = 0; first < p->in.c; first += CHANNELS) {
+            uint32_t taps[TAPS_MAX]; /* rows of the filter that reach this row of the input */
+            uint32_t count = 0;
+            for (int32_t ky = 0; ky < p->kernel_h; ky++) {
+                const int32_t n = iy + p->pad_top - ky;
+                if (n >= 0 && n % p->stride_h == 0 && n / p->stride_h < p->out.h) {
+                    turn_gradients(p, mdy_grad_row(dy, n / p->stride_h), first, turned + count * row_words);
+                    taps[count++] = (uint32_t)ky;
+                }
+            }
+            for (uint32_t channel = first; channel < first + CHANNELS; channel++) {
+                const int selected = slot < sel->count && mdy_record_channel(mdy_record(sel, slot)) == channel;
+                const int8_t *delta = selected ? mdy_record_delta(mdy_record(sel, slot)) : NULL;
+                slot += selected ? 1u : 0u;
+                for (uint32_t i = 0; i < count; i++) {
+                    pack_turned(p, w + channel, delta, taps[i], filter + i * 2 * words);
+                }
+                const uint32_t *own = turned + (channel - first) * pitch;
+                for (uint32_t ix = 0; ix < p->in.w; ix += MDY_DSP_PIXELS) {
+                    const uint32_t some = p->in.w - ix < MDY_DSP_PIXELS ? p->in.w - ix : MDY_DSP_PIXELS;
+                    int32_t sums[MDY_DSP_PIXELS] = {0, 0, 0, 0};
+                    for (uint32_t i = 0; i < count; i++) {
+                        add_row(own + i * row_words + ix / 2, filter + i * 2 * words, words, sums);
+                    }
+                    mdy_sink_channel(sink, iy, ix, some, channel, sums);
+                }
+            }
+        }
+    }
+}
+
 const mdy_weighted_op_t mdy_depthwise = {
     .forward = dsp_depthwise_forward,
     .correct = mdy_depthwise_correct,
-    .backward_input = mdy_depthwise_backward_input,
+    .backward_input = dsp_depthwise_backward_input,
     .backward_weight = mdy_depthwise_backward_weight,
     .weight_offset = mdy_depthwise_weight_offset,
 };

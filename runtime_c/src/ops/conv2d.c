@@ -113,8 +113,10 @@ static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_
 }
 
 void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink)
+                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
+                                mdy_workspace_t workspace)
 {
+    (void)workspace;
     const mdy_spread_t spread = {spread_tap, w, sel};
     mdy_conv_spread(p, &spread, dy, rows, sink);
 }

@@ -50,6 +50,12 @@ int16_t *mdy_sink_terms(mdy_sink_t *sink);
 /** Stores the pixel (y, x) from the accumulators of mdy_sink_begin. */
 void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x);
 
+/**
+ * Stores channel c of `count` pixels from (y, x) on of a row, instead of both of the above: `sums` is all that is added
+ * to their accumulators. The channels of a pixel come in any order, the pixels of a channel from the left to the right.
+ */
+void mdy_sink_channel(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, const int32_t *sums);
+
 /** What takes the weight gradients, one window tap of one selected channel at a time. */
 typedef struct mdy_update mdy_update_t;
 
@@ -66,7 +72,7 @@ typedef struct {
     void (*correct)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
                     int32_t *acc_init);
     void (*backward_input)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                           const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink);
+                           const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
     void (*backward_weight)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
                             mdy_band_t rows, mdy_update_t *update);
     uint32_t (*weight_offset)(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);

@@ -51,7 +51,8 @@ void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const md
  * Source   DESIGN.md, section 3
  */
 void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink);
+                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
+                                mdy_workspace_t workspace);
 
 /**
  * Gradient with respect to the weights of the selected input channels, tap by tap.

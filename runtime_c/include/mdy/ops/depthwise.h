@@ -24,7 +24,8 @@ void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const
 
 /** Gradient with respect to the input; `rows` are rows of the input. See mdy_conv2d_backward_input. */
 void mdy_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                                  const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink);
+                                  const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
+                                   mdy_workspace_t workspace);
 
 /** Gradient of the selected channels' filters, one sum per tap. See mdy_conv2d_backward_weight. */
 void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
