@@ -102,7 +102,7 @@ def ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, widt
 def turned_bytes(kernel: tuple[int, int], width: int) -> int:
     """What the gradient of a depthwise layer's input works in: four channels' rows of gradients, and a filter."""
     words = kernel[1] // 2 + 1
-    return 4 * kernel[0] * (4 * ((width + 4) // 4 * 2 + words + 1) + 2 * words)
+    return 4 * (kernel[0] * (4 * ((width + 4) // 4 * 2 + words + 1) + 2 * words) + width + 4)
 
 
 def input_scratch_bytes(in_shape: Shape, out_shape: Shape) -> int:

@@ -24,6 +24,7 @@ void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const m
     sink->masked = dx->mask.offset != MDY_NONE && dx->order >= m->deepest;
     sink->acc_exponent = acc_exponent;
     sink->max = 0;
+    sink->row = -1;
     memset(sink->acc, 0, dx->shape.c * sizeof *sink->acc);
     if (row == 0) {
         const int32_t r = m->slot_r[dx->slot];
@@ -65,53 +66,34 @@ static int32_t add_joined(const joined_t *join, uint32_t i, int32_t acc)
     return g == 0 ? acc : mdy_clamp32((int64_t)acc + mdy_scale2(g * join->mult, join->exponent));
 }
 
-/* What stores of one row and channel after channel, or pixel after pixel, have in common. */
-typedef struct {
-    const uint8_t *mask; /* NULL: none */
-    mdy_grad_t *out;
-    int shift, narrow;
-    uint32_t max, saturations;
-} store_t;
-
-static store_t begin_store(const mdy_sink_t *sink, int32_t y)
+/* Where the values of a row go. */
+static void turn_to(mdy_sink_t *sink, int32_t y)
 {
-    const store_t store = {
-        .mask = sink->masked ? mdy_mask_row(sink->m, &sink->dx->mask, sink->dx->shape, y) : NULL,
-        .out = mdy_grad_row(&sink->view, y),
-        .shift = sink->shift,
-        .narrow = sink->narrow,
-        .max = sink->max,
-        .saturations = 0,
-    };
-    return store;
-}
-
-static void end_store(mdy_sink_t *sink, const store_t *store)
-{
-    sink->max = store->max;
-    for (uint32_t i = 0; i < store->saturations; i++) {
-        sink->m->saturations = mdy_count(sink->m->saturations);
+    if (sink->row != y) {
+        sink->row = y;
+        sink->mask = sink->masked ? mdy_mask_row(sink->m, &sink->dx->mask, sink->dx->shape, y) : NULL;
+        sink->out = mdy_grad_row(&sink->view, y);
     }
 }
 
 /* Stores the row's i-th value; returns what rounding takes from it, for the next pixel. */
-static inline int32_t store_value(store_t *store, uint32_t i, int32_t acc)
+static inline int32_t store_value(mdy_sink_t *sink, uint32_t i, int32_t acc)
 {
-    if (store->mask != NULL && (store->mask[i / 8] >> (i % 8) & 1u) == 0) {
-        store->out[i] = 0; /* does not count for the exponent either */
+    if (sink->mask != NULL && (sink->mask[i / 8] >> (i % 8) & 1u) == 0) {
+        sink->out[i] = 0; /* does not count for the exponent either */
         return 0;
     }
-    const int shift = store->shift;
+    const int shift = sink->shift;
     const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
-    store->max = magnitude > store->max ? magnitude : store->max;
-    const int32_t value = store->narrow ? (acc >> -shift) + ((acc >> (-shift - 1)) & 1) : mdy_scale2(acc, shift);
+    sink->max = magnitude > sink->max ? magnitude : sink->max;
+    const int32_t value = sink->narrow ? ((acc >> (-shift - 1)) + 1) >> 1 : mdy_scale2(acc, shift);
     if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
-        store->out[i] = (mdy_grad_t)(value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX);
-        store->saturations++;
+        sink->out[i] = (mdy_grad_t)(value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX);
+        sink->m->saturations = mdy_count(sink->m->saturations);
         return 0;
     }
-    store->out[i] = (mdy_grad_t)value;
-    return store->narrow ? (int32_t)((uint32_t)acc - ((uint32_t)value << -shift)) : 0;
+    sink->out[i] = (mdy_grad_t)value;
+    return sink->narrow ? (int32_t)((uint32_t)acc - ((uint32_t)value << -shift)) : 0;
 }
 
 static uint32_t join_count(const mdy_sink_t *sink)
@@ -132,30 +114,66 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
     }
     const int is_last = x + 1 == sink->dx->shape.w;
     int32_t *acc = sink->acc; /* a copy: a store of int8 may be to anything, and it would be read again each time */
-    store_t store = begin_store(sink, y);
+    turn_to(sink, y);
+    mdy_sink_t now = *sink;
     for (uint32_t c = 0; c < channels; c++) {
-        const int32_t carry = store_value(&store, first + c, acc[c]);
+        const int32_t carry = store_value(&now, first + c, acc[c]);
         acc[c] = is_last ? 0 : carry;
     }
-    end_store(sink, &store);
+    sink->max = now.max;
+}
+
+/* The same without joins, where 32 bits do: most of all that is stored. Returns what the last pixel leaves. */
+static int32_t store_narrow(mdy_sink_t *sink, uint32_t i, uint32_t count, int32_t carry, const int32_t *sums)
+{
+    const uint32_t channels = sink->dx->shape.c;
+    const uint32_t shift = (uint32_t)-sink->shift;
+    const uint8_t *mask = sink->mask;
+    mdy_grad_t *out = sink->out + i;
+    uint32_t max = sink->max;
+    for (const int32_t *end = sums + count; sums != end; sums++, i += channels, out += channels) {
+        if (mask != NULL && (mask[i / 8] >> (i % 8) & 1u) == 0) {
+            *out = 0;
+            carry = 0;
+            continue;
+        }
+        const int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)*sums);
+        const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
+        max = magnitude > max ? magnitude : max;
+        const int32_t value = ((acc >> (shift - 1)) + 1) >> 1;
+        carry = (int32_t)((uint32_t)acc - ((uint32_t)value << shift));
+        if ((uint32_t)(value + MDY_GRAD_MAX) <= 2u * MDY_GRAD_MAX) {
+            *out = (mdy_grad_t)value;
+            continue;
+        }
+        *out = (mdy_grad_t)(value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX);
+        sink->m->saturations = mdy_count(sink->m->saturations);
+        carry = 0;
+    }
+    sink->max = max;
+    return carry;
 }
 
 void mdy_sink_channel(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, const int32_t *sums)
 {
     const uint32_t channels = sink->dx->shape.c;
+    const uint32_t joins = join_count(sink);
     int32_t carry = sink->acc[c];
-    store_t store = begin_store(sink, y);
-    for (uint32_t pixel = 0; pixel < count; pixel++) {
-        const uint32_t i = (x + pixel) * channels + c;
-        int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)sums[pixel]);
-        for (uint32_t number = 0; number < join_count(sink); number++) {
-            const joined_t join = joined(sink, number, y);
-            acc = add_joined(&join, i, acc);
+    turn_to(sink, y);
+    if (sink->narrow && joins == 0) {
+        carry = store_narrow(sink, x * channels + c, count, carry, sums);
+    } else {
+        for (uint32_t pixel = 0; pixel < count; pixel++) {
+            const uint32_t i = (x + pixel) * channels + c;
+            int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)sums[pixel]);
+            for (uint32_t number = 0; number < joins; number++) {
+                const joined_t join = joined(sink, number, y);
+                acc = add_joined(&join, i, acc);
+            }
+            carry = store_value(sink, i, acc);
         }
-        carry = store_value(&store, i, acc);
     }
     sink->acc[c] = x + count == sink->dx->shape.w ? 0 : carry;
-    end_store(sink, &store);
 }
 
 void mdy_sink_close(const mdy_sink_t *sink)

@@ -64,7 +64,7 @@ def _channel_cost(a: Conv2d, inputs: tuple[Shape, ...]) -> ChannelCost:
 def _workspace(a: Conv2d, inputs: tuple[Shape, ...], back: bool) -> int:
     if back:
         blocks = -(-inputs[0][1] // 4)
-        return blocks * ledger.block_bytes(a.channels, gathered=False) + ledger.align(a.channels, 4)
+        return blocks * (ledger.block_bytes(a.channels, gathered=False) + 16) + ledger.align(a.channels, 4)
     taps = a.kernel[0] * a.kernel[1] * inputs[0][2]
     return ledger.block_bytes(taps, gathered=a.kernel != (1, 1) or any(a.pads)) if a.groups == 1 else 0
 

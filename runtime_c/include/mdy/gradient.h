@@ -20,6 +20,9 @@ struct mdy_sink {
     int shift;             /* log2 of what they are multiplied by */
     int narrow;            /* 32 bits do, and what rounding takes has room in the next pixel's accumulator */
     uint32_t max;          /* largest magnitude seen, in accumulator units */
+    int32_t row;           /* that is stored now, from 0 */
+    const uint8_t *mask;   /* of that row; NULL: none */
+    mdy_grad_t *out;       /* that row */
 };
 
 /**

@@ -3,7 +3,7 @@
  * Instructions of the DSP extension that kernels of its family use, each as one function: the instruction itself where
  * the core has it, else what it computes, so that the family can be tested on any machine.
  *
- * Source   Armv7-M Architecture Reference Manual, A7.7: PKHBT, PKHTB, SMLAD, SMMLA, SSAT, SXTAB16, SXTB16
+ * Source   Armv7-M Architecture Reference Manual, A7.7: PKHBT, PKHTB, SMLAD, SMMLA, SSAT, SSUB8, SXTAB16, SXTB16
  */
 #ifndef MDY_SIMD_H
 #define MDY_SIMD_H
@@ -96,6 +96,20 @@ static inline int32_t mdy_ssat8(int32_t x)
     return result;
 }
 
+static inline uint32_t mdy_between(uint32_t bytes, uint32_t first, uint32_t last)
+{
+    uint32_t above;
+    uint32_t below;
+    __asm__("ssub8 %0, %2, %3\n"
+            "mrs   %0, apsr\n"
+            "ssub8 %1, %4, %2\n"
+            "mrs   %1, apsr"
+            : "=&r"(above), "=&r"(below)
+            : "r"(bytes), "r"(first), "r"(last)
+            : "cc");
+    return (above & below) >> 16 & 15u; /* the flags GE */
+}
+
 #else
 
 /** Bytes 0 and 2 as signed halfwords, added to those of `halves`; each sum wraps. */
@@ -154,6 +168,17 @@ static inline int32_t mdy_smmla(int32_t a, int32_t b, int32_t sum)
 static inline int32_t mdy_smmlar(int32_t a, int32_t b, int32_t sum)
 {
     return (int32_t)((uint32_t)sum + (uint32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32));
+}
+
+/** Bit i: whether byte i of `bytes` is not below that of `first` nor above that of `last`, all signed. */
+static inline uint32_t mdy_between(uint32_t bytes, uint32_t first, uint32_t last)
+{
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        const int8_t value = (int8_t)(bytes >> (8 * i) & 0xFFu);
+        bits |= (uint32_t)(value >= (int8_t)(first >> (8 * i) & 0xFFu) && value <= (int8_t)(last >> (8 * i) & 0xFFu)) << i;
+    }
+    return bits;
 }
 
 /** Limits to int8. */

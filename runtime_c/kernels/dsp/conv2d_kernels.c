@@ -540,14 +540,17 @@ static void dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, cons
     const uint32_t column_bytes = groups * GROUP;
     const uint32_t room = workspace.bytes > column_bytes ? workspace.bytes - column_bytes : 0;
     const uint32_t width = p->in.w;
-    uint32_t most = room / block_bytes * MDY_DSP_PIXELS; /* pixels at once */
+    /* Pixels at once: each four have a block, and sums. */
+    uint32_t most = room / (block_bytes + MDY_DSP_PIXELS * (uint32_t)sizeof(int32_t)) * MDY_DSP_PIXELS;
     most = most < width ? most : width;
     if (!is_product(p) || !is_pixel(p) || p->stride_h != 1 || p->stride_w != 1 || most == 0) {
         mdy_conv2d_backward_input(p, w, sel, dy, rows, sink, workspace);
         return;
     }
     uint32_t *blocks = (uint32_t *)(void *)workspace.at;
-    int8_t *column = (int8_t *)workspace.at + (most + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS * block_bytes;
+    const uint32_t fours = (most + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS;
+    int32_t *sums = (int32_t *)(void *)(blocks + fours * block_words);
+    int8_t *column = (int8_t *)(sums + fours * MDY_DSP_PIXELS);
     for (uint16_t y = rows.begin; y < rows.end; y++) {
         for (uint32_t x = 0; x < width; x += most) {
             const uint32_t count = width - x < most ? width - x : most;
@@ -560,12 +563,12 @@ static void dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, cons
                 const int selected = slot < sel->count && mdy_record_channel(mdy_record(sel, slot)) == c;
                 gather_weights(p, w, c, selected ? mdy_record_delta(mdy_record(sel, slot)) : NULL, column);
                 slot += selected ? 1u : 0u;
-                for (uint32_t pixel = 0; pixel < count; pixel += MDY_DSP_PIXELS) {
-                    const uint32_t some = count - pixel < MDY_DSP_PIXELS ? count - pixel : MDY_DSP_PIXELS;
-                    int32_t sums[MDY_DSP_PIXELS] = {0, 0, 0, 0};
-                    multiply(blocks + pixel / MDY_DSP_PIXELS * block_words, column, groups, sums);
-                    mdy_sink_channel(sink, y, x + pixel, some, c, sums);
+                const uint32_t *block = blocks;
+                for (uint32_t pixel = 0; pixel < count; pixel += MDY_DSP_PIXELS, block += block_words) {
+                    memset(sums + pixel, 0, MDY_DSP_PIXELS * sizeof *sums);
+                    multiply(block, column, groups, sums + pixel);
                 }
+                mdy_sink_channel(sink, y, x, count, c, sums);
             }
         }
     }

@@ -9,6 +9,8 @@
  */
 #include "mdy/ops/depthwise.h"
 
+#include <string.h>
+
 #include "mdy/dsp.h"
 
 #define CHANNELS 4u   /* that are turned together: a word of the input */
@@ -519,7 +521,7 @@ static void dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, c
     const uint32_t words = filter_words(p);
     const uint32_t pitch = gradient_words(p);
     const uint32_t row_words = CHANNELS * pitch;
-    const uint32_t all = p->kernel_h * (row_words + 2 * words);
+    const uint32_t all = p->kernel_h * (row_words + 2 * words) + p->in.w + MDY_DSP_PIXELS;
     if (all * sizeof(uint32_t) > workspace.bytes || p->in.c % CHANNELS != 0 || p->w_zero != 0 || p->dilation_h != 1 ||
         p->dilation_w != 1 || p->kernel_h > TAPS_MAX || p->kernel_w > TAPS_MAX) {
         mdy_depthwise_backward_input(p, w, sel, dy, rows, sink, workspace);
@@ -527,6 +529,7 @@ static void dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, c
     }
     uint32_t *turned = (uint32_t *)(void *)workspace.at;
     uint32_t *filter = turned + p->kernel_h * row_words;
+    int32_t *sums = (int32_t *)(void *)(filter + p->kernel_h * 2 * words);
     for (int32_t iy = rows.begin; iy < rows.end; iy++) {
         uint32_t slot = 0;
         for (uint32_t first = 0; first < p->in.c; first += CHANNELS) {
@@ -548,13 +551,12 @@ static void dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, c
                 }
                 const uint32_t *own = turned + (channel - first) * pitch;
                 for (uint32_t ix = 0; ix < p->in.w; ix += MDY_DSP_PIXELS) {
-                    const uint32_t some = p->in.w - ix < MDY_DSP_PIXELS ? p->in.w - ix : MDY_DSP_PIXELS;
-                    int32_t sums[MDY_DSP_PIXELS] = {0, 0, 0, 0};
+                    memset(sums + ix, 0, MDY_DSP_PIXELS * sizeof *sums);
                     for (uint32_t i = 0; i < count; i++) {
-                        add_row(own + i * row_words + ix / 2, filter + i * 2 * words, words, sums);
+                        add_row(own + i * row_words + ix / 2, filter + i * 2 * words, words, sums + ix);
                     }
-                    mdy_sink_channel(sink, iy, ix, some, channel, sums);
                 }
+                mdy_sink_channel(sink, iy, 0, p->in.w, channel, sums);
             }
         }
     }
