@@ -96,7 +96,8 @@ void probe_backward(int depthwise, const probe_geometry_t *g, const int16_t *gra
     update.outputs = p.group_out;
     for (uint16_t row = 0; row < p.in.h; row++) { /* bands of one row, as the runtime calls it */
         const mdy_band_t band = {row, (uint16_t)(row + 1)};
-        op->backward_input(&p, w, &selected, &view, band, &sink);
+        const mdy_workspace_t none = {NULL, 0};
+        op->backward_input(&p, w, &selected, &view, band, &sink, none);
     }
     const mdy_band_t all = {0, p.out.h};
     op->backward_weight(&p, &selected, &view, all, &update);

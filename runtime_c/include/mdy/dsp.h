@@ -48,11 +48,8 @@ static inline int mdy_dsp_is_common(const mdy_conv_t *p, uint32_t o)
 /** Of a common output channel. */
 static inline mdy_dsp_output_t mdy_dsp_output(const mdy_conv_t *p, uint32_t o)
 {
-    const mdy_dsp_output_t output = {
-        .mult = p->mult[o],
-        .offset = (2 * p->y_zero + 1) * (1 << (-p->shift[o] - 1)),
-        .shift = (uint32_t)-p->shift[o],
-    };
+    const int32_t half = 1 << (-p->shift[o] - 1);
+    const mdy_dsp_output_t output = {p->mult[o], (2 * p->y_zero + 1) * half, (uint32_t)-p->shift[o]};
     return output;
 }
 
