@@ -49,8 +49,8 @@ Written by `python tools/ops_table.py` from the code; a test fails where it is o
 
 One row is one operation of the runtime, or one function of `activation`. TFLite, ONNX and PyTorch list the
 operations of a file that become it. An operation in several rows becomes one of them, depending on its inputs. An
-empty cell means that no operation does. An operation that is in no list of this page is refused, and so would be an
-import that made of one what the lists do not say.
+empty cell means that no operation does. The import refuses an operation that is in no list of this page, and would
+refuse to turn one into anything that its lists do not name.
 
 - PyTorch names are those of ATen: `conv1d` is `aten.conv1d.default`, `relu(_)` also the in-place `aten.relu_.default`.
   *Spelled out*: several operations that together compute the function.
