@@ -100,7 +100,7 @@ class Trials:
         return self.random.randrange(self.machine.bank(bank)[0], self.ends[bank])
 
     def flip(self) -> None:
-        """One bit turns over."""
+        """One bit flips."""
         self.machine.flip(self.place(), self.random.randrange(8))
 
     def judge(self, row: Row, claimed: int, allowed: range | tuple[int, ...] = range(LAST + 1)) -> None:
@@ -200,7 +200,7 @@ def _sector_at(machine: Machine, sector: int, place: int) -> bool:
 
 
 def bits_before(t: Trials, row: Row) -> None:
-    """A bit turns over after the start, before the training or before the commit."""
+    """A bit flips after the start, before the training or before the commit."""
     if t.random.randrange(2):
         t.flip()
         t.judge(row, t.commit())
@@ -211,13 +211,13 @@ def bits_before(t: Trials, row: Row) -> None:
 
 
 def bits_during(t: Trials, row: Row) -> None:
-    """A bit turns over at any call of the commit."""
+    """A bit flips at any call of the commit."""
     at = t.random.randint(1, t.counts.calls)
     t.judge(row, t.commit(flip_at=at, flip_address=t.place(), flip_bit=t.random.randrange(8)))
 
 
 def bits_after(t: Trials, row: Row) -> None:
-    """A bit turns over after the commit; the training goes on in memory, or starts again."""
+    """A bit flips after the commit; the training goes on in memory, or starts again."""
     kept = t.commit()
     t.flip()
     if kept < LAST and t.random.randrange(2):
@@ -287,9 +287,9 @@ CLASSES: dict[str, tuple[int, Trial]] = {
     "dead sector": (6, dead_sectors),
     "writes ignored": (8, lies(IGNORED)),
     "bits written wrong": (8, lies(WRONG)),
-    "a bit turns over before a commit": (8, bits_before),
-    "a bit turns over during a commit": (8, bits_during),
-    "a bit turns over after a commit": (8, bits_after),
+    "a bit flips before a commit": (8, bits_before),
+    "a bit flips during a commit": (8, bits_during),
+    "a bit flips after a commit": (8, bits_after),
     "reads refused for a while": (5, read_errors),
     "a bit read wrong once": (5, misreads),
     "restart in an epoch": (1, restarts),

@@ -48,25 +48,25 @@ Written by `python tools/ops_table.py` from the code; a test fails where it is o
 ## What an operation becomes, and what runs it
 
 One row is one operation of the runtime, or one function of `activation`. TFLite, ONNX and PyTorch list the
-operations of a file that become it; one that is in several rows becomes what its inputs ask for. An empty cell
-means that none does. These lists bind: an import that made anything else would be refused, as is any operation
-that is in no list of this page.
+operations of a file that become it. An operation in several rows becomes one of them, depending on its inputs. An
+empty cell means that no operation does. The import refuses an operation that is in no list of this page, and would
+refuse to turn one into anything that its lists do not name.
 
 - PyTorch names are those of ATen: `conv1d` is `aten.conv1d.default`, `relu(_)` also the in-place `aten.relu_.default`.
-  *Spelled out*: several operations that together have the values of the function.
+  *Spelled out*: several operations that together compute the function.
 - A sum or product of a tensor and a constant is a `batch_norm`, or between integers a `depthwise` with one tap
   (a `conv2d` where there is one channel). Normalising folds a `batch_norm` into the layer in front, or makes it
   a `depthwise`. A `clip` behind `conv2d`, `depthwise`, `add` or `mul` is fused into it, and so is TFLite's fused
   activation.
-- Tensors are read where they lie. Where an operation needs its values elsewhere, a `move` or `reshape` is put in
-  front of it, whatever the operation.
+- Tensors are read where they lie. Where an operation needs the values in another order or shape, a `move` or `reshape`
+  is put in front of it; this can happen with every operation.
 - *Saved* is what the backward pass reads again: *bits* is a clamp mask of one bit per output, *inputs* and *output*
   are those int8 tensors themselves. Operations that save *selected channels* have weights that are trained.
 - C files are in `runtime_c/src/`; the steps of layers with weights are in `layer.c`.
 
 """
 NOTHING = """
-## What leaves nothing behind
+## What becomes no operation of the runtime
 
 | why | TFLite | ONNX | PyTorch |
 | --- | --- | --- | --- |

@@ -246,7 +246,7 @@ def compare(
 def _faults(report: Report, path: Path, *, half: bool) -> Iterator[str]:
     """What does not match, in sentences."""
     if report.reference_differences:
-        yield f"{report.reference_differences:,} outputs differ from the same integers in PyTorch"
+        yield f"{report.reference_differences:,} outputs differ from those that the same integers give in PyTorch"
     if not report.quantised:
         yield from _real_faults(report, HALF_TOLERANCE if half else FLOAT_TOLERANCE)
         return
@@ -269,12 +269,13 @@ def _real_faults(report: Report, tolerance: float) -> Iterator[str]:
     """Of a network of real numbers: read wrongly, computed wrongly, or not to be held by 8 bits."""
     assert report.import_error is not None and report.expected_steps is not None
     if report.import_error > tolerance:
-        yield f"the imported network is {report.import_error:.2g} of the largest output away, {tolerance:g} is allowed"
+        off = f"{report.import_error:.2g} of the largest output"
+        yield f"the imported network is off by {off}, {tolerance:g} is allowed"
     if report.expected_steps > EXPECTED_STEPS:
-        yield f"8 bits do not hold this network: quantising alone takes {report.expected_steps:.3g} steps"
+        yield f"8 bits are too few for this network: quantising alone costs {report.expected_steps:.3g} steps"
     most = DISTANCE_FACTOR * report.expected_steps + DISTANCE_STEPS
     if report.distance_steps > most:
-        yield f"outputs are {report.distance_steps:.3g} steps apart in the mean, quantising explains {most:.3g}"
+        yield f"outputs are {report.distance_steps:.3g} steps apart on average, quantising explains {most:.3g}"
     agree = report.predictions_agree if report.source == "data" else report.decided_agree
     if agree is not None and agree < FLOAT_AGREEMENT:
         which = "the predictions" if report.source == "data" else "the clear predictions"

@@ -222,13 +222,13 @@ def _about_classes(dataset: Dataset) -> tuple[str, ...]:
         what = "the class" if len(missing) == 1 else "the classes"
         found.append(
             f"'{dataset.name}' has no training samples of {what} {', '.join(missing[:NAMED_MAX])}{more}: "
-            "each takes an output that is never right"
+            "each still takes an output, and nothing trains it to be right"
         )
     most = int(counts.argmax())
     if counts[most] >= NEARLY_ALL * counts.sum():
         found.append(
             f"{counts[most]:,} of the {counts.sum():,} training samples of '{dataset.name}' are of the class "
-            f"'{dataset.classes[most]}': a network that knows no other is right as often"
+            f"'{dataset.classes[most]}': a network that always answers this class is right as often"
         )
     return tuple(found)
 
@@ -245,7 +245,7 @@ def _about_samples(dataset: Dataset) -> tuple[str, ...]:
         if len(same):
             of = "" if labels.ndim == 2 else f" of the class '{dataset.classes[labels[same[0]]]}'"
             found.append(
-                f"{len(same):,} of the {len(flat):,} {part} samples of '{dataset.name}' hold one value throughout; "
+                f"{len(same):,} of the {len(flat):,} {part} samples of '{dataset.name}' hold one value everywhere; "
                 f"the first is number {same[0]}{of}"
             )
         elif len(flat) > 1 and all((sample == flat[0]).all() for sample in flat):

@@ -111,7 +111,7 @@ def archive(source: Path | bytearray, most: int = FILE_MAX) -> Iterator[zipfile.
             if member.compress_type not in MADE_OF:
                 raise zipfile.BadZipFile(f"'{member.filename}' is packed in an unknown way, {member.compress_type}")
             if member.compress_size > size or member.file_size > MADE_OF[member.compress_type] * member.compress_size:
-                raise zipfile.BadZipFile(f"'{member.filename}' is said to be larger than it can be")
+                raise zipfile.BadZipFile(f"'{member.filename}' claims to be larger than it can be")
             if member.filename in names:
                 raise zipfile.BadZipFile(f"it holds '{member.filename}' twice")
             if total > most:

@@ -28,7 +28,7 @@ def remarks(imported: Imported, dataset: Dataset, pixels: str) -> Iterator[str]:
     quant = None if imported.qgraph is None else input_quant(imported.qgraph)
     chosen = meaning_of(pixels, dataset.x_train, quant)
     if pixels == AUTO and dataset.x_train.dtype.kind in "iu":
-        yield f"--pixels auto took the samples for '{chosen}' ({MEANS[chosen]})"
+        yield f"--pixels auto chose '{chosen}' ({MEANS[chosen]})"
     yield from _better(imported, dataset, chosen, quant)
 
 

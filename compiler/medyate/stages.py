@@ -458,7 +458,7 @@ def _needed(image: Image, least: Limits) -> Limits:
     """Reserves of what an image needs, or `least`. Raises DataError where nothing tells."""
     if image.stack_bytes is None:
         raise DataError(
-            f"nothing bounds the stack of a program for '{image.target}'.",
+            f"the stack of a program for '{image.target}' cannot be bounded.",
             "Compile for a board with gcc, or give --stack BYTES.",
         )
     stack, static = ledger.align(image.stack_bytes, 8), ledger.align(image.static_bytes, 8)

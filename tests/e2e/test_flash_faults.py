@@ -51,7 +51,7 @@ def two_banks(machine: Machine, samples: Samples) -> Machine:
     return machine
 
 
-# Bits that turn over
+# Bits that flip
 
 
 def test_a_bit_that_turns_over_anywhere_in_a_bank_is_noticed(two_banks: Machine) -> None:

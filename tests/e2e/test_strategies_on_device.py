@@ -87,23 +87,23 @@ def test_what_is_given_is_part_of_the_digest(tmp_path: Path) -> None:
 def test_the_command_line_refuses_what_the_device_cannot_do(small_digits: Path, run_cli: Cli) -> None:
     given = ("plan", DIGITNET, "--data", small_digits, "--strategy")
     for arguments, word in {
-        ("det-raw",): "only the host has",
-        ("head", "--budget", "100"): "'head' says itself",
+        ("det-raw",): "does not run on the device",
+        ("head", "--budget", "100"): "'head' already says",
         ("last-k",): "--min-elements",
-        ("trady", "--set", "scheme=49kb"): "does not heed",
+        ("trady", "--set", "scheme=49kb"): "'trady' has no setting 'scheme=49kb'",
         ("trady", "--set", "k=none"): "above zero",
-        ("trady", "--alpha", "0.5"): "does not heed alpha",
+        ("trady", "--alpha", "0.5"): "does not use alpha",
         ("lara-trady", "--set", "boost=rank"): "k=N",
         ("su", "--set", "scheme=49"): "no schemes are published",
-        ("su", "--set", "scheme=49kb", "--min-elements", "9"): "says itself",
+        ("su", "--set", "scheme=49kb", "--min-elements", "9"): "already says",
         ("medyate", "--head", "new,keep"): "contradicts itself",
         ("d-full-random", "--min-elements", "999999999"): "fewer elements",
         ("su", "--set", "scheme=49kb"): "no schemes are published",
         ("nobody",): "no strategy",
         ("bias", "--ram", "3KiB"): "Give about",
         ("bias", "--max-step-instructions", "1"): "too few for a step",
-        ("full", "--budget", "100"): "'full' says itself",
-        ("bias", "--min-elements", "100"): "'bias' says itself",
+        ("full", "--budget", "100"): "'full' already says",
+        ("bias", "--min-elements", "100"): "'bias' already says",
     }.items():
         ended = run_cli(*given, *arguments)
         assert ended.code == 2, arguments

@@ -48,7 +48,7 @@ def test_a_found_rate_trains_like_a_given_one(
     total = training.epochs * training.epoch_samples
     assert (found["rate"], found["clip"]) in {(t["rate"], t["clip"]) for t in trials}  # each is as long as all of it
     assert trials[0]["loss"] < found["start_loss"]
-    assert "finding a rate" in said[0] and "times the training" in said[0]
+    assert "finding a rate" in said[0] and "times the work of the training" in said[0]
     assert f"rate {found['rate']:.3g} and clip {found['clip']:g}" in said[1]
     counted = [t.done for t in ticks if t.phase == "trying rates"]
     assert counted[: len(trials)] == list(range(1, len(trials) + 1))

@@ -19,7 +19,7 @@ from onnx_files import assert_same, chain, node, real, whole, write
 from shared_files import shared
 
 REFUSED: Mapping[str, tuple[tuple[list[Any], dict[str, Any]], str]] = {
-    "an unknown operation": (chain(node("Erf")), "there is no such operation"),
+    "an unknown operation": (chain(node("Erf")), "the operation is not supported"),
     "weights that are no constant": (
         ([helper.make_node("Conv", ["x", "x"], ["y"], "the_Conv_0")], {}),
         "'x' is not a constant",
@@ -54,8 +54,8 @@ REFUSED: Mapping[str, tuple[tuple[list[Any], dict[str, Any]], str]] = {
     "another hard sigmoid": (chain(node("HardSigmoid")), "alpha is 0.2"),
     "a steep slope": (chain(node("LeakyRelu", alpha=2.0)), "a slope of 2.0"),
     "a backward slice": (chain(node("Slice", whole(7), whole(-9), whole(2), whole(-1))), "a step of -1"),
-    "nothing left": (chain(node("Slice", whole(3), whole(3), whole(2))), "nothing is left"),
-    "a scale that is none": (chain(node("QuantizeLinear", np.float32(0), np.int8(0))), "no scales"),
+    "nothing left": (chain(node("Slice", whole(3), whole(3), whole(2))), "its result is empty"),
+    "a scale that is none": (chain(node("QuantizeLinear", np.float32(0), np.int8(0))), "its scales are invalid"),
     "int16": (
         (
             [

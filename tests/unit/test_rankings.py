@@ -71,7 +71,7 @@ def test_rankings_that_cannot_be_compared_are_refused(ranking: dict[str, Any], r
     other.write_text(json.dumps({**ranking, "layers": ranking["layers"][1:]}))
     damaged.write_text(json.dumps({**ranking, "layers": [{"layer": "x"}]}))
     cases = (
-        ((first,), "alike to nothing"),
+        ((first,), "one ranking alone cannot be compared"),
         ((first, other), "different layers"),
         ((first, damaged), "damaged"),
         ((first, tmp_path / "none.json"), "does not exist"),

@@ -221,7 +221,7 @@ def test_a_hook_that_nobody_sets_takes_nothing(program: Program) -> None:
 
 def test_a_table_in_which_nothing_is_found_is_refused(program: Program) -> None:
     program.source("runtime/src/run.c", "layer->op->forward(p, w);\n")
-    with pytest.raises(ToolchainError, match="nothing is found"):
+    with pytest.raises(ToolchainError, match="no function is found"):
         program.bound(node("main", 8) + edge("main", "__indirect_call", "runtime/src/run.c:1:1"))
 
 

@@ -177,7 +177,7 @@ def test_a_device_strategy_needs_no_gradient_and_is_three_facts(name: str, digit
 
 
 def test_a_host_strategy_has_no_device_form(digitnet: Normalised) -> None:
-    with pytest.raises(BudgetError, match="only the host"):
+    with pytest.raises(BudgetError, match="does not run on the device"):
         device_form(STRATEGIES["prob-raw"], problem(digitnet, 3000), 0)
 
 

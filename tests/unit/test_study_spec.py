@@ -75,7 +75,7 @@ def test_contrasts_are_no_part_of_a_cell(tmp_path: Path) -> None:
         ('"head"', '"heads"', "no strategy 'heads'"),
         ('boost = "lara"', 'boots = "lara"', "'boots' is no setting"),
         ('boost = "lara"', 'boost = "lara2"', "boost 'lara2'"),
-        ('{name = "medyate", boost', '{name = "head", boost', "'head' does not heed 'boost'"),
+        ('{name = "medyate", boost', '{name = "head", boost', "'head' has no setting 'boost'"),
         ("budget = [1000, 2000]", "", "needs a budget"),
         ("budget = [1000, 2000]", "budget = [1.5]", "needs a budget"),
         ("seed = [0, 1]", "seed = [-1]", "seed"),
@@ -95,7 +95,7 @@ def test_contrasts_are_no_part_of_a_cell(tmp_path: Path) -> None:
         ("alpha = [0.1, 0.2]", "batch = []", "batch is no list"),
         ("alpha = [0.1, 0.2]", "batch = [0]", "batch"),
         ('["digits"]', '[{path = "digits", epochs = 0}]', "warm-up"),
-        ('["digits"]', '[{path = "digits", cost = "device"}]', "of the whole study"),
+        ('["digits"]', '[{path = "digits", cost = "device"}]', "the same for the whole study"),
         ('["digits"]', "[{limit = 3}]", "data"),
         ('["net.onnx"]', '[{path = "net.onnx", budget = 5}]', "no list"),
     ],
@@ -109,7 +109,7 @@ def test_mistakes_are_named(old: str, new: str, words: str, tmp_path: Path) -> N
 
 def test_the_device_engine_refuses_what_it_cannot_run(tmp_path: Path) -> None:
     text = GRID.replace("epochs = 4", 'epochs = 4\nengine = "device"').replace('"head"', '"prob-raw"')
-    with pytest.raises(DataError, match="'prob-raw' does not run there"):
+    with pytest.raises(DataError, match="on the device 'prob-raw' does not run with cost"):
         read(written(tmp_path, text))
 
 
@@ -133,7 +133,7 @@ def test_networks_have_own_budgets_data_own_facts_and_facts_can_vary(tmp_path: P
 
 def test_what_varies_is_no_data_sets_own(tmp_path: Path) -> None:
     text = GRID.replace('["digits"]', '[{path = "digits", limit = 5}]').replace("alpha = [0.1, 0.2]", "limit = [7, 8]")
-    with pytest.raises(DataError, match="'limit' is an axis and a data set's own"):
+    with pytest.raises(DataError, match="'limit' is both an axis and set for one data set"):
         read(written(tmp_path, text))
 
 

@@ -239,4 +239,4 @@ def test_integer_weights_beside_real_activations_are_real_numbers(kind: str, sca
     imported = load(path)
     samples = rng.normal(0, 1, (10, *imported.graph.shapes[imported.graph.input])).astype(np.float32)
     assert real_error(imported, samples, tflite_runtime.run(path, forms(samples))) < 1e-6
-    assert any("int8 weights beside real activations" in note for note in imported.notes)
+    assert any("int8 weights beside float activations" in note for note in imported.notes)

@@ -95,7 +95,7 @@ def _run(command: list[str], folder: Path, settings: dict[str, str]) -> None:
         if overflow:
             raise BudgetError(
                 f"the image does not fit the board's RAM ({overflow[0].strip()}).",
-                "Give more --ram, or a --board-ram that is as large.",
+                "Give more --ram, or a --board-ram that is large enough.",
             )
         log = folder / "build.log"
         log.write_text("\n".join(output) + "\n")

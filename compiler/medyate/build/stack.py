@@ -161,7 +161,7 @@ class _Program:
                 continue
             found = self._named(text.format(*match.groups()), folders, pointer)
             if not found and name not in OPTIONAL:
-                raise _unbounded(f"nothing is found that '{name}' at {path.name}:{line} could be", pointer)
+                raise _unbounded(f"no function is found that '{name}' at {path.name}:{line} could call", pointer)
             return {f"*{one}" for one in found}
         raise _unbounded(f"'{name}' at {path.name}:{line} is a pointer that is not known here", pointer)
 
@@ -172,7 +172,9 @@ class _Program:
             for file, text in self.sources[folder].items():
                 code = COMMENT.sub(" ", text)
                 if unnamed := UNNAMED.search(code):
-                    raise _unbounded(f"an {unnamed.group(1)} in '{Path(file).name}' is set by position", member)
+                    raise _unbounded(
+                        f"an {unnamed.group(1)} in '{Path(file).name}' is set by position, not by names", member
+                    )
                 for value in re.findall(pattern, code):
                     plain = re.sub(r"^(?:\([^()]*\)\s*)*&?\s*", "", value.strip())
                     if plain in ("NULL", "0", "") or re.search(rf"(?:\.|->)\s*{member}$", plain):
@@ -208,5 +210,5 @@ class _Program:
 def _unbounded(reason: str, name: str = "") -> ToolchainError:
     remedy = "Please report this with the version of the compiler."
     if name:
-        remedy = f"Say what it takes in a comment of your application or port: /* stack bytes of {name}: 256 */"
+        remedy = f"State its stack in a comment of your application or port: /* stack bytes of {name}: 256 */"
     return ToolchainError(f"the stack cannot be bounded: {reason}.", remedy)

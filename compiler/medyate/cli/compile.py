@@ -39,7 +39,7 @@ def compile(
     model: Model,
     data_: Data,
     out: Out,
-    target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")] = "host",
+    target: Annotated[str, typer.Option(help=f"What to build for: {', '.join(TARGETS)}.")] = "host",
     stack: Annotated[
         str | None,
         typer.Option(help="Reserved stack; 'bound': plan again with what the first image needs. Default: 2KiB."),
@@ -48,10 +48,10 @@ def compile(
     builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
     rounding: Annotated[
         str,
-        typer.Option(help="Of sums: once (onnxruntime), twice (TFLite), auto (as the file). Tables stay as imported."),
+        typer.Option(help="Rounding of sums: once (onnxruntime), twice (TFLite) or auto (as the file)."),
     ] = "auto",
     name: Annotated[
-        str, typer.Option(help="In front of the files, symbols and macros that are generated: two models in one image.")
+        str, typer.Option(help="Prefix of generated files, symbols and macros, so that one image can hold two models.")
     ] = PREFIX,
     link_key_: LinkKey = None,
     json_: Json = False,

@@ -40,8 +40,8 @@ def inspect(model: Model, json_: Json = False) -> None:
 def verify(
     model: Model,
     data_: Annotated[str | None, typer.Option("--data", help="Class folders or an .npz; default: noise.")] = None,
-    on: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")] = "host",
-    samples: Annotated[int | None, typer.Option(min=1, help="Default: 200, on QEMU 10.")] = None,
+    on: Annotated[str, typer.Option(help=f"Where the C runs: {', '.join(TARGETS)}.")] = "host",
+    samples: Annotated[int | None, typer.Option(min=1, help="How many are compared; default: 200, on QEMU 10.")] = None,
     pixels: Pixels = AUTO,
     seed: Seed = 0,
     split: Split = 0.25,

@@ -31,7 +31,7 @@ Model = Annotated[Path, typer.Argument(help="A .tflite, .onnx or .pt2 file (torc
 Data = Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")]
 Split = Annotated[float, typer.Option(help="Share for testing where the data has no split of its own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Seed = Annotated[int, typer.Option(min=0, max=0xFFFFFFFF, help="Of all random numbers.")]
+Seed = Annotated[int, typer.Option(min=0, max=0xFFFFFFFF, help="Seed of all random numbers.")]
 Pixels = Annotated[str, typer.Option(help=f"What a sample's value means to the network: {', '.join(PIXELS)}.")]
 Ram = Annotated[
     str | None, typer.Option(help="Total SRAM: 128KiB, 131072, 320kB ...; default: all of --board, else 128KiB.")
@@ -43,38 +43,40 @@ HeadChoice = Annotated[
     str,
     typer.Option(
         "--head",
-        help="new (starts at zero) or keep (the pretrained one), and full or sampled (a share of its inputs is trained "
-        "at a time); both with a comma.",
+        help="new (starts at zero) or keep (the pretrained one); full or sampled (trains a share of its inputs at a "
+        "time). Both choices: with a comma.",
     ),
 ]
 MinElements = Annotated[int, typer.Option(help="Smallest budget in the papers' elements.")]
 Budget = Annotated[
-    str | None, typer.Option("--budget", help="Largest budget, bytes of what is trained at a time; default: what fits.")
+    str | None, typer.Option("--budget", help="Largest size in bytes of what is trained at a time; default: what fits.")
 ]
 StepInstructions = Annotated[
-    int, typer.Option("--max-step-instructions", help="No training step takes more, estimated; 0: any number.", min=0)
+    int, typer.Option("--max-step-instructions", help="Most instructions of a step, estimated; 0: no limit.", min=0)
 ]
 Alpha = Annotated[float, typer.Option(help="Largest budget as a share of the candidate layers.")]
-RowSchedule = Annotated[str, typer.Option("--schedule", help=f"Rings of rows: {', '.join(SCHEDULES)}.")]
-Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again on the way back: {', '.join(RECOMPUTE)}.")]
-Sample = Annotated[str, typer.Option(help=f"How a sample comes: {', '.join(SAMPLE)}.")]
-WeightPlace = Annotated[str, typer.Option("--weights", help=f"Of candidate layers: {', '.join(WEIGHTS)}.")]
+RowSchedule = Annotated[str, typer.Option("--schedule", help=f"By layers or by rows: {', '.join(SCHEDULES)}.")]
+Recompute = Annotated[str, typer.Option(help=f"Clamp masks made again in the backward pass: {', '.join(RECOMPUTE)}.")]
+Sample = Annotated[str, typer.Option(help=f"How the device gets a sample: {', '.join(SAMPLE)}.")]
+WeightPlace = Annotated[
+    str, typer.Option("--weights", help=f"Place of candidate layers' weights: {', '.join(WEIGHTS)}.")
+]
 Batch = Annotated[int, typer.Option(help="Samples whose mean gradient makes one update: a power of two.")]
 GradBits = Annotated[int, typer.Option(help="Bits of a stored gradient: 8 or 16.")]
 
-Baud = Annotated[int, typer.Option("--baud", min=50, max=50_000_000, help="Of a serial port, bits per second.")]
+Baud = Annotated[int, typer.Option("--baud", min=50, max=50_000_000, help="Speed of the serial port, bits per second.")]
 LinkKey = Annotated[
     str | None,
     typer.Option(
         "--link-key",
-        help="A file with 32 to 128 hexadecimal digits, or the digits: who has them may end the target's program, "
-        "reset it and read what it learned.",
+        help="A file with 32 to 128 hexadecimal digits, or the digits: whoever has the key may end the target's "
+        "program, reset it and read what it learned.",
     ),
 ]
 StrategyName = Annotated[str, typer.Option("--strategy", help="How channels are chosen: `medyate strategies`.")]
 SettingsText = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Of the strategy, NAME=VALUE: k, coverage, boost, scheme ... May be repeated."),
+    typer.Option("--set", help="Setting of the strategy, NAME=VALUE: k, coverage, boost, scheme ... May be repeated."),
 ]
 
 SIZE = re.compile(r"(\d+)\s*(|b|k|kb|kib|m|mb|mib)", re.IGNORECASE)
@@ -103,7 +105,7 @@ def link_key(text: str | None) -> bytes | None:
         digits = path.read_text()[:KEY_DIGITS] if len(text) < 256 and path.is_file() else text
         key = bytes.fromhex(digits)
     except (OSError, ValueError) as error:
-        what = "--link-key names no file with hexadecimal digits, and is none."
+        what = "--link-key is neither a file of hexadecimal digits nor such digits."
         raise DataError(what, "Make one: head -c 32 /dev/urandom | od -An -tx1 > key.hex") from error
     if not 16 <= len(key) <= 64:
         raise DataError(f"a link key of {len(key)} B cannot be used.", "Give 16 to 64 B, two digits each.")

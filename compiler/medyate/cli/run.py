@@ -57,19 +57,18 @@ def run(
         str, typer.Option(help=f"Peak learning rate, like {RATE:g}, or auto: by short trials on the target.")
     ] = AUTO,
     clip: Annotated[
-        float | None, typer.Option(help=f"Largest norm of a layer's gradient in one step; 0: any. Default: {CLIP:g}.")
+        float | None,
+        typer.Option(help=f"Largest norm of a layer's gradient in a step; 0: no limit. Default: {CLIP:g}."),
     ] = None,
     schedule: Annotated[str, typer.Option(help="cosine (with a warm-up of one epoch) or constant.")] = "cosine",
     limit: Annotated[int | None, typer.Option(help="Training samples per epoch.")] = None,
     head_only: bool = False,
     flip: Annotated[
         bool | None,
-        typer.Option(
-            help="Random flips on the device. Default: where trials show that they do no harm, never with a rate."
-        ),
+        typer.Option(help="Flip images at random, on the device. Default: if trials show no harm; never with a rate."),
     ] = None,
-    shift: Annotated[int, typer.Option(help="Random moves on the device by up to so many pixels.")] = 0,
-    smoothing: Annotated[float, typer.Option(help="Share of a label that goes to all classes alike.")] = 0.0,
+    shift: Annotated[int, typer.Option(help="Largest random move of training samples, in pixels.")] = 0,
+    smoothing: Annotated[float, typer.Option(help="Share of each label that is spread over all classes.")] = 0.0,
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -81,13 +80,13 @@ def run(
     guard: Annotated[
         bool, typer.Option(help="Do not commit an epoch that made the network worse: keep the accepted one and end.")
     ] = True,
-    no_measure: Annotated[bool, typer.Option(help="Leave out the memory marks.")] = False,
+    no_measure: Annotated[bool, typer.Option(help="Do not measure memory use.")] = False,
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
     baud: Baud = BAUD,
     link_key_: LinkKey = None,
     seed: Seed = 0,
-    log: Annotated[Path | None, typer.Option(help="Run log.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Run log; default: OUT/run.json.")] = None,
     json_: Json = False,
 ) -> None:
     """Trains on the target, evaluates there, measures its memory, writes the run log.
@@ -182,7 +181,7 @@ def _print(result: dict[str, Any]) -> None:
     elif not result["head_only"] and result["loss_head_only"] is not None:
         console.print(f"the head alone: loss {result['loss_head_only']:.4f} after {result['head_only_steps']:,} steps")
     elif not result["head_only"]:
-        console.print("the head alone was not measured; `--head-only` does")
+        console.print("the head alone was not measured; `run --head-only` measures it")
     if result.get("arena_measured_bytes"):
         console.print(
             f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B; "

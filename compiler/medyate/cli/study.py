@@ -76,7 +76,7 @@ def report(
     file: Annotated[Path, typer.Argument(help="A study's TOML file, or a result file.")],
     db: Database = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; default: that of the results.")] = None,
-    form: Annotated[str, typer.Option("--format", help="Of the pictures: png or svg.")] = "png",
+    form: Annotated[str, typer.Option("--format", help="Format of the pictures: png or svg.")] = "png",
     json_: Json = False,
 ) -> None:
     """Tables, paired t-tests, sweeps and pictures of what has been run."""
@@ -115,10 +115,10 @@ def report(
 def scheme(
     model: Annotated[Path, typer.Argument(help="A .tflite, .onnx, .pkl or .pt2 file.")],
     data_: Annotated[str, typer.Option("--data", help="Class folders, an .npz, or 'digits'.")],
-    budget: Annotated[int, typer.Option(min=1, help="In the unit of --cost.")],
+    budget: Annotated[int, typer.Option(min=1, help="Budget in the unit of --cost.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The scheme, for a study's {name = 'su', scheme = ...}.")],
     cost: Annotated[str, typer.Option(help="paper (elements) or device (bytes).")] = "paper",
-    epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 3,
     rate: Annotated[float, typer.Option(min=1e-6, help="Peak learning rate.")] = 0.02,
     batch: Annotated[int, typer.Option(min=1)] = 16,
     limit: Annotated[int, typer.Option(min=0, help="Training samples; 0: all.")] = 200,
@@ -126,7 +126,7 @@ def scheme(
     seed: Annotated[int, typer.Option(min=0, max=0xFFFFFFFF)] = 0,
     json_: Json = False,
 ) -> None:
-    """A sparse update of any network: trains every share of every layer for a while, then spends the budget."""
+    """Measures a sparse update for any network: trains shares of every layer, then spends the budget on the best."""
     from medyate import artefact
     from medyate.stages import check_packages
 

@@ -299,7 +299,7 @@ def _conv2d(w: _Writer, node: Node, facts: Integers | None) -> None:
         _fully_connected(w, node, facts, weight)
         return
     if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
-        raise w.refuse(node, "its multipliers are not those that TFLite works out of the scales")
+        raise w.refuse(node, "TFLite would compute other multipliers from its scales")
     if a.groups == channels and a.groups > 1:
         more = {"DepthMultiplier": a.channels // a.groups}
         _windowed(w, node, facts, "DEPTHWISE_CONV_2D", weight.transpose(3, 1, 2, 0), 3, more)
@@ -352,7 +352,7 @@ def _windowed(
 
 def _depthwise(w: _Writer, node: Node, facts: Integers | None) -> None:
     if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
-        raise w.refuse(node, "its multipliers are not those that TFLite works out of the scales")
+        raise w.refuse(node, "TFLite would compute other multipliers from its scales")
     weight = np.asarray(w.weights[node.weight_name("weight")])
     _windowed(w, node, facts, "DEPTHWISE_CONV_2D", weight[None], 3, {"DepthMultiplier": 1})
 
@@ -362,7 +362,7 @@ def _two(w: _Writer, node: Node, facts: Integers | None) -> None:
     if facts is not None and node.op == "mul":
         apart = product_differences(facts)
         if apart:
-            raise w.refuse(node, f"{apart} products round otherwise, for TFLite works their multiplier out in binary32")
+            raise w.refuse(node, f"TFLite would round {apart} products differently: its multiplier is binary32")
     rank = _common_rank(w, node)
     inputs = [w.given(name, rank) for name in node.inputs]
     w.fused(node, facts, kind, inputs, Options(table, {}), rank=rank)
@@ -383,7 +383,7 @@ def _average_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
         raise w.refuse(node, "the files of its layers and of its pools round averages differently")
     padding = _padding(w, node, a.pads, a.kernel, a.stride, (1, 1))
     if padding is None:
-        raise w.refuse(node, f"pads of {a.pads}, which do not count, are neither SAME nor VALID")
+        raise w.refuse(node, f"pads of {a.pads} that do not count in the average are neither SAME nor VALID")
     _pool(w, node, "AVERAGE_POOL_2D", w.given(node.inputs[0]), padding)
 
 
@@ -391,7 +391,7 @@ def _mean(w: _Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
     if a.kernel != w.graph.shapes[node.inputs[0]][:2] or any(a.pads):
         raise w.refuse(node, "its average changes the scale, which only MEAN of a whole map does")
     if not same_pairs(facts, np.array([facts.inputs[0].scale / facts.output.scale])):
-        raise w.refuse(node, "its multiplier is not that which TFLite works out of the scales")
+        raise w.refuse(node, "TFLite would compute another multiplier from its scales")
     axes = w.numbers(f"{node.output}/axes", [1, 2])
     options = Options("ReducerOptions", {"KeepDims": True})
     w.emit("MEAN", (w.given(node.inputs[0]), axes), w.tensor(node.output, node.output), options)
@@ -433,7 +433,7 @@ def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
         if apart is None:
             raise w.refuse(node, f"TFLite has no {a.kind} of these scales")
         if apart:
-            raise w.refuse(node, f"TFLite computes {apart} of its 256 values otherwise")
+            raise w.refuse(node, f"TFLite would compute {apart} of its 256 values differently")
     source = w.given(node.inputs[0], None)
     rank = w.rank(node.inputs[0])
     if a.kind == "clip":
@@ -599,7 +599,7 @@ def _check_scales(what: str, scales: Any) -> None:
     values = np.asarray(scales, np.float64)
     if not np.array_equal(values.astype(np.float32).astype(np.float64), values):
         raise ExportError(
-            f"the scale of {what} is no binary32 number, and TFLite stores such.",
+            f"the scale of {what} is not exact in binary32, in which TFLite stores scales.",
             "Round every scale to binary32 before the multipliers are made; quantising again does so.",
         )
 

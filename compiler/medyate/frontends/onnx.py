@@ -140,7 +140,7 @@ def _reduce_mean(i: Importer, node: Any) -> None:
     shape = i.builder.shape(view.tensor)
     within = {places[axis - 1] for axis in axes if axis > 0}
     if 0 in axes or (2 in within and shape[2] > 1):
-        i.refuse(node, f"a mean over the axes {axes}; height and width are taken")
+        i.refuse(node, f"a mean over the axes {axes}; only height and width are supported")
     kernel = (shape[0] if 0 in within else 1, shape[1] if 1 in within else 1)
     i.builder.average_pool(name_of(node), view.tensor, node.output[0], kernel, kernel)
     keep = i.attributes(node).get("keepdims", 1)
@@ -162,7 +162,7 @@ def _gemm(i: Importer, node: Any) -> None:
 
 def _matmul(i: Importer, node: Any) -> None:
     if i.given(node, 1) not in i.constants:
-        i.refuse(node, "neither side is a constant, or the first")
+        i.refuse(node, "neither factor is a constant, or only the first is")
     _linear(i, node, 1)
 
 
@@ -333,7 +333,7 @@ def _function(kind: str, **required: float | bytes) -> Handler:
         for name, value in required.items():
             given = a.get(name, DEFAULTS.get((node.op_type, name), value))
             if given != value and (isinstance(value, bytes) or abs(given - value) > 1e-4):
-                i.refuse(node, f"{name} is {given!r}; {value!r} is taken")
+                i.refuse(node, f"{name} is {given!r}; only {value!r} is supported")
         integers.function(i, node, kind)
 
     return handler

@@ -231,14 +231,14 @@ class Importer:
             else:
                 self._import(node)
         except files.DAMAGE as error:  # an attribute or input that is missing, or of a form that nobody thought of
-            why = f"its inputs or attributes are none that are read ({files.reason(error)})"
+            why = f"its inputs or attributes are not supported ({files.reason(error)})"
             raise self.refusal(node, why) from error
 
     def _import(self, node: Any) -> None:
         handler = self.handlers.get(node.op_type)
         microsoft = node.domain == "com.microsoft" and node.op_type.startswith(("Q", "DequantizeLinear"))
         if handler is None or not (node.domain in ("", "ai.onnx") or microsoft):
-            self.refuse(node, "there is no such operation here")
+            self.refuse(node, "the operation is not supported")
         integer = {self.views[name].integer for name in node.input if name in self.views}
         if node.op_type in MOVING:
             handler(self, node)
@@ -292,7 +292,7 @@ class Importer:
             self.handlers[node.op_type](self, node)
             return
         if node.op_type not in FOLDED:
-            self.refuse(node, "it reads constants only, and cannot be worked out beforehand")
+            self.refuse(node, "it reads only constants, and cannot be computed at import")
         feeds = {name: self.constants[name] for name in node.input if name}
         self.folded += _folded_size(node.op_type, list(feeds.values()))
         if self.folded > FOLD_MAX:

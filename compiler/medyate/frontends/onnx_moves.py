@@ -149,7 +149,7 @@ def _part(i: Importer, node: Any, output: str, ranges: Mapping[int, range]) -> N
     for axis, chosen in ranges.items():
         parts[places[axis - 1]] = chosen
     if not all(parts):
-        i.refuse(node, "nothing is left of it")
+        i.refuse(node, "its result is empty")
     bounds = (triple(r.start for r in parts), triple(r.stop for r in parts), triple(r.step for r in parts))
     i.builder.slice(output if output != node.output[0] else name_of(node), view.tensor, output, *bounds)
     dims = [len(parts[place]) for place in places]
@@ -169,7 +169,7 @@ def part_of(i: Importer, node: Any) -> None:
             i.refuse(node, f"a step of {step}")
         ranges[axis] = range(*slice(start, end, step).indices(dims[axis]))
     if len(ranges.pop(0, range(1))) != 1:
-        i.refuse(node, "nothing is left of it")
+        i.refuse(node, "its result is empty")
     _part(i, node, node.output[0], ranges)
 
 
@@ -224,7 +224,7 @@ def resize(i: Importer, node: Any) -> None:
     sizes = i.numbers(node, 3, "") if i.given(node, 3) else None
     axes = [int(axis) % len(dims) for axis in a.get("axes", range(len(dims)))]
     if a.get("mode", b"nearest") != b"nearest" or a.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
-        i.refuse(node, "only the nearest pixel is taken, in both directions alike")
+        i.refuse(node, "only the nearest pixel is supported, in both directions alike")
     targets = sizes or [math.floor(dims[axis] * float(s)) for axis, s in zip(axes, scales, strict=True)]
     source, times, step = i.plane(node), [1, 1, 1], [1, 1, 1]
     start = [0, 0, 0]

@@ -66,7 +66,7 @@ def _scales(i: Importer, node: Any, scale: str, zero: str) -> tuple[NDArray[np.f
     scales = i.constant(node, scale).astype(np.float64).reshape(-1)
     zeros = i.constant(node, zero).astype(np.int64).reshape(-1) if zero else np.zeros(1, np.int64)
     if not np.isfinite(scales).all() or (scales <= 0).any() or len(zeros) not in (1, len(scales)):
-        i.refuse(node, "its scales are no scales")
+        i.refuse(node, "its scales are invalid")
     return scales, np.array(np.broadcast_to(zeros, scales.shape))
 
 
@@ -77,7 +77,7 @@ def _kind(i: Importer, node: Any, default: str) -> str:
     if i.given(node, 2):
         kind = str(i.constant(node, node.input[2]).dtype)
     if kind not in TYPES.values():
-        i.refuse(node, f"activations of {kind}; int8 and uint8 are taken")
+        i.refuse(node, f"activations of {kind}; int8 and uint8 are supported")
     return kind
 
 

@@ -19,7 +19,7 @@ GONE: Mapping[str, str] = {
     "reading": "the same values, read under other sizes or in another order",
     "scale": "which integers stand for which real numbers",
     "size": "sizes, which are those of one sample",
-    "constant": "worked out from constants",
+    "constant": "computed from constants at import",
 }
 """Why an operation of a format leaves nothing in the IR."""
 

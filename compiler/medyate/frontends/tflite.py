@@ -215,7 +215,7 @@ def _mean(i: Importer, op: Operator) -> None:
     axes = {int(axis) % max(1, len(sizes)) for axis in i.constant(op, 1).reshape(-1)}
     spatial = set(range(1, len(sizes) - 1))
     if not axes or not axes <= spatial or any(sizes[axis] != 1 for axis in spatial - axes):
-        i.refuse(op, f"a mean over the axes {sorted(axes)} of {sizes}; only a whole map's is taken")
+        i.refuse(op, f"a mean over the axes {sorted(axes)} of {sizes}; only that of a whole map is supported")
     source, x, y = i.given(op, 0).name, i.given(op, 0).quant(), op.output.quant()
     if i.builder.shape(source)[:2] == (1, 1) and x != y:
         i.builder.function(op.name, "identity", source, op.output.name)
@@ -282,7 +282,9 @@ def _edge(i: Importer, op: Operator, pads: NDArray[Any]) -> None:
     )
     in_front = readers and pools and op.output.index != i.output.index
     if not value.item() <= least or not in_front or pads[3].any():
-        i.refuse(op, f"it adds {value.item():g}; zeros are taken, and the least value in front of unpadded max pools")
+        i.refuse(
+            op, f"it adds {value.item():g}; supported are zeros, and the least value in front of unpadded max pools"
+        )
     i.edges[op.output.index] = (int(pads[1, 0]), int(pads[2, 0]), int(pads[1, 1]), int(pads[2, 1]))
     i.builder.alias(op.output.name, i.given(op, 0).name)
 
@@ -331,7 +333,7 @@ def _resize(i: Importer, op: Operator) -> None:
     source, size = _image(i, op), i.constant(op, 1).reshape(-1)
     height, width, _ = i.builder.shape(source)
     if o.AlignCorners() or len(size) != 2 or size[0] % height or size[1] % width:
-        i.refuse(op, "it enlarges by no whole number")
+        i.refuse(op, "it does not enlarge by a whole number")
     i.builder.enlarge(op.name, source, op.output.name, (int(size[0]) // height, int(size[1]) // width))
 
 
@@ -400,7 +402,7 @@ def _quantize(i: Importer, op: Operator) -> None:
 
 def _dequantize(i: Importer, op: Operator) -> None:
     if op.output.index != i.output.index:
-        i.refuse(op, "the network goes on in real numbers behind it")
+        i.refuse(op, "the operations behind it compute in real numbers")
     i.builder.alias(op.output.name, i.given(op, 0).name)
 
 

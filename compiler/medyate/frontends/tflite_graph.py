@@ -44,8 +44,8 @@ WEIGHTS = {"float32": TAKEN, "int8": ("int8",), "uint8": ("uint8",)}
 """Types of weights beside activations of a type."""
 UINT8_SHIFT = 128
 REAL_WEIGHTS = (
-    "int8 weights beside real activations count as real numbers, here and where TFLite's runtime is asked; "
-    "by itself it would round the activations to int8 as it runs"
+    "int8 weights beside float activations are read as real numbers, here and in the comparison with TFLite's runtime; "
+    "on its own, that runtime would round the activations to int8"
 )
 
 
@@ -187,7 +187,7 @@ class Importer:
         for operator in operators:
             handler = self.handlers.get(operator.kind)
             if handler is None:
-                raise self.builder.refuse(operator.name, operator.kind, "there is no such operation here")
+                raise self.builder.refuse(operator.name, operator.kind, "the operation is not supported")
             if operator.inputs[0] is not None and operator.inputs[0].constant is not None:
                 raise self.builder.refuse(operator.name, operator.kind, "its input is a constant")
             self.check_types(operator)
@@ -196,7 +196,7 @@ class Importer:
             except struct.error:  # its table is damaged
                 raise
             except files.DAMAGE as error:  # an input, constant or option of a form that nobody thought of
-                self.refuse(operator, f"its inputs or options are none that are read ({files.reason(error)})")
+                self.refuse(operator, f"its inputs or options are not supported ({files.reason(error)})")
             self.note_quant(operator.output)
         return self.builder.finish(self.output.name)
 
@@ -205,7 +205,7 @@ class Importer:
         tensors = [t for t in (*operator.inputs, operator.output) if t is not None and t.constant is None]
         for tensor in tensors:
             if tensor.kind not in TAKEN:
-                self.refuse(operator, f"'{tensor.name}' holds {tensor.kind}; {TAKEN_NAMES} are taken")
+                self.refuse(operator, f"'{tensor.name}' holds {tensor.kind}; {TAKEN_NAMES} are supported")
             if tensor.kind != "float32" and len(tensor.scales) != 1:
                 self.refuse(operator, f"'{tensor.name}' holds {tensor.kind} with {len(tensor.scales)} scales, not one")
         kinds = list(dict.fromkeys(tensor.kind for tensor in tensors))

@@ -46,16 +46,16 @@ def _run(i: Importer) -> Imported:
     functions = recognise(calls, i.constants)
     for node in _live(i, calls, functions):
         if operation(node) not in HANDLERS and node not in functions:
-            raise i.refuse(node, "there is no such operation here")
+            raise i.refuse(node, "the operation is not supported")
         if is_tensor(node) and node.meta["val"].dtype not in REAL:
-            raise i.refuse(node, f"it makes {type_name(node.meta['val'])}; activations of {REAL_NAMES} are taken")
+            raise i.refuse(node, f"it makes {type_name(node.meta['val'])}; {REAL_NAMES} are supported")
         try:
             if node in functions:
                 RECOGNISED(i, node, functions[node])
             else:
                 HANDLERS[operation(node)](i, node, arguments(node))
         except files.DAMAGE as error:  # a damaged file gives any operation any argument
-            raise i.refuse(node, f"its arguments are of no use ({files.reason(error)})") from error
+            raise i.refuse(node, f"its arguments are not supported ({files.reason(error)})") from error
     return i.finish()
 
 
@@ -84,7 +84,7 @@ def _check_overwrites(i: Importer, calls: list[Node]) -> None:
         shared = names.setdefault(source, [source])
         readers = [user for name in shared for user in name.users] if overwrites else []
         if any(order[user] > order[node] for user in readers):
-            raise i.refuse(node, f"it overwrites '{source}', which is read again behind it")
+            raise i.refuse(node, f"it overwrites '{source}', which is read again later")
         shared.append(node)
         names[node] = shared
 

@@ -42,7 +42,7 @@ def bound(i: Importer, node: Node, a: Arguments) -> None:
     source, limit = (a["other"], a["self"]) if i.is_constant(a["self"]) else (a["self"], a["other"])
     numbers = i.numbers(node, limit) if i.is_constant(limit) else np.zeros(0)
     if numbers.size != 1:
-        raise i.refuse(node, "only the bound by one number is taken")
+        raise i.refuse(node, "only a bound that is one number is supported")
     upper = "minimum" in operation(node)
     apply(i, node, source, "clip", -math.inf if upper else numbers.item(), numbers.item() if upper else math.inf)
 
@@ -69,7 +69,7 @@ def function(kind: str, **fixed: Any) -> Handler:
     def handler(i: Importer, node: Node, a: Arguments) -> None:
         for name, value in fixed.items():
             if a[name] != value:
-                raise i.refuse(node, f"its {name} is {a[name]}; only {value} is taken")
+                raise i.refuse(node, f"its {name} is {a[name]}; only {value} is supported")
         apply(i, node, a["self"], kind)
 
     return handler
@@ -129,7 +129,7 @@ def _side_by_side(i: Importer, node: Node, view: View, other: View) -> tuple[Vie
         return view, found
     found = i.layouts.beside(node.name, other, view)
     if found is None:
-        raise i.refuse(node, "its sides lie in orders that do not meet")
+        raise i.refuse(node, "its inputs lie in orders of axes that cannot be brought together")
     return found, other
 
 
@@ -152,7 +152,7 @@ def mul(i: Importer, node: Node, a: Arguments) -> None:
     missing = len(view.axes) - len(factor.axes)
     filled = [missing + axis for axis, factors in enumerate(factor.axes) if factors]
     if missing < 0 or len(filled) != 1 or view.shape[filled[0]] != factor.shape[filled[0] - missing]:
-        raise i.refuse(node, f"a product of {view.shape} and {factor.shape}; one factor for each channel is taken")
+        raise i.refuse(node, f"a product of {view.shape} and {factor.shape}; one factor for each channel is supported")
     image = i.channels(node, view, filled[0])
     column = i.image(node, factor, (None, None, filled[0] - missing))
     i.builder.mul(node.name, image.tensor, column.tensor, node.name)
@@ -162,7 +162,7 @@ def mul(i: Importer, node: Node, a: Arguments) -> None:
 def div(i: Importer, node: Node, a: Arguments) -> None:
     """A quotient by a constant."""
     if not i.is_constant(a["other"]) or a.get("rounding_mode") is not None:
-        raise i.refuse(node, "only the division by a constant is taken, without rounding")
+        raise i.refuse(node, "only division by a constant without rounding is supported")
     with np.errstate(divide="ignore"):  # verify() names the node that divides by zero
         scale = 1.0 / i.numbers(node, a["other"])
     i.put(node, _scaled(i, node, i.view(node, a["self"]), scale, 0.0, node.name))

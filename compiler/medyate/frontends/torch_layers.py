@@ -106,7 +106,7 @@ def matmul(i: Importer, node: Node, a: Arguments) -> None:
 def batch_norm(i: Importer, node: Node, a: Arguments) -> None:
     """Batch norm with the statistics of training."""
     if a.get("training", False) or a["running_mean"] is None or a["running_var"] is None:
-        raise i.refuse(node, "it works out statistics of the batch; export behind module.eval()")
+        raise i.refuse(node, "it computes batch statistics; call module.eval() before the export")
     mean, variance = i.constant(node, a["running_mean"]), i.constant(node, a["running_var"])
     gamma, beta = i.optional(node, a["weight"]), i.optional(node, a["bias"])
     statistics = (
@@ -174,7 +174,7 @@ def adaptive_pool(i: Importer, node: Node, a: Arguments) -> None:
     sizes = i.view(node, a["self"]).shape[2:]
     wanted = per_dimension(a["output_size"], dimensions)
     if min(wanted) < 1 or any(size % count for size, count in zip(sizes, wanted, strict=True)):
-        raise i.refuse(node, f"an output of {wanted} from {sizes}; only whole divisors are taken")
+        raise i.refuse(node, f"an output of {wanted} from {sizes}; only whole divisors are supported")
     kernel = image.pair(lambda axis: sizes[axis - 2] // wanted[axis - 2], 1)
     _reduce(i, node, image, kernel, "max" in operation(node))
     i.put_first(node, i.made(node, image))

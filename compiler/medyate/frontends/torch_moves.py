@@ -34,20 +34,20 @@ def result(i: Importer, node: Node, a: Arguments) -> None:
     if part in i.views:
         i.put(node, i.views[part])
     elif node.users:
-        raise i.refuse(node, "only the first result is there in inference")
+        raise i.refuse(node, "only its first result exists in inference")
 
 
 def dropout(i: Importer, node: Node, a: Arguments) -> None:
     """Nothing, outside training."""
     if a["train"]:
-        raise i.refuse(node, "it drops at random; export behind module.eval()")
+        raise i.refuse(node, "it drops values at random; call module.eval() before the export")
     i.put(node, i.view(node, a["input"] if "input" in a else a["self"]))
 
 
 def cast(i: Importer, node: Node, a: Arguments) -> None:
     """Nothing, from real numbers to real numbers."""
     if node.meta["val"].dtype != torch.float32:
-        raise i.refuse(node, f"its result is of {node.meta['val'].dtype}; only float32 is taken")
+        raise i.refuse(node, f"its result is of {node.meta['val'].dtype}; only float32 is supported")
     i.put(node, i.view(node, a["self"]))
 
 
@@ -118,7 +118,7 @@ def _part(i: Importer, node: Node, view: View, axis: int, part: range, output: s
     if axis not in image.places:
         image = i.channels(node, view, axis)
     if len(part) < 1:
-        raise i.refuse(node, "nothing is left of it")
+        raise i.refuse(node, "its result is empty")
     start, end = image.triple(lambda k: part.start if k == axis else 0, 0), list(i.builder.shape(image.tensor))
     step = image.triple(lambda k: part.step if k == axis else 1, 1)
     end[image.places.index(axis)] = part.stop
@@ -183,7 +183,7 @@ def enlarge(i: Importer, node: Node, a: Arguments) -> None:
     exact = all(size == before * factor for size, before, factor in zip(new, old, times, strict=True))
     scales = [factor for factor in given if factor is not None]
     if not exact or (scales and [float(s) for s in scales] != [float(t) for t in times]):
-        raise i.refuse(node, "it enlarges by no whole number")
+        raise i.refuse(node, "it does not enlarge by a whole number")
     i.builder.enlarge(node.name, image.tensor, node.name, image.pair(lambda axis: times[axis - 2], 1))
     i.put(node, i.made(node, image))
 

@@ -95,7 +95,7 @@ class Importer:
             raise self.refuse(node, f"'{value}' is not a constant")
         tensor = self.constants[value.name]
         if tensor.dtype not in REAL:
-            raise self.refuse(node, f"'{value}' holds {type_name(tensor)}; {REAL_NAMES} are taken")
+            raise self.refuse(node, f"'{value}' holds {type_name(tensor)}; {REAL_NAMES} are supported")
         array: Array = tensor.to(torch.float32).numpy()
         return array
 
@@ -136,10 +136,10 @@ class Importer:
                 raise self.refuse(node, "its result is no tensor")
             self.folded += promised.numel()
             if self.folded > CONSTANT_MAX:
-                raise self.refuse(node, f"constants of more than {CONSTANT_MAX:,} numbers would have to be worked out")
+                raise self.refuse(node, f"constants of more than {CONSTANT_MAX:,} numbers would have to be computed")
             result = run("cpu")
         except files.DAMAGE as error:
-            raise self.refuse(node, f"its constants cannot be worked out ({files.reason(error)})") from error
+            raise self.refuse(node, f"its constants cannot be computed ({files.reason(error)})") from error
         self.constants[node.name] = result.detach()
         operands = node.all_input_nodes
         self.targets[node.name] = self.targets.get(operands[0].name, "") if operands else ""
@@ -278,7 +278,7 @@ def _input(name: str, node: Node) -> tuple[Shape, Places]:
         )
     if node.meta["val"].dtype not in REAL:
         raise ModelError(
-            f"'{name}' takes an input of {type_name(node.meta['val'])}; {REAL_NAMES} are taken.",
+            f"'{name}' takes an input of {type_name(node.meta['val'])}; {REAL_NAMES} are supported.",
             "Export the part of the network behind its embedding or conversion.",
         )
     places = CHANNELS_FIRST[len(dims)]

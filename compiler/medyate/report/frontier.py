@@ -35,7 +35,7 @@ def draw_frontier(content: Mapping[str, Any], paths: Sequence[Path]) -> None:
         marker="x",
         linestyle="--",
         color="#4477aa",
-        label="layers down to the deepest selected one, mean of first selections",
+        label="layers down to the deepest selected one, on average over first selections",
     )
     lower.set(ylabel="layers", title=f"What is trained, of {content['total_layers']} layers")
     for axis in (upper, lower):
@@ -48,5 +48,5 @@ def draw_frontier(content: Mapping[str, Any], paths: Sequence[Path]) -> None:
         axis.grid(alpha=0.3)
     upper.legend(loc="upper left", fontsize="small")
     lower.legend(loc="lower right", fontsize="small")
-    figure.suptitle(f"{content['network']} trains by the rule in {content['smallest_ram_bytes']:,} B or more")
+    figure.suptitle(f"the smallest RAM in which {content['network']} trains is {content['smallest_ram_bytes']:,} B")
     write_figure(figure, paths)

@@ -45,8 +45,8 @@ def print_plan(content: Mapping[str, Any], console: Console) -> None:
     """All of `planning.overview`."""
     print_table(content, console)
     console.print(
-        f"backward reaches {content['depth']} layers down to {content['deepest_layer']}, "
-        f"{content['expected_depth']:.1f} in the mean of first selections"
+        f"the backward pass reaches {content['depth']} layers down to {content['deepest_layer']}, "
+        f"{content['expected_depth']:.1f} on average over first selections"
     )
     gradient = content["gradient"]
     console.print(
@@ -112,8 +112,8 @@ def print_banks(banks: Mapping[str, Any], board: str, console: Console) -> None:
 
 def print_frontier(content: Mapping[str, Any], console: Console) -> None:
     """The least memory, and what more of it gives."""
-    console.print(f"{content['network']} trains by the rule in {content['smallest_ram_bytes']:,} B of RAM or more")
-    console.print("depth: trainable layers that the backward pass reaches; expected: in the mean of first selections")
+    console.print(f"the smallest RAM in which {content['network']} trains is {content['smallest_ram_bytes']:,} B")
+    console.print("depth: trainable layers that the backward pass reaches; expected: on average over first selections")
     names = ("--ram", "K", "B_mem", "elements", "depth", "expected")
     columns = [Column(name, justify="right", no_wrap=True) for name in names]
     table = Table(*columns, Column("sample", no_wrap=True), Column("deepest layer", overflow="fold"))
@@ -124,7 +124,7 @@ def print_frontier(content: Mapping[str, Any], console: Console) -> None:
     repeating = [p for p in content["frontier"] if p["repeated_macs"]]
     if repeating:
         again = ", ".join(f"{p['ram_bytes']:,} B: {p['repeated_macs'] / 1e6:.1f} M" for p in repeating)
-        console.print(f"multiply-adds that a step makes again on the way back: {again}")
+        console.print(f"multiply-adds that a step repeats in the backward pass: {again}")
 
 
 def _count(number: int, what: str) -> str:

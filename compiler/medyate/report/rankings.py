@@ -27,7 +27,7 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     Raises ArtefactError, DataError.
     """
     if len(paths) < 2:
-        raise DataError("one ranking is alike to nothing.", "Give at least two files.")
+        raise DataError("one ranking alone cannot be compared.", "Give at least two files.")
     contents = [artefact.read_json(path) for path in paths]
     matrices = {score: matrix(contents, score) for score in SCORES}
     names = [label(content) for content in contents]

@@ -280,7 +280,7 @@ def _refused(error: RefusedError, sector: int) -> LinkError:
         return error
     return LinkError(
         f"the flash refused twice: sector {sector} of those reserved for the banks, counted from 0.",
-        "The generation before stands. If the sector stays so, reserve others.",
+        "The generation before is still valid. If the sector fails again, reserve others.",
     )
 
 
@@ -414,7 +414,7 @@ class Session:
         except RefusedError as error:
             if error.status == DAMAGED:
                 raise LinkError(
-                    f"{STATUS[DAMAGED]}: nothing was made of it.", "Resume: the generation before it is used."
+                    f"{STATUS[DAMAGED]}: no new generation was made of it.", "Resume: the generation before it is used."
                 ) from error
             if error.status == FLASH_REFUSED:
                 raise _refused(error, _position(error.fields).fault) from error

@@ -101,7 +101,7 @@ class Found:
         best = self.best
         return (
             f"{chosen}: of {count} trials of {self.steps} steps rate {best.rate:g}, clip {best.clip:g} was the best "
-            f"(loss of held-out samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings want lower rates"
+            f"(loss of held-out samples {self.start_loss:.3g} -> {best.loss:.3g}); longer trainings need lower rates"
             f"{self._flips()}"
         )
 
@@ -122,8 +122,8 @@ def cost(training: Training, batch: int, samples: int) -> str:
     if not training.head_only:
         work += FORWARD * (len(FIRST) * steps + head_steps(training))
     return (
-        f"finding a rate: {count} trials of {steps} steps or some more, about {work / (total * each):.2g} times the "
-        "training's work; --rate with a number saves that"
+        f"finding a rate: {count} or more trials of {steps} steps, about {work / (total * each):.2g} times the work of "
+        "the training; --rate with a number skips them"
     )
 
 

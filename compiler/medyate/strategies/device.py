@@ -35,18 +35,18 @@ def on_device(
     redrawn = isinstance(rule, Sampled) and rule.redrawn
     by_memory = isinstance(rule, Sampled) and rule.candidates is by_lara and settings.k is None
     if by_memory and settings.boost == "rank":
-        raise DataError("a boost by rank has to know how many layers there are.", "Give a k with it: --set k=N.")
+        raise DataError("a boost by rank needs the number of layers.", "Give a k with it: --set k=N.")
     cost, asked = (DEVICE, limits.budget_bytes) if limits.budget_bytes else (PAPER, limits.min_elements)
     whole = says_itself(strategy, settings)
     if whole and asked > 0:
         which = "a scheme" if settings.scheme is not None else "a number of last layers"
         which = which if "budget" in strategy.heeds else f"'{strategy.name}'"
-        raise DataError(f"{which} says itself how much is trained.", "Leave out --budget and --min-elements.")
+        raise DataError(f"{which} already says how much is trained.", "Leave out --budget and --min-elements.")
     budget = UNBOUNDED if redrawn or whole or "budget" not in strategy.heeds else asked
     if budget == 0:
         own = [f"--set {name}=..." for name in ("k", "scheme") if name in strategy.heeds and not redrawn]
         raise DataError(
-            f"'{strategy.name}' selects before anything is planned.",
+            f"'{strategy.name}' needs a size, since it selects before the plan is made.",
             f"Say how much with {' or '.join(['--budget', '--min-elements', *own])}.",
         )
     priced = ranking.trained_by(limits.optimizer, limits.batch)
@@ -68,7 +68,7 @@ def device_form(strategy: Strategy, problem: Problem, seed: int) -> tuple[Layers
     Raises BudgetError for a strategy of the host.
     """
     if "device" not in strategy.runs_on:
-        raise BudgetError(f"'{strategy.name}' needs what only the host has.", "Study it with the float engine.")
+        raise BudgetError(f"'{strategy.name}' does not run on the device.", "Study it with the float engine.")
     rule, course = strategy.rule, Course(strategy, problem, seed)
     if isinstance(rule, Sampled) and rule.redrawn:
         boost = zip(course.layers, problem.boost(course.layers), strict=True)

@@ -24,11 +24,11 @@ def settings(name: str, texts: Iterable[str], alpha: float, *, sampled_head: boo
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or key not in heeded:
-            known = f"It heeds {', '.join(heeded)}, like {heeded[0]}=VALUE." if heeded else "It has no settings."
-            raise DataError(f"'{name}' does not heed '{text}'.", known)
+            known = f"It has {', '.join(heeded)}; give one like {heeded[0]}=VALUE." if heeded else "It has no settings."
+            raise DataError(f"'{name}' has no setting '{text}'.", known)
         found[key] = value if key in TEXTS else _value(value)
     if alpha != ALPHA and "alpha" not in strategy(name).heeds and not sampled_head:
-        raise DataError(f"'{name}' does not heed alpha.", "Leave out --alpha.")
+        raise DataError(f"'{name}' does not use alpha.", "Leave out --alpha.")
     return Settings(alpha=alpha, **found)
 
 

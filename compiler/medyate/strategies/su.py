@@ -152,7 +152,7 @@ def _largest(network: Network, problem: Problem) -> Scheme:
         least = min(map(cost, network.schemes))
         raise BudgetError(
             f"no scheme of {network.name} fits into {problem.budget:,} {problem.cost.unit}.",
-            f"The smallest takes {least:,}; name one to train it all the same.",
+            f"The smallest takes {least:,}; name one to train it anyway.",
         )
     return max(fitting, key=cost)
 

@@ -259,7 +259,7 @@ def _fixed(base: Fixed, content: Mapping[str, Any], path: Path) -> Fixed:
         (fixed.engine == "float" or fixed.cost != "paper", "the device's budgets are bytes: cost = 'device' or 'ram'"),
         (fixed.norm in NORMS, f"norm '{fixed.norm}' is none of {', '.join(NORMS)}"),
         (fixed.fit in FITS, f"fit '{fixed.fit}' is none of {', '.join(FITS)}"),
-        (fixed.engine == "float" or (fixed.norm, fixed.fit) == (SQUARES, SKIP), "the device's norm and fit are given"),
+        (fixed.engine == "float" or (fixed.norm, fixed.fit) == (SQUARES, SKIP), "the device has one norm and fit only"),
         (fixed.pixels in PIXELS, f"pixels '{fixed.pixels}' is none of {', '.join(PIXELS)}"),
         (0 <= fixed.warmup < fixed.epochs, f"{fixed.warmup} of {fixed.epochs} epochs cannot be warm-up"),
         (min(fixed.batch, fixed.gradient_samples, fixed.rank_epochs) >= 1, "batch, gradient_samples and rank_epochs"),
@@ -332,10 +332,10 @@ def _cell(
     data = place.pop("path", None)
     both = sorted(set(place) & set(varied))
     if both:
-        raise DataError(f"'{path}': '{both[0]}' is an axis and a data set's own.", "Correct the grid.")
+        raise DataError(f"'{path}': '{both[0]}' is both an axis and set for one data set.", "Correct the grid.")
     facts = _fixed(fixed, place, path)
     if (facts.engine, facts.cost) != (fixed.engine, fixed.cost):
-        raise DataError(f"'{path}': engine and cost are those of the whole study.", "Correct the grid.")
+        raise DataError(f"'{path}': engine and cost are the same for the whole study.", "Correct the grid.")
     own = dict(chosen) if isinstance(chosen, dict) else {"name": chosen}
     named = strategy(str(own.pop("name", "")))
     unknown = sorted(set(own) - set(SETTINGS))
@@ -344,19 +344,20 @@ def _cell(
     ignored = sorted(set(own) - set(named.heeds))
     if ignored:
         heeds = ", ".join(named.heeds) or "nothing"
-        raise DataError(f"'{path}': '{named.name}' does not heed '{ignored[0]}'.", f"It heeds {heeds}.")
+        raise DataError(f"'{path}': '{named.name}' has no setting '{ignored[0]}'.", f"It has {heeds}.")
     rate = float(rate) if _is(rate, float) and math.isfinite(rate) else -1.0
     if not (isinstance(network, str) and isinstance(data, str) and _is(seed, int) and 0 <= seed < 2**32 and rate > 0):
-        raise DataError(f"'{path}': network, data, seed or rate is not what it should be.", "Correct the grid.")
+        raise DataError(f"'{path}': network, data, seed or rate has a wrong form.", "Correct the grid.")
     if not all(isinstance(own.get(name, ""), str) for name in ("scheme", "boost")):
         raise DataError(f"'{path}': scheme and boost are names.", "Correct the grid.")
     Settings(**{**common, **own})  # raises for values that mean nothing
     if fixed.cost == RAM and named.name == "su" and "scheme" not in own:
-        raise DataError(f"'{path}': su within the RAM needs a scheme.", "Name one.")
+        raise DataError(f"'{path}': su with the cost 'ram' needs a scheme.", "Name one.")
     allowed = IN_RAM if fixed.cost == RAM else tuple(s.name for s in STRATEGIES.values() if "device" in s.runs_on)
     if fixed.engine == "device" and named.name not in allowed:
         raise DataError(
-            f"'{path}': '{named.name}' does not run there.", f"With cost '{fixed.cost}' {', '.join(allowed)} do."
+            f"'{path}': on the device '{named.name}' does not run with cost '{fixed.cost}'.",
+            f"There are {', '.join(allowed)}.",
         )
     budgeted = "budget" in named.heeds or fixed.cost == RAM
     if budgeted and not (_is(budget, int) and budget > 0):
