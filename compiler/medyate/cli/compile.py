@@ -13,12 +13,15 @@ from medyate.boards import TARGETS
 from medyate.build.compile import check_tools
 from medyate.cli.options import (
     BOUND,
+    BUILDERS,
+    Builder,
     Data,
     Json,
     LinkKey,
     Model,
     Out,
     Planning,
+    Stack,
     choice,
     link_key,
     parse_size,
@@ -40,12 +43,9 @@ def compile(
     data_: Data,
     out: Out,
     target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")] = "host",
-    stack: Annotated[
-        str | None,
-        typer.Option(help="Reserved stack; 'bound': plan again with what the first image needs. Default: 2KiB."),
-    ] = None,
+    stack: Stack = None,
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
-    builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
+    builder: Builder = "platformio",
     rounding: Annotated[
         str,
         typer.Option(help="Of sums: once (onnxruntime), twice (TFLite), auto (as the file). Tables stay as imported."),
@@ -64,7 +64,7 @@ def compile(
     from medyate.stages import check_packages, compile_model
 
     choice(target, TARGETS, "--target")
-    choice(builder, ("platformio", "make"), "--builder")
+    choice(builder, BUILDERS, "--builder")
     choice(rounding, ("auto", "once", "twice"), "--rounding")
     options = replace(
         planning.options(stack),

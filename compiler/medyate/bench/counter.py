@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts an emulated program's instructions by where they were called from: builds and starts `counter.c`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from medyate import cache
+from medyate.build.compile import require
+from medyate.errors import ToolchainError
+from medyate.run.transport import emulator
+
+SOURCE = Path(__file__).with_name("counter.c")
+FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC")
+PROBE = ("-M", "none", "-display", "none", "-monitor", "none", "-serial", "none")
+PROBE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Span:
+    """One call of a function."""
+
+    function: int
+    """Its address."""
+    counts: dict[int, int]
+    """Instructions by the address of the call that led to them; 0: none of those that were asked for."""
+
+    @property
+    def instructions(self) -> int:
+        """All of them."""
+        return sum(self.counts.values())
+
+
+@contextmanager
+def built() -> Iterator[Path]:
+    """The plugin, compiled at its first use. Raises ToolchainError where it cannot be built, or QEMU refuses it."""
+    with tempfile.TemporaryDirectory(prefix="medyate-") as name:
+        kept = cache.folder()
+        path = (Path(name) if kept is None else kept) / f"counter-{_digest()}.so"
+        if not path.is_file():
+            _build(path)
+        _probe(path)
+        yield path
+
+
+def arguments(plugin: Path, out: Path, spans: Sequence[int], watched: Sequence[tuple[int, int]]) -> str:
+    """What QEMU's -plugin is given: functions whose calls are counted, and ranges of those that are told apart."""
+    parts = [str(plugin), f"out={out}", *(f"span={address:x}" for address in spans)]
+    return ",".join([*parts, *(f"watch={begin:x}-{end:x}" for begin, end in watched)])
+
+
+def read(out: Path) -> list[Span]:
+    """The spans in the order in which they ended."""
+    found: list[Span] = []
+    for line in out.read_text().splitlines():
+        first, second = line.split()
+        if first == "span":
+            found.append(Span(int(second, 16), {}))
+        else:
+            found[-1].counts[int(first, 16)] = int(second)
+    return found
+
+
+def _digest() -> str:
+    return hashlib.sha256(SOURCE.read_bytes() + " ".join((*FLAGS, *os.uname())).encode()).hexdigest()[:16]
+
+
+def _build(path: Path) -> None:
+    """Whole or not at all: other programs may want it at the same time."""
+    compiler = require(os.environ.get("CC", "cc"), "apt-get install gcc")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=cache.NEW) as folder:
+            made = Path(folder) / path.name
+            _run([compiler, *FLAGS, str(SOURCE), "-o", str(made)], "the plugin for QEMU cannot be built")
+            os.replace(made, path)
+    except OSError as error:
+        what = f"the plugin for QEMU cannot be written to '{path.parent}': {error.strerror}."
+        raise ToolchainError(what, f"Name another folder with {cache.VARIABLE}.") from error
+
+
+def _probe(path: Path) -> None:
+    _run([emulator(), *PROBE, "-plugin", f"{path},probe=on"], "QEMU does not load the plugin")
+
+
+def _run(command: list[str], what: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.strip().splitlines() if "error" in line or "not" in line]
+        reason = (lines or [f"status {done.returncode}"])[0]
+        raise ToolchainError(
+            f"{what}: {reason}.", "It was tried with gcc 12 and QEMU 7.2, whose plugins are switched on."
+        )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of `medyate bench` on a terminal, and as a picture of bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+
+from medyate.bench.phases import INFERENCE, PHASES, TRAINING_STEP
+from medyate.figure import new_figure, write_figure
+
+SMALL = 1e-3
+"""Share of a phase below which rows are shown as one."""
+NUMBERS_WIDTH = 68
+"""Characters of a line beside a layer's name."""
+LEAST_WIDTH = 16
+SPOKEN = {"inference": "inference", "training_step": "training step", "commit": "commit"}
+
+
+def print_result(content: Mapping[str, Any], console: Console) -> None:
+    """Layers, totals, the estimate."""
+    for phase in PHASES:
+        rows = [row for row in content["layers"] if row["phase"] == phase]
+        if rows:
+            console.print(_layers(phase, content[phase], rows))
+    table = Table(
+        f"{content['network']} on {content['target']} ({content['core']})", "instructions", "cycles, estimated"
+    )
+    milliseconds = content["estimate"]["milliseconds"]
+    if milliseconds is not None:
+        table.add_column(f"ms at {content['estimate']['clock_hz'] / 1e6:g} MHz, estimated")
+    for phase in PHASES:
+        total = content[phase]["instructions"]
+        cells = (
+            ["not counted"] if total is None else [f"{total:,}", _range(content["estimate"]["cycles"][phase], ",.0f")]
+        )
+        if total is not None and milliseconds is not None:
+            cells.append(_range(milliseconds[phase], ",.1f"))
+        table.add_row(SPOKEN[phase], *cells)
+    console.print(table)
+    low, high = content["estimate"]["cycles_per_instruction"]
+    console.print(
+        f"{content['network']} on {content['target']} ({content['core']}), samples: {content['samples']}; "
+        f"{content['note']}\n"
+        f"cycles are an estimate, {low:g} to {high:g} for each instruction; "
+        f"left out are {content['estimate']['leaves_out']}"
+    )
+
+
+def _range(pair: Sequence[float], form: str) -> str:
+    return " .. ".join(format(value, form) for value in pair)
+
+
+def _table(*columns: str) -> Table:
+    """Words in the first column, and where a heading says so, numbers in the others."""
+    words = ("direction",)
+    first, *others = columns
+    aligned = (Column(one, no_wrap=True, justify="left" if one in words else "right") for one in others)
+    return Table(Column(first, no_wrap=True), *aligned, box=box.SIMPLE_HEAD)
+
+
+def _ending(name: str, room: int) -> str:
+    """The end of a name, which says most of a path."""
+    return name if len(name) <= room else "…" + name[1 - room :]
+
+
+def _layers(phase: str, total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], room: int) -> Table:
+    """`room`: characters of a name."""
+    table = _table(SPOKEN[phase], "direction", "MACs", "instructions", "share", "per MAC", "weights B")
+    small = [row for row in rows if row["instructions"] < SMALL * total["instructions"]]
+    for row in (row for row in rows if row not in small):
+        name = _ending(row["name"], max(room, LEAST_WIDTH))
+        table.add_row(name, row["direction"], *_cells(row, total), f"{row['weight_bytes']:,}")
+    rest = {"macs": sum(row["macs"] for row in small), "instructions": sum(row["instructions"] for row in small)}
+    if small:
+        table.add_row(f"{len(small)} smaller", "", *_cells(rest, total))
+    table.add_row("other", "", *_cells({"macs": 0, "instructions": total["other"]}, total))
+    table.add_row("total", "", *_cells(total, total))
+    return table
+
+
+def _cells(row: Mapping[str, Any], total: Mapping[str, Any]) -> tuple[str, ...]:
+    instructions, macs = row["instructions"], row["macs"]
+    per_mac = f"{instructions / macs:.2f}" if macs else ""
+    return f"{macs:,}" if macs else "", f"{instructions:,}", f"{instructions / total['instructions']:.1%}", per_mac
+
+
+def print_comparison(content: Mapping[str, Any], console: Console) -> None:
+    """Totals and layers of two results; B by A."""
+    for letter, result in zip("AB", content["results"], strict=True):
+        console.print(f"{letter}: {result['network']} on {result['target']}, {result['file']}")
+    table = _table("", "direction", "A", "B", "B / A")
+    for phase in PHASES:
+        table.add_row(SPOKEN[phase], "", *_ratio(content[phase]), end_section=phase == PHASES[-1])
+    for row in content["layers"]:
+        name = f"{SPOKEN[row['phase']]}: {row['name']}"
+        table.add_row(_ending(name, max(console.width - NUMBERS_WIDTH, LEAST_WIDTH)), row["direction"], *_ratio(row))
+    console.print(table)
+    console.print(content["note"])
+
+
+def _ratio(row: Mapping[str, Any]) -> tuple[str, ...]:
+    counts = ("" if count is None else f"{count:,}" for count in row["instructions"])
+    return (*counts, "" if row["ratio"] is None else f"{row['ratio']:.3f}")
+
+
+def draw(content: Mapping[str, Any], path: Path) -> None:
+    """Bars of every layer, each direction with its own colour: PNG or SVG."""
+    phases = (INFERENCE, TRAINING_STEP)
+    names = list(dict.fromkeys(row["name"] for row in content["layers"]))
+    directions = list(dict.fromkeys(row["direction"] for row in content["layers"]))
+    figure, axes = new_figure(1, 2, (14, max(4.0, 0.24 * len(names) + 2.0)))
+    for axis, phase in zip(axes, phases, strict=True):
+        left = dict.fromkeys(names, 0.0)
+        for number, direction in enumerate(directions):
+            rows = [r for r in content["layers"] if (r["phase"], r["direction"]) == (phase, direction)]
+            widths = [row["instructions"] / 1e6 for row in rows]
+            places = [names.index(row["name"]) for row in rows]
+            axis.barh(places, widths, left=[left[r["name"]] for r in rows], color=f"C{number}", label=direction)
+            for row, width in zip(rows, widths, strict=True):
+                left[row["name"]] += width
+        axis.set_yticks(range(len(names)), names, fontsize="small" if len(names) <= 40 else 5)
+        axis.invert_yaxis()
+        axis.grid(axis="x", alpha=0.3)
+        total = content[phase]
+        axis.set(
+            xlabel="million instructions",
+            title=f"{SPOKEN[phase]}: {total['instructions']:,}, {total['instructions_per_mac']:.2f} for each MAC",
+        )
+    axes[1].legend(loc="best", fontsize="small")
+    figure.suptitle(f"{content['network']} on {content['target']} ({content['core']}); {content['note']}")
+    write_figure(figure, [path])
