@@ -53,17 +53,15 @@ def summary(facts: Mapping[str, Any], totals: Mapping[str, int], rows: Sequence[
 def _estimate(target: str, totals: Mapping[str, int]) -> dict[str, Any]:
     """Cycles and milliseconds from least to most."""
     build = BOARDS[target].build
-    clock = build.clock_hz if build is not None else 0
+    assert build is not None and build.clock_hz > 0  # an emulated board has both
     cycles = {phase: [round(total * each) for each in CYCLES_PER_INSTRUCTION] for phase, total in totals.items()}
     return {
         "is": "an estimate, no measurement",
         "cycles_per_instruction": list(CYCLES_PER_INSTRUCTION),
-        "clock_hz": clock or None,
+        "clock_hz": build.clock_hz,
         "leaves_out": LEFT_OUT,
         "cycles": cycles,
-        "milliseconds": {phase: [round(1e3 * c / clock, 3) for c in found] for phase, found in cycles.items()}
-        if clock
-        else None,
+        "milliseconds": {phase: [round(1e3 * c / build.clock_hz, 3) for c in both] for phase, both in cycles.items()},
     }
 
 

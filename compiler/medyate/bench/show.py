@@ -27,28 +27,22 @@ def print_result(content: Mapping[str, Any], console: Console) -> None:
     for phase in PHASES:
         rows = [row for row in content["layers"] if row["phase"] == phase]
         if rows:
-            console.print(_layers(phase, content[phase], rows))
-    table = Table(
-        f"{content['network']} on {content['target']} ({content['core']})", "instructions", "cycles, estimated"
-    )
-    milliseconds = content["estimate"]["milliseconds"]
-    if milliseconds is not None:
-        table.add_column(f"ms at {content['estimate']['clock_hz'] / 1e6:g} MHz, estimated")
+            console.print(_layers(phase, content[phase], rows, console.width - NUMBERS_WIDTH))
+    estimate = content["estimate"]
+    table = _table("", "instructions", "cycles (estimate)", f"ms at {estimate['clock_hz'] / 1e6:g} MHz (estimate)")
     for phase in PHASES:
         total = content[phase]["instructions"]
-        cells = (
-            ["not counted"] if total is None else [f"{total:,}", _range(content["estimate"]["cycles"][phase], ",.0f")]
-        )
-        if total is not None and milliseconds is not None:
-            cells.append(_range(milliseconds[phase], ",.1f"))
-        table.add_row(SPOKEN[phase], *cells)
+        if total is None:
+            table.add_row(SPOKEN[phase], "not counted")
+        else:
+            cycles, milliseconds = (estimate[unit][phase] for unit in ("cycles", "milliseconds"))
+            table.add_row(SPOKEN[phase], f"{total:,}", _range(cycles, ",.0f"), _range(milliseconds, ",.1f"))
     console.print(table)
-    low, high = content["estimate"]["cycles_per_instruction"]
+    low, high = estimate["cycles_per_instruction"]
     console.print(
         f"{content['network']} on {content['target']} ({content['core']}), samples: {content['samples']}; "
         f"{content['note']}\n"
-        f"cycles are an estimate, {low:g} to {high:g} for each instruction; "
-        f"left out are {content['estimate']['leaves_out']}"
+        f"cycles are an estimate, {low:g} to {high:g} for each instruction; left out are {estimate['leaves_out']}"
     )
 
 
@@ -125,6 +119,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
             for row, width in zip(rows, widths, strict=True):
                 left[row["name"]] += width
         axis.set_yticks(range(len(names)), names, fontsize="small" if len(names) <= 40 else 5)
+        axis.tick_params(labelleft=phase == phases[0])
         axis.invert_yaxis()
         axis.grid(axis="x", alpha=0.3)
         total = content[phase]
