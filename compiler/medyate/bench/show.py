@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from medyate.bench.phases import INFERENCE, PHASES, TRAINING_STEP
+from medyate.emit.filters import telling_parts
 from medyate.figure import new_figure, write_figure
 
 SMALL = 1e-3
 """Share of a phase below which rows are shown as one."""
-NUMBERS_WIDTH = 68
+NUMBERS_WIDTH = 58
 """Characters of a line beside a layer's name."""
 LEAST_WIDTH = 16
 SPOKEN = {"inference": "inference", "training_step": "training step", "commit": "commit"}
@@ -27,9 +28,9 @@ def print_result(content: Mapping[str, Any], console: Console) -> None:
     for phase in PHASES:
         rows = [row for row in content["layers"] if row["phase"] == phase]
         if rows:
-            console.print(_layers(phase, content[phase], rows, console.width - NUMBERS_WIDTH))
+            console.print(_layers(phase, content[phase], rows, console.width - NUMBERS_WIDTH), "")
     estimate = content["estimate"]
-    table = _table("", "instructions", "cycles (estimate)", f"ms at {estimate['clock_hz'] / 1e6:g} MHz (estimate)")
+    table = _table("", "instructions", "cycles, estimate", f"ms at {estimate['clock_hz'] / 1e6:g} MHz, estimate")
     for phase in PHASES:
         total = content[phase]["instructions"]
         if total is None:
@@ -55,20 +56,21 @@ def _table(*columns: str) -> Table:
     words = ("direction",)
     first, *others = columns
     aligned = (Column(one, no_wrap=True, justify="left" if one in words else "right") for one in others)
-    return Table(Column(first, no_wrap=True), *aligned, box=box.SIMPLE_HEAD)
+    return Table(Column(first, no_wrap=True), *aligned, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
 
 
-def _ending(name: str, room: int) -> str:
-    """The end of a name, which says most of a path."""
-    return name if len(name) <= room else "…" + name[1 - room :]
+def _short(name: str, room: int) -> str:
+    """A name without what repeats itself; of one that is still too long the end, which says most of a path."""
+    short = "/".join(telling_parts(name)) or name
+    return short if len(short) <= room else "…" + short[1 - room :]
 
 
 def _layers(phase: str, total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], room: int) -> Table:
     """`room`: characters of a name."""
-    table = _table(SPOKEN[phase], "direction", "MACs", "instructions", "share", "per MAC", "weights B")
+    table = _table(SPOKEN[phase], "direction", "MACs", "instructions", "share", "per MAC", "weights")
     small = [row for row in rows if row["instructions"] < SMALL * total["instructions"]]
     for row in (row for row in rows if row not in small):
-        name = _ending(row["name"], max(room, LEAST_WIDTH))
+        name = _short(row["name"], max(room, LEAST_WIDTH))
         table.add_row(name, row["direction"], *_cells(row, total), f"{row['weight_bytes']:,}")
     rest = {"macs": sum(row["macs"] for row in small), "instructions": sum(row["instructions"] for row in small)}
     if small:
@@ -88,13 +90,13 @@ def print_comparison(content: Mapping[str, Any], console: Console) -> None:
     """Totals and layers of two results; B by A."""
     for letter, result in zip("AB", content["results"], strict=True):
         console.print(f"{letter}: {result['network']} on {result['target']}, {result['file']}")
-    table = _table("", "direction", "A", "B", "B / A")
     for phase in PHASES:
-        table.add_row(SPOKEN[phase], "", *_ratio(content[phase]), end_section=phase == PHASES[-1])
-    for row in content["layers"]:
-        name = f"{SPOKEN[row['phase']]}: {row['name']}"
-        table.add_row(_ending(name, max(console.width - NUMBERS_WIDTH, LEAST_WIDTH)), row["direction"], *_ratio(row))
-    console.print(table)
+        table = _table(SPOKEN[phase], "direction", "A", "B", "B / A")
+        for row in (row for row in content["layers"] if row["phase"] == phase):
+            name = _short(row["name"], max(console.width - NUMBERS_WIDTH, LEAST_WIDTH))
+            table.add_row(name, row["direction"], *_ratio(row))
+        table.add_row("total", "", *_ratio(content[phase]))
+        console.print(table, "")
     console.print(content["note"])
 
 
