@@ -56,7 +56,7 @@ def _table(*columns: str) -> Table:
     words = ("direction",)
     first, *others = columns
     aligned = (Column(one, no_wrap=True, justify="left" if one in words else "right") for one in others)
-    return Table(Column(first, no_wrap=True), *aligned, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    return Table(Column(first, no_wrap=True), *aligned, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
 
 
 def _short(name: str, room: int) -> str:
@@ -67,7 +67,7 @@ def _short(name: str, room: int) -> str:
 
 def _layers(phase: str, total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], room: int) -> Table:
     """`room`: characters of a name."""
-    table = _table(SPOKEN[phase], "direction", "MACs", "instructions", "share", "per MAC", "weights")
+    table = _table(SPOKEN[phase], "direction", "MACs", "instructions", "%", "per MAC", "weights B")
     small = [row for row in rows if row["instructions"] < SMALL * total["instructions"]]
     for row in (row for row in rows if row not in small):
         name = _short(row["name"], max(room, LEAST_WIDTH))
@@ -83,7 +83,12 @@ def _layers(phase: str, total: Mapping[str, Any], rows: Sequence[Mapping[str, An
 def _cells(row: Mapping[str, Any], total: Mapping[str, Any]) -> tuple[str, ...]:
     instructions, macs = row["instructions"], row["macs"]
     per_mac = f"{instructions / macs:.2f}" if macs else ""
-    return f"{macs:,}" if macs else "", f"{instructions:,}", f"{instructions / total['instructions']:.1%}", per_mac
+    return (
+        f"{macs:,}" if macs else "",
+        f"{instructions:,}",
+        f"{100 * instructions / total['instructions']:.1f}",
+        per_mac,
+    )
 
 
 def print_comparison(content: Mapping[str, Any], console: Console) -> None:

@@ -65,6 +65,7 @@ def bench(
     from medyate.bench import measure
     from medyate.bench.show import draw, print_result
     from medyate.figure import check_picture
+    from medyate.stages import check_packages
 
     if two is not None:
         if source is not None or picture is not None:
@@ -82,6 +83,7 @@ def bench(
         compiled = _folder(source, target)
         content = measure.bench(compiled, None if data_ is None else data.load(data_, compiled.model["split"]), key)
     else:
+        check_packages(source)
         if data_ is None:
             raise DataError("a model is compiled for some data.", "Give --data, or a folder made by `compile`.")
         options = replace(
@@ -114,9 +116,8 @@ def _model(model: Path, dataset: Dataset, options: Options, folder: Path) -> dic
     """Of a model, compiled into a folder that is left to the caller."""
     from medyate.bench import measure
     from medyate.run.train import Compiled
-    from medyate.stages import check_packages, compile_model
+    from medyate.stages import compile_model
 
-    check_packages(model)
     with Bar() as bar:
         compile_model(model, dataset, options, folder, bar.show, tell)
     return measure.bench(Compiled.read(folder), dataset, options.link_key)
