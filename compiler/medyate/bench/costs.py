@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from medyate.bench.sites import BACK_INPUT, BACK_WEIGHTS, FORWARD, FORWARD_AGAIN, HEAD, INPUT, UPDATE, Work
-from medyate.ir import Graph, Node, elements
+from medyate.ir import Graph, elements
 from medyate.ops import OPS
 
 
@@ -43,52 +41,78 @@ class Row:
         return {**facts, "instructions_per_mac": per_mac, "weight_bytes": weight_bytes}
 
 
+@dataclass(frozen=True)
+class _Layer:
+    op: str
+    order: int
+    macs: int
+    """Of its way forward."""
+    channels: int
+    """Of its input."""
+    weight_bytes: int
+    """In flash."""
+    other_bytes: int
+    """Biases and tables."""
+    is_weighted: bool
+
+
 class Costs:
     """Of one compiled network."""
 
     def __init__(self, plan: Mapping[str, Any], graph: Graph, weights: Mapping[str, NDArray[Any]]) -> None:
-        self._graph = graph
-        self._weights = weights
-        self._nodes = {node.name: node for node in graph}
-        self._orders = {node.name: order for order, node in enumerate(graph)}
-        self._biased = [layer["layer"] for layer in plan["biases"]]
-        self._in_ram = {c["layer"] for c in plan["candidates"]} if plan["weights"] == "ram" else set()
+        """Raises a LookupError where they are of several networks."""
+        in_ram = {c["layer"] for c in plan["candidates"]} if plan["weights"] == "ram" else set()
+        self._layers: dict[str, _Layer] = {}
+        for order, node in enumerate(graph):
+            op, inputs = OPS[node.op], graph.input_shapes(node)
+            held = {role: weights[node.weight_name(role)].nbytes for role in op.weights(node.attrs, inputs)}
+            own = held.pop("weight", 0)
+            self._layers[node.name] = _Layer(
+                node.op,
+                order,
+                op.macs(node.attrs, inputs),
+                inputs[0][2],
+                0 if node.name in in_ram else own,
+                sum(held.values()),
+                op.channel_axes is not None,
+            )
+        self._biased = [self._layers[layer["layer"]].order for layer in plan["biases"]]
         self._head_macs = elements(graph.shapes[graph.output]) * int(plan["classes"])
 
-    def rows(self, phase: str, layers: Mapping[Work, int], selected: Mapping[str, int]) -> list[Row]:
+    def rows(self, phase: str, counted: Mapping[Work, int], selected: Mapping[str, int]) -> list[Row]:
         """What was counted of a phase, from the input to the head; `selected`: channels by layer."""
-        place = {INPUT: -1, HEAD: len(self._orders), **self._orders}
-        return [
-            self._row(phase, *item, selected) for item in sorted(layers.items(), key=lambda item: place[item[0].layer])
-        ]
+        places = {INPUT: -1, HEAD: len(self._layers), **{name: layer.order for name, layer in self._layers.items()}}
+        deepest = min((*(self._layers[name].order for name in selected), *self._biased), default=len(self._layers))
+        rows = []
+        for work in sorted(counted, key=lambda work: places[work.layer]):
+            layer = self._layers.get(work.layer)
+            if layer is None:
+                op, macs, read = "linear" if work.layer == HEAD else "", self._head(work), 0
+            else:
+                share = selected.get(work.layer, 0) / layer.channels
+                from_sums = Work(work.layer, BACK_WEIGHTS) in counted
+                op, (macs, read) = layer.op, _of(layer, work.direction, deepest, share, from_sums=from_sums)
+            rows.append(Row(phase, work.layer, op, work.direction, macs, counted[work], read))
+        return rows
 
-    def _row(self, phase: str, work: Work, instructions: int, selected: Mapping[str, int]) -> Row:
-        node = self._nodes.get(work.layer)
-        if node is None:
-            macs = self._head_macs if work.layer == HEAD and work.direction in (FORWARD, BACK_INPUT, UPDATE) else 0
-            return Row(phase, work.layer, "linear" if work.layer == HEAD else "", work.direction, macs, instructions, 0)
-        macs, read = self._of(node, work.direction, selected)
-        return Row(phase, node.name, node.op, work.direction, macs, instructions, read)
+    def _head(self, work: Work) -> int:
+        with_product = work.layer == HEAD and work.direction in (FORWARD, BACK_INPUT, UPDATE)
+        return self._head_macs if with_product else 0
 
-    def _of(self, node: Node, direction: str, selected: Mapping[str, int]) -> tuple[int, int]:
-        """(multiply-adds, bytes of weights) of a node's call."""
-        op, inputs = OPS[node.op], self._graph.input_shapes(node)
-        macs = op.macs(node.attrs, inputs)
-        arrays = {role: np.asarray(self._weights[node.weight_name(role)]) for role in op.weights(node.attrs, inputs)}
-        in_flash = {
-            role: 0 if node.name in self._in_ram and role == "weight" else a.nbytes for role, a in arrays.items()
-        }
-        if direction in (FORWARD, FORWARD_AGAIN):
-            return macs, sum(in_flash.values())
-        if op.channel_axes is None:
-            return 0, 0
-        if direction == BACK_INPUT:
-            return (macs, in_flash["weight"]) if self._orders[node.name] > self._deepest(selected) else (0, 0)
-        share = selected.get(node.name, 0) / inputs[0][2]
-        if direction == BACK_WEIGHTS:
-            return round(share * macs), 0
-        return (round(share * macs), round(share * in_flash["weight"])) if direction == UPDATE else (0, 0)
 
-    def _deepest(self, selected: Mapping[str, int]) -> float:
-        """Order of the layer where the way back ends; infinite without one."""
-        return min((self._orders[name] for name in (*selected, *self._biased)), default=math.inf)
+def _of(layer: _Layer, direction: str, deepest: int, share: float, *, from_sums: bool) -> tuple[int, int]:
+    """(multiply-adds, bytes of weights) of a layer in one direction.
+
+    `deepest`: order of the layer where the way back ends; `share`: of its channels that are trained; `from_sums`: the
+    update takes sums that were made row by row.
+    """
+    if direction in (FORWARD, FORWARD_AGAIN):
+        return layer.macs, layer.weight_bytes + layer.other_bytes
+    if not layer.is_weighted:
+        return 0, 0
+    if direction == BACK_INPUT:
+        return (layer.macs, layer.weight_bytes) if layer.order > deepest else (0, 0)
+    trained = round(share * layer.macs)
+    if direction == UPDATE:
+        return 0 if from_sums else trained, round(share * layer.weight_bytes)
+    return (trained if direction == BACK_WEIGHTS else 0), 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,9 @@ from medyate.run.transport import emulator
 SOURCE = Path(__file__).with_name("counter.c")
 FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC")
 PROBE = ("-M", "none", "-display", "none", "-monitor", "none", "-serial", "none")
-PROBE_SECONDS = 30
+SECONDS = 30
+"""A compiler or emulator that takes longer hangs."""
+TRIED = "It was tried with gcc 12 and QEMU 7.2, whose plugins are switched on."
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,17 @@ class Span:
 def built() -> Iterator[Path]:
     """The plugin, compiled at its first use. Raises ToolchainError where it cannot be built, or QEMU refuses it."""
     with tempfile.TemporaryDirectory(prefix="medyate-") as name:
-        kept = cache.folder()
-        path = (Path(name) if kept is None else kept) / f"counter-{_digest()}.so"
-        if not path.is_file():
+        path = (cache.folder() or Path(name)) / f"counter-{_digest()}.so"
+        if not (path.is_file() and _fault(_probe(path)) is None):
             _build(path)
-        _probe(path)
+            if (fault := _fault(_probe(path))) is not None:
+                raise ToolchainError(f"QEMU does not load the plugin: {fault}.", TRIED)
         yield path
 
 
 def arguments(plugin: Path, out: Path, spans: Sequence[int], watched: Sequence[tuple[int, int]]) -> str:
     """What QEMU's -plugin is given: functions whose calls are counted, and ranges of those that are told apart."""
-    parts = [str(plugin), f"out={out}", *(f"span={address:x}" for address in spans)]
+    parts = [_escaped(plugin), f"out={_escaped(out)}", *(f"span={address:x}" for address in spans)]
     return ",".join([*parts, *(f"watch={begin:x}-{end:x}" for begin, end in watched)])
 
 
@@ -68,8 +71,13 @@ def read(out: Path) -> list[Span]:
     return found
 
 
+def _escaped(path: Path) -> str:
+    """As a value among QEMU's options."""
+    return str(path).replace(",", ",,")
+
+
 def _digest() -> str:
-    return hashlib.sha256(SOURCE.read_bytes() + " ".join((*FLAGS, *os.uname())).encode()).hexdigest()[:16]
+    return hashlib.sha256(SOURCE.read_bytes() + " ".join((*FLAGS, platform.machine())).encode()).hexdigest()[:16]
 
 
 def _build(path: Path) -> None:
@@ -79,22 +87,23 @@ def _build(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=cache.NEW) as folder:
             made = Path(folder) / path.name
-            _run([compiler, *FLAGS, str(SOURCE), "-o", str(made)], "the plugin for QEMU cannot be built")
+            if (fault := _fault([compiler, *FLAGS, str(SOURCE), "-o", str(made)])) is not None:
+                raise ToolchainError(f"the plugin for QEMU cannot be built: {fault}.", TRIED)
             os.replace(made, path)
     except OSError as error:
         what = f"the plugin for QEMU cannot be written to '{path.parent}': {error.strerror}."
         raise ToolchainError(what, f"Name another folder with {cache.VARIABLE}.") from error
 
 
-def _probe(path: Path) -> None:
-    _run([emulator(), *PROBE, "-plugin", f"{path},probe=on"], "QEMU does not load the plugin")
+def _probe(path: Path) -> list[str]:
+    return [emulator(), *PROBE, "-plugin", f"{_escaped(path)},probe=on"]
 
 
-def _run(command: list[str], what: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.strip().splitlines() if "error" in line or "not" in line]
-        reason = (lines or [f"status {done.returncode}"])[0]
-        raise ToolchainError(
-            f"{what}: {reason}.", "It was tried with gcc 12 and QEMU 7.2, whose plugins are switched on."
-        )
+def _fault(command: list[str]) -> str | None:
+    """What a program ended with; None: all is well."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+    return None if done.returncode == 0 else next((line for line in lines if "error" in line), lines[0])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import artefact
+from medyate import artefact, files
 from medyate.bench import counter
 from medyate.bench.costs import Costs
 from medyate.bench.phases import COMMIT, INFERENCE, PHASES, TRAINING_STEP
@@ -26,11 +26,12 @@ from medyate.bench.result import summary
 from medyate.bench.sites import OUTSIDE, Sites, Work
 from medyate.boards import BOARDS, MACHINES
 from medyate.data import Dataset, Scaling, epoch_order
-from medyate.errors import DataError, ToolchainError
+from medyate.errors import ArtefactError, DataError, ToolchainError
 from medyate.graph_json import quantised_from_json
 from medyate.recipe import RATE
 from medyate.run.session import Result, Session, Training
 from medyate.run.train import Compiled, connect, int8_samples
+from medyate.stages import COMPILE
 
 WARM, MEASURED = 2, 4
 """Training steps, or batches where an update takes several samples."""
@@ -72,7 +73,9 @@ def bench(compiled: Compiled, dataset: Dataset | None, key: bytes | None = None)
         what = f"'{compiled.folder}' was compiled for {target}, where no instructions are counted."
         raise DataError(what, f"Compile for one of {', '.join(MACHINES)}.")
     graph = quantised_from_json(artefact.read_json(compiled.folder / "03_quantised.json")).graph
-    costs = Costs(compiled.plan, graph, artefact.read_arrays(compiled.folder / "03_quantised.npz"))
+    weights = artefact.read_arrays(compiled.folder / "03_quantised.npz")
+    with files.boundary(ArtefactError, f"plan and network in '{compiled.folder}' do not fit each other", COMPILE):
+        costs = Costs(compiled.plan, graph, weights)
     samples = _samples(compiled, dataset)
     missing = None
     try:
@@ -99,7 +102,7 @@ def _generated(compiled: Compiled) -> Path:
     """The generated code of a folder. Raises ToolchainError when it is gone."""
     found = sorted((compiled.folder / "project" / "src").glob("*_model.c"))
     if len(found) != 1:
-        raise ToolchainError("the generated code is not beside the image.", "Run `medyate compile` again.")
+        raise ToolchainError("the generated code is not beside the image.", COMPILE)
     return found[0]
 
 
@@ -162,7 +165,7 @@ def _counted(compiled: Compiled, samples: Samples, sites: Sites, plugin: Path, k
     found = {phase: [span for span in spans if sites.spans[span.function] == phase] for phase in PHASES}
     before, measured = _steps(compiled)
     if {phase: len(of) for phase, of in found.items()} != {INFERENCE: 1, TRAINING_STEP: before + measured, COMMIT: 1}:
-        raise ToolchainError("the image does other work than was asked of it.", "Run `medyate compile` again.")
+        raise ToolchainError("the image does other work than was asked of it.", COMPILE)
     found[TRAINING_STEP] = found[TRAINING_STEP][before:]
     return Counts({phase: _mean(of, sites) for phase, of in found.items()}, selected)
 

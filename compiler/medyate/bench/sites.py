@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medyate import files
 from medyate.bench.phases import COMMIT, INFERENCE, TRAINING_STEP
 from medyate.emit.filters import DERIVED, unique_idents
 from medyate.errors import ToolchainError
 from medyate.ir import Graph
+from medyate.stages import COMPILE
 
 FORWARD, FORWARD_AGAIN = "forward", "forward_again"
 BACK_INPUT, BACK_WEIGHTS, UPDATE = "back_input", "back_weights", "update"
@@ -81,10 +83,17 @@ class Sites:
 
     def __init__(self, image: Path, source: Path, graph: Graph) -> None:
         """`source`: the generated code. Raises ToolchainError where the image does not say which line is where."""
-        functions, self._lines = _read(image, source.name)
+        from elftools.common.exceptions import ELFError
+
+        damage: tuple[type[Exception], ...] = (ELFError, *files.DAMAGE)
+        try:
+            functions, self._lines = _read(image, source.name)
+            self._calls = dict(_calls(source.read_text(), graph))
+        except damage as error:
+            what = f"image and generated code do not fit each other ({files.reason(error)})."
+            raise ToolchainError(what, COMPILE) from error
         if not self._lines:
-            raise ToolchainError("the image has no line numbers.", "Run `medyate compile` again.")
-        self._calls = dict(_calls(source.read_text(), graph))
+            raise ToolchainError("the image has no line numbers.", COMPILE)
         self._known = [(f, _work(f)) for f in functions if _work(f) is not None]
         generated = [f for f in functions if f.file == source.name and GENERATED.fullmatch(f.name)]
         self.spans = {f.begin: SPANS[f.name] for f in functions if f.name in SPANS}

@@ -96,7 +96,8 @@ def bench(
         with tempfile.TemporaryDirectory(prefix="medyate-") as name:
             content = _model(source, data.load(data_, planning.split), options, Path(name))
     if content["no_layers"] is not None:
-        tell(f"layers and the commit are not counted: {content['no_layers'].rstrip('.')}")
+        drawn = "" if picture is None else ", and no picture is drawn"
+        tell(f"layers and the commit are not counted{drawn}: {content['no_layers'].rstrip('.')}")
     elif picture is not None:
         draw(content, picture)
     show(content, json_, lambda: print_result(content, console))
