@@ -17,10 +17,10 @@ from medyate.figure import new_figure, write_figure
 
 SMALL = 1e-3
 """Share of a phase below which rows are shown as one."""
-NUMBERS_WIDTH = 58
-"""Characters of a line beside a layer's name."""
 LEAST_WIDTH = 16
+"""Characters of a layer's name, however narrow the terminal."""
 SPOKEN = {"inference": "inference", "training_step": "training step", "commit": "commit"}
+Cells = tuple[str, ...]
 
 
 def print_result(content: Mapping[str, Any], console: Console) -> None:
@@ -28,17 +28,11 @@ def print_result(content: Mapping[str, Any], console: Console) -> None:
     for phase in PHASES:
         rows = [row for row in content["layers"] if row["phase"] == phase]
         if rows:
-            console.print(_layers(phase, content[phase], rows, console.width - NUMBERS_WIDTH), "")
+            heading = (SPOKEN[phase], "direction", "MACs", "instructions", "%", "per MAC", "weights B")
+            console.print(_table(heading, _layers(content[phase], rows), console.width), "")
     estimate = content["estimate"]
-    table = _table("", "instructions", "cycles, estimate", f"ms at {estimate['clock_hz'] / 1e6:g} MHz, estimate")
-    for phase in PHASES:
-        total = content[phase]["instructions"]
-        if total is None:
-            table.add_row(SPOKEN[phase], "not counted")
-        else:
-            cycles, milliseconds = (estimate[unit][phase] for unit in ("cycles", "milliseconds"))
-            table.add_row(SPOKEN[phase], f"{total:,}", _range(cycles, ",.0f"), _range(milliseconds, ",.1f"))
-    console.print(table)
+    heading = ("", "instructions", "cycles, estimate", f"ms at {estimate['clock_hz'] / 1e6:g} MHz, estimate")
+    console.print(_table(heading, [_total(content, phase) for phase in PHASES], console.width))
     low, high = estimate["cycles_per_instruction"]
     console.print(
         f"{content['network']} on {content['target']} ({content['core']}), samples: {content['samples']}; "
@@ -47,16 +41,28 @@ def print_result(content: Mapping[str, Any], console: Console) -> None:
     )
 
 
-def _range(pair: Sequence[float], form: str) -> str:
-    return " .. ".join(format(value, form) for value in pair)
+def print_comparison(content: Mapping[str, Any], console: Console) -> None:
+    """Layers and totals of two results; B by A."""
+    for letter, result in zip("AB", content["results"], strict=True):
+        console.print(f"{letter}: {result['network']} on {result['target']}, {result['file']}")
+    for phase in PHASES:
+        rows = [row for row in content["layers"] if row["phase"] == phase]
+        cells = [(row["name"], row["direction"], *_ratio(row)) for row in rows]
+        cells.append(("total", "", *_ratio(content[phase])))
+        console.print(_table((SPOKEN[phase], "direction", "A", "B", "B / A"), cells, console.width), "")
+    console.print(content["note"])
 
 
-def _table(*columns: str) -> Table:
-    """Words in the first column, and where a heading says so, numbers in the others."""
-    words = ("direction",)
-    first, *others = columns
-    aligned = (Column(one, no_wrap=True, justify="left" if one in words else "right") for one in others)
-    return Table(Column(first, no_wrap=True), *aligned, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+def _table(heading: Cells, rows: Sequence[Cells], width: int) -> Table:
+    """Names of layers in the first column, as long as the others leave room for; numbers are aligned."""
+    beside = [max(map(len, column)) for column in zip(heading, *rows, strict=True)][1:]
+    room = max(width - sum(beside) - len(beside), LEAST_WIDTH)
+    first, *others = heading
+    aligned = (Column(one, no_wrap=True, justify="left" if one == "direction" else "right") for one in others)
+    table = Table(Column(first, no_wrap=True), *aligned, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name, *cells in rows:
+        table.add_row(_short(name, room), *cells)
+    return table
 
 
 def _short(name: str, room: int) -> str:
@@ -65,47 +71,44 @@ def _short(name: str, room: int) -> str:
     return short if len(short) <= room else "…" + short[1 - room :]
 
 
-def _layers(phase: str, total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], room: int) -> Table:
-    """`room`: characters of a name."""
-    table = _table(SPOKEN[phase], "direction", "MACs", "instructions", "%", "per MAC", "weights B")
+def _layers(total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Cells]:
     small = [row for row in rows if row["instructions"] < SMALL * total["instructions"]]
-    for row in (row for row in rows if row not in small):
-        name = _short(row["name"], max(room, LEAST_WIDTH))
-        table.add_row(name, row["direction"], *_cells(row, total), f"{row['weight_bytes']:,}")
-    rest = {"macs": sum(row["macs"] for row in small), "instructions": sum(row["instructions"] for row in small)}
+    cells = [
+        (row["name"], row["direction"], *_numbers(row, total), f"{row['weight_bytes']:,}")
+        for row in rows
+        if row not in small
+    ]
     if small:
-        table.add_row(f"{len(small)} smaller", "", *_cells(rest, total))
-    table.add_row("other", "", *_cells({"macs": 0, "instructions": total["other"]}, total))
-    table.add_row("total", "", *_cells(total, total))
-    return table
+        rest = {key: sum(row[key] for row in small) for key in ("macs", "instructions")}
+        cells.append((f"{len(small)} smaller", "", *_numbers(rest, total), ""))
+    cells.append(("other", "", *_numbers({"macs": 0, "instructions": total["other"]}, total), ""))
+    return [*cells, ("total", "", *_numbers(total, total), "")]
 
 
-def _cells(row: Mapping[str, Any], total: Mapping[str, Any]) -> tuple[str, ...]:
+def _numbers(row: Mapping[str, Any], total: Mapping[str, Any]) -> Cells:
     instructions, macs = row["instructions"], row["macs"]
-    per_mac = f"{instructions / macs:.2f}" if macs else ""
+    share = 100 * instructions / total["instructions"]
     return (
         f"{macs:,}" if macs else "",
         f"{instructions:,}",
-        f"{100 * instructions / total['instructions']:.1f}",
-        per_mac,
+        f"{share:.1f}",
+        f"{instructions / macs:.2f}" if macs else "",
     )
 
 
-def print_comparison(content: Mapping[str, Any], console: Console) -> None:
-    """Totals and layers of two results; B by A."""
-    for letter, result in zip("AB", content["results"], strict=True):
-        console.print(f"{letter}: {result['network']} on {result['target']}, {result['file']}")
-    for phase in PHASES:
-        table = _table(SPOKEN[phase], "direction", "A", "B", "B / A")
-        for row in (row for row in content["layers"] if row["phase"] == phase):
-            name = _short(row["name"], max(console.width - NUMBERS_WIDTH, LEAST_WIDTH))
-            table.add_row(name, row["direction"], *_ratio(row))
-        table.add_row("total", "", *_ratio(content[phase]))
-        console.print(table, "")
-    console.print(content["note"])
+def _total(content: Mapping[str, Any], phase: str) -> Cells:
+    total, estimate = content[phase]["instructions"], content["estimate"]
+    if total is None:
+        return SPOKEN[phase], "not counted", "", ""
+    cycles, milliseconds = (estimate[unit][phase] for unit in ("cycles", "milliseconds"))
+    return SPOKEN[phase], f"{total:,}", _range(cycles, ",.0f"), _range(milliseconds, ",.1f")
 
 
-def _ratio(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _range(pair: Sequence[float], form: str) -> str:
+    return " .. ".join(format(value, form) for value in pair)
+
+
+def _ratio(row: Mapping[str, Any]) -> Cells:
     counts = ("" if count is None else f"{count:,}" for count in row["instructions"])
     return (*counts, "" if row["ratio"] is None else f"{row['ratio']:.3f}")
 
