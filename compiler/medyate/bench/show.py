@@ -25,12 +25,13 @@ Cells = tuple[str, ...]
 
 def print_result(content: Mapping[str, Any], console: Console) -> None:
     """Layers, totals, the estimate."""
+    estimate = content["estimate"]
+    heading: Cells
     for phase in PHASES:
         rows = [row for row in content["layers"] if row["phase"] == phase]
         if rows:
             heading = (SPOKEN[phase], "direction", "MACs", "instructions", "%", "per MAC", "weights B")
             console.print(_table(heading, _layers(content[phase], rows), console.width), "")
-    estimate = content["estimate"]
     heading = ("", "instructions", "cycles, estimate", f"ms at {estimate['clock_hz'] / 1e6:g} MHz, estimate")
     console.print(_table(heading, [_total(content, phase) for phase in PHASES], console.width))
     low, high = estimate["cycles_per_instruction"]
