@@ -19,7 +19,7 @@ class Row:
     """One layer in one direction."""
 
     phase: str
-    """'inference' or 'training_step'."""
+    """One of PHASES."""
     name: str
     op: str
     direction: str

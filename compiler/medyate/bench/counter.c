@@ -9,7 +9,10 @@
  *     span ADDRESS
  *     SITE INSTRUCTIONS
  *     ...
+ *     block BEGIN END RUNS
+ *     ...
  *
+ * The blocks, instructions that run one after the other, and how often they did, are written with `blocks=on`.
  * The site of an instruction is where the last of the functions in the `watch` ranges that led to it is left: the address
  * of its call, which stands for everything that is called there; or 0, without such a function. All numbers but counts
  * are hexadecimal. With `probe=on` QEMU ends with status 0 as soon as it has loaded the plugin.
@@ -45,10 +48,12 @@ EXPORT int qemu_plugin_version = 1;
 enum { FRAMES = 256, SITES = 4096, SPANS = 16, RANGES = 1024 };
 
 /* Instructions that run one after the other: what QEMU translates at once. */
-typedef struct {
+typedef struct block {
     uint32_t start, last, end; /* addresses: of the first and last instruction, and behind that */
     uint32_t count;
     bool is_call, is_watched, is_span;
+    uint64_t runs; /* in this span */
+    struct block *next;
 } block_t;
 
 /* A call that has not returned. */
@@ -77,6 +82,8 @@ static uint32_t site;       /* of what runs now: an index */
 static uint32_t span_depth; /* of the call that is a span; 0: none */
 static uint32_t span_address;
 static FILE *out;
+static bool with_blocks;
+static block_t *blocks; /* all of them, the last one first */
 
 static void fail(const char *what)
 {
@@ -107,6 +114,12 @@ static void end_span(void)
             sites[i].count = 0;
         }
     }
+    for (block_t *block = blocks; block != NULL; block = block->next) {
+        if (with_blocks && block->runs > 0) {
+            fprintf(out, "block %x %x %llu\n", block->start, block->end, (unsigned long long)block->runs);
+        }
+        block->runs = 0;
+    }
     fflush(out);
     span_depth = 0;
 }
@@ -114,7 +127,7 @@ static void end_span(void)
 /* Every call pushes a frame and every return takes one: nothing here is recursive, or jumps out of a function. */
 static void executed(unsigned cpu, void *data)
 {
-    const block_t *block = data;
+    block_t *block = data;
     (void)cpu;
     if (depth > 0 && frames[depth - 1].returns_to == block->start) {
         if (depth == span_depth) {
@@ -131,6 +144,7 @@ static void executed(unsigned cpu, void *data)
     }
     if (span_depth > 0) {
         sites[site].count += block->count;
+        block->runs++;
     }
     if (block->is_call) {
         if (depth == FRAMES) {
@@ -172,6 +186,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     for (uint32_t i = 0; i < span_count; i++) {
         block->is_span |= spans[i] == block->start;
     }
+    block->next = blocks;
+    blocks = block;
     qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, QEMU_PLUGIN_CB_NO_REGS, block);
 }
 
@@ -185,6 +201,8 @@ static void take(const char *argument)
     } else if (strncmp(argument, "watch=", 6) == 0 && range_count < RANGES) {
         ranges[range_count].begin = (uint32_t)strtoul(argument + 6, &rest, 16);
         ranges[range_count++].end = (uint32_t)strtoul(rest + 1, NULL, 16);
+    } else if (strncmp(argument, "blocks=", 7) == 0) {
+        with_blocks = strcmp(argument + 7, "on") == 0;
     } else if (strcmp(argument, "probe=on") == 0) {
         exit(0);
     } else {

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Span:
     """Its address."""
     counts: dict[int, int]
     """Instructions by the address of the call that led to them; 0: none of those that were asked for."""
+    blocks: Counter[tuple[int, int]]
+    """How often code from one address to another ran from start to end, where that was asked for."""
 
     @property
     def instructions(self) -> int:
@@ -53,9 +56,12 @@ def built() -> Iterator[Path]:
         yield path
 
 
-def arguments(plugin: Path, out: Path, spans: Sequence[int], watched: Sequence[tuple[int, int]]) -> str:
+def arguments(
+    plugin: Path, out: Path, spans: Sequence[int], watched: Sequence[tuple[int, int]], *, blocks: bool = False
+) -> str:
     """What QEMU's -plugin is given: functions whose calls are counted, and ranges of those that are told apart."""
-    parts = [_escaped(plugin), f"out={_escaped(out)}", *(f"span={address:x}" for address in spans)]
+    parts = [_escaped(plugin), f"out={_escaped(out)}", f"blocks={'on' if blocks else 'off'}"]
+    parts += [f"span={address:x}" for address in spans]
     return ",".join([*parts, *(f"watch={begin:x}-{end:x}" for begin, end in watched)])
 
 
@@ -63,11 +69,13 @@ def read(out: Path) -> list[Span]:
     """The spans in the order in which they ended."""
     found: list[Span] = []
     for line in out.read_text().splitlines():
-        first, second = line.split()
-        if first == "span":
-            found.append(Span(int(second, 16), {}))
-        else:
-            found[-1].counts[int(first, 16)] = int(second)
+        match line.split():
+            case ["span", function]:
+                found.append(Span(int(function, 16), {}, Counter()))
+            case ["block", begin, end, runs]:
+                found[-1].blocks[int(begin, 16), int(end, 16)] += int(runs)
+            case [site, instructions]:
+                found[-1].counts[int(site, 16)] = int(instructions)
     return found
 
 

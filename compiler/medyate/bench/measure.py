@@ -28,6 +28,7 @@ from medyate.boards import BOARDS, MACHINES
 from medyate.data import Dataset, Scaling, epoch_order
 from medyate.errors import ArtefactError, DataError, ToolchainError
 from medyate.graph_json import quantised_from_json
+from medyate.ir import Graph
 from medyate.recipe import RATE
 from medyate.run.session import Result, Session, Training
 from medyate.run.train import Compiled, connect, int8_samples
@@ -72,16 +73,14 @@ def bench(compiled: Compiled, dataset: Dataset | None, key: bytes | None = None)
     if target not in MACHINES:
         what = f"'{compiled.folder}' was compiled for {target}, where no instructions are counted."
         raise DataError(what, f"Compile for one of {', '.join(MACHINES)}.")
-    graph = quantised_from_json(artefact.read_json(compiled.folder / "03_quantised.json")).graph
+    graph = graph_of(compiled)
     weights = artefact.read_arrays(compiled.folder / "03_quantised.npz")
     with files.boundary(ArtefactError, f"plan and network in '{compiled.folder}' do not fit each other", COMPILE):
         costs = Costs(compiled.plan, graph, weights)
-    samples = _samples(compiled, dataset)
+    samples = choose(compiled, dataset)
     missing = None
     try:
-        sites = Sites(compiled.image, _generated(compiled), graph)
-        with counter.built() as plugin:
-            counts = _counted(compiled, samples, sites, plugin, key)
+        counts = _counted(compiled, samples, sites_of(compiled, graph), key)
     except ToolchainError as error:
         missing = str(error)
         counts = _timed(compiled, samples, key)
@@ -98,12 +97,17 @@ def bench(compiled: Compiled, dataset: Dataset | None, key: bytes | None = None)
     return summary(facts, totals, rows if missing is None else None)
 
 
-def _generated(compiled: Compiled) -> Path:
-    """The generated code of a folder. Raises ToolchainError when it is gone."""
+def graph_of(compiled: Compiled) -> Graph:
+    """The network of a folder. Raises ArtefactError when it is gone."""
+    return quantised_from_json(artefact.read_json(compiled.folder / "03_quantised.json")).graph
+
+
+def sites_of(compiled: Compiled, graph: Graph) -> Sites:
+    """The program's addresses. Raises ToolchainError when the generated code is gone, or another."""
     found = sorted((compiled.folder / "project" / "src").glob("*_model.c"))
     if len(found) != 1:
         raise ToolchainError("the generated code is not beside the image.", COMPILE)
-    return found[0]
+    return Sites(compiled.image, found[0], graph)
 
 
 def _steps(compiled: Compiled) -> tuple[int, int]:
@@ -112,7 +116,7 @@ def _steps(compiled: Compiled) -> tuple[int, int]:
     return WARM * batch, MEASURED * batch
 
 
-def _samples(compiled: Compiled, dataset: Dataset | None) -> Samples:
+def choose(compiled: Compiled, dataset: Dataset | None) -> Samples:
     """Training samples in the order of an epoch, or noise."""
     count = sum(_steps(compiled))
     if dataset is not None:
@@ -153,20 +157,29 @@ def _timed(compiled: Compiled, samples: Samples, key: bytes | None) -> Counts:
     return Counts({INFERENCE: Count(results[0].instructions, {}), TRAINING_STEP: Count(mean, {})}, selected)
 
 
-def _counted(compiled: Compiled, samples: Samples, sites: Sites, plugin: Path, key: bytes | None) -> Counts:
-    """Exact counts, by calls. Raises ToolchainError where they cannot be told apart."""
-    with tempfile.TemporaryDirectory(prefix="medyate-") as name:
+def spans(
+    compiled: Compiled, samples: Samples, sites: Sites, key: bytes | None = None, *, blocks: bool = False
+) -> tuple[dict[str, list[counter.Span]], dict[str, int]]:
+    """(what was counted, by phase; selected channels by layer). Raises ToolchainError without the plugin."""
+    with counter.built() as plugin, tempfile.TemporaryDirectory(prefix="medyate-") as name:
         out = Path(name) / "counts"
-        given = counter.arguments(plugin, out, list(sites.spans), sites.watched)
+        given = counter.arguments(plugin, out, list(sites.spans), sites.watched, blocks=blocks)
         with connect(compiled, "qemu", Path(name) / "flash.bin", key=key, plugin=given) as session:
             _, selected = _play(session, compiled, samples)
-        spans = counter.read(out)
-    sites.check({address for span in spans for address in span.counts})
-    found = {phase: [span for span in spans if sites.spans[span.function] == phase] for phase in PHASES}
+        found = counter.read(out)
+    by_phase = {phase: [span for span in found if sites.spans[span.function] == phase] for phase in PHASES}
     before, measured = _steps(compiled)
-    if {phase: len(of) for phase, of in found.items()} != {INFERENCE: 1, TRAINING_STEP: before + measured, COMMIT: 1}:
+    wanted = {INFERENCE: 1, TRAINING_STEP: before + measured, COMMIT: 1}
+    if {phase: len(of) for phase, of in by_phase.items()} != wanted:
         raise ToolchainError("the image does other work than was asked of it.", COMPILE)
-    found[TRAINING_STEP] = found[TRAINING_STEP][before:]
+    by_phase[TRAINING_STEP] = by_phase[TRAINING_STEP][before:]
+    return by_phase, selected
+
+
+def _counted(compiled: Compiled, samples: Samples, sites: Sites, key: bytes | None) -> Counts:
+    """Exact counts, by calls. Raises ToolchainError where they cannot be told apart."""
+    found, selected = spans(compiled, samples, sites, key)
+    sites.check({address for of in found.values() for span in of for address in span.counts})
     return Counts({phase: _mean(of, sites) for phase, of in found.items()}, selected)
 
 
