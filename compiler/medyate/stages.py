@@ -364,18 +364,22 @@ def compile_model(
     out: Path,
     progress: Progress = silent,
     tell: Callable[[str], None] = lambda _: None,
+    *,
+    keep: bool = True,
 ) -> tuple[Plan, Image]:
     """All stages up to a built image in `out`. Raises BudgetError when its static data or stack pass the reserves.
 
     `tell` is told of files of others in `out/project` that were in the way. Raises ArtefactError for such a model.json.
+    `keep`: where a plan is refused, `out` keeps its ranking.
     """
     check_tools(options.target, options.builder)
     check_own(out / "model.json")
-    made = gather(model, dataset, options, progress, out)
+    kept = out if keep else None
+    made = gather(model, dataset, options, progress, kept)
     network, limits = made.network(), options.limits
     for number in range(ROUNDS):
         progress("plan", 0, 1)
-        with made.kept(out):
+        with made.kept(kept):
             plan = made.plan(limits, network)
         if number == 0:
             made.write(out)

@@ -182,6 +182,8 @@ def test_mistakes(folder: Path, run_cli: Cli, tmp_path: Path) -> None:
         ended = run_cli("bench", *arguments)
         assert ended.code == 2 and words in ended.err, (arguments, ended)
         assert "Traceback" not in ended.err and ended.out == ""
+    ended = run_cli("bench", DIGITNET, "--data", "digits", "--ram", "4KiB")
+    assert ended.code == 2 and "--ranking" not in ended.err  # the folder is gone
 
 
 def test_code_that_was_edited_has_no_layers(folder: Path, tmp_path: Path, run_cli: Cli) -> None:

@@ -120,7 +120,7 @@ def _model(model: Path, dataset: Dataset, options: Options, folder: Path) -> dic
     from medyate.stages import compile_model
 
     with Bar() as bar:
-        compile_model(model, dataset, options, folder, bar.show, tell)
+        compile_model(model, dataset, options, folder, bar.show, tell, keep=False)
     return measure.bench(Compiled.read(folder), dataset, options.link_key)
 
 
