@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from bench_table import COMMAND, TABLE, compiled, compiler, counts, differences
 from conftest import DIGITNET, Cli
 from medyate import artefact, data
+from medyate.bench import counter
 from medyate.bench.measure import bench
 from medyate.bench.phases import PHASES
 from medyate.boards import MACHINES
 from medyate.plan.budget import Limits
 from medyate.run.train import Compiled
 from medyate.stages import Options, compile_model
+from programs import program
 
 TARGET = "qemu-m7"
 
@@ -154,6 +157,12 @@ def test_repetitions_rows_and_batches(limits: Limits, direction: str, tmp_path: 
     assert result["no_layers"] is None
     assert_adds_up(result)
     assert direction in {row["direction"] for row in result["layers"]}
+
+
+def test_the_plugin_compiles_without_a_warning(tmp_path: Path) -> None:
+    warnings = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror")
+    command = [program("cc"), *counter.FLAGS, *warnings, str(counter.SOURCE), "-o", str(tmp_path / "counter.so")]
+    subprocess.run(command, check=True)
 
 
 def test_mistakes(folder: Path, run_cli: Cli, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from medyate.bench.sites import BACK_INPUT, BACK_WEIGHTS, FORWARD, FORWARD_AGAIN, HEAD, INPUT, UPDATE, Work
+from medyate.bench.sites import BACK_INPUT, BACK_WEIGHTS, FORWARD, FORWARD_AGAIN, HEAD, UPDATE, Work
 from medyate.ir import Graph, elements
 from medyate.ops import OPS
 
@@ -81,19 +81,22 @@ class Costs:
 
     def rows(self, phase: str, counted: Mapping[Work, int], selected: Mapping[str, int]) -> list[Row]:
         """What was counted of a phase, from the input to the head; `selected`: channels by layer."""
-        places = {INPUT: -1, HEAD: len(self._layers), **{name: layer.order for name, layer in self._layers.items()}}
         deepest = min((*(self._layers[name].order for name in selected), *self._biased), default=len(self._layers))
         rows = []
-        for work in sorted(counted, key=lambda work: places[work.layer]):
-            layer = self._layers.get(work.layer)
-            if layer is None:
-                op, macs, read = "linear" if work.layer == HEAD else "", self._head(work), 0
-            else:
+        for work in sorted(counted, key=self._place):
+            if work.is_node:
+                layer = self._layers[work.layer]
                 share = selected.get(work.layer, 0) / layer.channels
                 from_sums = Work(work.layer, BACK_WEIGHTS) in counted
                 op, (macs, read) = layer.op, _of(layer, work.direction, deepest, share, from_sums=from_sums)
+            else:
+                op, macs, read = "linear" if work.layer == HEAD else "", self._head(work), 0
             rows.append(Row(phase, work.layer, op, work.direction, macs, counted[work], read))
         return rows
+
+    def _place(self, work: Work) -> int:
+        """From the input to the head."""
+        return self._layers[work.layer].order if work.is_node else len(self._layers) if work.layer == HEAD else -1
 
     def _head(self, work: Work) -> int:
         with_product = work.layer == HEAD and work.direction in (FORWARD, BACK_INPUT, UPDATE)

@@ -28,21 +28,23 @@ class Work:
     """What a call does."""
 
     layer: str
-    """A node's name, or HEAD, or INPUT."""
     direction: str
+    is_node: bool = True
+    """Of the graph; else the layer is HEAD or INPUT, which a node may be called, too."""
 
 
 SPANS = {"mdy_infer": INFERENCE, "mdy_train_step": TRAINING_STEP, "mdy_end_epoch": COMMIT}
 """What is measured: a call of one of these functions, up to its return."""
 RUNTIME: Mapping[str, Work] = {
-    "mdy_load": Work(INPUT, "load"),
-    "mdy_head_loss": Work(HEAD, "loss"),
-    "mdy_head_backward": Work(HEAD, BACK_INPUT),
-    "mdy_head_update": Work(HEAD, UPDATE),
-    "mdy_head_settle": Work(HEAD, UPDATE),
+    "mdy_load": Work(INPUT, "load", is_node=False),
+    "mdy_run_head": Work(HEAD, FORWARD, is_node=False),
+    "mdy_head_loss": Work(HEAD, "loss", is_node=False),
+    "mdy_head_backward": Work(HEAD, BACK_INPUT, is_node=False),
+    "mdy_head_update": Work(HEAD, UPDATE, is_node=False),
+    "mdy_head_settle": Work(HEAD, UPDATE, is_node=False),
 }
-"""What the runtime calls by itself."""
-OUTSIDE = Work("", "outside")
+"""What belongs to no node; most of it the runtime calls by itself."""
+OUTSIDE = Work("", "outside", is_node=False)
 """What is no part of the work: waiting for a row of the sample, which the device's own count leaves out, too, and the
 machine's stand-in for flash, for which a board takes other instructions, or none."""
 PORT, LINK = "port.c", "load_row"
@@ -144,8 +146,6 @@ def _calls(text: str, graph: Graph) -> Iterator[tuple[int, _Call]]:
         depth = len(indent) // INDENTED - function.startswith("stream")
         if name in RUNTIME:
             work = RUNTIME[name]
-        elif name == "mdy_run_head":
-            work = Work(HEAD, FORWARD)
         else:
             ident, again, _ = argument.partition(DERIVED)
             usual = BACK_INPUT if name.startswith("mdy_back") else FORWARD_AGAIN if again else FORWARD
