@@ -103,6 +103,8 @@ class Options:
     """Plan again with what the first image needs for static data and stack."""
     prefix: str = PREFIX
     """In front of the generated files, symbols and macros."""
+    kernels: str | None = None
+    """Family of kernels; None: the target's own."""
     link_key: bytes | None = None
     """Guards what ends, resets or reads out the program; None: the emulated targets are open."""
 
@@ -364,18 +366,22 @@ def compile_model(
     out: Path,
     progress: Progress = silent,
     tell: Callable[[str], None] = lambda _: None,
+    *,
+    keep: bool = True,
 ) -> tuple[Plan, Image]:
     """All stages up to a built image in `out`. Raises BudgetError when its static data or stack pass the reserves.
 
     `tell` is told of files of others in `out/project` that were in the way. Raises ArtefactError for such a model.json.
+    `keep`: where a plan is refused, `out` keeps its ranking.
     """
     check_tools(options.target, options.builder)
     check_own(out / "model.json")
-    made = gather(model, dataset, options, progress, out)
+    kept = out if keep else None
+    made = gather(model, dataset, options, progress, kept)
     network, limits = made.network(), options.limits
     for number in range(ROUNDS):
         progress("plan", 0, 1)
-        with made.kept(out):
+        with made.kept(kept):
             plan = made.plan(limits, network)
         if number == 0:
             made.write(out)
@@ -437,7 +443,9 @@ def _build(
     banks = bank_sectors(plan, options.board)
     while True:  # twice at most: the banks do not change the image's size
         reserved = options.flash if banks is None else banks.flash
-        flash = write_project(plan, project, options.board_ram_bytes, reserved, tell, options.link_key, options.prefix)
+        flash = write_project(
+            plan, project, options.board_ram_bytes, reserved, tell, options.link_key, options.prefix, options.kernels
+        )
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks
         if measured is None or measured.flash == flash:

@@ -33,16 +33,18 @@ def effort(material: Material) -> Effort:
     return Effort(material.qgraph.graph, 10)
 
 
+@pytest.mark.parametrize("kernels", ["ref", "dsp"])
 @pytest.mark.parametrize(
     ("budget", "bits", "batch"), [(1500, 8, 1), (12000, 8, 1), (12000, 16, 1), (12000, 8, 4), (0, 8, 1)]
 )
 def test_measured_steps_are_within_the_estimate(
-    budget: int, bits: int, batch: int, small_digits: Path, tmp_path: Path
+    budget: int, bits: int, batch: int, kernels: str, small_digits: Path, tmp_path: Path
 ) -> None:
+    """It is close to what portable kernels take; no family takes more."""
     dataset = data.load(str(small_digits))
     limits = Limits(RAM if budget else 4 * RAM, budget_bytes=budget, grad_bits=bits, batch=batch)
     strategy = "medyate" if budget else "full"
-    options = Options("qemu-m7", limits, rank_epochs=1, builder="make", strategy=strategy)
+    options = Options("qemu-m7", limits, rank_epochs=1, builder="make", strategy=strategy, kernels=kernels)
     plan, _ = compile_model(DIGITNET, dataset, options, tmp_path / "out")
     compiled = Compiled.read(tmp_path / "out")
     effort = Effort(plan.qgraph.graph, 10, bits, batch, plan.limits.selecting.biases)
@@ -55,9 +57,12 @@ def test_measured_steps_are_within_the_estimate(
                 session.force([c.worst for c in plan.candidates])
             steps = [session.train(samples[12 * i % 120], int(dataset.y_train[12 * i % 120])) for i in range(8)]
             taken[kind] = max(step.instructions for step in steps)
-    assert taken["head"] <= effort.base_instructions <= SLACK * taken["head"]
     assert plan.row is not None
-    assert max(taken["drawn"], taken["most"]) <= plan.row.step_instructions <= SLACK * taken["most"]
+    assert taken["head"] <= effort.base_instructions
+    assert max(taken["drawn"], taken["most"]) <= plan.row.step_instructions
+    if kernels == "ref":
+        assert effort.base_instructions <= SLACK * taken["head"]
+        assert plan.row.step_instructions <= SLACK * taken["most"]
 
 
 def test_the_budget_of_a_limit_is_the_largest(material: Material, effort: Effort) -> None:

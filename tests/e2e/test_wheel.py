@@ -33,6 +33,8 @@ COMMANDS = (
     "compile {model} --data data.npz -o out",
     "rank {model} --data data.npz -o ranking.json",
     "run out --data data.npz",
+    "bench out --json",
+    "bench {model} --data data.npz --ram 64KiB --json",
     "report out",
     "export out -o trained.onnx",
     "export out -o trained.tflite",

@@ -61,19 +61,21 @@ def write_project(
     tell: Callable[[str], None] = lambda _: None,
     link_key: bytes | None = None,
     prefix: str = PREFIX,
+    kernels: str | None = None,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
     The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
     the sectors for the banks. What an earlier call wrote there is replaced; other files stay, and where they are in the
     way, `tell` is told their new name. With a `link_key` the emulated targets and the host are no longer open.
-    `prefix`: in front of what the program sees of the model. Raises DataError for one that C cannot have.
+    `prefix`: in front of what the program sees of the model. `kernels`: a family for all targets; None: their own.
+    Raises DataError for a prefix that C cannot have.
     """
     flash = bank_flash(plan, reserved)
     files = {f"src/{name}": text.encode() for name, text in emit(plan, prefix).items()}
     for place, target in COPIED.items():
         files |= _copies(assets() / place, target)
-    files |= _descriptions(plan, flash, board_ram_bytes, prefix, is_open=link_key is None)
+    files |= _descriptions(plan, flash, board_ram_bytes, prefix, kernels, is_open=link_key is None)
     if link_key is not None:
         files[KEY_FILE] = _key_source(link_key).encode()
     for kept in replace_files(folder, files):
@@ -84,7 +86,7 @@ def write_project(
 
 
 def _descriptions(
-    plan: Plan, flash: BankFlash, board_ram_bytes: int | None, prefix: str, *, is_open: bool
+    plan: Plan, flash: BankFlash, board_ram_bytes: int | None, prefix: str, kernels: str | None, *, is_open: bool
 ) -> dict[str, bytes]:
     """Of the build: what is made from the templates, by path."""
     areas, emulated = linked_areas(plan, board_ram_bytes), [BOARDS[name] for name in MACHINES]
@@ -102,9 +104,10 @@ def _descriptions(
         "prefix": prefix,
         "flash": flash,
         "targets": [
-            {"name": b.name, "build": b.build, "sources": port_folder(b), "kernels": _kernels(b)} for b in emulated
+            {"name": b.name, "build": b.build, "sources": port_folder(b), "kernels": _kernels(b, kernels)}
+            for b in emulated
         ],
-        "host_kernels": _kernels(BOARDS["host"]),
+        "host_kernels": _kernels(BOARDS["host"], kernels),
     }
     scripts = {f"firmware/{port_folder(board)}/link.ld.j2": f"{port_folder(board)}/link.ld" for board in emulated}
     rendered = {target: _render(assets() / place, values) for place, target in {**TEMPLATES, **scripts}.items()}
@@ -119,10 +122,10 @@ def port_folder(board: Board) -> str:
     return f"boards/{board.name}" if board.build.port == "." else f"boards/common/{board.build.port}"
 
 
-def _kernels(board: Board) -> list[str]:
-    """The files of a target's kernels, in a project."""
+def _kernels(board: Board, family: str | None) -> list[str]:
+    """The files of a target's kernels, in a project; None: of its own family."""
     assert board.build is not None
-    return [f"runtime/kernels/{file}" for file in kernel_files(board.build.kernels)]
+    return [f"runtime/kernels/{file}" for file in kernel_files(family or board.build.kernels)]
 
 
 def _platformio_board(board: Board) -> str:

@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from medyate import extras
+from medyate.cli.bench import bench
 from medyate.cli.compile import compile
 from medyate.cli.doctor import boards, doctor, version
 from medyate.cli.network import inspect, verify
@@ -32,7 +33,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fine-tune a pretrained network on the microcontroller itself.",
 )
-for command in (strategies, run, reset, doctor, boards, inspect, export, verify, rank, plan, compile, report, version):
+COMMANDS = (
+    strategies,
+    run,
+    reset,
+    doctor,
+    boards,
+    inspect,
+    export,
+    verify,
+    rank,
+    plan,
+    compile,
+    bench,
+    report,
+    version,
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(study, name="study")
 

@@ -9,16 +9,20 @@ from typing import Annotated
 import typer
 
 from medyate import artefact, data
+from medyate.assets import families
 from medyate.boards import TARGETS
 from medyate.build.compile import check_tools
 from medyate.cli.options import (
     BOUND,
+    BUILDERS,
+    Builder,
     Data,
     Json,
     LinkKey,
     Model,
     Out,
     Planning,
+    Stack,
     choice,
     link_key,
     parse_size,
@@ -40,12 +44,9 @@ def compile(
     data_: Data,
     out: Out,
     target: Annotated[str, typer.Option(help=f"What to build for: {', '.join(TARGETS)}.")] = "host",
-    stack: Annotated[
-        str | None,
-        typer.Option(help="Reserved stack; 'bound': plan again with what the first image needs. Default: 2KiB."),
-    ] = None,
+    stack: Stack = None,
     board_ram: Annotated[str | None, typer.Option(help="RAM in the linker script; default: --ram.")] = None,
-    builder: Annotated[str, typer.Option(help="platformio or make, for boards.")] = "platformio",
+    builder: Builder = "platformio",
     rounding: Annotated[
         str,
         typer.Option(help="Rounding of sums: once (onnxruntime), twice (TFLite) or auto (as the file)."),
@@ -53,6 +54,9 @@ def compile(
     name: Annotated[
         str, typer.Option(help="Prefix of generated files, symbols and macros, so that one image can hold two models.")
     ] = PREFIX,
+    kernels: Annotated[
+        str | None, typer.Option(help=f"Family of kernels, {' or '.join(families())}; default: the target's own.")
+    ] = None,
     link_key_: LinkKey = None,
     json_: Json = False,
     *,
@@ -64,8 +68,10 @@ def compile(
     from medyate.stages import check_packages, compile_model
 
     choice(target, TARGETS, "--target")
-    choice(builder, ("platformio", "make"), "--builder")
+    choice(builder, BUILDERS, "--builder")
     choice(rounding, ("auto", "once", "twice"), "--rounding")
+    if kernels is not None:
+        choice(kernels, families(), "--kernels")
     options = replace(
         planning.options(stack),
         target=target,
@@ -73,6 +79,7 @@ def compile(
         builder=builder,
         board_ram_bytes=None if board_ram is None else parse_size(board_ram),
         tight=stack == BOUND,
+        kernels=kernels,
         link_key=link_key(link_key_),
         prefix=check_prefix(name),
     )

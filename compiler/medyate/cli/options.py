@@ -73,6 +73,12 @@ LinkKey = Annotated[
         "program, reset it and read what it learned.",
     ),
 ]
+Stack = Annotated[
+    str | None,
+    typer.Option(help="Reserved stack; 'bound': plan again with what the first image needs. Default: 2KiB."),
+]
+BUILDERS = ("platformio", "make")
+Builder = Annotated[str, typer.Option(help=f"{' or '.join(BUILDERS)}, for boards.")]
 StrategyName = Annotated[str, typer.Option("--strategy", help="How channels are chosen: `medyate strategies`.")]
 SettingsText = Annotated[
     list[str] | None,

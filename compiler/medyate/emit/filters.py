@@ -14,14 +14,15 @@ WIDTH = 100
 IDENT_MAX = 48
 
 
-def c_ident(name: str) -> str:
-    """A C identifier for a network's name: every other character becomes '_', and never two in a row.
-
-    Of a path like /blocks/blocks.0/Conv, parts that only repeat the beginning of the next are dropped.
-    """
+def telling_parts(name: str) -> list[str]:
+    """Of a path like /blocks/blocks.0/Conv, the parts that do not only repeat the beginning of the next."""
     parts = [part for part in name.split("/") if part]
-    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=False) if not after.startswith(part)]
-    ident = re.sub(r"[\W_]+", "_", "_".join(kept), flags=re.ASCII).strip("_") or "x"
+    return [part for part, after in zip(parts, [*parts[1:], ""], strict=False) if not after.startswith(part)]
+
+
+def c_ident(name: str) -> str:
+    """A C identifier for a network's name: every other character becomes '_', and never two in a row."""
+    ident = re.sub(r"[\W_]+", "_", "_".join(telling_parts(name)), flags=re.ASCII).strip("_") or "x"
     if len(ident) > IDENT_MAX:  # the end of a path says most; cut it where a part begins
         ident = ident[-IDENT_MAX:].partition("_")[2] or ident[-IDENT_MAX:]
     return PREFIX + ident

@@ -97,15 +97,19 @@ def connect(
     any_image: bool = False,
     baud: int = BAUD,
     key: bytes | None = None,
+    plugin: str = "",
 ) -> Iterator[Session]:
-    """A session with the compiled image, or with whatever runs there: 'host', 'qemu' or 'serial:PORT'."""
+    """A session with the compiled image, or with whatever runs there: 'host', 'qemu' or 'serial:PORT'.
+
+    `plugin`: of QEMU, with its arguments.
+    """
     target = check_target(compiled, on)
     if on.startswith("serial:"):
         opened: HostProgram | QemuProgram | SerialPort = SerialPort(on.removeprefix("serial:"), baud)
     elif on == "host":
         opened = HostProgram(compiled.image, flash)
     else:
-        opened = QemuProgram(compiled.image, target, flash, count_instructions=count)
+        opened = QemuProgram(compiled.image, target, flash, count_instructions=count, plugin=plugin)
     with opened as transport, _greeted(transport, None if any_image else int(compiled.model["digest"]), key) as session:
         yield session
 

@@ -125,7 +125,8 @@ class HostProgram(_Pipes):
 class QemuProgram(_Pipes):
     """An emulated board; its link is a pair of named pipes, its flash a file."""
 
-    def __init__(self, image: Path, target: str, flash: Path, *, count_instructions: bool) -> None:
+    def __init__(self, image: Path, target: str, flash: Path, *, count_instructions: bool, plugin: str = "") -> None:
+        """`plugin`: with its arguments, as QEMU's -plugin takes it."""
         super().__init__()
         qemu = emulator()
         self._folder = tempfile.TemporaryDirectory(prefix="medyate-")
@@ -137,6 +138,7 @@ class QemuProgram(_Pipes):
         command = [qemu, "-M", MACHINES[target], "-display", "none", "-monitor", "none", "-serial", "none"]
         if count_instructions:
             command += ["-icount", "shift=0"]
+        command += ["-plugin", plugin] if plugin else []
         command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(image.resolve())]
         # Both ends are opened for reading and writing, so that neither open waits for the other.
         keep_in = os.open(folder / "link.in", os.O_RDWR)

@@ -43,6 +43,7 @@ env.Append(
         "-funroll-loops",
         "-ffunction-sections",
         "-fcallgraph-info=su",  # with its frames: what the stack is bounded by
+        "-g1",  # line numbers, which nothing on the board holds: `medyate bench` tells layers by them
         "-fdata-sections",
         "-Wall",
         "-Wextra",
