@@ -245,7 +245,7 @@ def test_a_family_has_the_portable_file_of_what_it_lacks() -> None:
 
 
 @pytest.mark.parametrize("builder", some_long(["make", "platformio"], lambda builder: builder != "make"))
-@pytest.mark.parametrize("family", OTHERS)
+@pytest.mark.parametrize("family", ["dsp"])
 def test_an_image_with_it_trains_alike_in_fewer_instructions(
     family: str, builder: str, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
