@@ -133,9 +133,10 @@ def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32])
     ranges: dict[str, Range] = {}
 
     def observe(name: str, value: Any) -> None:
+        found = [float(end) for end in value.aminmax()]  # NaN, if there is one
         low, high = ranges.get(name, (0.0, 0.0))
-        ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
-        if not np.isfinite(ranges[name]).all() or bool(value.isnan().any()):
+        ranges[name] = min(low, found[0]), max(high, found[1])
+        if not np.isfinite(found).all():
             raise DataError(
                 f"on the calibration samples, '{name}' holds NaN or infinite values.", "Clean or scale the samples."
             )
@@ -154,7 +155,9 @@ def observe_histograms(
         low, high = ranges[name]
         if low < high:
             values = _thinned(value.contiguous().view(-1), VALUES)
-            counts[name] += values[values != 0].histc(BINS, low, high).double().numpy()
+            found = values.histc(BINS, low, high).double()
+            zeros = values.new_zeros(1).histc(BINS, low, high).double() * (len(values) - values.count_nonzero())
+            counts[name] += (found - zeros).numpy()
 
     watch(graph, weights, samples, observe)
     return {name: Histogram(*ranges[name], counts[name]) for name in ranges}
