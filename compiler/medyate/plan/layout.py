@@ -297,7 +297,7 @@ class _Placer:
                 low = limit + 1
             else:
                 order, fitted = found
-                bases = min(fitted, self.place(self.ascending(fitted)), key=self.peak)
+                bases = min(self.place(self.ascending(fitted)), fitted, key=self.peak)
                 peak = self.peak(bases)
         return bases
 
