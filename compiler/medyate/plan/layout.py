@@ -268,7 +268,7 @@ class _Placer:
         return int(self._gaps(body, bases, placed, ENDLESS)[0][0])
 
     def _gaps(self, body: int, bases: Bases, placed: NDArray[np.bool_], limit: int) -> tuple[Bases, Bases]:
-        """Lowest and highest base in every gap that is free beside the bodies that are placed already."""
+        """Lowest and highest base in every gap below a limit that the bodies placed already leave."""
         meets, unit, most = self.meets[body], self.units[body], limit - self.sizes[body]
         others, below, above = meets[:, placed[meets[0]]]
         theirs = bases[others]

@@ -358,12 +358,12 @@ class _Cut:
         Values that take each other's place can be laid out less freely: the smallest sum of live bytes is not
         always the smallest layout.
         """
-        smallest = max(self.group(span).bytes for span in self._way(self.bytes.__getitem__, max))
+        smallest = max((self.bytes[span] for span in self._way(self.bytes.__getitem__, max)), default=0)
         found = [self._cut(int(smallest * share)) for share in slack]
         return [cut for number, cut in enumerate(found) if cut not in found[:number]]
 
     def _way(self, cost: Callable[[Span], float], join: Callable[[float, float], float]) -> list[Span]:
-        """The spans of the cheapest cut; one whose group is not made yet costs no less than it says."""
+        """The spans of the cheapest cut, whose groups are made; what others say they cost is a lower bound."""
         count = len(self.plan.steps)
         while True:
             total, before = [0.0] + [math.inf] * count, [0] * (count + 1)
@@ -421,7 +421,7 @@ class _Cut:
                     ends += 1
         if self.schedule == "layer":
             spans = [(b, e) for b, e in spans if e == b + 1 or (e == b + 2 and steps[b].kind == "load")]
-        return sorted(dict.fromkeys(spans), key=lambda span: (span[1], span[0]))
+        return sorted(spans, key=lambda span: (span[1], span[0]))
 
     def _across(self) -> list[int]:
         """For every place between two steps, bytes of tensors and gradients that are needed on both sides."""
