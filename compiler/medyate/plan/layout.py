@@ -98,8 +98,10 @@ SHORT = 8
 """Values are short-lived that live for this fraction of all steps."""
 GRAIN = 1000
 """The smallest limit is found to this fraction of the lower bound."""
+MANY = 150
+"""Of more values than so many, the climb starts from the squeezed layout alone, and ..."""
 CLOSE = 1.002
-"""Layouts this near to the lower bound are not climbed down from."""
+"""... not from one that is this near to the lower bound."""
 IDLE = 15000
 """Changes that the climb makes without coming lower, times values, before it ends ..."""
 NEAR = 1.03
@@ -138,10 +140,13 @@ def _place(values: Sequence[Value], tries: int) -> dict[ValueId, int]:
         search.extend([], 0, frozenset(), 0)
         bases = search.bases
     if placer.peak(bases) > least and tries > 0:
-        bases = placer.squeeze(bases, least)
-    if placer.peak(bases) > CLOSE * least and tries > 0:
-        climbed = placer.climb(placer.ascending(bases), least, tries * 250 // max(250, len(bodies)))
-        bases = min(bases, climbed, key=placer.peak)
+        many, squeezed = len(bodies) > MANY, placer.squeeze(bases, least)
+        starts = [squeezed] if many else [squeezed, bases]
+        bases = squeezed
+        for start in starts:
+            if placer.peak(bases) > (CLOSE * least if many else least):
+                climbed = placer.climb(placer.ascending(start), least, tries * 250 // max(250, len(bodies)))
+                bases = min(bases, climbed, key=placer.peak)
     offsets = {value.name: 0 for value in values}
     return offsets | {v.name: int(bases[n]) + offset for n, body in enumerate(bodies) for offset, v in body.parts}
 
