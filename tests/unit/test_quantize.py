@@ -339,8 +339,7 @@ def test_values_that_move_unchanged_keep_one_scale() -> None:
 
 def test_histograms_count_all_values_but_zero() -> None:
     imported, samples = net(RELU), images()
-    ranges = observe_ranges(imported.graph, imported.weights, samples)
-    histograms = observe_histograms(imported.graph, imported.weights, samples, ranges)
+    histograms = observe_histograms(imported.graph, imported.weights, samples)
     for name, value in tensors(imported, imported.weights, samples).items():
         assert histograms[name].counts.sum() == int((value != 0).sum())
 

@@ -107,17 +107,11 @@ def activation_bounds(activation: Activation, quant: Quant) -> tuple[int, int]:
 
 def requantize_exact(acc: Any, mult: Any, shift: Any) -> Any:
     """mdy_requantize on int64 tensors; mult and shift broadcast against acc."""
-    import torch
-
-    x = (acc * (1 << shift.clamp(min=0))).clamp(-(2**31), 2**31 - 1)
-    product = x * mult
-    nudge = torch.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    total = product + nudge
-    high = torch.where(total >= 0, total >> 31, -((-total) >> 31))
-    right = (-shift).clamp(min=0)
-    mask = (1 << right) - 1
-    threshold = (mask >> 1) + (high < 0).long()
-    return (high >> right) + ((high & mask) > threshold).long()
+    left, right = shift.clamp(min=0), (-shift).clamp(min=0)
+    x = (acc << left).clamp_(-(2**31), 2**31 - 1)
+    high = x.mul_(mult).add_(1 << 30) >> 31  # halves go up
+    below = (high >> 63) * (right > 0)  # halves go away from zero
+    return below.add_(high).add_((1 << right) >> 1) >> right
 
 
 def requantize_once(acc: Any, mult: Any, shift: Any) -> Any:

@@ -65,7 +65,11 @@ def alternatives(
     found = []
     for number, (change, layers, allowed, way) in enumerate(tried):
         progress(number, len(tried))
-        there = measure(network, allowed.candidates(ranking)[:layers], allowed, way)
+        scores = allowed.candidates(ranking)[:layers]
+        least = measure(network, scores, allowed, way, careful=False)
+        if _fixed(least) >= _fixed(row):  # no layout is smaller
+            continue
+        there = measure(network, scores, allowed, way)
         saved = _fixed(row) - _fixed(there)
         macs = there.way.repeats.macs - row.way.repeats.macs
         found.append(Alternative(change, saved, there.planned_bytes, max(0, there.b_mem_bytes), macs))

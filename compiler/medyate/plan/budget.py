@@ -368,19 +368,20 @@ def laid_out(network: Network, scores: Scores, limits: Limits, way: Way) -> tupl
 
 
 def _needs(network: Network, scores: Scores, limits: Limits, way: Way, *, careful: bool) -> Needs:
-    """Found once for each set of layers; what takes no layout is kept for the next plan of the network."""
+    """Found once for each set of layers, and kept for the next plan of the network."""
     key = (*_key(scores, limits, way), careful)
     if key in network.known:
-        return network.known[key]
-    if careful:
-        schedule, layout = laid_out(network, scores, limits, way)
-        network.known[key] = _needed(network, scores, limits, schedule.plan, layout.peak_bytes)
         return network.known[key]
     nodes = [node.name for node in network.qgraph.graph]
 
     def make() -> dict[str, NDArray[np.int64]]:
-        steps = arrange(network, scores, limits, way)
-        needs = _needed(network, scores, limits, steps, least_bytes(steps, limits.schedule, network.planner))
+        if careful:
+            schedule, layout = laid_out(network, scores, limits, way)
+            steps, planned = schedule.plan, layout.peak_bytes
+        else:
+            steps = arrange(network, scores, limits, way)
+            planned = least_bytes(steps, limits.schedule, network.planner)
+        needs = _needed(network, scores, limits, steps, planned)
         deepest = nodes.index(needs.deepest) if needs.deepest else -1
         return {"needs": np.array([needs.planned_bytes, needs.state_bytes, deepest], np.int64)}
 

@@ -3,8 +3,9 @@
 
 Values are placed one after the other at the lowest offset that is free over their whole lifetime. The best of
 several orders is taken; where it misses the lower bound, the largest sum of bytes alive at one step, few values are
-searched in all orders, and many by changing the best one. Both end after a fixed number of tries: the result is the
-same everywhere.
+searched in all orders. Otherwise they are squeezed below lower and lower limits, long-lived ones from the bottom and
+short-lived ones from the limit down, and what is still far from the bound is climbed down by changing the order. All
+of this ends after a fixed number of tries: the result is the same everywhere.
 """
 
 from __future__ import annotations
@@ -83,6 +84,9 @@ class _Body:
 
 Bases = NDArray[np.int64]
 
+ENDLESS = 1 << 48
+"""A limit that no layout reaches."""
+
 Order = Callable[[_Body], tuple[int, ...]]
 ORDERS: tuple[Order, ...] = (
     lambda v: (-v.bytes, v.first),
@@ -96,9 +100,19 @@ ORDERS: tuple[Order, ...] = (
 TRIES = 1000
 """Placements that the search may make; it is exact where it ends before, on a dozen values or so. The
 climb changes the order as often, or less where there are many values."""
-IDLE = 250
-"""Changes that the climb makes without coming lower, before it ends ..."""
-NEAR = 1.05
+SQUEEZES = 20
+"""Values that take their turn earlier before a limit counts as too low."""
+SHORT = 8
+"""Values are short-lived that live for this fraction of all steps."""
+GRAIN = 1000
+"""The smallest limit is found to this fraction of the lower bound."""
+MANY = 150
+"""Of more values than so many, the climb starts from the squeezed layout alone, and ..."""
+CLOSE = 1.002
+"""... not from one that is this near to the lower bound."""
+IDLE = 15000
+"""Changes that the climb makes without coming lower, times values, before it ends ..."""
+NEAR = 1.03
 """... this near to the lower bound."""
 
 
@@ -134,9 +148,13 @@ def _place(values: Sequence[Value], tries: int) -> dict[ValueId, int]:
         search.extend([], 0, frozenset(), 0)
         bases = search.bases
     if placer.peak(bases) > least and tries > 0:
-        order = sorted(numbers, key=lambda n: bases[n])
-        climbed = placer.climb(order, least, tries * 250 // max(250, len(bodies)))
-        bases = min(bases, climbed, key=placer.peak)
+        many, squeezed = len(bodies) > MANY, placer.squeeze(bases, least)
+        starts = [squeezed] if many else [squeezed, bases]
+        bases = squeezed
+        for start in starts:
+            if placer.peak(bases) > (CLOSE * least if many else least):
+                climbed = placer.climb(placer.ascending(start), least, tries * 250 // max(250, len(bodies)))
+                bases = min(bases, climbed, key=placer.peak)
     offsets = {value.name: 0 for value in values}
     return offsets | {v.name: int(bases[n]) + offset for n, body in enumerate(bodies) for offset, v in body.parts}
 
@@ -254,19 +272,69 @@ class _Placer:
             bases[body] = self._base(body, bases, bases >= 0)
         return bases
 
+    def ascending(self, bases: Bases) -> list[int]:
+        """The order in which bodies lie, the lowest first."""
+        return sorted(range(len(self.bodies)), key=lambda body: int(bases[body]))
+
     def _base(self, body: int, bases: Bases, placed: NDArray[np.bool_]) -> int:
         """The lowest base that is free beside the bodies that are placed already."""
-        meets, unit = self.meets[body], self.units[body]
+        return int(self._gaps(body, bases, placed, ENDLESS)[0][0])
+
+    def _gaps(self, body: int, bases: Bases, placed: NDArray[np.bool_], limit: int) -> tuple[Bases, Bases]:
+        """Lowest and highest base in every gap below a limit that the bodies placed already leave."""
+        meets, unit, most = self.meets[body], self.units[body], limit - self.sizes[body]
         others, below, above = meets[:, placed[meets[0]]]
         theirs = bases[others]
         begins = theirs + below
         order = begins.argsort(kind="stable")
         # Where this body could lie when the first, the first two, ... of the others are in its way.
-        tried = np.zeros(len(order) + 1, np.int64)
-        np.maximum.accumulate((theirs + above)[order], out=tried[1:])
-        tried = np.maximum(-(-tried // unit) * unit, 0)
-        free = begins[order] >= tried[:-1]
-        return int(tried[free.argmax() if free.any() else -1])
+        lowest = np.zeros(len(order) + 1, np.int64)
+        np.maximum.accumulate((theirs + above)[order], out=lowest[1:])
+        lowest = np.maximum(-(-lowest // unit) * unit, 0)
+        highest = np.full(len(order) + 1, most)
+        np.minimum(begins[order], most, out=highest[:-1])
+        free = lowest <= highest
+        return lowest[free], highest[free] // unit * unit
+
+    def squeeze(self, bases: Bases, least: int) -> Bases:
+        """Bases below the lowest limit that is found by halving what lies between the bound and the peak."""
+        lives = [body.last - body.first + 1 for body in self.bodies]
+        steps = max(body.last for body in self.bodies) + 1
+        high = [life * SHORT <= steps for life in lives]
+        order = sorted(range(len(lives)), key=lambda n: (high[n], -self.sizes[n] if high[n] else -lives[n]))
+        low, peak = least, self.peak(bases)
+        while peak - low > least // GRAIN:
+            limit = (low + peak) // 2
+            found = self.fit(order, high, limit)
+            if found is None:
+                low = limit + 1
+            else:
+                order, fitted = found
+                bases = min(self.place(self.ascending(fitted)), fitted, key=self.peak)
+                peak = self.peak(bases)
+        return bases
+
+    def fit(self, order: Sequence[int], high: Sequence[bool], limit: int) -> tuple[list[int], Bases] | None:
+        """An order and its bases below a limit, those that are `high` as near to it as they can; None: not found.
+
+        A body for which no room is left takes its turn earlier, after half of those before it.
+        """
+        tried, bases = list(order), np.full(len(order), -1)
+        done = squeezed = 0
+        while done < len(tried):
+            body = tried[done]
+            lowest, highest = self._gaps(body, bases, bases >= 0, limit)
+            if len(lowest):
+                bases[body] = highest[-1] if high[body] else lowest[0]
+                done += 1
+            elif squeezed < SQUEEZES and done > 0:
+                squeezed += 1
+                bases[tried[done // 2 : done]] = -1
+                tried.insert(done // 2, tried.pop(done))
+                done //= 2
+            else:
+                return None
+        return tried, bases
 
     def replace(self, order: Sequence[int], known: Bases, moved: tuple[int, int], most: int) -> Bases | None:
         """As `place`, from the bases of the order before two bodies changed turns; None above `most`.
@@ -306,7 +374,7 @@ class _Placer:
         best, bases = list(order), self.place(order)
         peak, idle = self.peak(bases), 0
         for _ in range(turns):
-            if idle >= IDLE and peak <= NEAR * least:
+            if idle * len(order) >= IDLE and peak <= NEAR * least:
                 break
             tops = np.flatnonzero(bases + self.sizes == peak).tolist()
             near = self.meets[chance.choice(tops)][0].tolist() if peak > least else []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from medyate import ledger
 from medyate.ir import Graph, elements
@@ -94,12 +95,13 @@ class Blocks:
         before: list[tuple[int, bool]] = [(0, False)] * (count + 1)
         for end in range(1, count + 1):
             for begin in range(max(0, end - LONGEST), end):
-                for repeats in (False, True):
-                    if not repeats and begin < end - 1:
-                        continue
-                    cost = best[begin] + self._cost(begin, end, price, repeats)
-                    if cost < best[end]:
-                        best[end], before[end] = cost, (begin, repeats)
+                costs = {False: self._masks[begin]} if begin == end - 1 else {}
+                if (begin, end) in self._repeats:
+                    kept, macs = self._repeats[begin, end]
+                    costs[True] = kept + price * macs
+                for repeats, cost in costs.items():
+                    if best[begin] + cost < best[end]:
+                        best[end], before[end] = best[begin] + cost, (begin, repeats)
         segments, end = [], count
         while end > 0:
             begin, repeats = before[end]
@@ -109,17 +111,32 @@ class Blocks:
         repeated = sum(self.macs(self.repeated(b, block)) for b, e in segments for block in range(b, e))
         return Choice(tuple(reversed(segments)), repeated)
 
-    def _cost(self, begin: int, end: int, price: float, repeats: bool) -> float:
-        if not repeats:
-            return self.mask_bytes(begin)
-        blocks = range(begin, end)
-        if not self.wide(end - 1) or not all(self.rows(block) for block in blocks):
-            return float("inf")
-        first = self.graph.nodes[self.cuts[begin]].inputs[0]
-        kept = ledger.tensor_bytes(self.graph.shapes[first])
-        if self.kept(begin) is not None:  # its own mask comes from it
-            kept -= ledger.mask_bytes(self.graph.shapes[first])
-        return kept + price * sum(self.macs(self.repeated(begin, block)) for block in blocks)
+    @cached_property
+    def _masks(self) -> list[float]:
+        """Bytes that every block costs whose masks are kept."""
+        return [self.mask_bytes(block) for block in range(len(self.cuts) - 1)]
+
+    @cached_property
+    def _repeats(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """(bytes that it keeps, multiply-adds that it repeats) of every segment that can run again."""
+        count = len(self.cuts) - 1
+        able = [self.rows(block) for block in range(count)]
+        found = {}
+        for begin in range(count):
+            macs = 0
+            for end in range(begin + 1, min(begin + LONGEST, count) + 1):
+                if not able[end - 1]:
+                    break
+                macs += self.macs(self.repeated(begin, end - 1))
+                if self.wide(end - 1):
+                    found[begin, end] = self._kept_bytes(begin), macs
+        return found
+
+    def _kept_bytes(self, begin: int) -> int:
+        """Of a segment's first input."""
+        shape = self.graph.shapes[self.graph.nodes[self.cuts[begin]].inputs[0]]
+        own = ledger.mask_bytes(shape) if self.kept(begin) is not None else 0  # its mask comes from it
+        return ledger.tensor_bytes(shape) - own
 
     def reruns(self, choice: Choice) -> dict[str, Rerun]:
         """By node of the way back, what runs again before it."""

@@ -144,11 +144,6 @@ class Step:
     in_place: bool = False
     """Whether a value may take the place of the one that it is made from."""
 
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Equal for steps that touch the same rows of the same values of one network."""
-        return (self.kind, self.node, self.part, *((use.value, use.mode) for use in self.uses))
-
 
 @dataclass(frozen=True)
 class Pass:

@@ -9,10 +9,12 @@ groups: of all ways to cut the steps into contiguous groups, those with the smal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from operator import add
 
 from medyate.ledger import align
 from medyate.ops.opdef import Rows
@@ -21,6 +23,9 @@ from medyate.plan.steps import Pass, Step, Use
 
 STAGES_MAX = 48
 """MDY_STAGES_MAX of the runtime."""
+
+Span = tuple[int, int]
+"""Numbers of a first step and of the one behind the last."""
 
 SCHEDULES = ("auto", "layer", "stream")
 """auto: rings only where they lower the peak; layer: whole tensors; stream: wherever they save bytes."""
@@ -237,20 +242,29 @@ class Planner:
         """Remembered: the same steps come back with every set of candidates, which changes scratch and masks."""
         again = {use.value for step in steps if step.kind in ("again", "clamp") for use in step.uses}
 
-        def counts(use: Use) -> bool:
-            return use.rows is not None and (use.value in again or plan.stores[use.value].kind != "mask")
-
-        steps = [replace(step, uses=tuple(filter(counts, step.uses))) for step in steps]
-        key = tuple(step.key for step in steps)
+        stores = plan.stores
+        uses = [
+            tuple(u for u in s.uses if u.rows is not None and (u.value in again or stores[u.value].kind != "mask"))
+            for s in steps
+        ]
+        key = tuple(
+            (step.kind, step.node, step.part, *((use.value, use.mode) for use in counted))
+            for step, counted in zip(steps, uses, strict=True)
+        )
         found = self._walks.get(key)
         if found is None:
-            pace = {use.value: plan.stores[use.value].row_bytes for step in steps for use in step.uses}
-            found = self._walks[key] = walk(steps, pace)
+            pace = {use.value: stores[use.value].row_bytes for counted in uses for use in counted}
+            walked = [replace(step, uses=counted) for step, counted in zip(steps, uses, strict=True)]
+            found = self._walks[key] = walk(walked, pace)
         return found
 
 
 class _Cut:
-    """One pass being cut into groups."""
+    """One pass being cut into groups.
+
+    Groups take time to walk, so only those are made that a best cut may have: a cut is sought with bounds of what
+    they cost, the groups on it are made, and so on until all of a cut's groups are.
+    """
 
     def __init__(self, planner: Planner, plan: Pass, schedule: str) -> None:
         self.planner, self.plan, self.schedule = planner, plan, schedule
@@ -272,13 +286,18 @@ class _Cut:
             born[number + 1] += plan.stores[name].bytes
             died[self.last[name] + 1] += plan.stores[name].bytes
         self.born, self.died = list(accumulate(born)), list(accumulate(died))
-        self.found: dict[tuple[int, int], Group] = {}
+        self.alive = [one - other for one, other in zip(self.born, self.died, strict=True)]
+        """Bytes that are needed on both sides of every place between two steps."""
+        self.found: dict[Span, Group] = {}
+        self.bytes = {(begin, end): max(self.alive[begin], self.alive[end]) for begin, end in self._spans()}
+        """Alive in the group of every span that may be one; before it is made, at least alive."""
 
-    def group(self, begin: int, end: int) -> Group:
+    def group(self, span: Span) -> Group:
         """Steps begin .. end - 1 as one group."""
-        if (begin, end) not in self.found:
-            self.found[begin, end] = self._group(begin, end)
-        return self.found[begin, end]
+        if span not in self.found:
+            self.found[span] = self._group(*span)
+            self.bytes[span] = self.found[span].bytes
+        return self.found[span]
 
     def _group(self, begin: int, end: int) -> Group:
         plan, stores = self.plan, self.plan.stores
@@ -339,34 +358,46 @@ class _Cut:
         Values that take each other's place can be laid out less freely: the smallest sum of live bytes is not
         always the smallest layout.
         """
-        count = len(self.plan.steps)
-        spans = self._spans()
-        if self.schedule == "layer":
-            spans = [(b, e) for b, e in spans if e == b + 1 or (self.plan.steps[b].kind == "load" and e == b + 2)]
-        peak = [0] + [1 << 40] * count
-        for begin, end in spans:
-            peak[end] = min(peak[end], max(peak[begin], self.group(begin, end).bytes))
-        found = [self._cut(spans, int(peak[count] * share)) for share in slack]
+        smallest = max((self.bytes[span] for span in self._way(self.bytes.__getitem__, max)), default=0)
+        found = [self._cut(int(smallest * share)) for share in slack]
         return [cut for number, cut in enumerate(found) if cut not in found[:number]]
 
-    def _cut(self, spans: Sequence[tuple[int, int]], limit: int) -> tuple[Group, ...]:
+    def _way(self, cost: Callable[[Span], float], join: Callable[[float, float], float]) -> list[Span]:
+        """The spans of the cheapest cut, whose groups are made; what others say they cost is a lower bound."""
         count = len(self.plan.steps)
-        score, before = [0] + [1 << 60] * count, [0] * (count + 1)
-        for begin, end in spans:
-            group = self.group(begin, end).within(limit)
-            if group.bytes > limit:
-                continue
-            lag = 0 if group.overlap is None else group.overlap.lag
-            cost = lag * count + (end - begin) * (group.bytes if self.schedule == "stream" else end > begin + 1)
-            if score[begin] + cost < score[end]:
-                score[end], before[end] = score[begin] + cost, begin
-        cut, end = [], count
-        while end > 0:
-            cut.append(self.group(before[end], end).within(limit))
-            end = before[end]
-        return tuple(reversed(cut))
+        while True:
+            total, before = [0.0] + [math.inf] * count, [0] * (count + 1)
+            for span in self.bytes:
+                begin, end = span
+                found = join(total[begin], cost(span))
+                if found < total[end]:
+                    total[end], before[end] = found, begin
+            way, end = [], count
+            while end > 0:
+                way.append((before[end], end))
+                end = before[end]
+            if all(span in self.found for span in way):
+                return way[::-1]
+            for span in way:
+                self.group(span)
 
-    def _spans(self) -> list[tuple[int, int]]:
+    def _cut(self, limit: int) -> tuple[Group, ...]:
+        count = len(self.plan.steps)
+
+        def cost(span: Span) -> float:
+            size, lag = self.bytes[span], 0
+            if size > limit:
+                return math.inf
+            group = self.found.get(span)
+            if group is not None and group.overlap is not None:
+                group = group.within(limit)
+                size, lag = group.bytes, 0 if group.overlap is None else group.overlap.lag
+            begin, end = span
+            return lag * count + (end - begin) * (size if self.schedule == "stream" else end > begin + 1)
+
+        return tuple(self.group(span).within(limit) for span in self._way(cost, add))
+
+    def _spans(self) -> list[Span]:
         """What may be a group, by its end: every step alone, and what lies between two narrow places."""
         steps = self.plan.steps
         across = self._across()
@@ -388,6 +419,8 @@ class _Cut:
                 if end > begin + 1 and end in places:
                     spans.append((begin, end))
                     ends += 1
+        if self.schedule == "layer":
+            spans = [(b, e) for b, e in spans if e == b + 1 or (e == b + 2 and steps[b].kind == "load")]
         return sorted(spans, key=lambda span: (span[1], span[0]))
 
     def _across(self) -> list[int]:

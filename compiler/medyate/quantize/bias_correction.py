@@ -54,11 +54,15 @@ def corrected_biases(
             theirs = own
             if OPS[node.op].channel_axes is not None:
                 theirs = {**own, "weight": _tensor(rounded[node.weight_name("weight")])}
-                shift = _means(node, xs, own) - _means(node, rounded_xs, theirs)
+                linear = _linear(node, xs, own)
+                shift = _means(linear) - _means(_linear(node, rounded_xs, theirs))
                 bias = own["bias"].double() + shift
                 biases[node.weight_name("bias")] = bias.numpy()
                 theirs["bias"] = bias.float()
-            exact[node.output] = OPS[node.op].real(node.attrs, xs, own)
+                activation = node.attrs.activation  # type: ignore[attr-defined]
+                exact[node.output] = linear if activation is None else linear.clamp_(*activation)
+            else:
+                exact[node.output] = OPS[node.op].real(node.attrs, xs, own)
             value = OPS[node.op].real(node.attrs, rounded_xs, theirs)
             steps[node.output] = on_steps(value, quants[node.output])
             for name in set(node.inputs):
@@ -76,14 +80,19 @@ def chosen(graph: Graph, samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def on_steps(value: Any, quant: Quant) -> Any:
     """The nearest values that int8 steps stand for."""
-    steps = ((value / quant.scale).round() + quant.zero).clamp(QMIN, QMAX)
-    return (steps - quant.zero) * quant.scale
+    steps = (value / quant.scale).round_().add_(quant.zero).clamp_(QMIN, QMAX)
+    return steps.sub_(quant.zero).mul_(quant.scale)
 
 
-def _means(node: Node, xs: tuple[Any, ...], arrays: Mapping[str, Any]) -> Any:
-    """Mean of every output channel before the activation."""
+def _linear(node: Node, xs: tuple[Any, ...], arrays: Mapping[str, Any]) -> Any:
+    """A layer's output before the activation."""
     linear: Any = replace(node.attrs, activation=None)  # type: ignore[call-arg]
-    return OPS[node.op].real(linear, xs, arrays).double().mean((0, 2, 3))
+    return OPS[node.op].real(linear, xs, arrays)
+
+
+def _means(value: Any) -> Any:
+    """Of every channel."""
+    return value.double().mean((0, 2, 3))
 
 
 def _arrays(graph: Graph, node: Node, weights: Weights) -> dict[str, Any]:

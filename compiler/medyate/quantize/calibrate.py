@@ -123,41 +123,54 @@ METHODS: Mapping[str, Callable[[Histogram, Calibration], Range]] = {
 }
 
 
-def observe_ranges(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> dict[str, Range]:
+def observe_ranges(
+    graph: Graph, weights: Weights, samples: NDArray[np.float32], keep: Callable[[str, Any], None] | None = None
+) -> dict[str, Range]:
     """Smallest and largest value of every tensor over the samples (N, H, W, C); zero is always within.
 
-    Raises DataError where a value is no finite number.
+    `keep` is shown every tensor, too. Raises DataError where a value is no finite number.
     """
     if not len(samples):
         raise DataError("there are no samples to calibrate on.", "Give some.")
     ranges: dict[str, Range] = {}
 
     def observe(name: str, value: Any) -> None:
+        found = [float(end) for end in value.aminmax()]  # NaN, if there is one
         low, high = ranges.get(name, (0.0, 0.0))
-        ranges[name] = (min(low, float(value.min())), max(high, float(value.max())))
-        if not np.isfinite(ranges[name]).all() or bool(value.isnan().any()):
+        ranges[name] = min(low, found[0]), max(high, found[1])
+        if not np.isfinite(found).all():
             raise DataError(
                 f"on the calibration samples, '{name}' holds NaN or infinite values.", "Clean or scale the samples."
             )
+        if keep is not None:
+            keep(name, value)
 
     watch(graph, weights, samples, observe)
     return ranges
 
 
-def observe_histograms(
-    graph: Graph, weights: Weights, samples: NDArray[np.float32], ranges: Mapping[str, Range]
-) -> dict[str, Histogram]:
-    """How the values of every tensor lie within its range."""
-    counts = {name: np.zeros(BINS) for name in ranges}
+def observe_histograms(graph: Graph, weights: Weights, samples: NDArray[np.float32]) -> dict[str, Histogram]:
+    """How the values of every tensor lie within its range.
 
-    def observe(name: str, value: Any) -> None:
-        low, high = ranges[name]
-        if low < high:
-            values = _thinned(value.contiguous().view(-1), VALUES)
-            counts[name] += values[values != 0].histc(BINS, low, high).double().numpy()
+    A histogram needs the range first, so some values of each batch are kept: about as many as one batch has in all.
+    """
+    kept: dict[str, list[Any]] = {}
 
-    watch(graph, weights, samples, observe)
-    return {name: Histogram(*ranges[name], counts[name]) for name in ranges}
+    def keep(name: str, value: Any) -> None:
+        kept.setdefault(name, []).append(_thinned(value.contiguous().view(-1), VALUES).clone())
+
+    ranges = observe_ranges(graph, weights, samples, keep)
+    return {name: _histogram(kept.pop(name), *extent) for name, extent in ranges.items()}
+
+
+def _histogram(parts: list[Any], low: float, high: float) -> Histogram:
+    """Of values other than zero."""
+    counts = np.zeros(BINS)
+    for values in parts if low < high else []:
+        found = values.histc(BINS, low, high).double()
+        zeros = values.new_zeros(1).histc(BINS, low, high).double() * (len(values) - values.count_nonzero())
+        counts += (found - zeros).numpy()
+    return Histogram(low, high, counts)
 
 
 def watch(graph: Graph, weights: Weights, samples: NDArray[np.float32], observe: Callable[[str, Any], None]) -> None:
@@ -176,13 +189,14 @@ def choose_ranges(
     graph: Graph, weights: Weights, samples: NDArray[np.float32], calibration: Calibration
 ) -> dict[str, Range]:
     """The range of every tensor by the calibration's method."""
-    ranges = observe_ranges(graph, weights, samples)
-    seen = ranges[graph.input]
-    if calibration.method != "minmax":
-        choose, whole = METHODS[calibration.method], answers(graph)
-        histograms = observe_histograms(graph, weights, samples, ranges)
-        ranges = {name: ranges[name] if name in whole else choose(h, calibration) for name, h in histograms.items()}
-    return {**ranges, graph.input: input_range(samples, seen)}
+    if calibration.method == "minmax":
+        ranges = observe_ranges(graph, weights, samples)
+        return {**ranges, graph.input: input_range(samples, ranges[graph.input])}
+    choose, whole = METHODS[calibration.method], answers(graph)
+    histograms = observe_histograms(graph, weights, samples)
+    ranges = {name: (h.low, h.high) if name in whole else choose(h, calibration) for name, h in histograms.items()}
+    seen = histograms[graph.input]
+    return {**ranges, graph.input: input_range(samples, (seen.low, seen.high))}
 
 
 def answers(graph: Graph) -> frozenset[str]:

@@ -44,14 +44,15 @@ def draw_selection(
     `norms` and `costs` have one entry per candidate channel; a norm of 0 excludes the channel.
     """
     key = rng.key(seed, rng.SAMPLER, epoch, 0)
-    weight = np.array(norms, np.uint64).astype(object)
+    exact = np.int64 if sum(map(int, norms)) < 1 << 63 else object
+    weight = np.array(norms, np.uint64).astype(exact)
     cost = np.array(costs, np.int64)
     taken = np.zeros(len(weight), bool)
     left = budget
     draw = 0
     while True:
         open_ = np.flatnonzero(~taken & (cost <= left if fit == SKIP else True))
-        totals = np.cumsum(weight[open_]) if len(open_) else np.array([], object)
+        totals = np.cumsum(weight[open_]) if len(open_) else np.array([], np.int64)
         total = int(totals[-1]) if len(totals) else 0
         if total == 0:
             return tuple(int(i) for i in np.flatnonzero(taken))
