@@ -24,6 +24,7 @@ from medyate.build.compile import build
 from medyate.build.project import write_project
 from medyate.data import epoch_order, load
 from medyate.ir import QGraph, Weights
+from medyate.ledger import arena_bytes
 from medyate.passes.pipeline import simplify
 from medyate.plan.budget import NOTHING, Limits, Network, Way
 from medyate.plan.budget import measure as measure_row
@@ -98,11 +99,12 @@ TRAINING = (
 )
 
 
-def arena(model: Path) -> int:
-    """Bytes of the arena of a network as it came."""
+def arena(model: Path) -> tuple[int, int]:
+    """Bytes of the arena of a network as it came: the least, and with room for all kernels."""
     imported = simplify(frontends.load(model))
     assert imported.qgraph is not None
-    return inference_plan(imported.qgraph, imported.weights, Limits(1 << 30)).arena_bytes
+    plan = inference_plan(imported.qgraph, imported.weights, Limits(1 << 30))
+    return arena_bytes(plan.layout.peak_bytes, 0, 0), plan.arena_bytes
 
 
 def ranked(shared: Path, model: str, out: Path) -> Path:
@@ -255,12 +257,12 @@ def main() -> None:
             dear |= len({digest for *_, digest in found}) > 1
             for name, planned, steps, digest in found:
                 print(f"| {model} | {name} | {planned:,} | {steps:,} | {steps / least:.3f} | {digest} |", flush=True)
-    print("\n| model | inference arena | asked for |\n| --- | --: | --: |")
+    print("\n| model | inference arena, least | with room for kernels | asked for |\n| --- | --: | --: | --: |")
     for model, limit in ARENAS.items():
         if wanted(model):
-            taken = arena(options.shared / "models" / model)
-            print(f"| {model} | {taken:,} | {limit:,} |")
-            dear |= taken > limit
+            least, roomy = arena(options.shared / "models" / model)
+            print(f"| {model} | {least:,} | {roomy:,} | {limit:,} |")
+            dear |= least > limit
     sys.exit(dear)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -35,8 +35,6 @@ from medyate.plan.workspace import Key, Workspace, missing_bytes, workspaces
 from medyate.rank.lara import LayerScore, Ranking
 
 CALIBRATION_SAMPLES = 32
-EXTRA_SHARE = 100
-"""The planned region grows by one of so many parts for kernels to work in."""
 
 Calibration = tuple[NDArray[np.int8], NDArray[Any], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Samples, labels, and (weight, bias) of a head."""
@@ -292,7 +290,7 @@ def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
 def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
     """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
     steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule)
-    layout = _with_room(qgraph, steps, layout, lambda planned: limits.assign(planned, 0).left_bytes >= 0)
+    layout = _with_room(qgraph, steps, layout, limits)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
     needed = plan.arena_bytes + limits.reserved_bytes
     if needed > limits.ram_bytes:
@@ -326,9 +324,6 @@ def make_plan(
     by_name = {score.layer: score for score in scores}
     ordered = [by_name[node.name] for node in qgraph.graph if node.name in by_name]
     worst, epoch_bytes = limits.selecting.worst(ordered, row.b_mem_bytes)
-    layout = _with_room(
-        network.qgraph, steps, layout, lambda planned: limits.assign(planned, row.state_bytes).left_bytes >= epoch_bytes
-    )
     biases = limits.selecting.biases
     check_sums(qgraph, weights, steps.plan, by_name.keys(), biases, limits.grad_bits)
     samples, labels, trained = calibration
@@ -341,13 +336,10 @@ def make_plan(
     return replace(plan, candidates=tuple(replace(c, bank_offset=c.bank_offset + head_bytes) for c in candidates))
 
 
-def _with_room(qgraph: QGraph, steps: Schedule, layout: Layout, fits: Callable[[int], bool]) -> Layout:
-    """With what kernels lack to work in, as far as memory is left and the region grows by little."""
-    most = layout.peak_bytes // EXTRA_SHARE
-    extra = min(missing_bytes(steps, layout, qgraph.graph), most)
-    while extra > 0 and not fits(layout.peak_bytes + extra):
-        extra -= 8
-    return replace(layout, extra_bytes=max(extra, 0))
+def _with_room(qgraph: QGraph, steps: Schedule, layout: Layout, limits: Limits) -> Layout:
+    """With all that kernels lack to work in, as far as memory is left."""
+    left = limits.assign(layout.peak_bytes, 0).left_bytes
+    return replace(layout, extra_bytes=max(0, min(missing_bytes(steps, layout, qgraph.graph), left)))
 
 
 def _candidates(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the planned region is free while a step runs: kernels work there, and no plan is larger for it."""
+"""What of the planned region is free while a step runs: kernels work there. No training takes more memory for it."""
 
 from __future__ import annotations
 
