@@ -65,8 +65,13 @@ def _workspace(a: Conv2d, inputs: tuple[Shape, ...], back: bool) -> int:
     if back:
         blocks = -(-inputs[0][1] // 4)
         return blocks * (ledger.block_bytes(a.channels, gathered=False) + 16) + ledger.align(a.channels, 4)
-    taps = a.kernel[0] * a.kernel[1] * inputs[0][2]
-    return ledger.block_bytes(taps, gathered=a.kernel != (1, 1) or any(a.pads)) if a.groups == 1 else 0
+    height, width, _ = _shape(a, inputs)
+    taps, gathered = a.kernel[0] * a.kernel[1] * inputs[0][2], a.kernel != (1, 1) or any(a.pads)
+    if a.groups > 1:
+        return 0
+    if height * width == 1 and taps % 4 == 0:  # a pixel alone needs no block
+        return taps if gathered else 0
+    return ledger.block_bytes(taps, gathered=gathered)
 
 
 def _convolve(a: Conv2d, x: Any, weight: Any, bias: Any) -> Any:

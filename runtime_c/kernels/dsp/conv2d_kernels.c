@@ -162,23 +162,22 @@ static void place_pixel(const job_t *job, int32_t oy, int32_t ox, uint32_t pixel
 static __attribute__((noinline)) void multiply(const uint32_t *block, const int8_t *weights, uint32_t groups,
                                                int32_t acc[MDY_DSP_PIXELS])
 {
-    register int32_t *sums __asm__("r0") = acc;
     register const uint32_t *x __asm__("r1") = block;
     register const int8_t *w __asm__("r2") = weights;
-    const uint32_t *end = block + groups * GROUP_WORDS;
-    __asm__ volatile("push   {r7}\n"
-                     "mov    r7, %[end]\n"
-                     "ldmia  r0, {r3-r6}\n"
-                     "cmp    r1, r7\n"
-                     "beq    2f\n"
-                     "1:\n" MULTIPLY_GROUP "cmp    r1, r7\n"
-                     "bne    1b\n"
-                     "2:\n"
-                     "stmia  r0, {r3-r6}\n"
-                     "pop    {r7}\n"
-                     : [x] "+r"(x), [w] "+r"(w)
-                     : [sums] "r"(sums), [end] "r"(end)
-                     : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+    register int32_t a __asm__("r3") = acc[0];
+    register int32_t b __asm__("r4") = acc[1];
+    register int32_t c __asm__("r5") = acc[2];
+    register int32_t d __asm__("r6") = acc[3];
+    for (const uint32_t *end = block + groups * GROUP_WORDS; x != end;) {
+        __asm__(MULTIPLY_GROUP
+                : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(x), "+r"(w)
+                :
+                : "r8", "r9", "r10", "r11", "r12", "lr", "memory");
+    }
+    acc[0] = a;
+    acc[1] = b;
+    acc[2] = c;
+    acc[3] = d;
 }
 #else
 /* Adds the products of the block's groups with one output's weights to the sums of four pixels. */
@@ -247,13 +246,14 @@ typedef struct {
     const int8_t *y_end;     /* 40: behind the last output of the first pixel */
     const int8_t *w;         /* 44: its weights */
     uint32_t spare;          /* 48: of the last group's weights, those of the output behind it */
+    uint32_t kept;           /* 52: a register that may be the frame pointer */
 } loop_t;
 
 /* Outputs of four pixels one after the other, to the end; shifts are -22 to -1. */
 static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
 {
     register loop_t *at __asm__("r0") = loop;
-    __asm__ volatile("push   {r7}\n" /* may be the frame pointer; no operand is on the stack */
+    __asm__ volatile("str    r7, [%[at], #52]\n"
                      "ldr    r7, [%[at], #4]\n"
                      "1:\n" /* an output: r3 to r6 become its sums, r1 goes over the block, r2 over the weights */
                      "ldrd   r12, r8, [%[at], #20]\n"
@@ -308,7 +308,7 @@ static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
                      "ldr    r12, [%[at], #40]\n"
                      "cmp    r1, r12\n"
                      "bne    1b\n"
-                     "pop    {r7}\n"
+                     "ldr    r7, [%[at], #52]\n"
                      : [at] "+r"(at)
                      :
                      : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
