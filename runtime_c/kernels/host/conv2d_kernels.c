@@ -66,10 +66,10 @@ VECTOR static inline __m256i requantized(const mdy_conv_t *p, uint32_t o, __m256
     const __m256i mult = _mm256_set1_epi32(p->mult[o]);
     const int n = -p->shift[o];
 #if MDY_ROUND_ONCE
-    const __m256i half = _mm256_set1_epi64x(INT64_C(1) << (30 + n));
+    const __m256i half = _mm256_set1_epi64x(1LL << (30 + n));
     const int drop = 31 + n;
 #else
-    const __m256i half = _mm256_set1_epi64x(INT64_C(1) << 30);
+    const __m256i half = _mm256_set1_epi64x(1LL << 30);
     const int drop = 31;
 #endif
     const __m128i count = _mm_cvtsi32_si128(drop);
