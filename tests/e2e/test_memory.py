@@ -23,7 +23,8 @@ SAMPLES = 96
 
 @pytest.mark.parametrize(("model", "limit"), ARENAS.items())
 def test_inference_fits(model: str, limit: int) -> None:
-    assert arena(shared(f"models/{model}")) <= limit
+    least, _ = arena(shared(f"models/{model}"))
+    assert least <= limit
 
 
 @pytest.mark.parametrize(
