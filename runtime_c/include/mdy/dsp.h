@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** What kernels of the DSP family share: how four accumulators become four outputs. */
+/**
+ * What kernels of the DSP family share: how four accumulators become four outputs.
+ *
+ * They read words from any address, as cores do after a reset (CCR.UNALIGN_TRP is 0; Armv7-M Architecture Reference
+ * Manual, A3.2.1): weights lie in memory of the type Normal.
+ */
 #ifndef MDY_DSP_H
 #define MDY_DSP_H
 

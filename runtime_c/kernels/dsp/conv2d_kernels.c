@@ -504,7 +504,7 @@ static void place_gradients(const mdy_conv_t *p, const mdy_grad_t *dy, uint32_t 
 {
     int16_t *place = (int16_t *)(void *)(block + pixel);
     const uint32_t outputs = p->out.c;
-    for (uint32_t o = 0; o < outputs + GROUP - 1 - (outputs - 1) % GROUP; o += GROUP, place += 2 * GROUP_WORDS) {
+    for (uint32_t o = 0; o < groups_of(outputs) * GROUP; o += GROUP, place += 2 * GROUP_WORDS) {
         place[0] = mdy_grad_acc(p, dy[o], o);
         place[1] = o + 2 < outputs ? mdy_grad_acc(p, dy[o + 2], o + 2) : 0;
         place[2 * MDY_DSP_PIXELS] = o + 1 < outputs ? mdy_grad_acc(p, dy[o + 1], o + 1) : 0;
