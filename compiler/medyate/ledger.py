@@ -99,12 +99,6 @@ def ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, widt
     return 4 * (4 * (kernel[0] + (rows - 1) * stride[0]) * row + 2 * kernel[0] * words)
 
 
-def turned_bytes(kernel: tuple[int, int], width: int) -> int:
-    """What the gradient of a depthwise layer's input works in: four channels' rows of gradients, and a filter."""
-    words = kernel[1] // 2 + 1
-    return 4 * (kernel[0] * (4 * ((width + 4) // 4 * 2 + words + 1) + 2 * words) + width + 4)
-
-
 def input_scratch_bytes(in_shape: Shape, out_shape: Shape) -> int:
     """Scratch of a layer's input gradient: int32 per input channel and int16 per output."""
     return 4 * in_shape[2] + 2 * out_shape[2]

@@ -61,10 +61,7 @@ def _channel_cost(a: Conv2d, inputs: tuple[Shape, ...]) -> ChannelCost:
     return ChannelCost(a.channels // a.groups * a.kernel[0] * a.kernel[1], height * width)
 
 
-def _workspace(a: Conv2d, inputs: tuple[Shape, ...], back: bool) -> int:
-    if back:
-        blocks = -(-inputs[0][1] // 4)
-        return blocks * (ledger.block_bytes(a.channels, gathered=False) + 16) + ledger.align(a.channels, 4)
+def _workspace(a: Conv2d, inputs: tuple[Shape, ...]) -> int:
     height, width, _ = _shape(a, inputs)
     taps, gathered = a.kernel[0] * a.kernel[1] * inputs[0][2], a.kernel != (1, 1) or any(a.pads)
     if a.groups > 1:

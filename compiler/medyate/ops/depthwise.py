@@ -59,9 +59,7 @@ def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
     return torch.nn.functional.conv2d(pad_nchw(x, a.pads), filters, bias, a.stride, 0, a.dilation, filters.shape[0])
 
 
-def _workspace(a: Depthwise, inputs: tuple[Shape, ...], back: bool) -> int:
-    if back:
-        return ledger.turned_bytes(a.kernel, inputs[0][1])
+def _workspace(a: Depthwise, inputs: tuple[Shape, ...]) -> int:
     height, width, _ = _shape(a, inputs)
     return ledger.ring_bytes(a.kernel, a.stride, min(height, ledger.BAND), width)
 

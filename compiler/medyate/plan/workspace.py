@@ -47,12 +47,12 @@ def workspaces(schedule: Schedule, layout: Layout) -> Mapping[Key, Workspace]:
 
 
 def missing_bytes(schedule: Schedule, layout: Layout, graph: Graph) -> int:
-    """What the region would have to be larger by for no kernel to lack room."""
+    """What the region of a program that infers would have to be larger by for no kernel to lack room."""
     nodes, missing = {node.name: node for node in graph}, 0
     for at, free in workspaces(schedule, layout).items():
         node = nodes[at[1]]
         kernel = OPS[node.op].kernel
-        wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node), at[0] == "input")
+        wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node))
         if wanted > free.bytes:
             beyond = free.offset if free.offset + free.bytes == layout.planned_bytes else align(layout.planned_bytes, 8)
             missing = max(missing, beyond + wanted - layout.planned_bytes)

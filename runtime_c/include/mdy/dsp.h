@@ -73,6 +73,21 @@ static inline int32_t mdy_dsp_requantize(int32_t acc, const mdy_dsp_output_t *q)
 #endif
 }
 
+/** What is added to the input in both halfwords: its zero point, negative. */
+static inline uint32_t mdy_dsp_minus_zero(const mdy_conv_t *p)
+{
+    return ((uint32_t)-p->x_zero & 0xFFFFu) * 0x10001u;
+}
+
+/** The delta of channel c, NULL if it is not selected; channels are asked for in order, `slot` counts those that were. */
+static inline const int8_t *mdy_dsp_next_delta(const mdy_selected_t *sel, uint32_t *slot, uint32_t c)
+{
+    if (*slot >= sel->count || mdy_record_channel(mdy_record(sel, *slot)) != c) {
+        return NULL;
+    }
+    return mdy_record_delta(mdy_record(sel, (*slot)++));
+}
+
 /** Whether outputs are limited to less than int8. */
 static inline int mdy_dsp_is_limited(const mdy_conv_t *p)
 {

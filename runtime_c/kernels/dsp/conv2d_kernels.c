@@ -62,21 +62,16 @@ static uint32_t *widen_run(uint32_t *place, uint32_t minus_zero, const int8_t *t
     return place;
 }
 
-static uint32_t minus_zero_of(const job_t *job)
-{
-    return ((uint32_t)-job->p->x_zero & 0xFFFFu) * 0x10001u;
-}
-
 /* Writes the taps of one pixel into its places of the block; what is missing to whole groups becomes zeros. */
 static void place_taps(const job_t *job, const int8_t *taps, uint32_t pixel)
 {
     const uint32_t rest = job->taps % GROUP;
     const uint32_t whole = job->taps - rest;
-    uint32_t *place = widen_run(job->block + pixel, minus_zero_of(job), taps, whole);
+    uint32_t *place = widen_run(job->block + pixel, mdy_dsp_minus_zero(job->p), taps, whole);
     if (rest > 0) {
         uint32_t bytes = ((uint32_t)job->p->x_zero & 0xFFu) * 0x1010101u;
         memcpy(&bytes, taps + whole, rest);
-        widen(place, minus_zero_of(job), bytes);
+        widen(place, mdy_dsp_minus_zero(job->p), bytes);
     }
 }
 
@@ -132,7 +127,7 @@ static void place_pixel(const job_t *job, int32_t oy, int32_t ox, uint32_t pixel
     const int32_t iy0 = oy * p->stride_h - p->pad_top;
     for (int32_t iy = iy0; iy < iy0 + p->kernel_h; iy++) {
         if (iy >= 0 && iy < p->in.h) {
-            place = widen_run(place, minus_zero_of(job), mdy_row(job->x, iy) + ix0 * p->in.c, row);
+            place = widen_run(place, mdy_dsp_minus_zero(job->p), mdy_row(job->x, iy) + ix0 * p->in.c, row);
             continue;
         }
         for (uint32_t word = 0; word < row / 2; word++, place += MDY_DSP_PIXELS) {
@@ -362,7 +357,7 @@ static void whole_block(const job_t *job, int8_t *y, const int32_t *start)
 /* Adds four outputs' products of one pixel's taps, in whole groups, to their sums. */
 static __attribute__((noinline)) void multiply_pixel(const job_t *job, const int8_t *x, const int8_t *w, int32_t acc[4])
 {
-    const uint32_t minus_zero = ((uint32_t)-job->p->x_zero & 0xFFFFu) * 0x10001u;
+    const uint32_t minus_zero = mdy_dsp_minus_zero(job->p);
     const uint32_t taps = job->taps;
     int32_t a = acc[0];
     int32_t b = acc[1];
@@ -560,9 +555,7 @@ static void dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, cons
             }
             uint32_t slot = 0;
             for (uint32_t c = 0; c < p->in.c; c++) {
-                const int selected = slot < sel->count && mdy_record_channel(mdy_record(sel, slot)) == c;
-                gather_weights(p, w, c, selected ? mdy_record_delta(mdy_record(sel, slot)) : NULL, column);
-                slot += selected ? 1u : 0u;
+                gather_weights(p, w, c, mdy_dsp_next_delta(sel, &slot, c), column);
                 const uint32_t *block = blocks;
                 for (uint32_t pixel = 0; pixel < count; pixel += MDY_DSP_PIXELS, block += block_words) {
                     memset(sums + pixel, 0, MDY_DSP_PIXELS * sizeof *sums);

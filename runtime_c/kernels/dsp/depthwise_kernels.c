@@ -89,7 +89,7 @@ static void turn_row(const job_t *job, int32_t iy, uint32_t channel)
     const int32_t width = p->in.w;
     const int32_t words = (int32_t)job->row_words;
     const uint32_t pitch = job->ring * job->row_words;
-    const uint32_t minus_zero = ((uint32_t)-p->x_zero & 0xFFFFu) * 0x10001u;
+    const uint32_t minus_zero = mdy_dsp_minus_zero(p);
     const int32_t first = job->columns.begin * p->stride_w - p->pad_left; /* column of word 0 */
     const int holds = iy >= 0 && iy < p->in.h;
     uint32_t *to = turned_row(job, iy);
@@ -543,9 +543,7 @@ static void dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, c
                 }
             }
             for (uint32_t channel = first; channel < first + CHANNELS; channel++) {
-                const int selected = slot < sel->count && mdy_record_channel(mdy_record(sel, slot)) == channel;
-                const int8_t *delta = selected ? mdy_record_delta(mdy_record(sel, slot)) : NULL;
-                slot += selected ? 1u : 0u;
+                const int8_t *delta = mdy_dsp_next_delta(sel, &slot, channel);
                 for (uint32_t i = 0; i < count; i++) {
                     pack_turned(p, w + channel, delta, taps[i], filter + i * 2 * words);
                 }
