@@ -58,19 +58,10 @@ static inline mdy_dsp_output_t mdy_dsp_output(const mdy_conv_t *p, uint32_t o)
     return output;
 }
 
-/**
- * The output of an accumulator below 2^30, before it is limited to the activation's range: mdy_requantize and the zero
- * point. The first rounding is SMMLAR's, halves up; the second takes one from negative values, whose halves it rounds
- * away from zero.
- */
+/** The output of an accumulator below 2^30, before it is limited to the activation's range. */
 static inline int32_t mdy_dsp_requantize(int32_t acc, const mdy_dsp_output_t *q)
 {
-    const int32_t twice = (int32_t)((uint32_t)acc << 1);
-#if MDY_ROUND_ONCE
-    return mdy_ssat8(mdy_smmla(twice, q->mult, q->offset) >> q->shift);
-#else
-    return mdy_ssat8((mdy_smmlar(twice, q->mult, q->offset) + (twice >> 31)) >> q->shift);
-#endif
+    return mdy_ssat8(mdy_requantize_half((int32_t)((uint32_t)acc << 1), q->mult, q->offset, q->shift));
 }
 
 /** What is added to the input in both halfwords: its zero point, negative. */

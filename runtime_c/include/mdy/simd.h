@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "mdy/fixed.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -188,6 +190,20 @@ static inline int32_t mdy_ssat8(int32_t x)
 }
 
 #endif
+
+/**
+ * mdy_requantize of half of `twice`, for a shift of -n with 1 <= n <= 22. offset: half of 2^n, and what is added to the
+ * result times 2^n. The first rounding is SMMLAR's, halves up; the second takes one from negative values, whose halves it
+ * rounds away from zero.
+ */
+static inline int32_t mdy_requantize_half(int32_t twice, int32_t mult, int32_t offset, uint32_t n)
+{
+#if MDY_ROUND_ONCE
+    return mdy_smmla(twice, mult, offset) >> n;
+#else
+    return (mdy_smmlar(twice, mult, offset) + (twice >> 31)) >> n;
+#endif
+}
 
 #ifdef __cplusplus
 }

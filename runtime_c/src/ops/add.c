@@ -29,14 +29,8 @@ static int is_down(int shift)
 /* mdy_requantize of half of `twice`. */
 static inline int32_t scaled(int32_t twice, scale_t scale)
 {
-    if (scale.n == 0) {
-        return mdy_smmlar(twice, scale.mult, 0);
-    }
-#if MDY_ROUND_ONCE
-    return mdy_smmla(twice, scale.mult, scale.half) >> scale.n;
-#else
-    return (mdy_smmlar(twice, scale.mult, scale.half) + (twice >> 31)) >> scale.n;
-#endif
+    return scale.n == 0 ? mdy_smmlar(twice, scale.mult, 0)
+                        : mdy_requantize_half(twice, scale.mult, scale.half, scale.n);
 }
 
 /* A row whose multipliers scale down. */
