@@ -9,6 +9,9 @@
 #include "mdy/update.h"
 #include "mdy/view.h"
 
+/* Bytes of a workspace that a kernel which makes weight gradients is left, when their sums go there, too. */
+#define KERNEL_SHARE 1024u
+
 const int8_t *mdy_layer_weights(const mdy_t *m, const mdy_layer_t *layer)
 {
     if (layer->candidate == MDY_FROZEN || m->weights == NULL) {
@@ -122,23 +125,6 @@ void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy
     mdy_sink_close(&sink);
 }
 
-mdy_wacc_t *mdy_update_begin(mdy_update_t *u, uint32_t slot, uint32_t tap)
-{
-    const mdy_conv_t *p = u->layer->p;
-    if (u->by_rows) {
-        return u->sums + (slot * p->kernel_h * p->kernel_w + tap) * p->group_out;
-    }
-    memset(u->sums, 0, p->group_out * sizeof *u->sums);
-    return u->sums;
-}
-
-void mdy_update_end(mdy_update_t *u, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
-{
-    if (!u->by_rows) {
-        u->m->model->optimizer->tap(u, slot, tap, sums);
-    }
-}
-
 /* Whether this step trains the biases of a layer. */
 static int learns_biases(const mdy_t *m, const mdy_layer_t *layer)
 {
@@ -158,20 +144,63 @@ static void add_biases(const mdy_gradient_t *dy, const mdy_view_t *view, mdy_ban
     }
 }
 
-/* Goes over the sums of every tap: those that came by rows, or new ones. */
+static uint16_t taps_of(const mdy_conv_t *p)
+{
+    return (uint16_t)(p->kernel_h * p->kernel_w);
+}
+
+/* Makes the sums of some taps of `count` slots. */
+static void sum_gradients(mdy_update_t *u, uint32_t slot, uint32_t count, mdy_band_t taps)
+{
+    const mdy_conv_t *p = u->layer->p;
+    const mdy_view_t dy_view = mdy_grad_view(u->m, u->dy);
+    const mdy_band_t all = {0, u->dy->shape.h};
+    mdy_selected_t some = *u->selected;
+    some.records = mdy_record(u->selected, slot);
+    some.count = (uint16_t)count;
+    memset(u->sums, 0, count * (uint32_t)(taps.end - taps.begin) * p->group_out * sizeof *u->sums);
+    u->layer->op->backward_weight(p, &some, taps, &dy_view, all, u->sums, u->workspace);
+}
+
+/* Gives the optimiser the sums of every tap, of as many at a time as there is room for; they stay if that is all. */
 static void every_tap(mdy_update_t *u)
 {
     const mdy_conv_t *p = u->layer->p;
-    if (!u->by_rows) {
-        const mdy_view_t dy_view = mdy_grad_view(u->m, u->dy);
-        const mdy_band_t all = {0, u->dy->shape.h};
-        u->layer->op->backward_weight(p, u->selected, &dy_view, all, u);
-        return;
-    }
-    for (uint32_t slot = 0; slot < u->selected->count; slot++) {
-        for (uint32_t tap = 0; tap < (uint32_t)p->kernel_h * p->kernel_w; tap++) {
-            u->m->model->optimizer->tap(u, slot, tap, mdy_update_begin(u, slot, tap));
+    const uint32_t slots = u->selected->count;
+    const uint32_t tap_bytes = p->group_out * (uint32_t)sizeof *u->sums;
+    const uint32_t room = u->summed ? slots * taps_of(p) : u->sums_bytes / tap_bytes; /* in taps */
+    const uint32_t at_once = room >= taps_of(p) ? taps_of(p) : room;
+    const uint32_t most = room >= taps_of(p) ? room / taps_of(p) : 1;
+    for (uint32_t first = 0; first < slots; first += most) {
+        const uint32_t count = slots - first < most ? slots - first : most;
+        mdy_band_t taps = {0, 0};
+        for (; taps.begin < taps_of(p); taps.begin = taps.end) {
+            taps.end = (uint16_t)(taps.begin + at_once < taps_of(p) ? taps.begin + at_once : taps_of(p));
+            if (!u->summed) {
+                sum_gradients(u, first, count, taps);
+            }
+            const mdy_wacc_t *sums = u->sums;
+            for (uint32_t slot = first; slot < first + count; slot++) {
+                for (uint32_t tap = taps.begin; tap < taps.end; tap++, sums += p->group_out) {
+                    u->m->model->optimizer->tap(u, slot, tap, sums);
+                }
+            }
         }
+    }
+    u->summed = most >= slots && at_once == taps_of(p);
+}
+
+/* Puts the sums of gradients that do not come by rows into the workspace, if they have more room there than a tap's. */
+static void place_sums(mdy_update_t *u)
+{
+    const uint32_t most = u->selected->count * u->selected->delta_bytes * (uint32_t)sizeof *u->sums;
+    const uint32_t kept = u->workspace.bytes >= 2 * KERNEL_SHARE ? KERNEL_SHARE : u->workspace.bytes / 2;
+    const uint32_t room = (u->workspace.bytes - kept) & ~7u;
+    if (room > u->sums_bytes) {
+        u->sums_bytes = room < most ? room : (most + 7u) & ~7u;
+        u->sums = (mdy_wacc_t *)(void *)u->workspace.at;
+        u->workspace.at += u->sums_bytes;
+        u->workspace.bytes -= u->sums_bytes;
     }
 }
 
@@ -187,7 +216,9 @@ static mdy_update_t update_of(mdy_t *m, const mdy_layer_t *layer, const mdy_sele
         .dy = dy,
         .pass = every_tap,
         .sums = (mdy_wacc_t *)(void *)(m->planned + (sums == MDY_NONE ? layer->scratch_update : sums)),
-        .by_rows = sums != MDY_NONE,
+        .sums_bytes = layer->p->group_out * (uint32_t)sizeof(mdy_wacc_t),
+        .workspace = {m->planned + layer->workspace_update, layer->workspace_update_bytes},
+        .summed = sums != MDY_NONE,
         .key = mdy_rng_key(m->seed, MDY_RNG_ROUNDING, m->steps, layer->order),
         .exponent = m->slot_e[dy->slot],
         .rate_mult = m->rate_mult,
@@ -214,7 +245,8 @@ void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *
         update.sums += biases;
     }
     if (selected.count > 0) {
-        layer->op->backward_weight(layer->p, &selected, &dy_view, rows, &update);
+        const mdy_band_t taps = {0, taps_of(layer->p)};
+        layer->op->backward_weight(layer->p, &selected, taps, &dy_view, rows, update.sums, update.workspace);
     }
 }
 
@@ -223,7 +255,7 @@ static void update_biases(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient
 {
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
     mdy_update_t update = update_of(m, layer, &selected, dy, sums);
-    if (!update.by_rows) {
+    if (!update.summed) {
         const mdy_view_t dy_view = mdy_grad_view(m, dy);
         const mdy_band_t all = {0, dy->shape.h};
         memset(update.sums, 0, dy->shape.c * sizeof *update.sums);
@@ -245,6 +277,10 @@ void mdy_back_update(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *d
         return;
     }
     mdy_update_t update = update_of(m, layer, &selected, dy, sums);
-    update.sums += biases && update.by_rows ? layer->p->out.c : 0;
+    if (!update.summed) {
+        place_sums(&update);
+    } else if (biases) {
+        update.sums += layer->p->out.c;
+    }
     m->model->optimizer->layer(&update);
 }

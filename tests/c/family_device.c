@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The cases of tests/ops/test_families.py on an emulated core: read from cases.bin, what comes of them goes to
- * outputs.bin, by semihosting. A case is a row of parts, each its number of bytes, then those, padded to words. Part 0
- * is whether it is depthwise, the room, the bytes of the output and whether it goes back; the others are what
- * family_forward or family_backward takes in that order. A part without bytes is NULL.
+ * outputs.bin, by semihosting. A case is a row of parts, each its number of bytes, then those, padded to words; a part
+ * without bytes is NULL. The first part is its direction, whether it is depthwise, and the room; the second the output
+ * before the call, with guard bands; the others are what family_call takes.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void family_forward(int depthwise, const int32_t g[24], const int32_t tile[4], const int32_t *bias, const int32_t *mult,
-                    const int8_t *shift, const int8_t *w, int8_t *x, int8_t *y, const int32_t *acc_init, uint8_t *work,
-                    uint32_t room);
+#define PARTS 12
 
-void family_backward(int depthwise, const int32_t g[24], const int16_t *grad_mult, const int8_t *w,
-                     const int32_t selected[3], uint8_t *records, int8_t *dy, int32_t *sums, uint8_t *work,
-                     uint32_t room);
+void family_call(int direction, int depthwise, void *const parts[PARTS], void *out, uint8_t *work, uint32_t room);
 
 extern uint32_t stack_top;
 void _start(void);
@@ -32,43 +28,41 @@ __attribute__((section(".vectors"), used)) static const void *const vectors[16] 
 
 #define GUARD 64u
 #define ROOM 40000u
-#define PARTS 9
 
-static uint8_t cases[1 << 21] __attribute__((aligned(8)));
-static int8_t y[1 << 16] __attribute__((aligned(8)));
+static uint8_t memory[1 << 18] __attribute__((aligned(8))); /* of one case */
+static uint8_t output[1 << 16] __attribute__((aligned(8)));
 static uint8_t work[ROOM + GUARD] __attribute__((aligned(8)));
 
 int main(void)
 {
     FILE *in = fopen("cases.bin", "rb");
     FILE *out = fopen("outputs.bin", "wb");
-    const size_t size = fread(cases, 1, sizeof cases, in);
-    for (size_t at = 0; at < size;) {
-        uint8_t *parts[PARTS];
-        for (int part = 0; part < PARTS; part++) {
-            uint32_t bytes;
-            memcpy(&bytes, cases + at, sizeof bytes);
-            parts[part] = bytes == 0 ? NULL : cases + at + 4;
-            at += 4 + ((bytes + 3u) & ~3u);
+    for (uint32_t first; fread(&first, sizeof first, 1, in) == 1;) {
+        void *parts[2 + PARTS];
+        uint32_t bytes[2 + PARTS];
+        uint32_t at = 0;
+        for (int part = 0; part < 2 + PARTS; part++) {
+            bytes[part] = first;
+            if (part > 0 && fread(&bytes[part], sizeof bytes[part], 1, in) != 1) {
+                exit(5);
+            }
+            const uint32_t padded = (bytes[part] + 3u) & ~3u;
+            if (at + padded > sizeof memory || fread(memory + at, 1, padded, in) != padded) {
+                exit(6);
+            }
+            parts[part] = bytes[part] == 0 ? NULL : memory + at;
+            at += padded;
         }
         const int32_t *how = (const int32_t *)parts[0];
-        memset(y, 99, sizeof y);
+        memcpy(output, parts[1], bytes[1]);
         memset(work, 77, sizeof work);
-        if (how[3]) {
-            family_backward((int)how[0], (const int32_t *)parts[1], (const int16_t *)parts[2], (const int8_t *)parts[3],
-                            (const int32_t *)parts[4], parts[5], (int8_t *)parts[6], (int32_t *)(void *)(y + GUARD), work,
-                            (uint32_t)how[1]);
-        } else {
-            family_forward((int)how[0], (const int32_t *)parts[1], (const int32_t *)parts[2], (const int32_t *)parts[3],
-                           (const int32_t *)parts[4], (const int8_t *)parts[5], (const int8_t *)parts[6],
-                           (int8_t *)parts[7], y + GUARD, (const int32_t *)parts[8], work, (uint32_t)how[1]);
-        }
-        for (uint32_t i = (uint32_t)how[1]; i < sizeof work; i++) {
+        family_call((int)how[0], (int)how[1], parts + 2, output + GUARD, work, (uint32_t)how[2]);
+        for (uint32_t i = (uint32_t)how[2]; i < sizeof work; i++) {
             if (work[i] != 77) {
                 exit(4);
             }
         }
-        fwrite(y, 1, (uint32_t)how[2], out);
+        fwrite(output, 1, bytes[1], out);
     }
     fclose(out);
     exit(0);

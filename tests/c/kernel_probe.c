@@ -12,12 +12,6 @@ struct mdy_sink {
     uint32_t channels, width;
 };
 
-struct mdy_update {
-    mdy_wacc_t sums[512];
-    int64_t *out; /* (slots, taps, outputs) */
-    uint32_t taps, outputs;
-};
-
 int32_t *mdy_sink_begin(mdy_sink_t *sink)
 {
     memset(sink->acc, 0, sizeof sink->acc);
@@ -33,21 +27,6 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
 {
     int32_t *pixel = sink->out + ((uint32_t)y * sink->width + (uint32_t)x) * sink->channels;
     memcpy(pixel, sink->acc, sink->channels * sizeof *pixel);
-}
-
-mdy_wacc_t *mdy_update_begin(mdy_update_t *update, uint32_t slot, uint32_t tap)
-{
-    (void)slot;
-    (void)tap;
-    memset(update->sums, 0, sizeof update->sums);
-    return update->sums;
-}
-
-void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums)
-{
-    for (uint32_t o = 0; o < update->outputs; o++) {
-        update->out[(slot * update->taps + tap) * update->outputs + o] = sums[o];
-    }
 }
 
 /* geometry: in h w c, out h w c, kernel h w, stride h w, dilation h w, pad top left, group in out, zeros */
@@ -77,7 +56,7 @@ static mdy_conv_t layer(const probe_geometry_t *g, const int16_t *grad_mult)
     return p;
 }
 
-/* Input and weight gradients of one layer; every channel of `records` is selected. */
+/* Input and weight gradients of one layer; every channel of `records` is selected. dw: (channels, taps, outputs). */
 void probe_backward(int depthwise, const probe_geometry_t *g, const int16_t *grad_mult, const int8_t *w,
                     uint8_t *records, uint32_t record_bytes, uint32_t delta_bytes, int8_t *dy, int32_t *dx,
                     int64_t *dw)
@@ -87,18 +66,28 @@ void probe_backward(int depthwise, const probe_geometry_t *g, const int16_t *gra
     const mdy_selected_t selected = {records, record_bytes, delta_bytes, p.in.c, p.bias};
     const mdy_view_t view = {(uint8_t *)dy, (uint32_t)p.out.w * p.out.c, p.out.h, 0};
     static mdy_sink_t sink;
-    static mdy_update_t update;
+    static mdy_wacc_t sums[512];
+    const uint16_t taps = (uint16_t)(p.kernel_h * p.kernel_w);
+    const mdy_workspace_t none = {NULL, 0};
     sink.out = dx;
     sink.channels = p.in.c;
     sink.width = p.in.w;
-    update.out = dw;
-    update.taps = (uint32_t)p.kernel_h * p.kernel_w;
-    update.outputs = p.group_out;
     for (uint16_t row = 0; row < p.in.h; row++) { /* bands of one row, as the runtime calls it */
         const mdy_band_t band = {row, (uint16_t)(row + 1)};
-        const mdy_workspace_t none = {NULL, 0};
         op->backward_input(&p, w, &selected, &view, band, &sink, none);
     }
     const mdy_band_t all = {0, p.out.h};
-    op->backward_weight(&p, &selected, &view, all, &update);
+    for (uint16_t tap = 0; tap < taps; tap++) { /* one at a time, as the runtime does where there is room for no more */
+        for (uint32_t slot = 0; slot < p.in.c; slot++) {
+            mdy_selected_t one = selected;
+            const mdy_band_t band = {tap, (uint16_t)(tap + 1)};
+            one.records = mdy_record(&selected, slot);
+            one.count = 1;
+            memset(sums, 0, sizeof sums);
+            op->backward_weight(&p, &one, band, &view, all, sums, none);
+            for (uint32_t o = 0; o < p.group_out; o++) {
+                dw[(slot * taps + tap) * p.group_out + o] = sums[o];
+            }
+        }
+    }
 }

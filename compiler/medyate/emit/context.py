@@ -239,6 +239,7 @@ class Context:
             ("scratch_update", self.offset(ValueId("tap", node.name))),
             *self._workspace(("run", node.name, 0)),
             *self._workspace(("input", node.name, 0), "_back"),
+            *self._workspace(self._gradient_step(node), "_update"),
             ("order", str(self.steps.orders[node.name])),
             ("candidate", "MDY_FROZEN" if candidate is None else str(candidate)),
             ("bias", str(self.biases_of.get(node.name, "MDY_FROZEN"))),
@@ -251,6 +252,11 @@ class Context:
         free = self.plan.workspaces.get(of, Workspace(0, 0, 1))
         places = (f"workspace{which}", f"{free.offset}u"), (f"workspace{which}_bytes", f"{free.bytes}u")
         return places if which else (*places, ("band", str(free.band)))
+
+    def _gradient_step(self, node: Node) -> Key:
+        """The step that makes the gradients of a layer's weights: row by row, or with their update."""
+        by_rows = "weights", node.name, 0
+        return by_rows if by_rows in self.plan.workspaces else ("update", node.name, 0)
 
     def _biases(self, layer: BiasLayer, index: int) -> None:
         ident, gradient = self.idents[layer.layer], self.dy_of[layer.layer]

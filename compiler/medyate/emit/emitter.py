@@ -12,7 +12,7 @@ from medyate.emit.filters import c_array, c_comment, c_string
 from medyate.errors import DataError
 from medyate.plan.plan import Plan
 
-ABI = 8
+ABI = 9
 """MDY_ABI of the runtime that the emitted tables are for."""
 
 FILES = ("model.h", "model.c", "memory.c", "weights.h")

@@ -36,12 +36,12 @@ def key(step: Step) -> Key:
 
 
 def workspaces(schedule: Schedule, layout: Layout) -> Mapping[Key, Workspace]:
-    """Of every step forward and every gradient of an input: the largest part of the region that is free meanwhile."""
+    """Of every step forward and every gradient: the largest part of the region that is free meanwhile."""
     found = {}
     for number, group in enumerate(schedule.groups):
         begin, end = _largest_gap(schedule, layout, number)
         for step in group.stages:
-            if step.kind in ("run", "again", "input"):
+            if step.kind in ("run", "again", "input", "weights", "update"):
                 found[key(step)] = Workspace(begin, end - begin, _band(schedule, group, step))
     return found
 
@@ -74,7 +74,7 @@ def _largest_gap(schedule: Schedule, layout: Layout, number: int) -> tuple[int, 
 
 
 def _band(schedule: Schedule, group: Group, step: Step) -> int:
-    if step.kind == "input":
+    if step.kind not in ("run", "again"):
         return 1
     rows = [use.value for use in step.uses if use.mode in ("read", "write") and _is_tensor(use.value)]
     whole = all(schedule.rows(value) == schedule.plan.stores[value].rows for value in rows)

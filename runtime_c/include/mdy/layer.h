@@ -21,11 +21,13 @@ typedef struct {
     mdy_mask_t mask;
     uint32_t scratch;   /* forward: MDY_TILE * OC int32 of a candidate; planned region, or MDY_NONE */
     uint32_t scratch_back;   /* backward: C int32 and OC int16 */
-    uint32_t scratch_update; /* OC sums of a candidate whose dy is there as a whole */
+    uint32_t scratch_update; /* of one tap, and of biases: OC sums of a candidate whose dy is there as a whole */
     uint32_t workspace;       /* forward: planned region that is free meanwhile, and how much of it */
     uint32_t workspace_bytes;
     uint32_t workspace_back;  /* the same of the gradient of its input */
     uint32_t workspace_back_bytes;
+    uint32_t workspace_update; /* and of the gradient of its weights */
+    uint32_t workspace_update_bytes;
     uint8_t band;       /* forward: rows that a kernel may make at once */
     uint16_t order;     /* position in the network, from the input */
     uint16_t candidate; /* index into the candidates, or MDY_FROZEN */

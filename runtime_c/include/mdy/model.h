@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /** Version of these tables; generated code refuses to compile against another one. */
-#define MDY_ABI 8
+#define MDY_ABI 9
 
 #define MDY_BATCH_LOG2_MAX 6
 #define MDY_SHIFT_MAX 31       /* pixels */

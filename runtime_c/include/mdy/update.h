@@ -3,8 +3,8 @@
  * How gradients change the selected channels' weights and the biases: what an optimiser supplies, and what it is given.
  *
  * An optimiser is one source file with a mdy_optimizer_t, named by the model. Weight gradients are kept nowhere: a layer's
- * backward pass makes the sums of one window tap at a time, and makes them again as often as the optimiser asks. What
- * an optimiser keeps of a channel, a number of bytes for each of its weights, is the last part of its record.
+ * backward pass makes the sums of as many window taps as there is room for at a time, and unless that is all of them
+ * makes them again as often as the optimiser asks. What an optimiser keeps of a channel, a number of bytes for each of its weights, is the last part of its record.
  */
 #ifndef MDY_UPDATE_H
 #define MDY_UPDATE_H
@@ -16,6 +16,7 @@ extern "C" {
 #endif
 
 /** One update of a layer. */
+typedef struct mdy_update mdy_update_t;
 struct mdy_update {
     mdy_t *m;
     const mdy_layer_t *layer;
@@ -26,8 +27,10 @@ struct mdy_update {
      * Goes over the gradients once: calls the optimiser's `tap` for every tap of every selected channel.
      */
     void (*pass)(mdy_update_t *update);
-    mdy_wacc_t *sums; /* group_out of one tap; or of every tap of every slot, when rows come one by one */
-    uint8_t by_rows;
+    mdy_wacc_t *sums;    /* (slots, taps, group_out) of the gradients, or of as many as there is room for */
+    uint32_t sums_bytes; /* that room; at least one tap's */
+    mdy_workspace_t workspace;
+    uint8_t summed;   /* the sums are those of every tap of every slot, and made */
     uint8_t mode;     /* the optimiser's own: what `tap` is to do */
     uint32_t key;     /* of this step's and layer's random numbers */
     int exponent;     /* the sums carry 2^exponent */

@@ -121,41 +121,46 @@ void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_s
     mdy_conv_spread(p, &spread, dy, rows, sink);
 }
 
-void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
-                                mdy_band_t rows, mdy_update_t *update)
+/* Adds what rows of dy contribute to one tap of a channel, whose outputs begin with `first`. */
+static void add_tap(const mdy_conv_t *p, const int8_t *map, uint32_t tap, uint32_t first, const mdy_view_t *dy,
+                    mdy_band_t rows, mdy_wacc_t *sums)
 {
     const uint32_t outputs = p->group_out;
+    const int32_t ky = (int32_t)tap / p->kernel_w;
+    const int32_t kx = (int32_t)tap % p->kernel_w;
+    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
+        const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
+        if (iy < 0 || iy >= p->in.h) {
+            continue;
+        }
+        const mdy_grad_t *dy_row = mdy_grad_row(dy, oy);
+        for (int32_t ox = 0; ox < p->out.w; ox++) {
+            const int32_t ix = ox * p->stride_w - p->pad_left + kx * p->dilation_w;
+            if (ix < 0 || ix >= p->in.w) {
+                continue;
+            }
+            const int32_t value = map[iy * p->in.w + ix] - p->x_zero;
+            if (value == 0) {
+                continue;
+            }
+            const mdy_grad_t *g = dy_row + ox * p->out.c + first;
+            for (uint32_t o = 0; o < outputs; o++) {
+                sums[o] += g[o] * value;
+            }
+        }
+    }
+}
+
+void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
+                                const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace)
+{
+    (void)workspace;
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
         const int8_t *map = mdy_record_map(sel, record);
         const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
-        for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-            for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-                const uint32_t tap = (uint32_t)(ky * p->kernel_w + kx);
-                mdy_wacc_t *sums = mdy_update_begin(update, slot, tap);
-                for (int32_t oy = rows.begin; oy < rows.end; oy++) {
-                    const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
-                    if (iy < 0 || iy >= p->in.h) {
-                        continue;
-                    }
-                    const mdy_grad_t *dy_row = mdy_grad_row(dy, oy);
-                    for (int32_t ox = 0; ox < p->out.w; ox++) {
-                        const int32_t ix = ox * p->stride_w - p->pad_left + kx * p->dilation_w;
-                        if (ix < 0 || ix >= p->in.w) {
-                            continue;
-                        }
-                        const int32_t value = map[iy * p->in.w + ix] - p->x_zero;
-                        if (value == 0) {
-                            continue;
-                        }
-                        const mdy_grad_t *g = dy_row + ox * p->out.c + first;
-                        for (uint32_t o = 0; o < outputs; o++) {
-                            sums[o] += g[o] * value;
-                        }
-                    }
-                }
-                mdy_update_end(update, slot, tap, sums);
-            }
+        for (uint32_t tap = taps.begin; tap < taps.end; tap++, sums += p->group_out) {
+            add_tap(p, map, tap, first, dy, rows, sums);
         }
     }
 }

@@ -107,21 +107,18 @@ static mdy_wacc_t correlate(const mdy_conv_t *p, const mdy_view_t *dy, mdy_band_
     return sum;
 }
 
-void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
-                                   mdy_band_t rows, mdy_update_t *update)
+void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
+                                   const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums,
+                                   mdy_workspace_t workspace)
 {
+    (void)workspace;
     for (uint32_t slot = 0; slot < sel->count; slot++) {
         uint8_t *record = mdy_record(sel, slot);
         const int8_t *map = mdy_record_map(sel, record);
-        for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-            for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-                const tap_offset_t offset = {ky * p->dilation_h - p->pad_top,
-                                             kx * p->dilation_w - p->pad_left};
-                const uint32_t tap = (uint32_t)(ky * p->kernel_w + kx);
-                mdy_wacc_t *sums = mdy_update_begin(update, slot, tap);
-                sums[0] += correlate(p, dy, rows, map, mdy_record_channel(record), offset);
-                mdy_update_end(update, slot, tap, sums);
-            }
+        for (int32_t tap = taps.begin; tap < taps.end; tap++) {
+            const tap_offset_t offset = {tap / p->kernel_w * p->dilation_h - p->pad_top,
+                                         tap % p->kernel_w * p->dilation_w - p->pad_left};
+            *sums++ += correlate(p, dy, rows, map, mdy_record_channel(record), offset);
         }
     }
 }

@@ -56,15 +56,6 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x);
  */
 void mdy_sink_channel(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, const int32_t *sums);
 
-/** What takes the weight gradients, one window tap of one selected channel at a time. */
-typedef struct mdy_update mdy_update_t;
-
-/** The group_out sums of one tap to add to; what earlier rows left there, if they came one by one. */
-mdy_wacc_t *mdy_update_begin(mdy_update_t *update, uint32_t slot, uint32_t tap);
-
-/** Ends the additions to the sums of mdy_update_begin: applies them, unless more rows are to come. */
-void mdy_update_end(mdy_update_t *update, uint32_t slot, uint32_t tap, const mdy_wacc_t *sums);
-
 /** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
 typedef struct {
     void (*forward)(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
@@ -73,8 +64,8 @@ typedef struct {
                     int32_t *acc_init);
     void (*backward_input)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
                            const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
-    void (*backward_weight)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
-                            mdy_band_t rows, mdy_update_t *update);
+    void (*backward_weight)(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps, const mdy_view_t *dy,
+                            mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace);
     uint32_t (*weight_offset)(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
 } mdy_weighted_op_t;
 

@@ -55,17 +55,17 @@ void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_s
                                 mdy_workspace_t workspace);
 
 /**
- * Gradient with respect to the weights of the selected input channels, tap by tap.
+ * Adds the gradient with respect to the weights of the selected input channels.
  *
- *   sums[o] = sum over (oy, ox) of dy[oy][ox][o] (x_c[iy][ix] - x_zero)        for each selected c, ky, kx
+ *   sums[c][ky, kx][o] += sum over (oy, ox) of dy[oy][ox][o] (x_c[iy][ix] - x_zero)
  *
- * Shapes   dy (OH, OW, OC), already masked   x_c (H, W), saved during forward
+ * Shapes   dy (OH, OW, OC), already masked   x_c (H, W), saved during forward   sums (selected, taps, group_out)
  * Units    sums carry 2^e_y; multiply by s_x s_w[o] / s_y for dL/dW_q
- * Memory   group_out mdy_wacc_t behind the update; `rows` are rows of the output
+ * Memory   nothing but the workspace; `rows` are rows of the output, `taps` those of the window that are asked for
  * Source   MeDyate, arXiv 2510.20979, section 3.1; DESIGN.md, section 3
  */
-void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *dy,
-                                mdy_band_t rows, mdy_update_t *update);
+void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
+                                const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace);
 
 /** Offset of weight (o, tap, c) in the packed layout (OC, KH, KW, group_in). */
 uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
