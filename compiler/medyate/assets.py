@@ -26,5 +26,5 @@ def families() -> tuple[str, ...]:
 def kernel_files(family: str) -> list[str]:
     """The files of a family, as `<family>/<file>`: its own, and the portable one of what it does not have."""
     folder = assets() / KERNELS
-    portable = sorted(path.name for path in (folder / PORTABLE).glob("*.c"))
-    return [f"{family if (folder / family / name).exists() else PORTABLE}/{name}" for name in portable]
+    names = {path.name for each in (PORTABLE, family) for path in (folder / each).glob("*.c")}
+    return [f"{family if (folder / family / name).exists() else PORTABLE}/{name}" for name in sorted(names)]

@@ -76,29 +76,77 @@ static void turn_to(mdy_sink_t *sink, int32_t y)
     }
 }
 
-/* Stores the row's i-th value; returns what rounding takes from it, for the next pixel. */
+/* Stores a value that no mask drops; returns what rounding takes from it, for the next pixel. */
+static int32_t store_any(mdy_sink_t *sink, mdy_grad_t *out, int32_t acc)
+{
+    const int shift = sink->shift;
+    const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
+    sink->max = magnitude > sink->max ? magnitude : sink->max;
+    const int32_t value = sink->narrow ? ((acc >> (-shift - 1)) + 1) >> 1 : mdy_scale2(acc, shift);
+    if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
+        *out = (mdy_grad_t)(value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX);
+        sink->m->saturations = mdy_count(sink->m->saturations);
+        return 0;
+    }
+    *out = (mdy_grad_t)value;
+    return sink->narrow ? (int32_t)((uint32_t)acc - ((uint32_t)value << -shift)) : 0;
+}
+
+/* Stores the row's i-th value, if it is not masked. */
 static inline int32_t store_value(mdy_sink_t *sink, uint32_t i, int32_t acc)
 {
     if (sink->mask != NULL && (sink->mask[i / 8] >> (i % 8) & 1u) == 0) {
         sink->out[i] = 0; /* does not count for the exponent either */
         return 0;
     }
-    const int shift = sink->shift;
-    const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
-    sink->max = magnitude > sink->max ? magnitude : sink->max;
-    const int32_t value = sink->narrow ? ((acc >> (-shift - 1)) + 1) >> 1 : mdy_scale2(acc, shift);
-    if (value > MDY_GRAD_MAX || value < -MDY_GRAD_MAX) {
-        sink->out[i] = (mdy_grad_t)(value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX);
-        sink->m->saturations = mdy_count(sink->m->saturations);
-        return 0;
-    }
-    sink->out[i] = (mdy_grad_t)value;
-    return sink->narrow ? (int32_t)((uint32_t)acc - ((uint32_t)value << -shift)) : 0;
+    return store_any(sink, sink->out + i, acc);
 }
 
 static uint32_t join_count(const mdy_sink_t *sink)
 {
     return sink->joins == NULL ? 0 : sink->joins->count;
+}
+
+/* Sums of 2^30 and more are rounded with care. */
+#define ROUND_MAX (UINT32_C(1) << 30)
+
+/* Below this |sum| (of negative ones, less one) a value is neither saturated nor the largest so far nor hard to round. */
+static uint32_t plain_below(const mdy_sink_t *sink)
+{
+    const uint32_t shift = (uint32_t)-sink->shift;
+    const uint64_t saturated = (uint64_t)(2 * MDY_GRAD_MAX + 1) << (shift - 1);
+    const uint32_t most = saturated < ROUND_MAX ? (uint32_t)saturated : ROUND_MAX;
+    return sink->max < most ? sink->max : most;
+}
+
+/* Stores a sum that is below `plain`; returns what rounding takes from it. */
+static inline int32_t store_small(mdy_grad_t *out, int32_t acc, uint32_t shift)
+{
+    const int32_t value = (acc + (1 << (shift - 1))) >> shift;
+    *out = (mdy_grad_t)value;
+    return (int32_t)((uint32_t)acc - ((uint32_t)value << shift));
+}
+
+/* Stores a pixel, whose first value is the row's i-th, where 32 bits do; leaves what rounding takes in its accumulators. */
+static void store_pixel(mdy_sink_t *sink, uint32_t i)
+{
+    const uint32_t channels = sink->dx->shape.c;
+    const uint32_t shift = (uint32_t)-sink->shift;
+    const uint8_t *mask = sink->mask;
+    mdy_grad_t *out = sink->out + i;
+    int32_t *acc = sink->acc;
+    uint32_t plain = plain_below(sink);
+    for (uint32_t c = 0; c < channels; c++, i++) {
+        if (mask != NULL && (mask[i / 8] >> (i % 8) & 1u) == 0) {
+            out[c] = 0; /* does not count for the exponent either */
+            acc[c] = 0;
+        } else if ((uint32_t)(acc[c] ^ (acc[c] >> 31)) < plain) {
+            acc[c] = store_small(out + c, acc[c], shift);
+        } else {
+            acc[c] = store_any(sink, out + c, acc[c]);
+            plain = plain_below(sink);
+        }
+    }
 }
 
 /* What rounding takes from a pixel goes to the next one, so that sums along a row stay right. */
@@ -113,67 +161,88 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
         }
     }
     const int is_last = x + 1 == sink->dx->shape.w;
-    int32_t *acc = sink->acc; /* a copy: a store of int8 may be to anything, and it would be read again each time */
+    int32_t *acc = sink->acc;
     turn_to(sink, y);
-    mdy_sink_t now = *sink;
-    for (uint32_t c = 0; c < channels; c++) {
-        const int32_t carry = store_value(&now, first + c, acc[c]);
-        acc[c] = is_last ? 0 : carry;
+    if (sink->narrow) {
+        store_pixel(sink, first);
+    } else {
+        for (uint32_t c = 0; c < channels; c++) {
+            acc[c] = store_value(sink, first + c, acc[c]);
+        }
     }
-    sink->max = now.max;
+    if (is_last) {
+        memset(acc, 0, channels * sizeof *acc);
+    }
 }
 
-/* The same without joins, where 32 bits do: most of all that is stored. Returns what the last pixel leaves. */
-static int32_t store_narrow(mdy_sink_t *sink, uint32_t i, uint32_t count, int32_t carry, const int32_t *sums)
+/* What stores a channel's values of some pixels of a row: without joins, where 32 bits do. */
+typedef struct {
+    mdy_sink_t *sink;
+    uint32_t shift;  /* to the right */
+    uint32_t plain;  /* see plain_below */
+    uint32_t pitch;  /* values from pixel to pixel */
+    uint32_t step;   /* bytes of the mask from pixel to pixel, whose bits are in the same place */
+} store_t;
+
+/* Returns what the last pixel leaves. One at a time: unrolled, it needs more registers than a core has. */
+static int32_t store_channel(store_t *store, const uint8_t *mask, uint32_t bit, mdy_grad_t *out, int32_t carry,
+                             const int32_t *sums, const int32_t *end)
 {
-    const uint32_t channels = sink->dx->shape.c;
-    const uint32_t shift = (uint32_t)-sink->shift;
-    const uint8_t *mask = sink->mask;
-    mdy_grad_t *out = sink->out + i;
-    uint32_t max = sink->max;
-    for (const int32_t *end = sums + count; sums != end; sums++, i += channels, out += channels) {
-        if (mask != NULL && (mask[i / 8] >> (i % 8) & 1u) == 0) {
+    const uint32_t pitch = store->pitch;
+    const uint32_t step = store->step;
+    const uint32_t shift = store->shift;
+    uint32_t plain = store->plain;
+#pragma GCC unroll 1
+    for (; sums != end; sums++, out += pitch, mask += step) {
+        if ((*mask & bit) == 0) {
             *out = 0;
             carry = 0;
             continue;
         }
         const int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)*sums);
-        const uint32_t magnitude = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
-        max = magnitude > max ? magnitude : max;
-        const int32_t value = ((acc >> (shift - 1)) + 1) >> 1;
-        carry = (int32_t)((uint32_t)acc - ((uint32_t)value << shift));
-        if ((uint32_t)(value + MDY_GRAD_MAX) <= 2u * MDY_GRAD_MAX) {
-            *out = (mdy_grad_t)value;
-            continue;
+        if ((uint32_t)(acc ^ (acc >> 31)) < plain) {
+            carry = store_small(out, acc, shift);
+        } else {
+            carry = store_any(store->sink, out, acc);
+            plain = store->plain = plain_below(store->sink);
         }
-        *out = (mdy_grad_t)(value > 0 ? MDY_GRAD_MAX : -MDY_GRAD_MAX);
-        sink->m->saturations = mdy_count(sink->m->saturations);
-        carry = 0;
     }
-    sink->max = max;
     return carry;
 }
 
-void mdy_sink_channel(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, const int32_t *sums)
+/* The same with joins, or where 32 bits do not do. */
+static int32_t store_joined(mdy_sink_t *sink, int32_t y, uint32_t i, uint32_t count, int32_t carry, const int32_t *sums)
 {
-    const uint32_t channels = sink->dx->shape.c;
-    const uint32_t joins = join_count(sink);
-    int32_t carry = sink->acc[c];
-    turn_to(sink, y);
-    if (sink->narrow && joins == 0) {
-        carry = store_narrow(sink, x * channels + c, count, carry, sums);
-    } else {
-        for (uint32_t pixel = 0; pixel < count; pixel++) {
-            const uint32_t i = (x + pixel) * channels + c;
-            int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)sums[pixel]);
-            for (uint32_t number = 0; number < joins; number++) {
-                const joined_t join = joined(sink, number, y);
-                acc = add_joined(&join, i, acc);
-            }
-            carry = store_value(sink, i, acc);
+    for (const int32_t *end = sums + count; sums != end; sums++, i += sink->dx->shape.c) {
+        int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)*sums);
+        for (uint32_t number = 0; number < join_count(sink); number++) {
+            const joined_t join = joined(sink, number, y);
+            acc = add_joined(&join, i, acc);
         }
+        carry = store_value(sink, i, acc);
     }
-    sink->acc[c] = x + count == sink->dx->shape.w ? 0 : carry;
+    return carry;
+}
+
+void mdy_sink_channels(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, uint32_t channels,
+                       const int32_t *sums, uint32_t pitch)
+{
+    static const uint8_t all = 0xFF;
+    const uint32_t all_channels = sink->dx->shape.c;
+    const int is_last = x + count == sink->dx->shape.w;
+    uint32_t i = x * all_channels + c;
+    turn_to(sink, y);
+    const int is_masked = sink->mask != NULL;
+    const int is_simple = sink->narrow && join_count(sink) == 0 && !(is_masked && all_channels % 8 != 0);
+    store_t store = {sink, (uint32_t)-sink->shift, 0, all_channels, is_masked ? all_channels / 8 : 0};
+    store.plain = is_simple ? plain_below(sink) : 0;
+    for (int32_t *carry = sink->acc + c; channels > 0; channels--, carry++, i++, sums += pitch) {
+        const uint8_t *mask = is_masked ? sink->mask + i / 8 : &all;
+        const int32_t left =
+            is_simple ? store_channel(&store, mask, 1u << i % 8, sink->out + i, *carry, sums, sums + count)
+                      : store_joined(sink, y, i, count, *carry, sums);
+        *carry = is_last ? 0 : left;
+    }
 }
 
 void mdy_sink_close(const mdy_sink_t *sink)

@@ -119,7 +119,7 @@ void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy
     mdy_sink_t sink;
     mdy_sink_open(&sink, m, dx, joins, layer->scratch_back, m->slot_e[dy->slot] + layer->p->grad_exponent,
                   rows.begin);
-    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, rows); mdy_next_row(&walk);) {
+    for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, rows); mdy_next_band(&walk, layer->band_back);) {
         layer->op->backward_input(layer->p, weights, &selected, &dy_view, mdy_this_band(&walk), &sink, workspace);
     }
     mdy_sink_close(&sink);

@@ -32,10 +32,13 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
            sink->shape.c * sizeof *sink->acc);
 }
 
-void mdy_sink_channel(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, const int32_t *sums)
+void mdy_sink_channels(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, uint32_t channels,
+                       const int32_t *sums, uint32_t pitch)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        sink->sums[((uint32_t)y * sink->shape.w + x + i) * sink->shape.c + c] = sums[i];
+    for (uint32_t channel = 0; channel < channels; channel++) {
+        for (uint32_t i = 0; i < count; i++) {
+            sink->sums[((uint32_t)y * sink->shape.w + x + i) * sink->shape.c + c + channel] = sums[channel * pitch + i];
+        }
     }
 }
 

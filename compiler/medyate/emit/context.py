@@ -251,7 +251,7 @@ class Context:
     def _workspace(self, of: Key, which: str = "") -> tuple[tuple[str, str], ...]:
         free = self.plan.workspaces.get(of, Workspace(0, 0, 1))
         places = (f"workspace{which}", f"{free.offset}u"), (f"workspace{which}_bytes", f"{free.bytes}u")
-        return places if which else (*places, ("band", str(free.band)))
+        return places if which == "_update" else (*places, (f"band{which}", str(free.band)))
 
     def _gradient_step(self, node: Node) -> Key:
         """The step that makes the gradients of a layer's weights: row by row, or with their update."""

@@ -74,12 +74,12 @@ def _largest_gap(schedule: Schedule, layout: Layout, number: int) -> tuple[int, 
 
 
 def _band(schedule: Schedule, group: Group, step: Step) -> int:
-    if step.kind not in ("run", "again"):
+    if step.kind not in ("run", "again", "input"):
         return 1
-    rows = [use.value for use in step.uses if use.mode in ("read", "write") and _is_tensor(use.value)]
+    rows = [use.value for use in step.uses if use.mode in ("read", "write") and _has_rows(use.value)]
     whole = all(schedule.rows(value) == schedule.plan.stores[value].rows for value in rows)
     return BAND if whole and not group.order and group.overlap is None else 1
 
 
-def _is_tensor(value: ValueId) -> bool:
-    return value.kind in ("tensor", "again")
+def _has_rows(value: ValueId) -> bool:
+    return value.kind in ("tensor", "again", "gradient", "mask")

@@ -8,8 +8,10 @@
 #ifndef MDY_DSP_H
 #define MDY_DSP_H
 
+#include <string.h>
+
 #include "mdy/fixed.h"
-#include "mdy/ops/conv.h"
+#include "mdy/ops/conv2d.h"
 #include "mdy/simd.h"
 
 #ifdef __cplusplus
@@ -35,7 +37,40 @@ extern "C" {
     "asr    " temp ", " temp ", " shift "\n"                                                                           \
     "ssat   " value ", #8, " temp "\n"
 #endif
+
+/**
+ * Adds a row of a 3 x 3 window to the sums of four outputs side by side, r2 to r5, or begins them. The structure at `at`
+ * has the address of a row of halfwords, lr what is added to it, and the filter's words (0, 1) and (1, 2).
+ */
+#define MDY_DSP_THREE(row, filter, begin)                                                                              \
+    "ldr    r1, [%[at], #" row "]\n"                                                                                   \
+    "ldrd   r10, r11, [%[at], #" filter "]\n"                                                                          \
+    "add    r1, r1, lr\n"                                                                                              \
+    "ldrd   r6, r8, [r1]\n"                                                                                            \
+    "ldr    r9, [r1, #8]\n"                                                                                            \
+    begin("r2", "r3", "r4", "r5")                                                                                      \
+    "smlabt r2, r8, r11, r2\n"                                                                                         \
+    "smlad  r3, r8, r11, r3\n"                                                                                         \
+    "smlabt r4, r9, r11, r4\n"                                                                                         \
+    "smlad  r5, r9, r11, r5\n"
+#define MDY_DSP_FIRST(a, b, c, d)                                                                                      \
+    "smuad  " a ", r6, r10\n"                                                                                          \
+    "smultb " b ", r6, r10\n"                                                                                          \
+    "smuad  " c ", r8, r10\n"                                                                                          \
+    "smultb " d ", r8, r10\n"
+#define MDY_DSP_NEXT(a, b, c, d)                                                                                       \
+    "smlad  " a ", r6, r10, " a "\n"                                                                                   \
+    "smlatb " b ", r6, r10, " b "\n"                                                                                   \
+    "smlad  " c ", r8, r10, " c "\n"                                                                                   \
+    "smlatb " d ", r8, r10, " d "\n"
+#define MDY_DSP_CLOBBERED "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory"
 #endif
+
+/** Whether a window is one pixel of the input. */
+static inline int mdy_dsp_is_pixel(const mdy_conv_t *p)
+{
+    return p->kernel_h == 1 && p->kernel_w == 1 && p->pad_top == 0 && p->pad_left == 0;
+}
 
 /** How most output channels are requantised. */
 typedef struct {
@@ -79,6 +114,25 @@ static inline const int8_t *mdy_dsp_next_delta(const mdy_selected_t *sel, uint32
     return mdy_record_delta(mdy_record(sel, (*slot)++));
 }
 
+/** g_acc of four outputs of a pixel from `o` on, see mdy_grad_acc. */
+static inline void mdy_dsp_scale4(const mdy_conv_t *p, const mdy_grad_t *dy, uint32_t o, int32_t g_acc[4])
+{
+#if MDY_GRAD_BITS == 8
+    const int32_t half = 1 << (MDY_GRAD_BITS - 2);
+    const uint32_t four = mdy_load4(dy + o);
+    uint32_t mult[2];
+    memcpy(mult, p->grad_mult + o, sizeof mult);
+    g_acc[0] = mdy_smlabb(mdy_even(four), mult[0], half) >> (MDY_GRAD_BITS - 1);
+    g_acc[1] = mdy_smlabt(mdy_odd(four), mult[0], half) >> (MDY_GRAD_BITS - 1);
+    g_acc[2] = mdy_smlatb(mdy_even(four), mult[1], half) >> (MDY_GRAD_BITS - 1);
+    g_acc[3] = mdy_smlatt(mdy_odd(four), mult[1], half) >> (MDY_GRAD_BITS - 1);
+#else
+    for (uint32_t i = 0; i < 4; i++) {
+        g_acc[i] = mdy_grad_acc(p, dy[o + i], o + i);
+    }
+#endif
+}
+
 /** Whether outputs are limited to less than int8. */
 static inline int mdy_dsp_is_limited(const mdy_conv_t *p)
 {
@@ -101,6 +155,29 @@ static inline void mdy_dsp_store(const mdy_conv_t *p, uint32_t o, const int32_t 
         y[i * pitch] = mdy_clamp8(value, p->act_min, p->act_max);
     }
 }
+
+/** Directions of the family's dense convolution that have a file of their own; see mdy/ops/conv2d.h. */
+void mdy_dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                                   const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
+void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
+                                    const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace);
+
+/** And of its depthwise convolution; see mdy/ops/depthwise.h. */
+void mdy_dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
+                                      const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
+                                      mdy_workspace_t workspace);
+
+/** Words of a filter's row of so many taps: pairs, with an empty tap in front or behind. */
+static inline uint32_t mdy_dsp_filter_words(const mdy_conv_t *p)
+{
+    return p->kernel_w / 2u + 1u;
+}
+
+/**
+ * Adds a row of a filter to four outputs side by side that begin at x: words of two taps. w: its words, each beside the
+ * one moved by a tap.
+ */
+void mdy_dsp_add_row(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4]);
 
 #ifdef __cplusplus
 }

@@ -29,6 +29,7 @@ typedef struct {
     uint32_t workspace_update; /* and of the gradient of its weights */
     uint32_t workspace_update_bytes;
     uint8_t band;       /* forward: rows that a kernel may make at once */
+    uint8_t band_back;  /* and of the gradient of its input */
     uint16_t order;     /* position in the network, from the input */
     uint16_t candidate; /* index into the candidates, or MDY_FROZEN */
     uint16_t bias;      /* index into the model's biases, or MDY_FROZEN */

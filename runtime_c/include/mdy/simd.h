@@ -77,6 +77,34 @@ static inline int32_t mdy_smlad(uint32_t a, uint32_t b, int32_t sum)
     return result;
 }
 
+static inline int32_t mdy_smlabb(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlabb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+static inline int32_t mdy_smlabt(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlabt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+static inline int32_t mdy_smlatb(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlatb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+static inline int32_t mdy_smlatt(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlatt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
 static inline int32_t mdy_smmla(int32_t a, int32_t b, int32_t sum)
 {
     int32_t result;
@@ -158,6 +186,27 @@ static inline int32_t mdy_smlad(uint32_t a, uint32_t b, int32_t sum)
     const int32_t low = (int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu);
     const int32_t high = (int16_t)(a >> 16) * (int16_t)(b >> 16);
     return (int32_t)((uint32_t)sum + (uint32_t)low + (uint32_t)high);
+}
+
+/** sum + a.low * b.low (bb), a.low * b.high (bt), and so on, signed halfwords; the sum wraps. */
+static inline int32_t mdy_smlabb(uint32_t a, uint32_t b, int32_t sum)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)((int16_t)(a & 0xFFFFu) * (int16_t)(b & 0xFFFFu)));
+}
+
+static inline int32_t mdy_smlabt(uint32_t a, uint32_t b, int32_t sum)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)((int16_t)(a & 0xFFFFu) * (int16_t)(b >> 16)));
+}
+
+static inline int32_t mdy_smlatb(uint32_t a, uint32_t b, int32_t sum)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)((int16_t)(a >> 16) * (int16_t)(b & 0xFFFFu)));
+}
+
+static inline int32_t mdy_smlatt(uint32_t a, uint32_t b, int32_t sum)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)((int16_t)(a >> 16) * (int16_t)(b >> 16)));
 }
 
 /** sum + the high word of a * b, rounded down; the sum wraps. */

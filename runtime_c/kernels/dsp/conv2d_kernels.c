@@ -32,12 +32,6 @@ static uint32_t groups_of(uint32_t taps)
     return (taps + GROUP - 1) / GROUP;
 }
 
-/* Whether a window is one pixel of the input. */
-static int is_pixel(const mdy_conv_t *p)
-{
-    return p->kernel_h == 1 && p->kernel_w == 1 && p->pad_top == 0 && p->pad_left == 0;
-}
-
 /* Writes four taps of one pixel into its places of a group. */
 static inline void widen(uint32_t *place, uint32_t minus_zero, uint32_t bytes)
 {
@@ -92,7 +86,7 @@ static const int8_t *window_of(const job_t *job, int32_t oy, int32_t ox)
     const int32_t channels = p->in.c;
     const int32_t iy0 = oy * p->stride_h - p->pad_top;
     const int32_t ix0 = ox * p->stride_w - p->pad_left;
-    if (is_pixel(p)) {
+    if (mdy_dsp_is_pixel(p)) {
         return mdy_row(job->x, iy0) + ix0 * channels;
     }
     int32_t kx0;
@@ -445,7 +439,7 @@ static void dsp_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_v
                                mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace)
 {
     const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w * p->group_in;
-    const uint32_t window_bytes = is_pixel(p) ? 0 : taps;
+    const uint32_t window_bytes = mdy_dsp_is_pixel(p) ? 0 : taps;
     const uint32_t block_bytes = groups_of(taps) * GROUP_WORDS * (uint32_t)sizeof(uint32_t);
     const uint32_t width = (uint32_t)tile.columns.end - tile.columns.begin;
     const int has_block = workspace.bytes >= block_bytes + window_bytes;
@@ -494,83 +488,10 @@ static void dsp_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_v
     }
 }
 
-/* Puts what reaches one pixel into its places of a block: of every four outputs the even ones, then the odd ones. */
-static void place_gradients(const mdy_conv_t *p, const mdy_grad_t *dy, uint32_t *block, uint32_t pixel)
-{
-    int16_t *place = (int16_t *)(void *)(block + pixel);
-    const uint32_t outputs = p->out.c;
-    for (uint32_t o = 0; o < groups_of(outputs) * GROUP; o += GROUP, place += 2 * GROUP_WORDS) {
-        place[0] = mdy_grad_acc(p, dy[o], o);
-        place[1] = o + 2 < outputs ? mdy_grad_acc(p, dy[o + 2], o + 2) : 0;
-        place[2 * MDY_DSP_PIXELS] = o + 1 < outputs ? mdy_grad_acc(p, dy[o + 1], o + 1) : 0;
-        place[2 * MDY_DSP_PIXELS + 1] = o + 3 < outputs ? mdy_grad_acc(p, dy[o + 3], o + 3) : 0;
-    }
-}
-
-/* The weights of an input channel, with its delta if it is selected, side by side. */
-static void gather_weights(const mdy_conv_t *p, const int8_t *w, uint32_t c, const int8_t *delta, int8_t *column)
-{
-    const uint32_t outputs = p->out.c;
-    const uint32_t step = p->in.c;
-    w += c;
-    for (uint32_t o = 0; o < outputs; o++, w += step) {
-        column[o] = *w;
-    }
-    for (uint32_t o = 0; o < outputs && delta != NULL; o++) {
-        column[o] = (int8_t)(column[o] + delta[o]);
-    }
-    for (uint32_t o = outputs; o % GROUP != 0; o++) {
-        column[o] = 0;
-    }
-}
-
-/* A layer of single pixels: four of a row at a time, the gradients of all outputs in a block, channel after channel. */
-static void dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                                      const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
-                                      mdy_workspace_t workspace)
-{
-    const uint32_t groups = groups_of(p->out.c);
-    const uint32_t block_words = groups * GROUP_WORDS;
-    const uint32_t block_bytes = block_words * (uint32_t)sizeof(uint32_t);
-    const uint32_t column_bytes = groups * GROUP;
-    const uint32_t room = workspace.bytes > column_bytes ? workspace.bytes - column_bytes : 0;
-    const uint32_t width = p->in.w;
-    /* Pixels at once: each four have a block, and sums. */
-    uint32_t most = room / (block_bytes + MDY_DSP_PIXELS * (uint32_t)sizeof(int32_t)) * MDY_DSP_PIXELS;
-    most = most < width ? most : width;
-    if (!is_product(p) || !is_pixel(p) || p->stride_h != 1 || p->stride_w != 1 || most == 0) {
-        mdy_conv2d_backward_input(p, w, sel, dy, rows, sink, workspace);
-        return;
-    }
-    uint32_t *blocks = (uint32_t *)(void *)workspace.at;
-    const uint32_t fours = (most + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS;
-    int32_t *sums = (int32_t *)(void *)(blocks + fours * block_words);
-    int8_t *column = (int8_t *)(sums + fours * MDY_DSP_PIXELS);
-    for (uint16_t y = rows.begin; y < rows.end; y++) {
-        for (uint32_t x = 0; x < width; x += most) {
-            const uint32_t count = width - x < most ? width - x : most;
-            for (uint32_t pixel = 0; pixel < count; pixel++) {
-                place_gradients(p, mdy_grad_row(dy, y) + (x + pixel) * p->out.c,
-                                blocks + pixel / MDY_DSP_PIXELS * block_words, pixel % MDY_DSP_PIXELS);
-            }
-            uint32_t slot = 0;
-            for (uint32_t c = 0; c < p->in.c; c++) {
-                gather_weights(p, w, c, mdy_dsp_next_delta(sel, &slot, c), column);
-                const uint32_t *block = blocks;
-                for (uint32_t pixel = 0; pixel < count; pixel += MDY_DSP_PIXELS, block += block_words) {
-                    memset(sums + pixel, 0, MDY_DSP_PIXELS * sizeof *sums);
-                    multiply(block, column, groups, sums + pixel);
-                }
-                mdy_sink_channel(sink, y, x, count, c, sums);
-            }
-        }
-    }
-}
-
 const mdy_weighted_op_t mdy_conv2d = {
     .forward = dsp_conv2d_forward,
     .correct = mdy_conv2d_correct,
-    .backward_input = dsp_conv2d_backward_input,
-    .backward_weight = mdy_conv2d_backward_weight,
+    .backward_input = mdy_dsp_conv2d_backward_input,
+    .backward_weight = mdy_dsp_conv2d_backward_weight,
     .weight_offset = mdy_conv2d_weight_offset,
 };

@@ -28,16 +28,21 @@ typedef struct {
     uint32_t *filter;   /* of one channel: (kernel_h, words, 2) */
 } job_t;
 
-static uint32_t filter_words(const mdy_conv_t *p)
-{
-    return p->kernel_w / 2u + 1u;
-}
+#define ROWS_MAX 4u /* output rows that are made channel by channel */
+
+/* Some of the rows of four channels. */
+typedef struct {
+    const uint32_t *x[TAPS_MAX + 2 * (ROWS_MAX - 1)]; /* turned rows of the first channel, from the first window's on */
+    int8_t *y[ROWS_MAX];                              /* the first channel's first outputs */
+    uint32_t rows;
+    uint32_t first; /* of the four channels */
+} band_t;
 
 /* Words of a turned row for so many outputs, which are made in fours. */
 static uint32_t row_words_of(const mdy_conv_t *p, uint32_t outputs)
 {
     const uint32_t fours = (outputs + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS;
-    return (fours * MDY_DSP_PIXELS * p->stride_w + 1u) / 2u + filter_words(p);
+    return (fours * MDY_DSP_PIXELS * p->stride_w + 1u) / 2u + mdy_dsp_filter_words(p);
 }
 
 static uint32_t ring_words(const mdy_conv_t *p, uint32_t ring, uint32_t outputs)
@@ -47,7 +52,7 @@ static uint32_t ring_words(const mdy_conv_t *p, uint32_t ring, uint32_t outputs)
 
 static uint32_t room_for(const mdy_conv_t *p, uint32_t ring, uint32_t outputs)
 {
-    return (ring_words(p, ring, outputs) + p->kernel_h * 2u * filter_words(p)) * (uint32_t)sizeof(uint32_t);
+    return (ring_words(p, ring, outputs) + p->kernel_h * 2u * mdy_dsp_filter_words(p)) * (uint32_t)sizeof(uint32_t);
 }
 
 /* The place of an input row in the ring, of channel 0. */
@@ -135,29 +140,7 @@ typedef struct {
     uint32_t end;         /* 60: bytes of a turned row that are used up at the end */
 } three_t;
 
-/* The sums of four outputs of a row of the window, begun or gone on with: r2 to r5; their inputs begin at r1. */
-#define ONE_APART(row, filter, begin)                                                                                 \
-    "ldr    r1, [%[at], #" row "]\n"                                                                                   \
-    "ldrd   r10, r11, [%[at], #" filter "]\n"                                                                          \
-    "add    r1, r1, lr\n"                                                                                              \
-    "ldrd   r6, r8, [r1]\n"                                                                                            \
-    "ldr    r9, [r1, #8]\n"                                                                                            \
-    begin("r2", "r3", "r4", "r5")                                                                                      \
-    "smlabt r2, r8, r11, r2\n"                                                                                         \
-    "smlad  r3, r8, r11, r3\n"                                                                                         \
-    "smlabt r4, r9, r11, r4\n"                                                                                         \
-    "smlad  r5, r9, r11, r5\n"
-#define FIRST(a, b, c, d)                                                                                              \
-    "smuad  " a ", r6, r10\n"                                                                                          \
-    "smultb " b ", r6, r10\n"                                                                                          \
-    "smuad  " c ", r8, r10\n"                                                                                          \
-    "smultb " d ", r8, r10\n"
-#define NEXT(a, b, c, d)                                                                                               \
-    "smlad  " a ", r6, r10, " a "\n"                                                                                   \
-    "smlatb " b ", r6, r10, " b "\n"                                                                                   \
-    "smlad  " c ", r8, r10, " c "\n"                                                                                   \
-    "smlatb " d ", r8, r10, " d "\n"
-/* The same where outputs are two pixels of the input apart. */
+/* Adds a row of the window to four outputs that are two pixels of the input apart, as MDY_DSP_THREE does. */
 #define TWO_APART(row, filter, first)                                                                                  \
     "ldr    r1, [%[at], #" row "]\n"                                                                                   \
     "ldrd   r10, r11, [%[at], #" filter "]\n"                                                                          \
@@ -202,17 +185,15 @@ typedef struct {
     "add    lr, lr, #" bytes "\n"                                                                                      \
     "cmp    lr, r12\n"                                                                                                 \
     "bne    1b\n"
-#define CLOBBERED "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory"
-
 static __attribute__((noinline)) void three_by_three(three_t *three)
 {
     register three_t *at __asm__("r0") = three;
     __asm__ volatile("mov    lr, #0\n"
-                     "1:\n" ONE_APART("0", "12", FIRST) ONE_APART("4", "20", NEXT) ONE_APART("8", "28", NEXT)
-                         FINISH("8")
+                     "1:\n" MDY_DSP_THREE("0", "12", MDY_DSP_FIRST) MDY_DSP_THREE("4", "20", MDY_DSP_NEXT)
+                         MDY_DSP_THREE("8", "28", MDY_DSP_NEXT) FINISH("8")
                      : [at] "+r"(at)
                      :
-                     : CLOBBERED);
+                     : MDY_DSP_CLOBBERED);
 }
 
 static __attribute__((noinline)) void three_by_three_by_two(three_t *three)
@@ -223,7 +204,7 @@ static __attribute__((noinline)) void three_by_three_by_two(three_t *three)
                          TWO_APART("8", "28", NEXT_BY_TWO) FINISH("16")
                      : [at] "+r"(at)
                      :
-                     : CLOBBERED);
+                     : MDY_DSP_CLOBBERED);
 }
 
 static void make_outputs(const mdy_conv_t *p, three_t *three)
@@ -241,60 +222,61 @@ static int is_three_by_three(const mdy_conv_t *p, uint32_t channel, const int32_
     return p->kernel_h == 3 && p->kernel_w == 3 && start == NULL && mdy_dsp_is_common(p, channel);
 }
 
+/* Outputs beyond the last whole four of a row. */
+static void last_outputs(const mdy_conv_t *p, three_t *three, int8_t *out, uint32_t count)
+{
+    int8_t last[MDY_DSP_PIXELS];
+    for (uint32_t ky = 0; ky < 3; ky++) {
+        three->x[ky] += three->end / sizeof(uint32_t);
+    }
+    three->y = last;
+    three->step = 1;
+    three->end = 2 * MDY_DSP_PIXELS * p->stride_w;
+    make_outputs(p, three);
+    for (uint32_t ox = 0; ox < count; ox++) {
+        out[ox * p->in.c] = last[ox];
+    }
+}
+
 /*
  * One channel of some output rows with a 3 x 3 window. Rows end with a four of outputs, of which some may be too many:
  * where the next row lies behind, they go where its first outputs will be; else they are made apart.
  */
-static void rows_of_three(const job_t *job, const int8_t *w, mdy_band_t rows, uint32_t channel, const mdy_view_t *y)
+static void rows_of_three(const job_t *job, const int8_t *w, const band_t *band, uint32_t channel, int is_in_line)
 {
     const mdy_conv_t *p = job->p;
     const uint32_t channels = p->in.c;
     const uint32_t count = (uint32_t)job->columns.end - job->columns.begin;
-    const uint32_t whole = count / MDY_DSP_PIXELS * MDY_DSP_PIXELS;
-    const int is_in_line = count == p->out.w && y->rows >= p->out.h && count >= MDY_DSP_PIXELS;
-    const mdy_dsp_output_t q = mdy_dsp_output(p, channel);
-    const uint32_t *turned = job->rows + channel % CHANNELS * (job->ring * job->row_words);
     const uint32_t four = 2 * MDY_DSP_PIXELS * p->stride_w; /* bytes of a turned row for four outputs */
+    const uint32_t turned = (channel - band->first) * (job->ring * job->row_words);
+    const mdy_dsp_output_t q = mdy_dsp_output(p, channel);
+    const uint32_t *const *x = band->x;
     three_t three;
     three.bias = 2 * p->bias[channel];
     three.mult = q.mult;
     three.offset = q.offset;
     three.shift = q.shift;
+    w += channel;
     for (uint32_t ky = 0; ky < 3; ky++, w += 3 * channels) {
         const uint32_t middle = (uint32_t)w[channels];
         three.filter[2 * ky] = ((uint32_t)w[0] & 0xFFFFu) | middle << 16;
         three.filter[2 * ky + 1] = (middle & 0xFFFFu) | (uint32_t)w[2 * channels] << 16;
     }
-    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
-        const int spills = is_in_line && oy + 1 < rows.end;
-        const uint32_t made = spills ? (count + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS * MDY_DSP_PIXELS : whole;
-        int8_t *out = mdy_row(y, oy) + job->columns.begin * p->in.c + channel;
-        for (int32_t ky = 0; ky < 3; ky++) {
-            three.x[ky] = turned + (turned_row(job, oy * p->stride_h - p->pad_top + ky) - job->rows);
-        }
-        three.y = out;
+    for (uint32_t row = 0; row < band->rows; row++, x += p->stride_h) {
+        const int spills = is_in_line && row + 1 < band->rows;
+        const uint32_t fours = spills ? (count + MDY_DSP_PIXELS - 1) / MDY_DSP_PIXELS : count / MDY_DSP_PIXELS;
+        three.x[0] = x[0] + turned;
+        three.x[1] = x[1] + turned;
+        three.x[2] = x[2] + turned;
+        three.y = band->y[row] + (channel - band->first);
         three.step = channels;
-        three.end = made / MDY_DSP_PIXELS * four;
-        if (made > 0) {
+        three.end = fours * four;
+        if (fours > 0) {
             make_outputs(p, &three);
         }
-        if (made < count) {
-            int8_t last[MDY_DSP_PIXELS];
-            for (uint32_t ky = 0; ky < 3; ky++) {
-                three.x[ky] += three.end / sizeof(uint32_t);
-            }
-            three.y = last;
-            three.step = 1;
-            three.end = four;
-            make_outputs(p, &three);
-            for (uint32_t ox = made; ox < count; ox++) {
-                out[ox * channels] = last[ox - made];
-            }
-        }
-        if (mdy_dsp_is_limited(p)) {
-            for (uint32_t ox = 0; ox < count; ox++) {
-                out[ox * channels] = mdy_clamp8(out[ox * channels], p->act_min, p->act_max);
-            }
+        if (fours * MDY_DSP_PIXELS < count) {
+            int8_t *out = band->y[row] + (channel - band->first) + fours * MDY_DSP_PIXELS * channels;
+            last_outputs(p, &three, out, count - fours * MDY_DSP_PIXELS);
         }
     }
 }
@@ -318,8 +300,7 @@ static void pack_filter(const job_t *job, const int8_t *w)
     }
 }
 
-/* Adds a row of a filter to four outputs that begin at x, one pixel of the input apart. */
-static __attribute__((noinline)) void add_row(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
+void mdy_dsp_add_row(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
 {
     uint32_t now = *x++;
     int32_t a = acc[0];
@@ -340,7 +321,7 @@ static __attribute__((noinline)) void add_row(const uint32_t *x, const uint32_t 
     acc[3] = d;
 }
 
-/* The same of outputs that are two pixels apart. */
+/* As mdy_dsp_add_row, of outputs that are two pixels of the input apart. */
 static __attribute__((noinline)) void add_row_by_two(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
 {
     int32_t a = acc[0];
@@ -375,7 +356,7 @@ static void row_of_any(const job_t *job, const uint32_t *const *x_rows, uint32_t
         const uint32_t *w = job->filter;
         for (uint32_t ky = 0; ky < p->kernel_h; ky++, w += 2 * job->words) {
             if (p->stride_w == 1) {
-                add_row(x_rows[ky] + at, w, job->words, acc);
+                mdy_dsp_add_row(x_rows[ky] + at, w, job->words, acc);
             } else {
                 add_row_by_two(x_rows[ky] + at, w, job->words, acc);
             }
@@ -385,25 +366,41 @@ static void row_of_any(const job_t *job, const uint32_t *const *x_rows, uint32_t
 }
 
 /* One channel of some rows that are turned. start: sums so far of the first output, or NULL: the bias. */
-static void channel_rows(const job_t *job, const int8_t *w, mdy_band_t rows, uint32_t channel, const mdy_view_t *y,
+static void channel_rows(const job_t *job, const int8_t *w, const band_t *band, uint32_t channel, int is_in_line,
                          const int32_t *start, uint32_t start_row)
 {
 #ifdef MDY_DSP
     if (is_three_by_three(job->p, channel, start)) {
-        rows_of_three(job, w + channel, rows, channel, y);
+        rows_of_three(job, w, band, channel, is_in_line);
         return;
     }
 #endif
+    (void)is_in_line;
     const mdy_conv_t *p = job->p;
-    const uint32_t *x_rows[TAPS_MAX];
+    const uint32_t turned = (channel - band->first) * (job->ring * job->row_words);
     pack_filter(job, w + channel);
-    for (int32_t oy = rows.begin; oy < rows.end; oy++) {
-        for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-            x_rows[ky] = turned_row(job, oy * p->stride_h - p->pad_top + ky) +
-                         channel % CHANNELS * (job->ring * job->row_words);
+    for (uint32_t row = 0; row < band->rows; row++) {
+        const uint32_t *x_rows[TAPS_MAX];
+        for (uint32_t ky = 0; ky < p->kernel_h; ky++) {
+            x_rows[ky] = band->x[row * p->stride_h + ky] + turned;
         }
-        row_of_any(job, x_rows, channel, start, mdy_row(y, oy) + job->columns.begin * p->in.c + channel);
+        row_of_any(job, x_rows, channel, start, band->y[row] + (channel - band->first));
         start += start != NULL ? start_row : 0u;
+    }
+}
+
+/* Limits four channels of some rows to the activation's range. */
+static void limit(const job_t *job, const band_t *band)
+{
+    const mdy_conv_t *p = job->p;
+    const uint32_t count = (uint32_t)job->columns.end - job->columns.begin;
+    for (uint32_t row = 0; row < band->rows; row++) {
+        int8_t *out = band->y[row];
+        for (uint32_t ox = 0; ox < count; ox++, out += p->in.c) {
+            for (uint32_t i = 0; i < CHANNELS; i++) {
+                out[i] = mdy_clamp8(out[i], p->act_min, p->act_max);
+            }
+        }
     }
 }
 
@@ -412,21 +409,34 @@ static void four_channels(const job_t *job, const int8_t *w, const mdy_view_t *y
                           const int32_t *acc_init, uint32_t acc_row)
 {
     const mdy_conv_t *p = job->p;
-    const uint16_t together = (uint16_t)((job->ring - p->kernel_h) / p->stride_h + 1); /* rows whose inputs are kept */
+    const uint32_t kept = (job->ring - p->kernel_h) / p->stride_h + 1; /* rows whose inputs are kept */
+    const uint32_t together = kept < ROWS_MAX ? kept : ROWS_MAX;
+    const uint32_t count = (uint32_t)job->columns.end - job->columns.begin;
+    const int is_in_line = count == p->out.w && y->rows >= p->out.h && count >= MDY_DSP_PIXELS;
     int32_t turned = INT32_MIN;
-    mdy_band_t some = rows;
-    for (; some.begin < rows.end; some.begin = some.end) {
-        some.end = (uint16_t)(rows.end - some.begin > together ? some.begin + together : rows.end);
-        const int32_t begin = some.begin * p->stride_h - p->pad_top;
-        const int32_t end = (some.end - 1) * p->stride_h - p->pad_top + p->kernel_h;
-        for (int32_t iy = begin > turned ? begin : turned; iy < end; iy++) {
-            turn_row(job, iy, first);
+    band_t band = {.first = first};
+    for (int32_t oy = rows.begin; oy < rows.end; oy += (int32_t)band.rows) {
+        band.rows = (uint32_t)(rows.end - oy) < together ? (uint32_t)(rows.end - oy) : together;
+        const int32_t begin = oy * p->stride_h - p->pad_top;
+        const int32_t end = begin + ((int32_t)band.rows - 1) * p->stride_h + p->kernel_h;
+        for (int32_t iy = begin; iy < end; iy++) {
+            if (iy >= turned) {
+                turn_row(job, iy, first);
+            }
+            band.x[iy - begin] = turned_row(job, iy);
         }
         turned = end;
-        for (uint32_t channel = first; channel < first + CHANNELS; channel++) {
-            channel_rows(job, w, some, channel, y, acc_init == NULL ? NULL : acc_init + channel, acc_row);
+        for (uint32_t row = 0; row < band.rows; row++) {
+            band.y[row] = mdy_row(y, oy + (int32_t)row) + job->columns.begin * p->in.c + first;
         }
-        acc_init += acc_init != NULL ? acc_row * (uint32_t)(some.end - some.begin) : 0u;
+        for (uint32_t channel = first; channel < first + CHANNELS; channel++) {
+            const int32_t *start = acc_init == NULL ? NULL : acc_init + channel;
+            channel_rows(job, w, &band, channel, is_in_line, start, acc_row);
+        }
+        if (mdy_dsp_is_limited(p)) {
+            limit(job, &band);
+        }
+        acc_init += acc_init != NULL ? acc_row * band.rows : 0u;
     }
 }
 
@@ -454,7 +464,7 @@ static void dsp_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const md
             .p = p,
             .x = x,
             .columns = {(uint16_t)(tile.columns.begin + column), (uint16_t)(tile.columns.begin + end)},
-            .words = filter_words(p),
+            .words = mdy_dsp_filter_words(p),
             .row_words = row_words_of(p, most),
             .ring = ring,
             .rows = (uint32_t *)(void *)workspace.at,
@@ -467,103 +477,10 @@ static void dsp_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const md
     }
 }
 
-/* Words of a row of gradients, turned: as of outputs for every pixel of the input, one apart. */
-static uint32_t gradient_words(const mdy_conv_t *p)
-{
-    return ((uint32_t)p->in.w + MDY_DSP_PIXELS) / MDY_DSP_PIXELS * (MDY_DSP_PIXELS / 2) + filter_words(p) + 1u;
-}
-
-/*
- * Turns four channels of a row of gradients, scaled to what reaches the sums. The first one is the gradient that the last
- * tap brings to pixel 0; between those of a stride there are zeros.
- */
-static void turn_gradients(const mdy_conv_t *p, const mdy_grad_t *dy, uint32_t channel, uint32_t *turned)
-{
-    const uint32_t words = gradient_words(p);
-    const int32_t most = (int32_t)(2 * words);
-    for (uint32_t word = 0; word < CHANNELS * words; word++) {
-        turned[word] = 0;
-    }
-    int16_t *to = (int16_t *)(void *)turned;
-    dy += channel;
-    for (int32_t ox = 0; ox < p->out.w; ox++, dy += p->out.c) {
-        const int32_t at = ox * p->stride_w + p->kernel_w - 1 - p->pad_left;
-        if (at >= 0 && at < most) {
-            to[at] = mdy_grad_acc(p, dy[0], channel);
-            to[at + most] = mdy_grad_acc(p, dy[1], channel + 1);
-            to[at + 2 * most] = mdy_grad_acc(p, dy[2], channel + 2);
-            to[at + 3 * most] = mdy_grad_acc(p, dy[3], channel + 3);
-        }
-    }
-}
-
-/* A row of a channel's filter from its last tap to its first, with the delta if there is one, as in pack_filter. */
-static void pack_turned(const mdy_conv_t *p, const int8_t *w, const int8_t *delta, uint32_t ky, uint32_t *packed)
-{
-    uint32_t before = 0;
-    for (uint32_t word = 0; word < filter_words(p); word++) {
-        uint32_t taps[2] = {0, 0};
-        for (uint32_t i = 0; i < 2 && 2 * word + i < p->kernel_w; i++) {
-            const uint32_t tap = ky * p->kernel_w + p->kernel_w - 1u - (2 * word + i);
-            taps[i] = (uint32_t)(w[tap * p->in.c] + (delta == NULL ? 0 : delta[tap])) & 0xFFFFu;
-        }
-        *packed++ = taps[0] | taps[1] << 16;
-        *packed++ = before | taps[0] << 16;
-        before = taps[1];
-    }
-}
-
-/* Gradients are a depthwise convolution, too: of what is turned, with filters from back to front. */
-static void dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                                         const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
-                                         mdy_workspace_t workspace)
-{
-    const uint32_t words = filter_words(p);
-    const uint32_t pitch = gradient_words(p);
-    const uint32_t row_words = CHANNELS * pitch;
-    const uint32_t all = p->kernel_h * (row_words + 2 * words) + p->in.w + MDY_DSP_PIXELS;
-    if (all * sizeof(uint32_t) > workspace.bytes || p->in.c % CHANNELS != 0 || p->w_zero != 0 || p->dilation_h != 1 ||
-        p->dilation_w != 1 || p->kernel_h > TAPS_MAX || p->kernel_w > TAPS_MAX) {
-        mdy_depthwise_backward_input(p, w, sel, dy, rows, sink, workspace);
-        return;
-    }
-    uint32_t *turned = (uint32_t *)(void *)workspace.at;
-    uint32_t *filter = turned + p->kernel_h * row_words;
-    int32_t *sums = (int32_t *)(void *)(filter + p->kernel_h * 2 * words);
-    for (int32_t iy = rows.begin; iy < rows.end; iy++) {
-        uint32_t slot = 0;
-        for (uint32_t first = 0; first < p->in.c; first += CHANNELS) {
-            uint32_t taps[TAPS_MAX]; /* rows of the filter that reach this row of the input */
-            uint32_t count = 0;
-            for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-                const int32_t n = iy + p->pad_top - ky;
-                if (n >= 0 && n % p->stride_h == 0 && n / p->stride_h < p->out.h) {
-                    turn_gradients(p, mdy_grad_row(dy, n / p->stride_h), first, turned + count * row_words);
-                    taps[count++] = (uint32_t)ky;
-                }
-            }
-            for (uint32_t channel = first; channel < first + CHANNELS; channel++) {
-                const int8_t *delta = mdy_dsp_next_delta(sel, &slot, channel);
-                for (uint32_t i = 0; i < count; i++) {
-                    pack_turned(p, w + channel, delta, taps[i], filter + i * 2 * words);
-                }
-                const uint32_t *own = turned + (channel - first) * pitch;
-                for (uint32_t ix = 0; ix < p->in.w; ix += MDY_DSP_PIXELS) {
-                    memset(sums + ix, 0, MDY_DSP_PIXELS * sizeof *sums);
-                    for (uint32_t i = 0; i < count; i++) {
-                        add_row(own + i * row_words + ix / 2, filter + i * 2 * words, words, sums + ix);
-                    }
-                }
-                mdy_sink_channel(sink, iy, 0, p->in.w, channel, sums);
-            }
-        }
-    }
-}
-
 const mdy_weighted_op_t mdy_depthwise = {
     .forward = dsp_depthwise_forward,
     .correct = mdy_depthwise_correct,
-    .backward_input = dsp_depthwise_backward_input,
+    .backward_input = mdy_dsp_depthwise_backward_input,
     .backward_weight = mdy_depthwise_backward_weight,
     .weight_offset = mdy_depthwise_weight_offset,
 };

@@ -51,10 +51,12 @@ int16_t *mdy_sink_terms(mdy_sink_t *sink);
 void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x);
 
 /**
- * Stores channel c of `count` pixels from (y, x) on of a row, instead of both of the above: `sums` is all that is added
- * to their accumulators. The channels of a pixel come in any order, the pixels of a channel from the left to the right.
+ * Stores channels from c on of `count` pixels from (y, x) on of a row, instead of both of the above: the sums, `pitch` of
+ * them from channel to channel, are all that is added to their accumulators. The channels of a pixel come in any order,
+ * the pixels of a channel from the left to the right.
  */
-void mdy_sink_channel(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, const int32_t *sums);
+void mdy_sink_channels(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, uint32_t c, uint32_t channels,
+                       const int32_t *sums, uint32_t pitch);
 
 /** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
 typedef struct {
