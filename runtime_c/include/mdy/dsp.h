@@ -157,6 +157,8 @@ static inline void mdy_dsp_store(const mdy_conv_t *p, uint32_t o, const int32_t 
 }
 
 /** Directions of the family's dense convolution that have a file of their own; see mdy/ops/conv2d.h. */
+void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
+                            int32_t *acc_init);
 void mdy_dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
                                    const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
 void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,

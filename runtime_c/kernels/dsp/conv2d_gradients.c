@@ -291,6 +291,114 @@ void mdy_dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const m
     }
 }
 
+/* Adds to four outputs of a pixel what two channels' deltas bring: weights are pairs of deltas. */
+static inline void add_four(int32_t *acc, uint32_t values, const uint32_t weights[4])
+{
+#ifdef MDY_DSP
+    __asm__("ldmia  %[acc], {r8-r11}\n"
+            "smlad  r8, %[x], %[a], r8\n"
+            "smlad  r9, %[x], %[b], r9\n"
+            "smlad  r10, %[x], %[c], r10\n"
+            "smlad  r11, %[x], %[d], r11\n"
+            "stmia  %[acc], {r8-r11}\n"
+            :
+            : [acc] "r"(acc), [x] "r"(values), [a] "r"(weights[0]), [b] "r"(weights[1]), [c] "r"(weights[2]),
+              [d] "r"(weights[3])
+            : "r8", "r9", "r10", "r11", "memory");
+#else
+    for (uint32_t i = 0; i < 4; i++) {
+        acc[i] = mdy_smlad(values, weights[i], acc[i]);
+    }
+#endif
+}
+
+/* Adds to all outputs of some pixels what two channels' deltas bring; values: of each pixel both channels'. */
+static void add_deltas(const mdy_conv_t *p, const int8_t *first, const int8_t *second, const uint32_t *values,
+                       uint32_t pixels, int32_t *acc)
+{
+    const uint32_t outputs = p->out.c;
+    uint32_t o = 0;
+    for (; o + 4 <= outputs; o += 4) {
+        const uint32_t one = mdy_load4(first + o);
+        const uint32_t two = mdy_load4(second + o);
+        const uint32_t front = mdy_lows(one, two);
+        const uint32_t back = mdy_highs(one, two);
+        const uint32_t weights[4] = {mdy_even(front), mdy_odd(front), mdy_even(back), mdy_odd(back)};
+        for (uint32_t pixel = 0; pixel < pixels; pixel++) {
+            add_four(acc + pixel * outputs + o, values[pixel], weights);
+        }
+    }
+    for (; o < outputs; o++) {
+        const uint32_t weights = mdy_lows((uint32_t)first[o], (uint32_t)second[o]);
+        for (uint32_t pixel = 0; pixel < pixels; pixel++) {
+            acc[pixel * outputs + o] = mdy_smlad(values[pixel], weights, acc[pixel * outputs + o]);
+        }
+    }
+}
+
+/* What a tap of two channels looks at from some output pixels of a row, less the zero point; returns whether it is all 0. */
+static int values_of(const mdy_conv_t *p, const mdy_view_t *x, const uint32_t channel[2], int32_t iy, int32_t ix,
+                     uint32_t pixels, uint32_t *values)
+{
+    uint32_t any = 0;
+    const int8_t *row = iy >= 0 && iy < p->in.h ? mdy_row(x, iy) : NULL;
+    for (uint32_t pixel = 0; pixel < pixels; pixel++, ix += p->stride_w) {
+        values[pixel] = 0;
+        if (row != NULL && ix >= 0 && ix < p->in.w) {
+            const int8_t *value = row + ix * p->in.c;
+            values[pixel] = mdy_lows((uint32_t)(value[channel[0]] - p->x_zero), (uint32_t)(value[channel[1]] - p->x_zero));
+        }
+        any |= values[pixel];
+    }
+    return any == 0;
+}
+
+/* Adds what two selected channels bring to some output pixels of a row; other == NULL: one. */
+static void correct_row(const mdy_conv_t *p, const mdy_view_t *x, uint8_t *record, uint8_t *other, int32_t oy, int32_t ox,
+                        uint32_t pixels, int32_t *acc)
+{
+    const uint32_t channel[2] = {mdy_record_channel(record), mdy_record_channel(other == NULL ? record : other)};
+    const int8_t *first = mdy_record_delta(record);
+    const int8_t *second = other == NULL ? first : mdy_record_delta(other);
+    for (int32_t ky = 0; ky < p->kernel_h; ky++) {
+        for (int32_t kx = 0; kx < p->kernel_w; kx++, first += p->out.c, second += p->out.c) {
+            uint32_t values[MDY_DSP_PIXELS];
+            const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
+            const int32_t ix = ox * p->stride_w - p->pad_left + kx * p->dilation_w;
+            if (values_of(p, x, channel, iy, ix, pixels, values)) {
+                continue;
+            }
+            for (uint32_t pixel = 0; pixel < pixels && other == NULL; pixel++) {
+                values[pixel] &= 0xFFFFu;
+            }
+            add_deltas(p, first, second, values, pixels, acc);
+        }
+    }
+}
+
+void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
+                            int32_t *acc_init)
+{
+    if (p->group_in != p->in.c) {
+        mdy_conv2d_correct(p, sel, x, tile, acc_init);
+        return;
+    }
+    for (int32_t oy = tile.rows.begin; oy < tile.rows.end; oy++) {
+        for (int32_t ox = tile.columns.begin; ox < tile.columns.end; ox += (int32_t)MDY_DSP_PIXELS) {
+            const uint32_t left = (uint32_t)(tile.columns.end - ox);
+            const uint32_t pixels = left < MDY_DSP_PIXELS ? left : MDY_DSP_PIXELS;
+            for (uint32_t pixel = 0; pixel < pixels; pixel++) {
+                memcpy(acc_init + pixel * p->out.c, sel->bias, p->out.c * sizeof *acc_init);
+            }
+            for (uint32_t slot = 0; slot < sel->count; slot += 2) {
+                uint8_t *other = slot + 1 < sel->count ? mdy_record(sel, slot + 1) : NULL;
+                correct_row(p, x, mdy_record(sel, slot), other, oy, ox, pixels, acc_init);
+            }
+            acc_init += pixels * p->out.c;
+        }
+    }
+}
+
 #if MDY_GRAD_BITS == 8
 #define TURNED 4u       /* outputs that are turned together, and pixels */
 #define TURNED_WORDS 8u /* of them */

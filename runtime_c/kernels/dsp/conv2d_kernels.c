@@ -490,7 +490,7 @@ static void dsp_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_v
 
 const mdy_weighted_op_t mdy_conv2d = {
     .forward = dsp_conv2d_forward,
-    .correct = mdy_conv2d_correct,
+    .correct = mdy_dsp_conv2d_correct,
     .backward_input = mdy_dsp_conv2d_backward_input,
     .backward_weight = mdy_dsp_conv2d_backward_weight,
     .weight_offset = mdy_conv2d_weight_offset,
