@@ -229,26 +229,60 @@ void mdy_head_backward(mdy_t *m)
     mdy_sink_close(&sink);
 }
 
+/* The update of a weight, of which a gradient takes `step`. */
+static inline int16_t changed(int16_t w, int32_t step)
+{
+    return mdy_clamp16(w - (step > INT16_MAX * 2 ? INT16_MAX * 2 : step < -INT16_MAX * 2 ? -INT16_MAX * 2 : step));
+}
+
+/* A sample's update of one output's weights. */
+static void learn_output(mdy_t *m, const int8_t *x, int32_t dlogit, uint32_t key, uint32_t o)
+{
+    const mdy_head_t *p = m->model->head;
+    const int64_t rate = (int64_t)m->rate_mult * p->rate_mult;
+    const int shift = -(p->rate_exponent + m->rate_exponent);
+    const int32_t x_zero = p->x_zero;
+    const uint32_t features = p->features;
+    int16_t *weights = m->head_weight + o * features;
+    for (uint32_t k = 0; k < features; k++) {
+        const int32_t gradient = dlogit * (x[k] - x_zero);
+        if (gradient != 0) {
+            const uint32_t random = mdy_rng(key, o * features + k);
+            weights[k] = changed(weights[k], mdy_stochastic_shift(gradient * rate, shift, random));
+        }
+    }
+}
+
+/* The same where some columns are trained. */
+static void learn_columns(mdy_t *m, const int8_t *x, int32_t dlogit, uint32_t key, uint32_t o)
+{
+    const mdy_head_t *p = m->model->head;
+    const int64_t rate = (int64_t)m->rate_mult * p->rate_mult;
+    const int shift = -(p->rate_exponent + m->rate_exponent);
+    for (uint32_t i = 0; i < p->columns; i++) {
+        const uint32_t k = m->head_index[i];
+        int16_t *w = m->head_weight + i * p->classes + o;
+        const int32_t gradient = dlogit * (x[k] - p->x_zero);
+        if (gradient != 0) {
+            *w = changed(*w, mdy_stochastic_shift(gradient * rate, shift, mdy_rng(key, o * p->features + k)));
+        }
+    }
+}
+
 /* One sample's update, the `number`th of this step. */
 static void learn(mdy_t *m, const int8_t *x, const int16_t *dlogits, uint32_t number)
 {
     const mdy_head_t *p = m->model->head;
     const uint32_t key = mdy_rng_key(m->seed, MDY_RNG_HEAD, m->steps, 2 * number);
     const uint32_t bias_key = mdy_rng_key(m->seed, MDY_RNG_HEAD, m->steps, 2 * number + 1);
-    const int64_t rate = (int64_t)m->rate_mult * p->rate_mult;
-    const int shift = -(p->rate_exponent + m->rate_exponent);
     for (uint32_t o = 0; o < p->classes; o++) {
         if (dlogits[o] == 0) {
             continue;
         }
-        for (uint32_t i = 0; i < (p->columns == 0 ? p->features : p->columns); i++) {
-            const uint32_t k = p->columns == 0 ? i : m->head_index[i];
-            int16_t *w = m->head_weight + (p->columns == 0 ? o * p->features + k : i * p->classes + o);
-            const int32_t gradient = dlogits[o] * (x[k] - p->x_zero);
-            if (gradient != 0) {
-                const uint32_t random = mdy_rng(key, o * p->features + k);
-                *w = mdy_clamp16((int64_t)*w - mdy_stochastic_shift(gradient * rate, shift, random));
-            }
+        if (p->columns == 0) {
+            learn_output(m, x, dlogits[o], key, o);
+        } else {
+            learn_columns(m, x, dlogits[o], key, o);
         }
         const int32_t step =
             mdy_stochastic_shift((int64_t)dlogits[o] * (int64_t)m->rate_mult * p->bias_mult,

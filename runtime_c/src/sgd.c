@@ -39,6 +39,39 @@ static uint64_t squared(int32_t sum, uint16_t mult, int exponent)
     return (uint64_t)value * (uint64_t)value;
 }
 
+/* x / 2^shift for 1 <= shift <= 31, of which 32 bits are asked for. */
+static inline uint32_t low_word(uint64_t x, uint32_t shift)
+{
+    return (uint32_t)(x >> 32) << (32 - shift) | (uint32_t)x >> shift;
+}
+
+/* squared() of many sums at once; those of frozen outputs do not count. 2^16 squares fit. */
+static uint64_t squared_all(const mdy_conv_t *p, uint32_t first, const mdy_wacc_t *sums, int exponent)
+{
+    const uint32_t count = p->group_out;
+    const uint16_t *rate_mult = p->rate_mult + first;
+    uint64_t squares = 0;
+    if (exponent > -1 || exponent < -31) {
+        for (uint32_t i = 0; i < count; i++) {
+            squares += rate_mult[i] == 0 ? 0 : squared(reduce(sums[i]), p->norm_mult, exponent);
+        }
+        return squares;
+    }
+    const uint32_t mult = p->norm_mult;
+    const uint32_t shift = (uint32_t)-exponent;
+    const uint32_t half = UINT32_C(1) << (shift - 1);
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t sum = reduce(sums[i]);
+        if (sum != 0 && rate_mult[i] != 0) {
+            const uint64_t scaled = (uint64_t)(sum < 0 ? 0u - (uint32_t)sum : (uint32_t)sum) * mult + half;
+            const uint32_t low = low_word(scaled, shift);
+            const uint32_t value = scaled >> 32 >> shift != 0 || low > NORM_MAX ? (uint32_t)NORM_MAX : low;
+            squares += (uint64_t)value * value;
+        }
+    }
+    return squares;
+}
+
 static uint64_t add_saturated(uint64_t a, uint64_t b)
 {
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
@@ -50,22 +83,27 @@ static void measure(mdy_update_t *u, uint8_t *record, const mdy_wacc_t *sums)
     const mdy_conv_t *p = u->layer->p;
     const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
     const int exponent = reduced_exponent(u->exponent) + p->norm_exponent;
-    uint64_t squares = 0;
-    for (uint32_t i = 0; i < p->group_out; i++) {
-        const int32_t sum = p->rate_mult[first + i] == 0 ? 0 : reduce(sums[i]);
-        squares += sum == 0 ? 0 : squared(sum, p->norm_mult, exponent);
-    }
+    const uint64_t squares = squared_all(p, first, sums, exponent);
     mdy_record_set_squares(record, add_saturated(mdy_record_squares(record), squares));
     u->squares = add_saturated(u->squares, squares);
 }
 
-/* D - step, in the range in which both D and base + D stay; base: the weight that D is added to. */
-static int8_t changed(const mdy_conv_t *p, int8_t delta, int32_t base, int64_t step)
+/* D - step, where both D and base + D stay in their ranges; base: the weight that D is added to, |step| <= 2^30. */
+static inline int8_t changed(int8_t delta, int32_t base, int32_t step, int32_t w_min)
 {
-    const int64_t value = delta - step;
-    const int32_t low = base < 0 ? p->w_min - base : -128;
-    const int32_t high = base > 0 ? 127 - base : 127;
-    return (int8_t)(value < low ? low : value > high ? high : value);
+    const int32_t weight = base + delta - step;
+    const int32_t value = (weight < w_min ? w_min : weight > 127 ? 127 : weight) - base;
+    return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value);
+}
+
+/* mdy_stochastic_shift, but no further than 2^30: a change of weights is out of any range before. */
+static inline int32_t step_of(int64_t x, int shift, uint32_t random)
+{
+    if (mdy_is_usual_shift(shift)) {
+        return mdy_usual_shift(x, shift, random);
+    }
+    const int32_t step = mdy_stochastic_shift(x, shift, random);
+    return step > 1 << 30 ? 1 << 30 : step < -(1 << 30) ? -(1 << 30) : step;
 }
 
 /* log2 of the unit in which a batch's gradients are summed up, in norm units: 15 bits hold 8 times the clip or more. */
@@ -73,6 +111,20 @@ static int batch_unit(const mdy_update_t *u)
 {
     const uint32_t clip = mdy_norm_unpack(u->m->schedule.clip);
     return clip == 0 ? UNCLIPPED_UNIT : (int)(mdy_log2_16(clip) >> 4) - 11;
+}
+
+/* The weights of a tap of a channel, from output to output. */
+typedef struct {
+    uint32_t first, step; /* offsets */
+} stride_t;
+
+static stride_t weights_of(const mdy_update_t *u, uint32_t first, uint32_t tap, uint32_t channel)
+{
+    const mdy_conv_t *p = u->layer->p;
+    const uint32_t offset = u->layer->op->weight_offset(p, first, tap, channel);
+    const uint32_t next = p->group_out > 1 ? u->layer->op->weight_offset(p, first + 1, tap, channel) : offset;
+    const stride_t stride = {offset, next - offset};
+    return stride;
 }
 
 /* The mean gradient of a batch so far, in a channel's record: as many as it has weights. */
@@ -107,17 +159,23 @@ static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const md
     const uint32_t first = mdy_first_output(p, channel);
     int8_t *delta = mdy_record_delta(record) + tap * p->group_out;
     const int exponent = reduced_exponent(u->exponent) + u->rate_exponent;
-    for (uint32_t i = 0; i < p->group_out; i++) {
-        const uint32_t o = first + i;
+    const stride_t stride = weights_of(u, first, tap, channel);
+    const uint16_t *rate_mult = p->rate_mult + first;
+    const int8_t *rate_exponent = p->rate_exponent + first;
+    /* Copies: a store of int8 may be to anything, and they would be read again each time. */
+    const int8_t *weights = u->weights;
+    const uint32_t rate = u->rate_mult;
+    const uint32_t key = u->key;
+    const uint32_t count = p->group_out;
+    const int32_t w_min = p->w_min;
+    uint32_t offset = stride.first;
+    for (uint32_t i = 0; i < count; i++, offset += stride.step) {
         const int32_t sum = reduce(sums[i]);
-        if (sum == 0 || p->rate_mult[o] == 0) {
-            continue;
+        if (sum != 0 && rate_mult[i] != 0) {
+            const int64_t product = (int64_t)sum * (int32_t)(rate_mult[i] * rate); /* 15 and 16 bits */
+            const int32_t step = step_of(product, -(exponent + rate_exponent[i]), mdy_rng(key, offset));
+            delta[i] = changed(delta[i], weights[offset], step, w_min);
         }
-        const uint32_t offset = u->layer->op->weight_offset(p, o, tap, channel);
-        const int64_t product = (int64_t)sum * (int64_t)(p->rate_mult[o] * u->rate_mult);
-        const int64_t step =
-            mdy_stochastic_shift(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
-        delta[i] = changed(p, delta[i], u->weights[offset], step);
     }
 }
 
@@ -169,9 +227,9 @@ static void take_channel(const mdy_update_t *u, uint32_t slot, uint32_t rate_mul
             const uint32_t offset = u->layer->op->weight_offset(p, o, i / p->group_out, channel);
             const uint32_t scale = ((uint32_t)p->rate_mult[o] << 16) / p->norm_mult; /* of 1 / s_w, at most 2^17 */
             const int64_t product = (int64_t)mean[i] * scale * rate_mult;
-            const int64_t step =
-                mdy_stochastic_shift(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
-            delta[i] = changed(p, delta[i], u->weights[offset], step);
+            const int32_t step =
+                step_of(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
+            delta[i] = changed(delta[i], u->weights[offset], step, p->w_min);
         }
     }
     memset(mean, 0, u->selected->delta_bytes * sizeof *mean);

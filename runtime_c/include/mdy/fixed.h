@@ -82,12 +82,30 @@ static inline int32_t mdy_mean(int32_t sum, int32_t count)
     return sum < 0 ? -mean : mean;
 }
 
+/** Whether mdy_usual_shift is defined: by far most updates of weights shift by so much. */
+static inline int mdy_is_usual_shift(int shift)
+{
+    return shift > 32 && shift < 64;
+}
+
+/** mdy_stochastic_shift for such shifts: the high word of a sum, to which the low word brings 1 at most. */
+static inline int32_t mdy_usual_shift(int64_t x, int shift, uint32_t random)
+{
+    const int more = shift - 32;
+    const int32_t high = (int32_t)(x >> 32);
+    const uint32_t low = (uint32_t)high << (32 - more) | (uint32_t)x >> more;
+    return (high >> more) + (low + random < low ? 1 : 0);
+}
+
 /**
  * x / 2^shift, rounded up with the probability of the fraction; `random` is uniform in 32 bits.
  * A negative shift multiplies and saturates; below 2^-32 the fraction's tail is dropped.
  */
 static inline int32_t mdy_stochastic_shift(int64_t x, int shift, uint32_t random)
 {
+    if (mdy_is_usual_shift(shift)) {
+        return mdy_usual_shift(x, shift, random);
+    }
     if (shift <= 0) {
         return mdy_clamp32((int64_t)mdy_clamp32(x) * ((int64_t)1 << (shift < -31 ? 31 : -shift)));
     }

@@ -206,15 +206,17 @@ static void add_rest(const block_t *block, const int8_t *w, uint32_t pitch, int3
 static void add_delta(const block_t *block, const int8_t *delta, int32_t *sums)
 {
     const uint32_t *x = block->pairs;
+    int32_t own[MDY_DSP_PIXELS] = {sums[0], sums[1], sums[2], sums[3]}; /* kept in registers */
     for (uint32_t o = 0; o + 4 <= block->p->out.c; o += 4, x += 2 * PAIR_WORDS) {
         const uint32_t four = mdy_load4(delta + o);
         const uint32_t first = mdy_lows(mdy_even(four), mdy_odd(four));
         const uint32_t second = mdy_highs(mdy_even(four), mdy_odd(four));
         for (uint32_t pixel = 0; pixel < MDY_DSP_PIXELS; pixel++) {
-            sums[pixel] = mdy_smlad(x[pixel], first, sums[pixel]);
-            sums[pixel] = mdy_smlad(x[PAIR_WORDS + pixel], second, sums[pixel]);
+            own[pixel] = mdy_smlad(x[pixel], first, own[pixel]);
+            own[pixel] = mdy_smlad(x[PAIR_WORDS + pixel], second, own[pixel]);
         }
     }
+    memcpy(sums, own, sizeof own);
     add_rest(block, delta, 1, sums);
 }
 
@@ -556,7 +558,10 @@ void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *s
 {
     const uint32_t four_bytes = TURNED_WORDS * (uint32_t)sizeof(uint32_t) + TURNED;
     const uint32_t run = workspace.bytes / four_bytes * TURNED;
-    if (p->group_in != p->in.c || p->out.c % TURNED != 0 || run == 0) {
+    /* Rows of a whole tensor lie side by side, in dy as in the maps. */
+    const int is_one_run = mdy_dsp_is_pixel(p) && p->stride_h == 1 && p->stride_w == 1 && dy->rows >= p->out.h;
+    const uint32_t pixels = is_one_run ? (uint32_t)(rows.end - rows.begin) * p->out.w : p->out.w;
+    if (p->group_in != p->in.c || p->out.c % TURNED != 0 || run == 0 || pixels < TURNED) {
         mdy_conv2d_backward_weight(p, sel, taps, dy, rows, sums, workspace);
         return;
     }
@@ -569,9 +574,7 @@ void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *s
         .apart = (int8_t *)(workspace.at + run / TURNED * TURNED_WORDS * sizeof(uint32_t)),
         .run = run,
     };
-    /* Rows of a whole tensor lie side by side, in dy as in the maps. */
-    if (mdy_dsp_is_pixel(p) && p->stride_h == 1 && p->stride_w == 1 && dy->rows >= p->out.h) {
-        const uint32_t pixels = (uint32_t)(rows.end - rows.begin) * p->out.w;
+    if (is_one_run) {
         for (uint32_t tap = taps.begin; tap < taps.end; tap++) {
             add_pixels(&job, mdy_grad_row(dy, rows.begin), (uint32_t)rows.begin * p->in.w, pixels, sums);
         }
