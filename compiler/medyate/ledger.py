@@ -99,6 +99,22 @@ def ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, widt
     return 4 * (4 * (kernel[0] + (rows - 1) * stride[0]) * row + 2 * kernel[0] * words)
 
 
+def gradient_block_bytes(outputs: int) -> int:
+    """What a dense kernel works in for the gradient of its input: that of four pixels, and sums of eight channels."""
+    return 4 * (outputs // 4 * 8 + outputs % 4 * 4 + 8 * 4) + 12
+
+
+def gradient_ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, width: int) -> int:
+    """The same of a depthwise kernel: four channels' gradients for `rows` of the input, turned, filters and sums."""
+    words, pitch = kernel[1] // 2 + 1, align(width, 4)
+    turned = 4 * ((rows + kernel[0] - 2) // stride[0] + 1) * (pitch // 2 + words)
+    return 4 * (turned + 4 * (2 * kernel[0] * words + pitch))
+
+
+KERNEL_SHARE = 1024
+"""What a kernel is left of a workspace that sums of weight gradients go to: layer.c has the same."""
+
+
 def input_scratch_bytes(in_shape: Shape, out_shape: Shape) -> int:
     """Scratch of a layer's input gradient: int32 per input channel and int16 per output."""
     return 4 * in_shape[2] + 2 * out_shape[2]

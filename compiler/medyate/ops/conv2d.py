@@ -61,11 +61,13 @@ def _channel_cost(a: Conv2d, inputs: tuple[Shape, ...]) -> ChannelCost:
     return ChannelCost(a.channels // a.groups * a.kernel[0] * a.kernel[1], height * width)
 
 
-def _workspace(a: Conv2d, inputs: tuple[Shape, ...]) -> int:
+def _workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
     height, width, _ = _shape(a, inputs)
     taps, gathered = a.kernel[0] * a.kernel[1] * inputs[0][2], a.kernel != (1, 1) or any(a.pads)
     if a.groups > 1:
         return 0
+    if kind == "input":
+        return 0 if gathered or a.stride != (1, 1) else ledger.gradient_block_bytes(a.channels)
     if height * width == 1 and taps % 4 == 0:  # a pixel alone needs no block
         return taps if gathered else 0
     return ledger.block_bytes(taps, gathered=gathered)

@@ -59,7 +59,9 @@ def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
     return torch.nn.functional.conv2d(pad_nchw(x, a.pads), filters, bias, a.stride, 0, a.dilation, filters.shape[0])
 
 
-def _workspace(a: Depthwise, inputs: tuple[Shape, ...]) -> int:
+def _workspace(a: Depthwise, inputs: tuple[Shape, ...], kind: str) -> int:
+    if kind == "input":
+        return ledger.gradient_ring_bytes(a.kernel, a.stride, min(inputs[0][0], ledger.BAND), inputs[0][1])
     height, width, _ = _shape(a, inputs)
     return ledger.ring_bytes(a.kernel, a.stride, min(height, ledger.BAND), width)
 

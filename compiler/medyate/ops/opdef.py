@@ -54,14 +54,14 @@ class Kernel:
     run: str
     """Called with the table and the tensors; `per_input`: once for each input, with its number."""
     per_input: bool
-    workspace: Callable[[Any, tuple[Shape, ...]], int]
-    """Bytes to work in with which forward of no family is slower for lack of room."""
+    workspace: Callable[[Any, tuple[Shape, ...], str], int]
+    """Bytes to work in with which no family is slower for lack of room: in a step 'run', or 'input' on the way back."""
     table: str | None
     """Symbol of the mdy_weighted_op_t, for operations with weights."""
     fields: Callable[[Site], tuple[Field, ...]]
 
 
-def no_workspace(_: Any, __: tuple[Shape, ...]) -> int:
+def no_workspace(_: Any, __: tuple[Shape, ...], ___: str) -> int:
     """Of an operation whose kernels take no room."""
     return 0
 

@@ -290,7 +290,8 @@ def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
 def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
     """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
     steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule)
-    layout = _with_room(qgraph, steps, layout, limits)
+    left = limits.assign(layout.peak_bytes, 0).left_bytes
+    layout = _with_room(layout, missing_bytes(steps, layout, qgraph.graph, {}), left)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
     needed = plan.arena_bytes + limits.reserved_bytes
     if needed > limits.ram_bytes:
@@ -332,14 +333,25 @@ def make_plan(
     exponents = starting_exponents(gradients, errors, slot_openers(steps.plan), steps.plan.slots)
     candidates = _candidates(qgraph, weights, ordered, worst, limits.selecting)
     plan = Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
+    plan = _with_free_memory(plan)
     head_bytes = plan.state.bank_head_bytes
     return replace(plan, candidates=tuple(replace(c, bank_offset=c.bank_offset + head_bytes) for c in candidates))
 
 
-def _with_room(qgraph: QGraph, steps: Schedule, layout: Layout, limits: Limits) -> Layout:
+def _with_room(layout: Layout, missing_bytes: int, left_bytes: int) -> Layout:
     """With all that kernels lack to work in, as far as memory is left."""
-    left = limits.assign(layout.peak_bytes, 0).left_bytes
-    return replace(layout, extra_bytes=max(0, min(missing_bytes(steps, layout, qgraph.graph), left)))
+    return replace(layout, extra_bytes=max(0, min(missing_bytes, left_bytes)))
+
+
+def _with_free_memory(plan: Plan) -> Plan:
+    """With what neither regions nor records take: kernels work there."""
+    sums = {c.layer: c.worst * c.cost.weights * ledger.sum_bytes(plan.limits.grad_bits) for c in plan.candidates}
+    missing = missing_bytes(plan.schedule, plan.layout, plan.qgraph.graph, sums)
+    state_bytes = plan.state.bytes
+    left = plan.limits.assign(plan.layout.peak_bytes, state_bytes).left_bytes - ledger.align(plan.epoch_bytes, 8)
+    layout = _with_room(plan.layout, missing, left // 8 * 8)
+    with_room = replace(plan, layout=layout)
+    return with_room if plan.limits.assign(layout.planned_bytes, state_bytes).left_bytes >= plan.epoch_bytes else plan
 
 
 def _candidates(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medyate.ir import Graph
-from medyate.ledger import BAND, align
+from medyate.ledger import BAND, KERNEL_SHARE, align
 from medyate.ops import OPS
 from medyate.plan.ids import ValueId
 from medyate.plan.layout import Layout
@@ -46,13 +46,19 @@ def workspaces(schedule: Schedule, layout: Layout) -> Mapping[Key, Workspace]:
     return found
 
 
-def missing_bytes(schedule: Schedule, layout: Layout, graph: Graph) -> int:
-    """What the region of a program that infers would have to be larger by for no kernel to lack room."""
+def missing_bytes(schedule: Schedule, layout: Layout, graph: Graph, sums: Mapping[str, int]) -> int:
+    """What the region would have to be larger by for no kernel to lack room.
+
+    `sums`: bytes of all weight gradients of a layer, as sums.
+    """
     nodes, missing = {node.name: node for node in graph}, 0
     for at, free in workspaces(schedule, layout).items():
-        node = nodes[at[1]]
+        kind, node = "run" if at[0] == "again" else at[0], nodes[at[1]]
         kernel = OPS[node.op].kernel
-        wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node))
+        if kind in ("weights", "update"):
+            wanted = KERNEL_SHARE + (sums.get(node.name, 0) if kind == "update" else 0)
+        else:
+            wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node), kind)
         if wanted > free.bytes:
             beyond = free.offset if free.offset + free.bytes == layout.planned_bytes else align(layout.planned_bytes, 8)
             missing = max(missing, beyond + wanted - layout.planned_bytes)
