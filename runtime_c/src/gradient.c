@@ -60,7 +60,7 @@ static joined_t joined(const mdy_sink_t *sink, uint32_t number, int32_t y)
     return result;
 }
 
-static int32_t add_joined(const joined_t *join, uint32_t i, int32_t acc)
+static inline int32_t add_joined(const joined_t *join, uint32_t i, int32_t acc)
 {
     const int32_t g = join->row[i];
     return g == 0 ? acc : mdy_clamp32((int64_t)acc + mdy_scale2(g * join->mult, join->exponent));
@@ -210,12 +210,15 @@ static int32_t store_channel(store_t *store, const uint8_t *mask, uint32_t bit, 
     return carry;
 }
 
-/* The same with joins, or where 32 bits do not do. */
-static int32_t store_joined(mdy_sink_t *sink, int32_t y, uint32_t i, uint32_t count, int32_t carry, const int32_t *sums)
+/* The same with joins, or where 32 bits do not do. first: what is joined first. */
+static int32_t store_joined(mdy_sink_t *sink, int32_t y, const joined_t *first, uint32_t i, uint32_t count, int32_t carry,
+                            const int32_t *sums)
 {
+    const uint32_t joins = join_count(sink);
     for (const int32_t *end = sums + count; sums != end; sums++, i += sink->dx->shape.c) {
         int32_t acc = (int32_t)((uint32_t)carry + (uint32_t)*sums);
-        for (uint32_t number = 0; number < join_count(sink); number++) {
+        acc = joins > 0 ? add_joined(first, i, acc) : acc;
+        for (uint32_t number = 1; number < joins; number++) {
             const joined_t join = joined(sink, number, y);
             acc = add_joined(&join, i, acc);
         }
@@ -236,11 +239,15 @@ void mdy_sink_channels(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, 
     const int is_simple = sink->narrow && join_count(sink) == 0 && !(is_masked && all_channels % 8 != 0);
     store_t store = {sink, (uint32_t)-sink->shift, 0, all_channels, is_masked ? all_channels / 8 : 0};
     store.plain = is_simple ? plain_below(sink) : 0;
+    joined_t first = {NULL, 0, 0};
+    if (join_count(sink) > 0) {
+        first = joined(sink, 0, y);
+    }
     for (int32_t *carry = sink->acc + c; channels > 0; channels--, carry++, i++, sums += pitch) {
         const uint8_t *mask = is_masked ? sink->mask + i / 8 : &all;
         const int32_t left =
             is_simple ? store_channel(&store, mask, 1u << i % 8, sink->out + i, *carry, sums, sums + count)
-                      : store_joined(sink, y, i, count, *carry, sums);
+                      : store_joined(sink, y, &first, i, count, *carry, sums);
         *carry = is_last ? 0 : left;
     }
 }

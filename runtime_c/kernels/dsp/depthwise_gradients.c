@@ -141,10 +141,14 @@ static void pack_filter(const job_t *job, const int8_t *w, const int8_t *delta, 
     }
 }
 
-/* The first channel's rows that reach a row of the input, of which there are `count`, with their rows of its filter. */
+/*
+ * The first channel's rows that reach a row of the input, of which there are `count`, and where the rows of its filter are
+ * that belong to them.
+ */
 typedef struct {
     const uint32_t *x[TAPS_MAX];
-    const uint32_t *filter[TAPS_MAX];
+    uint32_t filter; /* words from the filter's first row to theirs */
+    uint32_t step;   /* from row to row */
     uint32_t count;
 } reach_t;
 
@@ -194,9 +198,9 @@ static __attribute__((noinline)) void three_rows(three_t *three)
 static void row_of_three(const job_t *job, const reach_t *reach, uint32_t turned, uint32_t filter, int32_t *sums)
 {
     three_t three;
-    for (uint32_t i = 0; i < reach->count; i++) {
+    const uint32_t *words = job->filters + filter + reach->filter;
+    for (uint32_t i = 0; i < reach->count; i++, words += reach->step) {
         three.x[i] = reach->x[i] + turned;
-        const uint32_t *words = reach->filter[i] + filter;
         three.filter[2 * i] = words[0];
         three.filter[2 * i + 1] = words[3];
     }
@@ -222,9 +226,10 @@ static void sum_row(const job_t *job, const reach_t *reach, uint32_t turned, uin
     }
 #endif
     memset(sums, 0, job->pitch * sizeof *sums);
-    for (uint32_t ix = 0; ix < job->pitch; ix += MDY_DSP_PIXELS) {
-        for (uint32_t i = 0; i < reach->count; i++) {
-            mdy_dsp_add_row(reach->x[i] + turned + ix / 2, reach->filter[i] + filter, job->words, sums + ix);
+    const uint32_t *words = job->filters + filter + reach->filter;
+    for (uint32_t i = 0; i < reach->count; i++, words += reach->step) {
+        for (uint32_t ix = 0; ix < job->pitch; ix += MDY_DSP_PIXELS) {
+            mdy_dsp_add_row(reach->x[i] + turned + ix / 2, words, job->words, sums + ix);
         }
     }
 }
@@ -233,15 +238,20 @@ static void sum_row(const job_t *job, const reach_t *reach, uint32_t turned, uin
 static reach_t reach_of(const job_t *job, int32_t iy, int32_t first)
 {
     const mdy_conv_t *p = job->p;
-    reach_t reach = {.count = 0};
-    for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-        const int32_t n = iy + p->pad_top - ky;
-        if (n >= 0 && n % p->stride_h == 0 && n / p->stride_h < p->out.h) {
-            reach.x[reach.count] = job->turned + (uint32_t)(n / p->stride_h - first) * job->row_words;
-            reach.filter[reach.count] = job->filters + (uint32_t)(p->kernel_h - 1 - ky) * 2 * job->words;
-            reach.count++;
-        }
+    const uint32_t row_words = 2 * job->words;
+    reach_t reach = {.count = 0, .step = p->stride_h * row_words};
+    int32_t oy = (iy + p->pad_top) / p->stride_h; /* the last one, by the filter's first row or one of its next */
+    int32_t ky = (iy + p->pad_top) % p->stride_h;
+    for (; oy >= p->out.h; oy--) {
+        ky += p->stride_h;
     }
+    int32_t count = ky < p->kernel_h ? (p->kernel_h - 1 - ky) / p->stride_h + 1 : 0;
+    count = count < oy + 1 ? count : oy + 1;
+    /* From the filter's last row, which is packed first, to its first. */
+    for (int32_t i = count - 1; i >= 0; i--) {
+        reach.x[reach.count++] = job->turned + (uint32_t)(oy - i - first) * job->row_words;
+    }
+    reach.filter = count > 0 ? (uint32_t)(p->kernel_h - 1 - (ky + (count - 1) * p->stride_h)) * row_words : 0;
     return reach;
 }
 
@@ -280,6 +290,12 @@ void mdy_dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, cons
                                       const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
                                       mdy_workspace_t workspace)
 {
+    /* A pixel's g_acc, which only the portable kernel keeps there, often has more room than is left elsewhere. */
+    const uint32_t terms_bytes = p->out.c * (uint32_t)sizeof(int16_t);
+    if (terms_bytes > workspace.bytes) {
+        workspace.at = (uint8_t *)mdy_sink_terms(sink);
+        workspace.bytes = terms_bytes;
+    }
     uint32_t most = (uint32_t)rows.end - rows.begin;
     most = most < ROWS_MAX ? most : ROWS_MAX;
     while (most > 1 && room_for(p, most, CHANNELS) > workspace.bytes) {
