@@ -130,6 +130,16 @@ static void place_pixel(const job_t *job, int32_t oy, int32_t ox, uint32_t pixel
     }
 }
 
+/* The same of some pixels side by side, each of which is a window. */
+static void place_line(const job_t *job, int32_t oy, int32_t ox, uint32_t count)
+{
+    const uint32_t channels = job->p->in.c;
+    const int8_t *taps = mdy_row(job->x, oy * job->p->stride_h) + (uint32_t)ox * channels;
+    for (uint32_t pixel = 0; pixel < count; pixel++, taps += channels) {
+        place_taps(job, taps, pixel);
+    }
+}
+
 #ifdef MDY_DSP
 /* Adds a group's products to the sums of four pixels, r3 to r6; r1 goes over the block, r2 over the weights. */
 #define MULTIPLY_GROUP                                                                                                 \
@@ -457,6 +467,7 @@ static void dsp_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_v
         .taps = taps,
         .rare = next_rare(p, 0),
     };
+    const int is_line = mdy_dsp_is_pixel(p) && p->stride_w == 1;
     /* Rows of a whole tensor lie side by side: blocks may go on in the next one. */
     const uint32_t run = width == p->out.w && y->rows >= p->out.h ? width * (tile.rows.end - tile.rows.begin) : width;
     int32_t oy = tile.rows.begin;
@@ -469,14 +480,23 @@ static void dsp_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_v
             if (alone) {
                 pixel_outputs(&job, window_of(&job, oy, ox), out, acc_init);
             }
-            for (uint32_t pixel = 0; pixel < count; pixel++) {
-                if (!alone) {
-                    place_pixel(&job, oy, ox, pixel);
+            if (is_line && !alone && ox + (int32_t)count <= tile.columns.end) {
+                place_line(&job, oy, ox, count);
+                ox += (int32_t)count;
+            } else {
+                for (uint32_t pixel = 0; pixel < count; pixel++) {
+                    if (!alone) {
+                        place_pixel(&job, oy, ox, pixel);
+                    }
+                    if (++ox == tile.columns.end && pixel + 1 < count) {
+                        ox = tile.columns.begin;
+                        oy++;
+                    }
                 }
-                if (++ox == tile.columns.end) {
-                    ox = tile.columns.begin;
-                    oy++;
-                }
+            }
+            if (ox == tile.columns.end) {
+                ox = tile.columns.begin;
+                oy++;
             }
             if (!alone) {
                 block_outputs(&job, count, out, acc_init);
