@@ -147,7 +147,12 @@ class Subject:
         choices = Blocks(self.qgraph.graph, [score.layer for score in scores]).choices()
         saving = Way(sample == "rows", choices[-1] if recompute == "auto" else NOTHING)
         row = measure_row(Network(self.qgraph, self.weights, self.head.loss, Planner()), scores, limits, saving)
-        return make_plan(self.qgraph, self.weights, self.ranking, self.head, limits, self.calibration, (row, (row,)))
+        given = (self.qgraph, self.weights, self.ranking, self.head)
+        plan = make_plan(*given, limits, self.calibration, (row, (row,)))
+        # Again with what it needs: kernels get memory to work in where more is left.
+        needed = arena_bytes(plan.row.planned_bytes if plan.row else 0, plan.epoch_bytes, plan.state.bytes)
+        exact = replace(limits, ram_bytes=needed + limits.reserved_bytes)
+        return make_plan(*given, exact, self.calibration, (row, (row,)))
 
 
 def compared(shared: Path, model: str, ranking: Path) -> list[tuple[str, int, int, str]]:

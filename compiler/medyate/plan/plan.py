@@ -25,7 +25,7 @@ from medyate.plan.budget import Limits, Network, Row, choose, laid_out, state_fa
 from medyate.plan.exponents import gradient_maxima, starting_exponents
 from medyate.plan.layout import Layout, live_bytes
 from medyate.plan.parameters import eligible_channels
-from medyate.plan.schedule import Schedule, make_schedule
+from medyate.plan.schedule import Schedule, free_schedule, make_schedule
 from medyate.plan.selecting import Selecting
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Loss, Pass, Step, inference_pass
 from medyate.plan.stream import Planner
@@ -333,7 +333,7 @@ def make_plan(
     exponents = starting_exponents(gradients, errors, slot_openers(steps.plan), steps.plan.slots)
     candidates = _candidates(qgraph, weights, ordered, worst, limits.selecting)
     plan = Plan(qgraph, weights, head, limits, row, table, steps, layout, candidates, epoch_bytes, exponents)
-    plan = _with_free_memory(plan)
+    plan = _with_free_memory(plan, network.planner)
     head_bytes = plan.state.bank_head_bytes
     return replace(plan, candidates=tuple(replace(c, bank_offset=c.bank_offset + head_bytes) for c in candidates))
 
@@ -343,15 +343,27 @@ def _with_room(layout: Layout, missing_bytes: int, left_bytes: int) -> Layout:
     return replace(layout, extra_bytes=max(0, min(missing_bytes, left_bytes)))
 
 
-def _with_free_memory(plan: Plan) -> Plan:
-    """With what neither regions nor records take: kernels work there."""
-    sums = {c.layer: c.worst * c.cost.weights * ledger.sum_bytes(plan.limits.grad_bits) for c in plan.candidates}
-    missing = missing_bytes(plan.schedule, plan.layout, plan.qgraph.graph, sums)
-    state_bytes = plan.state.bytes
-    left = plan.limits.assign(plan.layout.peak_bytes, state_bytes).left_bytes - ledger.align(plan.epoch_bytes, 8)
-    layout = _with_room(plan.layout, missing, left // 8 * 8)
-    with_room = replace(plan, layout=layout)
-    return with_room if plan.limits.assign(layout.planned_bytes, state_bytes).left_bytes >= plan.epoch_bytes else plan
+def _with_free_memory(plan: Plan, planner: Planner) -> Plan:
+    """With what neither regions nor records take: kernels work there, and rows need not take turns."""
+    if _left(plan, plan.layout) > 0:
+        steps, layout = free_schedule(plan.schedule.plan, plan.limits.schedule, planner)
+        if _left(plan, layout) >= 0:
+            plan = replace(plan, schedule=steps, layout=layout)
+    missing = missing_bytes(plan.schedule, plan.layout, plan.qgraph.graph, _sum_bytes(plan))
+    layout = _with_room(plan.layout, missing, _left(plan, plan.layout))
+    return replace(plan, layout=layout) if _left(plan, layout) >= 0 else plan
+
+
+def _left(plan: Plan, layout: Layout) -> int:
+    """Bytes of the planned region's area that a plan with this layout leaves; negative where it does not fit."""
+    left = plan.limits.assign(layout.planned_bytes, plan.state.bytes).left_bytes
+    return (left - ledger.align(plan.epoch_bytes, 8)) // 8 * 8
+
+
+def _sum_bytes(plan: Plan) -> dict[str, int]:
+    """Of all weight gradients of a layer, as sums."""
+    each = ledger.sum_bytes(plan.limits.grad_bits)
+    return {c.layer: c.worst * c.cost.weights * each for c in plan.candidates}
 
 
 def _candidates(

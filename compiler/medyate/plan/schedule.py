@@ -64,6 +64,8 @@ class Schedule:
         return tuple(found)
 
 
+FREE = 1000.0
+"""Times the smallest peak: no limit to a cut."""
 CAREFUL = 3
 """Cuts that are laid out with care, those with the smallest lower bounds first."""
 
@@ -81,6 +83,12 @@ def make_schedule(plan: Pass, schedule: str, planner: Planner | None = None) -> 
             best = cuts[number], layout
     assert best is not None
     return best
+
+
+def free_schedule(plan: Pass, schedule: str, planner: Planner) -> tuple[Schedule, Layout]:
+    """The cut in which as little as possible takes turns: kernels are fastest where rows are there as a whole."""
+    cut = Schedule(plan, planner.cuts(plan, schedule, (FREE,))[0])
+    return cut, lay_out(cut.values)
 
 
 def least_bytes(plan: Pass, schedule: str, planner: Planner) -> int:
