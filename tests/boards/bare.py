@@ -8,7 +8,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .flash import Cells
 from .machine import Image, Machine
 
 C = Path(__file__).parent / "c"
@@ -41,11 +40,11 @@ def build(source: str, target: Target, folder: Path, *defines: str) -> Path:
 class Poker:
     """A part that runs poke.c, and what its core is asked to do."""
 
-    LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK = range(1, 10)
+    LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK, FAULTMASK = range(1, 11)
 
-    def __init__(self, machine: Machine, cells: Cells, elf: Path) -> None:
+    def __init__(self, machine: Machine, elf: Path) -> None:
         self.machine, self.image, self.in_ram = machine, Image.read(elf), False
-        cells.load(self.image)
+        machine.cells.load(self.image)
         machine.power_on()
         machine.run(20_000)
 

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import unicorn
 import unicorn.arm_const as arm
@@ -88,7 +88,7 @@ class Block:
     """A block of registers. Offsets are multiples of 4; narrower accesses see a part of the word."""
 
     name = "block"
-    reset: dict[int, int] = {}  # noqa: RUF012 - replaced, never changed
+    reset: ClassVar[dict[int, int]] = {}
     """Values after reset, where not 0."""
 
     def __init__(self, machine: Machine, base: int, size: int = 0x400) -> None:
@@ -226,7 +226,7 @@ class Machine:
         self.lines: set[int] = set()
         self.pollers: list[Callable[[], None]] = []
         self.error: Exception | None = None
-        self.leaving = self.called = False
+        self.leaving = self.called = self.opened = False
         self.in_bytes = (0, 0)
         """The unaligned store that comes again in bytes."""
         self.read_twice: tuple[int, int, int] = (0, 0, 0)
@@ -343,7 +343,7 @@ class Machine:
         return True
 
     def on_load(self, _uc: object, _access: int, address: int, size: int, _value: int, _data: object) -> bool:
-        self.clock.due = 0  # the page is open until the next block
+        self.opened, self.clock.due = True, 0  # the page is open until the next block
         return bool(self.guarded(lambda: self.flash_load(address, size)))
 
     def on_nothing(self, _uc: object, access: int, address: int, _size: int, _value: int, _data: object) -> bool:
@@ -461,6 +461,9 @@ class Machine:
         clock = self.clock
         clock.why = RUNS
         self.in_bytes = (0, 0)
+        if self.opened:
+            self.uc.ctl(unicorn.UC_CTL_TLB_FLUSH, unicorn.UC_CTL_IO_WRITE)
+            self.opened = False
         failed: UcError | None = None
         try:
             if self.error is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .machine import Machine
 from .stm32f4 import F405, F411
+from .stm32h7 import H743
 
 
 @dataclass(frozen=True)
@@ -22,4 +23,5 @@ class Part:
 PARTS = {
     "stm32f405": Part(F405, 8e6, ("USART1", "USART2", "USART3", "USART6")),
     "stm32f411": Part(F411, 25e6, ("USART1", "USART2", "USART6")),
+    "stm32h743": Part(H743, 8e6, ("USART3", "USART1", "USART2", "USART6")),
 }

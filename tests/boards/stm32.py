@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .machine import FOREVER, Block, Event, Machine
 from .uart import Line, Serial
 
+KEYS = (0x45670123, 0xCDEF89AB)
+"""Of FLASH_KEYR: RM0090 3.6.1, RM0385 3.3.5, RM0433 4.5.1."""
 HSI_HZ = 16e6
 STARTUP_US = {"HSI": 2, "HSE": 2000, "PLL": 100, "LSI": 40, "CSI": 2, "HSI48": 4}
 """Typical start-up times of the oscillators (DS8626, "External clock source characteristics" and the next)."""
@@ -305,9 +308,9 @@ class Rcc(Block):
 
     name = "RCC"
     CR, PLLCFGR, CFGR, AHB1ENR, APB1ENR, APB2ENR, CSR = 0x00, 0x04, 0x08, 0x30, 0x40, 0x44, 0x74
-    reset = {0x00: 0x83, 0x04: 0x24003010, 0x30: 0x00100000, 0x74: 0x0E000000}  # noqa: RUF012
+    reset: ClassVar[dict[int, int]] = {0x00: 0x83, 0x04: 0x24003010, 0x30: 0x00100000, 0x74: 0x0E000000}
     SOURCES = ("HSI", "HSE", "PLL")
-    BITS = {"HSI": 0, "HSE": 16, "PLL": 24}  # noqa: RUF012
+    BITS: ClassVar[dict[str, int]] = {"HSI": 0, "HSE": 16, "PLL": 24}
     AHB = (1,) * 8 + (2, 4, 8, 16, 64, 128, 256, 512)
     APB = (1,) * 4 + (2, 4, 8, 16)
 
@@ -430,7 +433,7 @@ class Watchdog(Block):
 
     name = "IWDG"
     KR, PR, RLR, SR = 0x00, 0x04, 0x08, 0x0C
-    reset = {0x08: 0xFFF}  # noqa: RUF012
+    reset: ClassVar[dict[int, int]] = {0x08: 0xFFF}
 
     def __init__(self, machine: Machine, base: int) -> None:
         super().__init__(machine, base)
@@ -464,3 +467,34 @@ class Watchdog(Block):
 def line_of(lines: Mapping[str, Line], name: str) -> Line:
     """A UART that no one speaks to has a line of its own."""
     return lines.get(name) or Line()
+
+
+class FlashBlock(Block):
+    """A flash interface."""
+
+    def program(self, address: int, size: int, value: int) -> None:
+        """A store into the flash."""
+        raise NotImplementedError
+
+
+class Stm32(Machine):
+    """An STM32 with code in flash at 0x08000000."""
+
+    control: FlashBlock
+
+    def entry(self) -> int:
+        return 0x08000000
+
+    def flash_store(self, address: int, size: int, value: int) -> None:
+        if not 0 <= address - self.cells.address < self.cells.size:
+            super().flash_store(address, size, value)
+        self.control.program(address, size, value)
+
+    def shut(self, address: int) -> None:
+        self.clock.shut_size = 0
+        self.fetch_vector(address)
+
+    def fetch_vector(self, address: int) -> None:
+        for place in self.cells.places:
+            if 0 <= address - place < self.cells.size:
+                self.cells.finish(self.cells.bank_at(address - place))

@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from .flash import Cells, Sector, Times, sectors
 from .machine import M4, Area, Block, Machine
-from .stm32 import Gpio, Limits, Pins, Rcc, Usart, UsartOld, Watchdog, line_of
+from .stm32 import KEYS, FlashBlock, Gpio, Limits, Pins, Rcc, Stm32, Usart, UsartOld, Watchdog, line_of
 from .uart import Line
 
-KEYS = (0x45670123, 0xCDEF89AB)
-"""RM0090 3.6.1."""
 
-
-class FlashControl(Block):
+class FlashControl(FlashBlock):
     """The flash interface of F4 and F7: RM0090 3.6 to 3.9, RM0383 3.5 to 3.8, RM0385 3.3 to 3.7.
 
     A store into the flash is an operation, or it is refused and sets an error flag; 3.6.4 says when.
@@ -62,7 +59,7 @@ class FlashControl(Block):
             if not self.values[offset] & (self.EOP | self.OPERR):
                 self.machine.line(self.IRQ, False)
         elif offset == self.CR:
-            self.control(value)
+            self.set_control(value)
         elif offset == self.ACR:
             self.values[offset] = value & self.acr_bits
             self.check_clocks()
@@ -85,9 +82,8 @@ class FlashControl(Block):
             self.refuse("a wrong key")
             self.machine.system.bus_fault(None)
 
-    def control(self, value: int) -> None:
-        if self.cells.busy:  # 3.9.5: the write waits
-            self.machine.stall(self.cells.busy_until)
+    def set_control(self, value: int) -> None:
+        self.cells.finish()  # 3.9.5: the write waits
         if self.values[self.CR] & self.LOCK:
             self.refuse("CR is written while locked")
             return
@@ -114,23 +110,19 @@ class FlashControl(Block):
         elif parallelism == 3:
             self.fail(self.PGPERR, "PGPERR: x64 needs an external supply on VPP")
         else:
-            self.begin()
+            self.cells.finish()
             self.cells.erase(number, self.erase_times[self.cells.layout[number].size >> 10][parallelism])
             self.begun()
-
-    def begin(self) -> None:
-        if self.cells.busy:
-            self.machine.stall(self.cells.busy_until)
 
     def begun(self) -> None:
         """Code in the flash waits for the end (3.5: a fetch stalls); other code sees BSY."""
         cells = self.cells
         if cells.holds(self.machine.pc):
-            self.machine.stall(cells.busy_until)
+            cells.finish()
         else:
             self.machine.clock.shut_from, self.machine.clock.shut_size = cells.address, cells.size
         if self.values[self.CR] & self.EOPIE:
-            self.machine.after(max(1, cells.busy_until - self.machine.now), self.ended)
+            self.machine.after(max(1, cells.busy_until[0] - self.machine.now), self.ended)
 
     def ended(self) -> None:
         self.values[self.SR] = self.values.get(self.SR, 0) | self.EOP
@@ -158,32 +150,9 @@ class FlashControl(Block):
             data = value.to_bytes(size, "little")
             if any(~a & b for a, b in zip(self.cells.get(offset, size), data, strict=True)):
                 self.refuse("bits go from 0 to 1 without an erase")
-            self.begin()
+            self.cells.finish()
             self.cells.program(offset, data, self.word)
             self.begun()
-
-
-class Stm32(Machine):
-    """An STM32 with code in flash at 0x08000000."""
-
-    cells: Cells
-    control: FlashControl
-
-    def entry(self) -> int:
-        return 0x08000000
-
-    def flash_store(self, address: int, size: int, value: int) -> None:
-        if not 0 <= address - self.cells.address < self.cells.size:
-            super().flash_store(address, size, value)
-        self.control.program(address, size, value)
-
-    def shut(self, address: int) -> None:
-        self.clock.shut_size = 0
-        self.stall(self.cells.busy_until)
-
-    def fetch_vector(self, address: int) -> None:
-        if self.cells.busy and self.cells.holds(address):
-            self.shut(address)
 
 
 F405_USARTS = (

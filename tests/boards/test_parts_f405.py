@@ -30,7 +30,7 @@ def poke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def board(poke: Path) -> Poker:
     machine = F405()
-    return Poker(machine, machine.cells, poke)
+    return Poker(machine, poke)
 
 
 def unlock(board: Poker) -> None:
@@ -145,9 +145,9 @@ def test_memories_end_where_the_chips_do(board: Poker, poke: Path) -> None:
     assert board.load(4) == board.load(0x08000004)
     for address in (0x20020000, 0x10010000, 0x08100000, 0x40010C00, 0x60000000):
         with pytest.raises(BoardError, match=rf"load at {address:#010x} \(pc 0x0800"):
-            Poker(board.machine, board.machine.cells, poke).load(address)
+            Poker(board.machine, poke).load(address)
     with pytest.raises(BoardError, match="store at 0x20020000"):
-        Poker(board.machine, board.machine.cells, poke).store(0x20020000, 0)
+        Poker(board.machine, poke).store(0x20020000, 0)
 
 
 @pytest.mark.parametrize("phase", [BEFORE, INSIDE, AFTER])
@@ -244,7 +244,7 @@ def test_a_clock_that_the_part_cannot_have_is_seen(
 
 def test_an_oscillator_that_never_gets_ready(poke: Path) -> None:
     machine = F405(dead=("HSE",))
-    board = Poker(machine, machine.cells, poke)
+    board = Poker(machine, poke)
     board.store(RCC, board.load(RCC) | 1 << 16)
     assert board.wait_set(RCC, 1 << 17, 100_000) == 100_000
     board.store(RCC + 4, PLL_168)

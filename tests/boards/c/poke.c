@@ -2,7 +2,7 @@
 /* Does loads and stores that the test asks for, by code in flash or in RAM. The test writes `ask`, its `kind` last. */
 #include "bare.h"
 
-enum { NOTHING, LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK };
+enum { NOTHING, LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK, FAULTMASK };
 
 volatile struct ask {
     uint32_t kind, in_ram, address, value, count;
@@ -39,6 +39,7 @@ volatile uint32_t result, faults;
             __asm volatile("cpsie i" ::: "memory");                                                                    \
         }                                                                                                              \
         break;                                                                                                         \
+    case FAULTMASK: __asm volatile("msr faultmask, %0" ::"r"(ask.value) : "memory"); break;                            \
     default: break;                                                                                                    \
     }                                                                                                                  \
     ask.kind = NOTHING
