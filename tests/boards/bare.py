@@ -45,6 +45,7 @@ class Poker:
     def __init__(self, machine: Machine, elf: Path) -> None:
         self.machine, self.image, self.in_ram = machine, Image.read(elf), False
         machine.cells.load(self.image)
+        machine.slice = 1000
         machine.power_on()
         machine.run(20_000)
 

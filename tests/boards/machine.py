@@ -40,8 +40,6 @@ HERE = Path(__file__).parent
 FOREVER = 1 << 62
 END = 0xFFFFFFFE
 """No code is there: where emu_start would end."""
-SLICE = 50_000
-"""Cycles between two looks at the lines."""
 RUNS, DUE, SHUT = range(3)
 NMI, HARD_FAULT, BUS_FAULT, SVCALL, PENDSV, SYSTICK = 2, 3, 5, 11, 14, 15
 
@@ -171,6 +169,8 @@ class Machine:
     uarts: dict[str, Line]
     uc: Uc
     system: System
+    slice = 50_000
+    """Cycles between two looks at the lines, and at `until` of `run`."""
     rams: tuple[Area, ...] = ()
     hz: float
 
@@ -205,8 +205,9 @@ class Machine:
         return False
 
     def shut(self, address: int) -> None:
-        """Code is about to run where the part shut it off."""
-        raise NotImplementedError
+        """Code is about to run in a flash that is busy: it waits."""
+        self.clock.shut_size = 0
+        self.fetch_vector(address)
 
     # Power and memory.
 
@@ -447,7 +448,7 @@ class Machine:
             if taken is not None:
                 self.enter(taken)
                 masked = 64
-            self.clock.due = min(self.next_event(), self.now + SLICE, end)
+            self.clock.due = min(self.next_event(), self.now + self.slice, end)
             if self.system.waiting():  # a mask may open at any instruction
                 self.clock.due = min(self.clock.due, self.now + masked)
                 masked = min(2 * masked, 4096)
@@ -501,7 +502,7 @@ class Machine:
     def sleep(self) -> None:
         """WFI: time goes on to the next event, or to the next look at the lines."""
         if not self.system.wakes():
-            until = max(self.now, min(self.next_event(), self.now + SLICE))
+            until = max(self.now, min(self.next_event(), self.now + self.slice))
             if self.wait is not None:
                 self.wait((until - self.now) / self.hz)
             self.clock.now = until
@@ -538,7 +539,10 @@ class Machine:
         self.clock.now += 12  # Cortex-M4 technical reference manual, 3.9.1
 
     def fetch_vector(self, address: int) -> None:
-        """The core is about to read a vector, or a handler's code, at `address`."""
+        """The core is about to read a vector, or code, at `address`: in a flash that is busy, it waits."""
+        for place in self.cells.places:
+            if 0 <= address - place < self.cells.size:
+                self.cells.finish(self.cells.bank_at(address - place))
 
     def leave(self, link: int) -> None:
         """Exception return: EXC_RETURN has been branched to."""

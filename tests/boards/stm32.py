@@ -489,12 +489,3 @@ class Stm32(Machine):
         if not 0 <= address - self.cells.address < self.cells.size:
             super().flash_store(address, size, value)
         self.control.program(address, size, value)
-
-    def shut(self, address: int) -> None:
-        self.clock.shut_size = 0
-        self.fetch_vector(address)
-
-    def fetch_vector(self, address: int) -> None:
-        for place in self.cells.places:
-            if 0 <= address - place < self.cells.size:
-                self.cells.finish(self.cells.bank_at(address - place))

@@ -275,7 +275,7 @@ def test_the_watchdog_bites(board: Poker) -> None:
 
 
 def echo(folder: Path, baud: int, line: Line) -> tuple[F405, Image]:
-    elf = build("echo", TARGET, folder, 'UART="uart_stm32f4.h"', f"BAUD={baud}")
+    elf = build("echo", TARGET, folder, 'UART_HEADER="uart_stm32f4.h"', f"BAUD={baud}")
     machine, image = F405({"USART1": line}), Image.read(elf)
     machine.cells.load(image)
     machine.power_on()

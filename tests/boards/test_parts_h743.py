@@ -268,7 +268,7 @@ def test_clocks_that_the_part_cannot_have_are_seen(board: Poker, poke: Path) -> 
 def test_characters_by_interrupt(tmp_path: Path, baud: int) -> None:
     line = Line(baud)
     machine = H743({"USART3": line})
-    elf = build("echo", TARGET, tmp_path, 'UART="uart_stm32h7.h"', f"BAUD={baud}")
+    elf = build("echo", TARGET, tmp_path, 'UART_HEADER="uart_stm32h7.h"', f"BAUD={baud}")
     machine.cells.load(Image.read(elf))
     machine.power_on()
     machine.run(50_000)

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def test_a_part_serves_a_pseudo_terminal_until_it_is_ended(tmp_path: Path) -> None:
     target = Target("cortex-m4", 0x08000000, 0x20000000, 0x20008000)
-    elf = build("echo", target, tmp_path, 'UART="uart_stm32f4.h"', "BAUD=115200")
+    elf = build("echo", target, tmp_path, 'UART_HEADER="uart_stm32f4.h"', "BAUD=115200")
     flash = tmp_path / "cells"
     command = [sys.executable, "-m", "tests.boards.serve", "stm32f405", str(elf), "--flash", str(flash)]
     paths = os.pathsep.join(filter(None, (str(REPOSITORY / "compiler"), os.environ.get("PYTHONPATH"))))

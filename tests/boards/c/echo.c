@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sends back each character plus 1. Characters come by interrupt, and leave by polling. */
 #include "bare.h"
-#include UART
+#include UART_HEADER
 
 enum { ROOM = 1024 };
 
