@@ -314,7 +314,9 @@ class Rcc(Block):
     AHB = (1,) * 8 + (2, 4, 8, 16, 64, 128, 256, 512)
     APB = (1,) * 4 + (2, 4, 8, 16)
 
-    def __init__(self, machine: Machine, hse_hz: float, limits: Limits, core_mhz: Callable[[], float]) -> None:
+    def __init__(
+        self, machine: Machine, hse_hz: float, limits: Callable[[], Limits], core_mhz: Callable[[], float]
+    ) -> None:
         super().__init__(machine, 0x40023800)
         self.hse_hz, self.limits, self.core_mhz = hse_hz, limits, core_mhz
         self.latency: Callable[[], int] = lambda: 0
@@ -364,16 +366,17 @@ class Rcc(Block):
 
     def check(self) -> None:
         """Called whenever something changed that the limits speak of."""
+        limits = self.limits()
         hclk = self.hclk / 1e6
         for name, mhz, most in (
             ("HCLK", hclk, self.core_mhz()),
-            ("PCLK1", self.pclk1 / 1e6, self.limits.apb1),
-            ("PCLK2", self.pclk2 / 1e6, self.limits.apb2),
+            ("PCLK1", self.pclk1 / 1e6, limits.apb1),
+            ("PCLK2", self.pclk2 / 1e6, limits.apb2),
         ):
             if mhz > most + 1e-6:
                 self.refuse(f"{name} is {mhz:.1f} MHz, more than {most:g}")
         states = self.latency()
-        most = self.limits.latency[min(states, len(self.limits.latency) - 1)]
+        most = limits.latency[min(states, len(limits.latency) - 1)]
         if hclk > most + 1e-6:
             self.refuse(f"{states} wait states of the flash at {hclk:.1f} MHz: they allow {most:g}")
 

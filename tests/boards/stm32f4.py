@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+import unicorn
+
 from .flash import Cells, Sector, Times, sectors
 from .machine import M4, Area, Block, Machine
-from .stm32 import KEYS, FlashBlock, Gpio, Limits, Pins, Rcc, Stm32, Usart, UsartOld, Watchdog, line_of
+from .stm32 import KEYS, FlashBlock, Gpio, Limits, Pins, Rcc, Stm32, Usart, UsartBlock, UsartOld, Watchdog, line_of
 from .uart import Line
 
 
@@ -176,15 +178,38 @@ F4_ERASE = {
 """By KiB of the sector and PSIZE. DS8626 table 40, DS10314 "Flash memory programming"."""
 
 
-class F4(Stm32):
-    """What both parts share."""
+class Power(Block):
+    """PWR of the F4: RM0090 5.4, RM0383 5.4."""
 
-    core = M4
+    name = "PWR"
+    CR, CSR = 0x00, 0x04
+    changed: Callable[[], None]
+
+    def __init__(self, machine: Machine, reset: int) -> None:
+        super().__init__(machine, 0x40007000)
+        self.values[self.CR] = reset
+
+    def fetch(self, offset: int) -> int:
+        return 1 << 14 if offset == self.CSR else self.values.get(offset, 0)  # VOSRDY
+
+    def store(self, offset: int, value: int) -> None:
+        self.values[offset] = value
+        self.changed()
+
+
+class Classic(Stm32):
+    """What parts of the F4 and F7 families share."""
+
     layout: tuple[Sector, ...]
     usarts: tuple[Usart, ...]
     ports: str
-    limits: Limits
-    power_reset: int
+    word: Times
+    erase_times: Mapping[int, tuple[Times, ...]]
+    places: tuple[int, ...]
+    """Where the core sees the flash."""
+    sequence_flag = "PGSERR"
+    acr_bits: int
+    usart_block: type[UsartBlock]
 
     def __init__(self, lines: Mapping[str, Line] | None = None, *, crystal: float = 8e6, dead: Iterable[str] = (),
                  seed: int = 0) -> None:  # fmt: skip
@@ -197,49 +222,62 @@ class F4(Stm32):
         """The highest HCLK at the present voltage scale."""
         raise NotImplementedError
 
+    def limits(self) -> Limits:
+        """What the clocks may reach now."""
+        raise NotImplementedError
+
+    def make_power(self) -> Power:
+        raise NotImplementedError
+
+    def kernel(self, usart: Usart) -> Callable[[], float]:
+        """The clock that a USART divides."""
+        return (lambda: self.rcc.pclk2) if usart.enable[0] == Rcc.APB2ENR else (lambda: self.rcc.pclk1)
+
     def build(self) -> None:
-        self.cells.map(0x08000000, 0)  # BOOT0 low: the flash is at 0, too (RM0090 2.4)
-        self.rcc = Rcc(self, self.crystal, self.limits, self.core_mhz)
-        self.add(self.rcc)
-        self.power = Power(self, 0x40007000)
-        self.power.values[0] = self.power_reset
-        self.power.clocked = self.rcc.enabled(Rcc.APB1ENR, 28)
-        self.power.changed = self.rcc.check
+        self.cells.map(*self.places)
+        self.rcc = rcc = Rcc(self, self.crystal, self.limits, self.core_mhz)
+        self.add(rcc)
+        self.power = self.make_power()
+        self.power.clocked, self.power.changed = rcc.enabled(Rcc.APB1ENR, 28), rcc.check
         self.add(self.power)
-        self.control = FlashControl(self, self.cells, F4_WORD, F4_ERASE, "PGSERR", 0x1F0F, self.rcc.check)
-        self.rcc.latency = self.control.latency
-        self.add(self.control)
+        control = FlashControl(
+            self, self.cells, self.word, self.erase_times, self.sequence_flag, self.acr_bits, rcc.check
+        )
+        self.control, rcc.latency = control, control.latency
+        self.add(control)
         ports = {}
         for letter in self.ports:
             number = ord(letter) - ord("A")
             port = Gpio(self, 0x40020000 + 0x400 * number)
-            port.name, port.clocked = f"GPIO{letter}", self.rcc.enabled(Rcc.AHB1ENR, number)
+            port.name, port.clocked = f"GPIO{letter}", rcc.enabled(Rcc.AHB1ENR, number)
             port.values = {0: {"A": 0xA8000000, "B": 0x280}.get(letter, 0)}  # JTAG and SWD, RM0090 8.4.1
             ports[letter] = port
             self.add(port)
         for usart in self.usarts:
-            hz = (lambda: self.rcc.pclk2) if usart.enable[0] == Rcc.APB2ENR else (lambda: self.rcc.pclk1)
-            block = UsartOld(self, usart, line_of(self.uarts, usart.name), hz, Pins(ports))
-            block.clocked = self.rcc.enabled(*usart.enable)
+            block = self.usart_block(self, usart, line_of(self.uarts, usart.name), self.kernel(usart), Pins(ports))
+            block.clocked = rcc.enabled(*usart.enable)
             self.add(block)
         self.add(Watchdog(self, 0x40003000))
         self.plain(("SYSCFG", 0x40013800), ("EXTI", 0x40013C00), ("WWDG", 0x40002C00), ("RTC", 0x40002800))
-        self.uc.mem_map(0x1FFF7000, 0x1000, 1)  # system memory: device signature, flash size (RM0090 39)
 
 
-class Power(Block):
-    """PWR of the F4: RM0090 5.4, RM0383 5.4."""
+class F4(Classic):
+    """What the F405 and the F411 share."""
 
-    name = "PWR"
-    CR, CSR = 0x00, 0x04
-    changed: Callable[[], None]
+    core = M4
+    word, erase_times = F4_WORD, F4_ERASE
+    places = (0x08000000, 0)
+    """BOOT0 low: the flash is at 0, too (RM0090 2.4)."""
+    acr_bits = 0x1F0F
+    usart_block = UsartOld
+    power_reset: int
 
-    def fetch(self, offset: int) -> int:
-        return 1 << 14 if offset == self.CSR else self.values.get(offset, 0)  # VOSRDY
+    def make_power(self) -> Power:
+        return Power(self, self.power_reset)
 
-    def store(self, offset: int, value: int) -> None:
-        self.values[offset] = value
-        self.changed()
+    def build(self) -> None:
+        super().build()
+        self.uc.mem_map(0x1FFF7000, 0x1000, unicorn.UC_PROT_READ)  # device signature, flash size (RM0090 39)
 
 
 class F405(F4):
@@ -248,9 +286,11 @@ class F405(F4):
     rams = (Area("SRAM1+2", 0x20000000, 128 << 10), Area("CCM", 0x10000000, 64 << 10))
     layout = sectors((4, 16), (1, 64), (7, 128))
     usarts, ports = F405_USARTS, "ABCDEFGHI"
-    limits = Limits(42, 84, (30, 60, 90, 120, 150, 168, 168, 168))
-    """DS8626 table 14; RM0090 table 10."""
     power_reset = 1 << 14
+
+    def limits(self) -> Limits:
+        """DS8626 table 14; RM0090 table 10."""
+        return Limits(42, 84, (30, 60, 90, 120, 150, 168))
 
     def core_mhz(self) -> float:
         return 168 if self.power.values[0] & 1 << 14 else 144
@@ -262,9 +302,11 @@ class F411(F4):
     rams = (Area("SRAM", 0x20000000, 128 << 10),)
     layout = sectors((4, 16), (1, 64), (3, 128))
     usarts, ports = F411_USARTS, "ABCDEH"
-    limits = Limits(50, 100, (30, 64, 90, 100))
-    """DS10314 table 14; RM0383 table 5."""
     power_reset = 2 << 14
+
+    def limits(self) -> Limits:
+        """DS10314 table 14; RM0383 table 5."""
+        return Limits(50, 100, (30, 64, 90, 100))
 
     def core_mhz(self) -> float:
         return {1: 64.0, 2: 84.0, 3: 100.0}.get(self.power.values[0] >> 14 & 3, 0.0)
