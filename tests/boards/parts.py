@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .machine import Machine
 from .nrf52840 import Nrf52840
+from .rp2350 import Rp2350
 from .stm32f4 import F405, F411
 from .stm32f7 import F746
 from .stm32h7 import H743
@@ -28,4 +29,5 @@ PARTS = {
     "stm32f746": Part(F746, 25e6, ("USART1", "USART2", "USART3", "USART6")),
     "stm32h743": Part(H743, 8e6, ("USART3", "USART1", "USART2", "USART6")),
     "nrf52840": Part(Nrf52840, 32e6, ("UART0", "UART1")),
+    "rp2350": Part(Rp2350, 12e6, ("UART0", "UART1")),
 }

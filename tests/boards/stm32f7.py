@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from .flash import Times, sectors
 from .machine import M7, Area, BoardError, Machine
@@ -17,6 +16,12 @@ USARTS = (
     Usart("USART3", 0x40004800, 39, (0x40, 18), "PB10:7 PC10:7 PD8:7", "PB11:7 PC11:7 PD9:7"),
     Usart("USART6", 0x40011400, 71, (0x44, 5), "PC6:8 PG14:8", "PC7:8 PG9:8"),
 )
+F7_ERASE = {
+    32: (Times(400e3, 800e3), Times(250e3, 600e3), Times(200e3, 500e3)),
+    128: (Times(1100e3, 2400e3), Times(800e3, 1400e3), Times(500e3, 1100e3)),
+    256: (Times(2100e3, 4000e3), Times(1500e3, 2600e3), Times(1000e3, 2000e3)),
+}
+"""By KiB of the sector and PSIZE: DS10916, "Flash memory programming"."""
 KERNEL_SHIFTS = {"USART1": 0, "USART2": 2, "USART3": 4, "USART6": 10}
 
 
@@ -56,12 +61,7 @@ class F746(Classic):
     )
     layout = sectors((4, 32), (1, 128), (3, 256))
     word = Times(16, 100)
-    erase_times: ClassVar[dict[int, tuple[Times, ...]]] = {
-        32: (Times(400e3, 800e3), Times(250e3, 600e3), Times(200e3, 500e3)),
-        128: (Times(1100e3, 2400e3), Times(800e3, 1400e3), Times(500e3, 1100e3)),
-        256: (Times(2100e3, 4000e3), Times(1500e3, 2600e3), Times(1000e3, 2000e3)),
-    }
-    """DS10916, "Flash memory programming"."""
+    erase_times = F7_ERASE
     places = (0x08000000, 0x00200000)
     sequence_flag = "ERSERR"
     acr_bits = 0xB0F

@@ -12,6 +12,7 @@ import pytest
 from boards.bare import Target, build
 from boards.machine import BoardError, Image, Machine
 from boards.nrf52840 import Nrf52840
+from boards.rp2350 import Rp2350
 from boards.stm32f4 import F405
 from boards.stm32f7 import F746
 from boards.stm32h7 import H743
@@ -20,11 +21,13 @@ F4 = Target("cortex-m4", 0x08000000, 0x20000000, 0x20008000)
 H7 = Target("cortex-m7", 0x08000000, 0x24000000, 0x20010000)
 NRF = Target("cortex-m4", 0, 0x20000000, 0x20008000)
 F7 = Target("cortex-m7", 0x08000000, 0x20010000, 0x20008000)
+RP = Target("cortex-m33", 0x10000000, 0x20000000, 0x20080000, ("IMAGE_DEF",))
 CASES: dict[str, tuple[Target, Callable[[], Machine]]] = {
     "f405": (F4, F405),
     "f746": (F7, F746),
     "h743": (H7, H743),
     "nrf52840": (NRF, Nrf52840),
+    "rp2350": (RP, Rp2350),
 }
 
 

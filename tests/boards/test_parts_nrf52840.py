@@ -106,7 +106,7 @@ def test_the_crystal_oscillator_starts_or_does_not(board: Poker, poke: Path) -> 
     assert board.load(0x4000040C) == 1 << 16 | 1
     dead = Poker(Nrf52840(dead=("HFXO",)), poke)
     dead.store(0x40000000, 1)
-    assert dead.wait_set(0x40000100, 1, 100_000) == 100_000
+    assert dead.wait_set(0x40000100, 1, 20_000) == 20_000
 
 
 def test_counters_count(board: Poker) -> None:
