@@ -82,6 +82,39 @@ def clock_hook() -> ctypes.CDLL:
     return library
 
 
+class RegisterSet:
+    """Registers of the core that are read or written in one call of the engine, in this order."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.count = len(numbers)
+        self.numbers = (ctypes.c_int * self.count)(*numbers)
+        self.values = (ctypes.c_uint64 * self.count)()
+        first = ctypes.addressof(self.values)
+        self.pointers = (ctypes.c_void_p * self.count)(*(first + 8 * n for n in range(self.count)))
+
+    def read(self, uc: Uc) -> list[int]:
+        status = binding.uclib.uc_reg_read_batch(uc._uch, self.numbers, self.pointers, self.count)
+        assert status == 0
+        return [value & 0xFFFFFFFF for value in self.values]
+
+    def write(self, uc: Uc, *values: int) -> None:
+        for number, value in enumerate(values):
+            self.values[number] = value
+        status = binding.uclib.uc_reg_write_batch(uc._uch, self.numbers, self.pointers, self.count)
+        assert status == 0
+
+
+SAVED = (*range(arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R3 + 1), arm.UC_ARM_REG_R12, arm.UC_ARM_REG_LR)
+FRAME_OUT = RegisterSet(*SAVED, arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_SP, arm.UC_ARM_REG_PC, arm.UC_ARM_REG_XPSR)
+FRAME_IN = RegisterSet(*SAVED, arm.UC_ARM_REG_SP, arm.UC_ARM_REG_XPSR, arm.UC_ARM_REG_PC)
+FLOATS = RegisterSet(*(arm.UC_ARM_REG_S0 + n for n in range(16)), arm.UC_ARM_REG_FPSCR)
+HANDLER = RegisterSet(
+    arm.UC_ARM_REG_SP, arm.UC_ARM_REG_CONTROL, arm.UC_ARM_REG_XPSR, arm.UC_ARM_REG_LR, arm.UC_ARM_REG_PC
+)
+BACK = RegisterSet(arm.UC_ARM_REG_XPSR, arm.UC_ARM_REG_CONTROL)
+MASKS = RegisterSet(arm.UC_ARM_REG_BASEPRI, arm.UC_ARM_REG_PRIMASK, arm.UC_ARM_REG_FAULTMASK)
+
+
 class Block:
     """A block of registers. Offsets are multiples of 4; narrower accesses see a part of the word."""
 
@@ -509,25 +542,17 @@ class Machine:
 
     def enter(self, number: int) -> None:
         """Exception entry: pushes the frame, takes the vector."""
-        uc, reg = self.uc, arm
-        control, xpsr = uc.reg_read(reg.UC_ARM_REG_CONTROL), uc.reg_read(reg.UC_ARM_REG_XPSR)
-        floats = bool(control & 4)
-        stack = uc.reg_read(reg.UC_ARM_REG_SP)
+        *words, control, stack, address, xpsr = FRAME_OUT.read(self.uc)
+        floats, handler = bool(control & 4), bool(xpsr & 0x1FF)
         frame = stack - (0x68 if floats else 0x20) & ~7
-        names = (*range(reg.UC_ARM_REG_R0, reg.UC_ARM_REG_R3 + 1), reg.UC_ARM_REG_R12, reg.UC_ARM_REG_LR)
-        words = [*(uc.reg_read(name) for name in names), self.pc & ~1, xpsr & ~(1 << 9) | (stack & 4) << 7]
+        words += [address & ~1, xpsr & ~(1 << 9) | (stack & 4) << 7]
         if floats:
-            words += [uc.reg_read(reg.UC_ARM_REG_S0 + n) for n in range(16)] + [uc.reg_read(reg.UC_ARM_REG_FPSCR), 0]
+            words += [*FLOATS.read(self.uc), 0]
         try:
-            uc.mem_write(frame, struct.pack(f"<{len(words)}I", *words))
+            self.uc.mem_write(frame, struct.pack(f"<{len(words)}I", *words))
         except UcError:
             raise BoardError(f"the stack at {frame:#010x} is no RAM (pc {self.pc:#010x}).", "Check it.") from None
-        handler = bool(xpsr & 0x1FF)
         link = 0xFFFFFFE1 | (0 if floats else 0x10) | (0 if handler else 8) | (0 if handler or not control & 2 else 4)
-        uc.reg_write(reg.UC_ARM_REG_SP, frame)
-        uc.reg_write(reg.UC_ARM_REG_CONTROL, control & ~6 if not handler else control & ~4)
-        uc.reg_write(reg.UC_ARM_REG_XPSR, xpsr & 0xF8000000 | 1 << 24 | number)
-        uc.reg_write(reg.UC_ARM_REG_LR, link)
         at = self.system.values[self.system.VTOR] + 4 * number
         self.system.active.append(number)
         self.fetch_vector(at)
@@ -535,7 +560,8 @@ class Machine:
         if not vector & 1:
             raise BoardError(f"exception {number} has the vector {vector:#010x}.", "It is no Thumb code: no handler.")
         self.fetch_vector(vector)
-        uc.reg_write(reg.UC_ARM_REG_PC, vector | 1)
+        control &= ~4 if handler else ~6
+        HANDLER.write(self.uc, frame, control, xpsr & 0xF8000000 | 1 << 24 | number, link, vector | 1)
         self.clock.now += 12  # Cortex-M4 technical reference manual, 3.9.1
 
     def fetch_vector(self, address: int) -> None:
@@ -546,29 +572,21 @@ class Machine:
 
     def leave(self, link: int) -> None:
         """Exception return: EXC_RETURN has been branched to."""
-        uc, reg = self.uc, arm
+        uc = self.uc
         if not self.system.active:
             raise BoardError(f"a branch to {link:#010x} with no exception active.", "A stack was overwritten, perhaps.")
         if self.system.active.pop() != NMI:
-            uc.reg_write(reg.UC_ARM_REG_FAULTMASK, 0)
-        floats, control = not link & 0x10, uc.reg_read(reg.UC_ARM_REG_CONTROL)
+            uc.reg_write(arm.UC_ARM_REG_FAULTMASK, 0)
+        floats, control = not link & 0x10, uc.reg_read(arm.UC_ARM_REG_CONTROL)
         outer = self.system.active[-1] if self.system.active else 0
-        uc.reg_write(reg.UC_ARM_REG_XPSR, 1 << 24 | outer)
-        control = control & ~6 | (2 if link & 4 else 0) | (4 if floats else 0)
-        uc.reg_write(reg.UC_ARM_REG_CONTROL, control)
-        frame = uc.reg_read(reg.UC_ARM_REG_SP)
+        BACK.write(uc, 1 << 24 | outer, control & ~6 | (2 if link & 4 else 0) | (4 if floats else 0))
+        frame = uc.reg_read(arm.UC_ARM_REG_SP)  # of the stack that the frame is on
         size = 0x68 if floats else 0x20
         words = struct.unpack(f"<{size // 4}I", self.peek(frame, size))
-        for name, word in zip((*range(reg.UC_ARM_REG_R0, reg.UC_ARM_REG_R3 + 1), reg.UC_ARM_REG_R12,
-                               reg.UC_ARM_REG_LR), words, strict=False):  # fmt: skip
-            uc.reg_write(name, word)
-        for n, word in enumerate(words[8:24]):
-            uc.reg_write(reg.UC_ARM_REG_S0 + n, word)
         if floats:
-            uc.reg_write(reg.UC_ARM_REG_FPSCR, words[24])
-        uc.reg_write(reg.UC_ARM_REG_SP, frame + size + (4 if words[7] & 1 << 9 else 0))
-        uc.reg_write(reg.UC_ARM_REG_XPSR, words[7] & ~(1 << 9 | 0x1FF) | outer)
-        uc.reg_write(reg.UC_ARM_REG_PC, words[6] | 1)
+            FLOATS.write(uc, *words[8:25])
+        stack = frame + size + (4 if words[7] & 1 << 9 else 0)
+        FRAME_IN.write(uc, *words[:6], stack, words[7] & ~(1 << 9 | 0x1FF) | outer, words[6] | 1)
         self.clock.now += 12
 
 

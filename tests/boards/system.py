@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import unicorn.arm_const as arm
 
-from .machine import BUS_FAULT, HARD_FAULT, PENDSV, SYSTICK, Block, BoardError, Event, Machine
+from .machine import BUS_FAULT, HARD_FAULT, MASKS, PENDSV, SYSTICK, Block, BoardError, Event, Machine
 
 PRECISERR, IMPRECISERR, BFARVALID = 1 << 9, 1 << 10, 1 << 15
 """CFSR, Armv7-M B3.2.15."""
@@ -75,13 +75,13 @@ class System(Block):
 
     def running(self) -> int:
         """The priority that the core runs at: an exception of a lower number is taken."""
-        read = self.machine.uc.reg_read
+        basepri, primask, faultmask = MASKS.read(self.machine.uc)
         levels = [256, *map(self.priority, self.active)]
-        if basepri := read(arm.UC_ARM_REG_BASEPRI):
+        if basepri:
             levels.append(basepri)
-        if read(arm.UC_ARM_REG_PRIMASK):
+        if primask:
             levels.append(0)
-        if read(arm.UC_ARM_REG_FAULTMASK):
+        if faultmask:
             levels.append(-1)
         return min(levels)
 

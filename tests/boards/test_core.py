@@ -50,10 +50,11 @@ def test_exceptions(part: str, tmp_path: Path) -> None:
     assert word("flags_kept")
     assert (word("calls"), word("svc_ipsr"), word("pendsvs")) == (1, 11, 1)
     at = Image.read(tmp_path / "exceptions.elf").symbols["order"]
-    assert struct.unpack("<II", machine.peek(at, 8)) == (11, 10)
+    assert struct.unpack("<6I", machine.peek(at, 24)) == (11, 12, 10, 11, 12, 10)
+    assert (word("preempted"), word("odd_stack")) == (0, 1)
     assert (word("nested"), word("icsr_active")) == (1, 26)
     assert word("basepri_low") == 0
-    assert word("basepri_after") == 2
+    assert word("basepri_after") == 3
     assert (word("masked_ticks"), word("counted")) == (0, 1)
     assert word("late_ticks") >= 1
     assert word("psp_ticks") == 3

@@ -345,3 +345,21 @@ def test_pins_decide_where_characters_go(board: Poker) -> None:
     assert board.machine.uarts == {}
     assert board.refused() == []
     assert board.load(0x40011000) == 0xC0
+
+
+def test_flags_of_an_overrun(poke: Path) -> None:
+    line = Line(115200)
+    machine = F405({"USART1": line})
+    board = Poker(machine, poke)
+    board.store(RCC + 0x44, 1 << 4)
+    board.store(RCC + 0x30, 1)
+    board.store(0x40020000, 0xA8200000)
+    board.store(0x40020024, 0x700)
+    board.store(0x40011008, 139)
+    board.store(0x4001100C, 1 << 13 | 1 << 2)
+    line.put(b"abc")
+    machine.run(10_000)
+    assert board.load(0x40011000) == 0xC0 | 1 << 5 | 1 << 3
+    assert board.load(0x40011004) == ord("a")
+    assert board.load(0x40011000) == 0xC0
+    assert board.refused() == ["USART1: a character is lost, as the last has not been read (overrun)"] * 2

@@ -277,3 +277,31 @@ def test_characters_by_interrupt(tmp_path: Path, baud: int) -> None:
     assert machine.run(100_000_000, lambda: len(line.sent) == len(sent))
     assert line.sent == bytes((b + 1) % 256 for b in sent)
     assert not machine.refusals
+
+
+def test_flags_of_an_overrun(poke: Path) -> None:
+    line = Line(115200)
+    machine = H743({"USART3": line})
+    board = Poker(machine, poke)
+    board.store(RCC + 0xE0, 1 << 3)
+    board.store(RCC + 0xE8, 1 << 18)
+    board.store(0x58020C00, 0xFFFBFFFF)
+    board.store(0x58020C24, 0x70)
+    board.store(0x4000480C, 556)
+    board.store(0x40004800, 1 | 1 << 2)
+    board.store(0x4000480C, 1)
+    assert board.refused() == ["USART3: BRR or PRESC is written while UE is set"]
+    line.put(b"abc")
+    machine.run(30_000)
+    assert board.load(0x4000481C) == 0xC0 | 1 << 22 | 1 << 5 | 1 << 3
+    assert board.load(0x40004824) == ord("a")
+    assert board.load(0x4000481C) == 0xC0 | 1 << 22 | 1 << 3
+    board.store(0x40004820, 1 << 3)
+    assert board.load(0x4000481C) == 0xC0 | 1 << 22
+    board.store(0x40004800, 0)
+    board.store(0x40004800, 1 << 29 | 1 | 1 << 2)
+    board.refused()
+    line.put(bytes(range(16)))
+    machine.run(200_000)
+    assert board.refused() == []
+    assert [board.load(0x40004824) for _ in range(16)] == list(range(16))

@@ -170,3 +170,24 @@ def test_what_the_uart_refuses(board: Poker) -> None:
     board.store(0x40002548, 4)
     board.store(0x40002008, 1)
     assert board.refused() == [f"UART0: EasyDMA at {PAGE:#x}: that is not RAM"]
+
+
+def test_flags_of_an_overrun(poke: Path) -> None:
+    line = Line(115200)
+    machine = Nrf52840({"UART0": line})
+    board = Poker(machine, poke)
+    board.store(0x40002514, 8)
+    board.store(0x40002524, 0x01D7E000)
+    board.store(0x40002500, 4)
+    board.store(0x40002000, 1)
+    line.put(b"abcdefg")
+    machine.run(60_000)
+    assert board.load(0x40002124) == 1
+    assert board.load(0x40002480) == 1
+    board.store(0x40002480, 1)
+    assert board.load(0x40002480) == 0
+    read = b""
+    while board.load(0x40002108):
+        board.store(0x40002108, 0)
+        read += bytes((board.load(0x40002518),))
+    assert read == b"abcdef"

@@ -225,3 +225,25 @@ def test_a_pad_that_is_isolated_lets_nothing_through(board: Poker) -> None:
 def test_a_block_in_reset_is_not_there(board: Poker) -> None:
     board.store(0x40070030, 1)
     assert board.refused() == ["UART0: is written while in reset"]
+
+
+def test_flags_of_an_overrun(poke: Path) -> None:
+    line = Line(115200)
+    machine = Rp2350({"UART0": line})
+    board = Poker(machine, poke)
+    board.store(0x40010048, 1 << 11)
+    board.store(0x40023000, 1 << 6 | 1 << 9 | 1 << 26)
+    board.store(0x4002800C, 2)
+    board.store(0x40038008, 0x56)
+    board.store(0x40070024, 5)
+    board.store(0x40070028, 62)
+    board.store(0x4007002C, 3 << 5 | 1 << 4)
+    board.store(0x40070030, 1 | 1 << 9)
+    line.put(bytes(range(34)))
+    machine.run(60_000)
+    assert board.load(0x4007003C) == 1 << 4 | 1 << 6 | 1 << 10
+    assert board.load(0x40070018) & (1 << 6 | 1 << 4) == 1 << 6
+    assert board.load(0x40070000) == 1 << 11
+    assert [board.load(0x40070000) for _ in range(31)] == list(range(1, 32))
+    assert board.load(0x40070018) & (1 << 6 | 1 << 4) == 1 << 4
+    assert len(board.refused()) == 2

@@ -2,10 +2,11 @@
 /* What the core promises of exceptions: results for the test to look at. */
 #include "bare.h"
 
-enum { LOW = 10, HIGH = 11 }; /* interrupts that nothing else raises */
+enum { LOW = 10, HIGH = 11, MIDDLE = 12 }; /* interrupts that nothing else raises */
 
-volatile uint32_t done, ticks, tick_ipsr, calls, pendsvs, nested, order[4], orders, svc_ipsr, masked_ticks, late_ticks,
-    basepri_low, basepri_after, psp_ticks, psp_kept, slept, cycles, flags_kept, counted, icsr_active, msp_after;
+volatile uint32_t done, ticks, tick_ipsr, calls, pendsvs, nested, order[8], orders, svc_ipsr, masked_ticks, late_ticks,
+    basepri_low, basepri_after, psp_ticks, psp_kept, slept, cycles, flags_kept, counted, icsr_active, msp_after, odd_stack,
+    preempted;
 volatile float in_handler = 1.0f, sum;
 static uint32_t process_stack[128];
 
@@ -42,10 +43,18 @@ void interrupt(void)
         __asm volatile("dsb\n isb\n nop" ::: "memory");
         for (volatile int n = 0; n < 20; n++) {
         }
-        nested |= orders == 1u;
+        nested |= orders == 2u;
         icsr_active = REG(0xE000ED04) & 0x1FFu;
     }
-    order[orders++ & 3u] = number;
+    if (number == HIGH) {
+        REG(0xE000E200) = 1u << MIDDLE; /* waits until this one is over */
+        __asm volatile("dsb\n isb\n nop" ::: "memory");
+        uint32_t before = orders;
+        for (volatile int n = 0; n < 20; n++) {
+        }
+        preempted |= orders != before;
+    }
+    order[orders++ & 7u] = number;
 }
 
 static void wait_ticks(uint32_t count)
@@ -91,8 +100,10 @@ int main(void)
     /* Priorities: 10 is entered first, 11 preempts it. */
     *(volatile uint8_t *)(0xE000E400u + LOW) = 0xC0;
     *(volatile uint8_t *)(0xE000E400u + HIGH) = 0x40;
+    *(volatile uint8_t *)(0xE000E400u + MIDDLE) = 0x80;
     enable_interrupt(LOW);
     enable_interrupt(HIGH);
+    enable_interrupt(MIDDLE);
     REG(0xE000E200) = 1u << LOW;
     __asm volatile("dsb\n isb" ::: "memory");
     for (volatile int n = 0; n < 100; n++) {
@@ -136,6 +147,15 @@ int main(void)
     uint32_t msp;
     __asm volatile("mrs %0, msp" : "=r"(msp));
     msp_after = msp == main_stack;
+
+    /* On a stack that is not aligned to 8 bytes. */
+    uint32_t top, bottom;
+    __asm volatile("mov %0, sp\n sub sp, #4\n push {r0, r1, r2, r3}\n"
+                   "1: ldr r2, [%2]\n cmp r2, %3\n bne 1b\n pop {r0, r1, r2, r3}\n add sp, #4\n mov %1, sp"
+                   : "=&r"(top), "=&r"(bottom)
+                   : "r"(&ticks), "r"(ticks + 3u)
+                   : "r2", "cc", "memory");
+    odd_stack = top == bottom;
 
     /* WFI ends with a tick. */
     before = ticks;
