@@ -98,15 +98,14 @@ class FlashControl(FlashBlock):
                 self.refuse(f"{offset:#05x} is written: option bytes, CRC or nothing")
 
     def key(self, bank: int, value: int) -> None:
-        """4.5.1: a wrong sequence locks the bank until the next reset, and is a bus error."""
+        """4.5.1: a wrong sequence, or one while unlocked, locks the bank until the next reset, and is a bus error."""
         control = bank * 0x100 + self.CR
         if self.jammed[bank]:
             self.refuse("KEYR is written after a wrong key")
-        elif not self.values[control] & self.LOCK:
-            self.refuse("KEYR is written while unlocked")
-        elif value != KEYS[self.keys[bank]]:
+        elif value != KEYS[self.keys[bank]] or not self.values[control] & self.LOCK:
+            self.refuse("a wrong key" if self.values[control] & self.LOCK else "KEYR is written while unlocked")
             self.jammed[bank] = True
-            self.refuse("a wrong key")
+            self.values[control] |= self.LOCK
             self.machine.system.bus_fault(None)
         elif self.keys[bank]:
             self.keys[bank] = 0
@@ -121,6 +120,9 @@ class FlashControl(FlashBlock):
             return
         self.cells.finish(bank)
         self.values[at] = value & ~(self.FW | self.START)
+        if not value & self.PG and self.buffers[bank]:
+            self.refuse("PG is cleared while the write buffer is not empty: what it holds is lost")
+            self.buffers[bank].clear()
         if value & self.START:
             self.start(bank, value)
         if value & self.FW:
@@ -130,8 +132,8 @@ class FlashControl(FlashBlock):
     def start(self, bank: int, value: int) -> None:
         kinds, count = value & (self.SER | self.BER), len(self.cells.layout) // 2
         chosen = range(count) if kinds == self.BER else (value >> 8 & 7,)
-        if value & self.PG or kinds not in (self.SER, self.BER):
-            self.fail(bank, self.PGSERR, "PGSERR: START with PG, or without SER or BER alone")
+        if kinds not in (self.SER, self.BER):
+            self.fail(bank, self.PGSERR, "PGSERR: START without SER or BER alone")
         elif self.buffers[bank]:
             self.fail(bank, self.PGSERR, "PGSERR: an erase while the write buffer is not empty")
         elif self.values[bank * 0x100 + self.SR] & self.ERRORS:
@@ -167,8 +169,8 @@ class FlashControl(FlashBlock):
         places = range(offset, offset + size)
         if control & self.LOCK:
             self.fail(bank, self.PGSERR, "PGSERR: a store while locked")
-        elif control & (self.PG | self.SER | self.BER) != self.PG:
-            self.fail(bank, self.PGSERR, "PGSERR: a store without PG alone")
+        elif not control & self.PG:
+            self.fail(bank, self.PGSERR, "PGSERR: a store without PG")
         elif self.values[status] & self.ERRORS:
             self.fail(bank, self.PGSERR, "PGSERR: a store while an error flag is set")
         elif offset % size:

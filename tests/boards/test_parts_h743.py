@@ -74,8 +74,8 @@ def test_code_in_the_bank_waits(board: Poker) -> None:
     ("control", "stores", "refusal", "flag"),
     [
         (None, ((0, 4),), "PGSERR: a store while locked", 18),
-        (X64, ((0, 4),), "PGSERR: a store without PG alone", 18),
-        (X64 | PG | SER, ((0, 4),), "PGSERR: a store without PG alone", 18),
+        (X64, ((0, 4),), "PGSERR: a store without PG", 18),
+        (X64 | SER, ((0, 4),), "PGSERR: a store without PG", 18),
         (X64 | PG, ((0, 4), (32, 4)), "INCERR: another flash word before the last was full", 21),
         (X64 | PG, ((0, 4), (0, 4)), "STRBERR: a byte twice", 19),
     ],
@@ -127,18 +127,26 @@ def test_erases_that_the_controller_refuses(board: Poker) -> None:
     assert board.refused() == ["FLASH: CR is written while locked"]
     unlock(board)
     board.store(CR2, X64 | START)
-    assert board.refused() == ["FLASH: PGSERR: START with PG, or without SER or BER alone"]
+    assert board.refused() == ["FLASH: PGSERR: START without SER or BER alone"]
     board.store(CR2, X64 | SER | START)
     assert board.refused() == ["FLASH: PGSERR: an erase while an error flag is set"]
     board.store(CCR2, 1 << 18)
     board.store(CR2, X64 | PG)
     board.store(BANK2, 0)
-    board.store(CR2, X64 | SER | START)
+    board.store(CR2, X64 | PG | SER | START)
     assert board.refused() == ["FLASH: PGSERR: an erase while the write buffer is not empty"]
+    board.store(CR2, X64)
+    assert board.refused() == ["FLASH: PG is cleared while the write buffer is not empty: what it holds is lost"]
+    assert not board.load(SR2) & WBNE
     board.store(FLASH + 0x04, 1)
     board.load(BANK2)
     assert board.refused() == ["FLASH: a wrong key"]
     assert board.word("faults") == 1
+    board.store(KEYR2, 0x45670123)
+    board.load(BANK2)
+    assert board.refused() == ["FLASH: KEYR is written while unlocked"]
+    unlock(board)
+    assert board.load(CR2) & LOCK
     assert board.machine.cells.operations == 0
 
 
