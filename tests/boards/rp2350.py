@@ -107,7 +107,8 @@ class Xosc(Registers):
         if offset == self.CTRL and value & 0xFFF != 0xAA0:
             self.refuse(f"CTRL.FREQ_RANGE is {value & 0xFFF:#x}: the crystal is in the range 0xaa0")
         if self.enabled() and not was and "XOSC" not in self.machine.dead:
-            micros = (self.values[self.STARTUP] & 0x3FFF) * 256 / self.crystal * 1e6
+            delay = self.values[self.STARTUP]
+            micros = (delay & 0x3FFF) * (4 if delay >> 20 & 1 else 1) * 256 / self.crystal * 1e6
             if micros < 1000:
                 self.refuse(f"STARTUP.DELAY is {micros:.0f} us: less than 1 ms (8.2.4)")
             self.stable_at = self.machine.now + self.machine.cycles(micros)
@@ -148,7 +149,9 @@ class Pll(Registers):
         if self.powered() and not was:
             if not self.xosc.stable():
                 self.refuse("is turned on before the XOSC is stable")
-            if not 750e6 <= self.vco() <= 1600e6:
+            if not 16 <= self.values.get(self.FBDIV, 0) & 0xFFF <= 320:
+                self.refuse("FBDIV_INT is not 16 to 320")
+            if not 750e6 <= self.vco() <= 1600e6:  # 8.6.3; the register's description says 400
                 self.refuse(f"its VCO is {self.vco() / 1e6:.0f} MHz, not 750 to 1600")
             elif self.name not in self.machine.dead:
                 self.lock_at = self.machine.now + self.machine.cycles(100)
@@ -635,6 +638,9 @@ class Rp2350(Machine):
                            ("BUSCTRL", 0x40068000), ("XIP_CTRL", 0x400C8000), ("QMI", 0x400D0000),
                            ("POWMAN", 0x40100000), ("SIO", 0xD0000000)):  # fmt: skip
             self.add(Registers(self, name, base))
+        boot_ram = Registers(self, "BOOTRAM", 0x400E0000)
+        boot_ram.values = {0: 0x47704770}  # the XIP setup function: bx lr, as XIP is always set up here (5.4.8.10)
+        self.add(boot_ram)
 
     def handler_in_flash(self) -> int | None:
         """An exception that may be taken now and whose vector or handler is in flash."""

@@ -48,6 +48,8 @@ def test_exceptions(part: str, tmp_path: Path) -> None:
     assert word("done") == 1
     assert word("tick_ipsr") == 15
     assert word("flags_kept")
+    assert word("ticks_meanwhile") > 1000
+    assert word("disturbed") == word("undisturbed")
     assert (word("calls"), word("svc_ipsr"), word("pendsvs")) == (1, 11, 1)
     at = Image.read(tmp_path / "exceptions.elf").symbols["order"]
     assert struct.unpack("<6I", machine.peek(at, 24)) == (11, 12, 10, 11, 12, 10)

@@ -247,3 +247,17 @@ def test_flags_of_an_overrun(poke: Path) -> None:
     assert [board.load(0x40070000) for _ in range(31)] == list(range(1, 32))
     assert board.load(0x40070018) & (1 << 6 | 1 << 4) == 1 << 4
     assert len(board.refused()) == 2
+
+
+def test_the_setup_function_in_boot_ram_can_be_copied_and_run(board: Poker) -> None:
+    for offset in range(0, 256, 4):
+        board.store(DATA + offset, board.load(0x400E0000 + offset))
+    board.call(DATA | 1)
+    assert board.refused() == []
+
+
+def test_a_narrow_store_is_seen_by_the_whole_register(board: Poker) -> None:
+    board.store(0x400D800C, 0x5A, 1)
+    assert board.load(0x400D800C) == 0x5A5A5A5A
+    board.store(0x400DA00C, 0x80000000)
+    assert board.load(0x400D800C) == 0xDA5A5A5A

@@ -6,7 +6,7 @@ enum { LOW = 10, HIGH = 11, MIDDLE = 12 }; /* interrupts that nothing else raise
 
 volatile uint32_t done, ticks, tick_ipsr, calls, pendsvs, nested, order[8], orders, svc_ipsr, masked_ticks, late_ticks,
     basepri_low, basepri_after, psp_ticks, psp_kept, slept, cycles, flags_kept, counted, icsr_active, msp_after, odd_stack,
-    preempted;
+    preempted, undisturbed, disturbed, ticks_meanwhile;
 volatile float in_handler = 1.0f, sum;
 static uint32_t process_stack[128];
 
@@ -63,8 +63,24 @@ static void wait_ticks(uint32_t count)
     }
 }
 
+/* Conditional instructions, flags, multiplications and floats: what it returns does not depend on interrupts. */
+__attribute__((noinline)) static uint32_t work(void)
+{
+    uint32_t sum_of = 1;
+    float x = 1.0f;
+    for (uint32_t n = 0; n < 20000u; n++) {
+        __asm volatile(""); /* or the compiler would call it once */
+        uint64_t wide = (uint64_t)sum_of * (n | 1u) + (sum_of >> 7);
+        sum_of = (uint32_t)(wide >> 32) ^ (uint32_t)wide;
+        sum_of += n & 4u ? 3u : sum_of & 1u ? 5u : 11u;
+        x = x > 100.0f ? x * 0.25f : x * 1.25f + (float)(n & 3u);
+    }
+    return sum_of ^ (uint32_t)(x * 65536.0f);
+}
+
 int main(void)
 {
+    undisturbed = work();
     REG(0xE000EDFC) |= 1u << 24; /* DEMCR.TRCENA */
     REG(0xE0001000) |= 1u;       /* DWT_CTRL.CYCCNTENA */
     REG(0xE000E014) = 999;
@@ -90,6 +106,14 @@ int main(void)
         }
     }
     flags_kept = flags != 0u;
+
+    REG(0xE000E014) = 210; /* hundreds of cycles and no multiple of the loop's */
+    REG(0xE000E018) = 0;
+    uint32_t begun = ticks;
+    disturbed = work();
+    ticks_meanwhile = ticks - begun;
+    REG(0xE000E014) = 999;
+    REG(0xE000E018) = 0;
 
     __asm volatile("svc 0");
     REG(0xE000ED04) = 1u << 28;
