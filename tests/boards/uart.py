@@ -51,13 +51,18 @@ class PtyLine(Line):
         tty.setraw(self.slave)
         os.set_blocking(self.master, False)
         self.path = os.ttyname(self.slave)
+        self.flushed = 0
 
     def wait(self, seconds: float) -> None:
         """Until the other end has sent something, at most so long."""
+        self.flush()
         if not self.waiting:
             select.select([self.master], [], [], seconds)
 
     def next(self) -> int | None:
+        if len(self.sent) == self.flushed:  # none has come since the last look
+            self.flush()
+        self.flushed = len(self.sent)
         if not self.waiting:
             try:
                 self.waiting.extend(os.read(self.master, 4096))
@@ -66,7 +71,14 @@ class PtyLine(Line):
         return super().next()
 
     def arrive(self, byte: int) -> None:
-        self.sent.append(byte)
+        super().arrive(byte)
+        if len(self.sent) >= 256:
+            self.flush()
+
+    def flush(self) -> None:
+        """A write for each character would take longer than the part's program."""
+        if not self.sent:
+            return
         try:
             count = os.write(self.master, self.sent)
         except BlockingIOError:
