@@ -14,6 +14,11 @@
 /* A memory-mapped register of 32 bits. */
 #define MDY_REG(address) (*(volatile uint32_t *)(uintptr_t)(address))
 
+/* Of the UART; `medyate run --baud` has to say the same. */
+#ifndef MDY_BAUD
+#define MDY_BAUD 115200U
+#endif
+
 /* --- Of the board's folder. --- */
 
 /** Clocks, pins, UART. Runs after .data and .bss are there, with interrupts masked; tells mdy_time_start its clock. */

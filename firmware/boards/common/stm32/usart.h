@@ -5,10 +5,6 @@
 
 #include "cortex_m/board.h"
 
-#ifndef MDY_BAUD
-#define MDY_BAUD 115200U
-#endif
-
 /** 8 data bits, no parity, one stop bit, an interrupt for each byte received; `hz`: the USART's own clock. */
 void mdy_usart_start(uint32_t hz);
 
