@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 from medyate import ledger
 from medyate.boards import BOARDS, TARGETS, Board
+from medyate.build.project import source_folders, target_defines
 from medyate.errors import LinkError
 from medyate.plan.budget import Limits
 from medyate.run.session import Digests, Session, Training
@@ -141,3 +144,60 @@ def test_an_emulated_f405_trains_the_hosts_integers_and_tells_that_its_flash_ref
     assert there.deltas != 0
     assert 0 < marks.stack <= chip.model["stack_bound_bytes"]
     assert marks.static + chip.plan["stack_reserved_bytes"] <= RAM
+
+
+@pytest.mark.parametrize("target", CHIPS)
+def test_a_port_is_clean_with_both_compilers(target: str, ranking: Path, tmp_path: Path) -> None:
+    board = BOARDS[target]
+    assert board.build is not None
+    firmware = ROOT / "firmware"
+    flags = ["-mthumb", "-mfloat-abi=soft", "-std=c11", "-O2", f"-mcpu={board.build.cpu}"]
+    flags += [f"-W{name}" for name in ("all", "extra", "conversion", "shadow", "pedantic", "error")]
+    flags += [f"-D{define}" for define in target_defines(board)]
+    flags += [f"-I{firmware}/boards/common", f"-I{ROOT}/runtime_c/include", f"-I{ranking.parent}/project/src"]
+    clang = ["clang", "--target=arm-none-eabi", "-isystem", "/usr/include/newlib"]
+    sources = [file for folder in source_folders(board) for file in sorted((firmware / folder).glob("*.c"))]
+    assert len(sources) > 4
+    for compiler in (["arm-none-eabi-gcc"], clang):
+        for source in sources:
+            subprocess.run([*compiler, *flags, "-c", str(source), "-o", str(tmp_path / "o.o")], check=True)
+
+
+def test_code_that_runs_while_the_flash_is_away_lies_in_ram_and_calls_nothing_there(
+    ranking: Path, tmp_path: Path
+) -> None:
+    image = compiled(tmp_path, "rp2350", BOARDS["rp2350"], ranking).image
+    objdump = ["arm-none-eabi-objdump", "-d", "--section=.data", str(image)]
+    listing = subprocess.run(objdump, check=True, capture_output=True, text=True).stdout
+    body = listing.partition("<operate>:")[2]
+    assert body and not re.search(r"\tbl?\.?[nw]?\t[0-9a-f]+ <(?!operate)", body), body
+    assert len(re.findall(r"\tblx\tr\d", body)) == 5  # the ROM's functions and the set-up of fast reads
+    head = image.with_suffix(".bin").read_bytes()[:4096]
+    assert bytes.fromhex("d3deffff42012110ff01000000000000793512ab") in head
+
+
+def test_the_h743_turns_its_memories_on_before_it_uses_its_stack(ranking: Path, tmp_path: Path) -> None:
+    image = compiled(tmp_path, "stm32h743", BOARDS["stm32h743"], ranking).image
+    objdump = ["arm-none-eabi-objdump", "-d", "--disassemble=mdy_reset", str(image)]
+    code = subprocess.run(objdump, check=True, capture_output=True, text=True).stdout.partition("<mdy_reset>:")[2]
+    steps = [line.split("\t")[2:] for line in code.splitlines() if line.count("\t") >= 3]
+    assert [step[0].partition(".")[0] for step in steps] in (
+        ["cpsid", "ldr", load, "ldr", orr, "str", "ldr", "dsb", "b"]
+        for load in ("ldr", "mov")
+        for orr in ("orr", "orrs")
+    )
+    assert "mdy_start" in steps[-1][1] and steps[5][1] == "r2, [r0, #0]"
+    assert struct.pack("<I", 0x580244DC) in image.with_suffix(".bin").read_bytes()
+
+
+def test_platformio_builds_the_same_and_knows_every_key_of_its_public_environments(
+    ranking: Path, tmp_path: Path
+) -> None:
+    made = compiled(tmp_path / "make", "stm32f405", BOARDS["stm32f405"], ranking)
+    pio = compiled(tmp_path / "pio", "stm32f405", BOARDS["stm32f405"], ranking, "platformio")
+    for key in ("digest", "static_bytes", "stack_bound_bytes", "banks"):  # the order of the objects differs
+        assert pio.model[key] == made.model[key], key
+    assert pio.image.with_suffix(".hex").is_file()
+    lint = [sys.executable, "-m", "platformio", "project", "config", "--lint", "-d", str(tmp_path / "pio" / "project")]
+    said = subprocess.run(lint, check=True, capture_output=True, text=True).stdout
+    assert "free from linting errors" in said and "warning" not in said.lower(), said

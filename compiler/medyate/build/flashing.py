@@ -14,7 +14,7 @@ from medyate.boards import Board
 from medyate.errors import DataError, ToolchainError
 
 PROGRAMMERS = ("pyocd", "openocd", "picotool", "platformio")
-"""In the order in which they are tried. PlatformIO is last: it builds the project again, with its own compiler."""
+"""A board's record says in which order they are tried. PlatformIO is last: it builds the project again."""
 INSTALL = {
     "pyocd": "pip install pyocd",
     "openocd": "apt-get install openocd",
@@ -30,7 +30,7 @@ def command(board: Board, image: Path, project: Path, asked: str | None) -> list
     board cannot be written by what is asked for.
     """
     assert board.build is not None
-    known = [name for name in PROGRAMMERS if name in (*board.build.flashers, "platformio")]
+    known = [*board.build.flashers, "platformio"]
     if asked is not None and asked not in known:
         raise DataError(f"{asked} does not write to {board.name}.", f"Give one of {', '.join(known)}.")
     chosen = asked or next((name for name in known if _is_here(name, board)), None)

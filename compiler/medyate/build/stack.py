@@ -74,7 +74,7 @@ HANDLER = re.compile(r"mdy_isr_\w+")
 EXCEPTION_BYTES = 40
 """Eight words and what aligns them to 8: Armv7-M ARM, B1.5.6. With floating point, which no image uses, it is more."""
 
-ENTRIES = ("mdy_reset", "main")
+ENTRIES = ("mdy_start", "mdy_reset", "main")
 """Where a program begins: a port's own start-up code, or what a vendor's calls."""
 
 

@@ -23,7 +23,6 @@
 #define RCC_PLLCKSELR MDY_REG(RCC + 0x28U)
 #define RCC_PLLCFGR MDY_REG(RCC + 0x2CU)
 #define RCC_PLL1DIVR MDY_REG(RCC + 0x30U)
-#define RCC_AHB2ENR MDY_REG(RCC + 0xDCU)
 #define RCC_AHB4ENR MDY_REG(RCC + 0xE0U)
 #define RCC_APB1LENR MDY_REG(RCC + 0xE8U)
 
@@ -45,7 +44,6 @@
 #define PLLCFGR_RGE_4_8 (2U << 2) /* MHz into PLL1; its oscillator in the wide range */
 #define PLLCFGR_DIVP1EN (1U << 16)
 #define PLL1DIVR(n, p, q, r) (((n) - 1U) | ((p) - 1U) << 9 | ((q) - 1U) << 16 | ((r) - 1U) << 24)
-#define AHB2ENR_SRAM123 (7U << 29)
 #define AHB4ENR_GPIOD (1U << 3)
 #define APB1LENR_USART3 (1U << 18)
 
@@ -114,7 +112,6 @@ void mdy_board_start(void)
 {
     const uint32_t hz = start_clock();
     mdy_start_caches();
-    RCC_AHB2ENR |= AHB2ENR_SRAM123; /* off after a reset; the plan may use them */
     RCC_AHB4ENR |= AHB4ENR_GPIOD;
     RCC_APB1LENR |= APB1LENR_USART3;
     (void)RCC_APB1LENR; /* the clock is there two cycles later */

@@ -17,8 +17,9 @@
 #define SYST_CSR_CLKSOURCE 4U /* the processor's clock */
 #define SYST_MAX 0x00FFFFFFU
 
-/* [B3.4] NVIC: interrupt set-enable. */
+/* [B3.4] NVIC: interrupt set-enable and clear-enable. */
 #define NVIC_ISER(n) MDY_REG(0xE000E100U + 4U * (n))
+#define NVIC_ICER(n) MDY_REG(0xE000E180U + 4U * (n))
 
 /* [B3.2] System control block. */
 #define SCB_VTOR MDY_REG(0xE000ED08U)
@@ -67,6 +68,12 @@ static inline void mdy_barrier(void)
 static inline void mdy_enable_interrupt(uint32_t number)
 {
     NVIC_ISER(number / 32U) = 1U << (number % 32U);
+}
+
+/** Holds an interrupt back. */
+static inline void mdy_disable_interrupt(uint32_t number)
+{
+    NVIC_ICER(number / 32U) = 1U << (number % 32U);
 }
 
 /** Resets the system. */

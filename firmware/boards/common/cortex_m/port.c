@@ -26,16 +26,19 @@ static const mdy_flash_geometry_t geometry = {
 static volatile uint8_t ring[RING_BYTES];
 static volatile uint32_t ring_in, ring_out; /* bytes ever put in and taken out */
 
-/* Keeps what the UART has; what finds no room is lost, and the frame's CRC tells. Interrupts are masked. */
+/* Keeps what the UART has. What finds no room stays there, and its interrupt waits for room; if the UART then loses
+ * bytes, the frame's CRC tells. Interrupts are masked, or this is one. */
 static void fill_ring(void)
 {
     uint8_t byte;
-    while (mdy_uart_take(&byte)) {
-        if (ring_in - ring_out < RING_BYTES) {
-            ring[ring_in % RING_BYTES] = byte;
-            ring_in = ring_in + 1U;
+    while (ring_in - ring_out < RING_BYTES) {
+        if (!mdy_uart_take(&byte)) {
+            return;
         }
+        ring[ring_in % RING_BYTES] = byte;
+        ring_in = ring_in + 1U;
     }
+    mdy_disable_interrupt(MDY_UART_IRQ);
 }
 
 void mdy_isr_uart(void)
@@ -58,6 +61,7 @@ static int32_t receive(void *context, uint8_t *dst, uint32_t n)
         dst[got++] = ring[ring_out % RING_BYTES];
         ring_out = ring_out + 1U;
     }
+    mdy_enable_interrupt(MDY_UART_IRQ);
     return (int32_t)got;
 }
 

@@ -14,6 +14,7 @@ extern uint32_t mdy_stack_bottom[], mdy_stack_top[];
 
 int main(void);
 void mdy_reset(void);
+_Noreturn void mdy_start(void);
 void mdy_fault(void);
 _Noreturn void mdy_fault_end(void);
 
@@ -26,9 +27,28 @@ typedef struct {
 
 extern const vectors_t mdy_vectors;
 
-void mdy_reset(void)
+#define TEXT_OF(value) #value
+#define TEXT(value) TEXT_OF(value)
+
+/* Before anything lies on the stack: the memory that holds it may have no clock yet, and a boot loader may have left
+ * interrupts on. MDY_MEMORY_CLOCK, a register, then gets MDY_MEMORY_CLOCK_BITS. */
+__attribute__((naked)) void mdy_reset(void)
 {
-    __asm__ volatile("cpsid i" ::: "memory"); /* a boot loader may have left them on */
+    __asm__ volatile("cpsid i\n"
+#ifdef MDY_MEMORY_CLOCK
+                     "ldr r0, =" TEXT(MDY_MEMORY_CLOCK) "\n"
+                     "ldr r1, =" TEXT(MDY_MEMORY_CLOCK_BITS) "\n"
+                     "ldr r2, [r0]\n"
+                     "orr r2, r1\n"
+                     "str r2, [r0]\n"
+                     "ldr r2, [r0]\n" /* the clock is there after a read */
+                     "dsb\n"
+#endif
+                     "b mdy_start\n");
+}
+
+__attribute__((used)) void mdy_start(void)
+{
     SCB_VTOR = (uint32_t)(uintptr_t)&mdy_vectors;
 #if __ARM_ARCH >= 8
     __asm__ volatile("msr msplim, %0" ::"r"(mdy_stack_bottom));
