@@ -44,8 +44,12 @@ def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("host"), "host", BOARDS["stm32f405"], None).folder / "04_ranking.json"
 
 
-def compiled(folder: Path, target: str, board: Board, ranking: Path | None, builder: str = "make") -> Compiled:
-    options = Options(target, limits(board), head="keep", rank_epochs=1, builder=builder, ranking=ranking, board=board)
+def compiled(
+    folder: Path, target: str, board: Board, ranking: Path | None, builder: str = "make", key: bytes | None = None
+) -> Compiled:
+    options = Options(
+        target, limits(board), head="keep", rank_epochs=1, builder=builder, ranking=ranking, board=board, link_key=key
+    )
     compile_model(DIGITNET, field_digits(), options, folder)
     return Compiled.read(folder)
 
@@ -118,8 +122,9 @@ def train(session: Session, image: Compiled) -> tuple[list[float], Digests]:
     """Losses of some steps, and what they leave."""
     samples, _ = int8_samples(image, field_digits())
     session.begin(Training(0.02, 2, STEPS, flip=True, seed=3))
-    losses = [session.train(samples[i], int(field_digits().y_train[i])).loss for i in range(STEPS)]
-    return losses, session.digests()
+    results = [session.train(samples[i], int(field_digits().y_train[i])) for i in range(STEPS)]
+    assert all((result.milliseconds > 0) == (session.hello.ticks_per_second > 0) for result in results)
+    return [result.loss for result in results], session.digests()
 
 
 def test_an_emulated_f405_trains_the_hosts_integers_and_tells_that_its_flash_refuses(
@@ -201,3 +206,13 @@ def test_platformio_builds_the_same_and_knows_every_key_of_its_public_environmen
     lint = [sys.executable, "-m", "platformio", "project", "config", "--lint", "-d", str(tmp_path / "pio" / "project")]
     said = subprocess.run(lint, check=True, capture_output=True, text=True).stdout
     assert "free from linting errors" in said and "warning" not in said.lower(), said
+
+
+def test_without_random_numbers_a_key_opens_nothing_and_nothing_hangs(ranking: Path, tmp_path: Path) -> None:
+    """QEMU's board has no random number generator: its registers read 0."""
+    key = bytes(range(32))
+    chip = compiled(tmp_path / "chip", "stm32f405", BOARDS["stm32f405"], ranking, key=key)
+    with netduino(chip.image, tmp_path) as port, connect(chip, f"serial:{port}", tmp_path / "none", key=key) as session:
+        with pytest.raises(LinkError, match="does not fit the state"):
+            session.reset()
+        train(session, chip)

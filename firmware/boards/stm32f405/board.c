@@ -10,6 +10,7 @@
 #define ACR_DCEN (1U << 10)
 
 #define AHB1ENR_GPIOA (1U << 0)
+#define AHB2ENR_RNG (1U << 6)
 #define APB2ENR_USART1 (1U << 4)
 #define AF_USART1 7U /* 8.3.2, figure 26 */
 
@@ -27,6 +28,7 @@ void mdy_board_start(void)
 {
     const uint32_t hz = mdy_f4_f7_clock(&speed);
     RCC_AHB1ENR |= AHB1ENR_GPIOA;
+    RCC_AHB2ENR |= AHB2ENR_RNG;
     RCC_APB2ENR |= APB2ENR_USART1;
     (void)RCC_APB2ENR; /* 7.3.14: the clock is there two cycles later */
     mdy_stm32_alternate(GPIOA, 9U, AF_USART1);

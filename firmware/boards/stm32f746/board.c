@@ -12,6 +12,7 @@
 #define ACR_PRFTEN (1U << 8)
 
 #define AHB1ENR_GPIOD (1U << 3)
+#define AHB2ENR_RNG (1U << 6)
 #define APB1ENR_USART3 (1U << 18)
 #define AF_USART3 7U
 
@@ -32,6 +33,7 @@ void mdy_board_start(void)
     const uint32_t hz = mdy_f4_f7_clock(&speed);
     mdy_start_caches();
     RCC_AHB1ENR |= AHB1ENR_GPIOD;
+    RCC_AHB2ENR |= AHB2ENR_RNG;
     RCC_APB1ENR |= APB1ENR_USART3;
     (void)RCC_APB1ENR; /* the clock is there two cycles later */
     mdy_stm32_alternate(GPIOD, 8U, AF_USART3);

@@ -23,9 +23,11 @@
 #define RCC_PLLCKSELR MDY_REG(RCC + 0x28U)
 #define RCC_PLLCFGR MDY_REG(RCC + 0x2CU)
 #define RCC_PLL1DIVR MDY_REG(RCC + 0x30U)
+#define RCC_AHB2ENR MDY_REG(RCC + 0xDCU)
 #define RCC_AHB4ENR MDY_REG(RCC + 0xE0U)
 #define RCC_APB1LENR MDY_REG(RCC + 0xE8U)
 
+#define CR_HSI48ON (1U << 12) /* clock of the RNG after a reset */
 #define CR_HSEON (1U << 16)
 #define CR_HSERDY (1U << 17)
 #define CR_HSEBYP (1U << 18)
@@ -44,6 +46,7 @@
 #define PLLCFGR_RGE_4_8 (2U << 2) /* MHz into PLL1; its oscillator in the wide range */
 #define PLLCFGR_DIVP1EN (1U << 16)
 #define PLL1DIVR(n, p, q, r) (((n) - 1U) | ((p) - 1U) << 9 | ((q) - 1U) << 16 | ((r) - 1U) << 24)
+#define AHB2ENR_RNG (1U << 6)
 #define AHB4ENR_GPIOD (1U << 3)
 #define APB1LENR_USART3 (1U << 18)
 
@@ -112,6 +115,8 @@ void mdy_board_start(void)
 {
     const uint32_t hz = start_clock();
     mdy_start_caches();
+    RCC_CR |= CR_HSI48ON;
+    RCC_AHB2ENR |= AHB2ENR_RNG;
     RCC_AHB4ENR |= AHB4ENR_GPIOD;
     RCC_APB1LENR |= APB1LENR_USART3;
     (void)RCC_APB1LENR; /* the clock is there two cycles later */

@@ -40,6 +40,11 @@ mdy_status_t mdy_part_erase(uint32_t address);
 /** Programs n bytes, whole units. Errors: as those of an erase. */
 mdy_status_t mdy_part_program(uint32_t address, const uint8_t *src, uint32_t n);
 
+/* --- Of a random number generator; a part without one leaves this out. --- */
+
+/** Fills n bytes with random numbers. Returns false where the part has none, or they fail its own tests. */
+bool mdy_part_random(uint8_t *dst, uint32_t n);
+
 /* --- Of the common part. --- */
 
 /** The UART's interrupt: keeps what was received. */

@@ -127,6 +127,12 @@ static const uint8_t *map_flash(void *context)
     return mdy_banks;
 }
 
+static mdy_status_t draw_random(void *context, uint8_t *dst, uint32_t n)
+{
+    (void)context;
+    return mdy_part_random(dst, n) ? MDY_OK : MDY_STATE;
+}
+
 static uint32_t count_ticks(void *context)
 {
     (void)context;
@@ -176,6 +182,7 @@ const mdy_port_t mdy_port = {
     .flash = &bank_flash,
     .receive = receive,
     .send = send,
+    .random = draw_random,
     .ticks = count_ticks,
     .ticks_per_second = TICKS_PER_SECOND,
     .stack_paint = paint_stack,

@@ -14,6 +14,7 @@
 #define RCC_PLLCFGR MDY_REG(RCC + 0x04U) /* 7.3.2 */
 #define RCC_CFGR MDY_REG(RCC + 0x08U)    /* 7.3.3 */
 #define RCC_AHB1ENR MDY_REG(RCC + 0x30U) /* 7.3.10: GPIOA is bit 0, GPIOD bit 3 */
+#define RCC_AHB2ENR MDY_REG(RCC + 0x34U) /* 7.3.11: RNG is bit 6; its clock is the PLL's Q output */
 #define RCC_APB1ENR MDY_REG(RCC + 0x40U) /* 7.3.13: PWR is bit 28, USART3 bit 18 */
 #define RCC_APB2ENR MDY_REG(RCC + 0x44U) /* 7.3.14: USART1 is bit 4 */
 
@@ -32,7 +33,7 @@ typedef struct {
     bool is_bypassed;      /* a clock, as from a Nucleo's ST-LINK: no crystal */
     bool has_over_drive;   /* RM0385, 4.1.4: needed above 180 MHz */
     uint32_t core_mhz;     /* PLL: 1 MHz in, twice this in the oscillator, divided by 2 */
-    uint32_t pll_q;        /* divider for the unused 48 MHz clock, which may not pass 48 MHz */
+    uint32_t pll_q;        /* divider for the clock of the RNG, which may not pass 48 MHz */
     uint32_t voltage;      /* PWR_CR: bits of VOS for scale 1 */
     uint32_t access;       /* FLASH_ACR: wait states, caches */
     uint32_t apb1, apb2;   /* codes of the dividers */
