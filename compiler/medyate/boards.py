@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every board and emulated target: core, RAM areas, flash sectors, build; `firmware/boards/<name>/board.toml`.
 
-Times are typical of such parts at 3.3 V and the widest parallelism without an external supply, and are there to
-compare and to estimate; the worst case is about twice as long. They were not checked against the documents that each
-record names: do that before a product relies on them.
+Times are of parts at 3.3 V and the widest parallelism without an external supply: typical and largest, from the
+documents that each record names. A typical time that nobody has confirmed is marked so; then the largest counts.
 """
 
 from __future__ import annotations
@@ -39,6 +38,8 @@ class Sectors:
     bytes: int
     erase_ms: float
     """Of one sector, typical."""
+    erase_max_ms: float
+    """Of one sector, largest."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Flash:
     """What one program operation writes; programmed once per erase."""
     program_us: float
     """Of one unit, typical."""
+    program_max_us: float
+    """Of one unit, largest."""
+    parallelism: str
+    """At which the times hold: how many bits are written at once."""
+    typical: str
+    """'confirmed', 'unconfirmed' or 'none': how the typical times stand; none: the largest are given in their place."""
     cycles: int
     """Erases that the data sheet guarantees for a sector."""
     halves: int
@@ -94,6 +101,16 @@ class Build:
     defines: tuple[str, ...] = ()
     symbols: Mapping[str, int] = field(default_factory=dict)
     """Of the linker script."""
+    shared: tuple[str, ...] = ()
+    """Further folders of `firmware/boards/common` whose sources belong to it."""
+    static_bytes: int = 0
+    """.data and .bss of a real board's port, code in RAM included."""
+    uf2_family: int = 0
+    """Family number of UF2 files; 0: the part takes none."""
+    public: Mapping[str, str] = field(default_factory=dict)
+    """PlatformIO's public `platform`, `board` and `upload_protocol`."""
+    flashers: Mapping[str, str] = field(default_factory=dict)
+    """What pyocd (target) and openocd (scripts) call it; picotool needs no name."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,18 @@ class Board:
     """None: emulated, as large as the banks need."""
     build: Build | None = None
     """How `compile --target` builds for it; None: it is planned for only."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """In words, with their sources: clock, uart, current, flash_stall."""
+
+    @property
+    def is_real(self) -> bool:
+        """Whether an image for it runs on a chip: neither on this machine nor in QEMU's machines."""
+        return self.build is not None and self.flash is not None
+
+    @property
+    def port_bytes(self) -> int:
+        """Static data of its port, beyond what every image has."""
+        return 0 if self.build is None else self.build.static_bytes
 
     @property
     def ram_bytes(self) -> int:
@@ -131,27 +160,31 @@ def _read(folder: Path) -> Board:
     areas = tuple(Area(area["name"], area["address"], area["kib"] * KIB) for area in facts.get("areas", ()))
     flash = facts.get("flash")
     if flash is not None:
-        runs = tuple(Sectors(run["count"], run["kib"] * KIB, run["erase_ms"]) for run in flash.pop("runs"))
+        runs = tuple(
+            Sectors(run["count"], run["kib"] * KIB, run["erase_ms"], run["erase_max_ms"]) for run in flash.pop("runs")
+        )
         flash = Flash(runs=runs, **flash)
     build = facts.get("build")
     if build is not None:
-        build = Build(**{**build, "defines": tuple(build.get("defines", ()))})
-    return Board(folder.name, facts["title"], facts["core"], areas, flash, build)
+        build = Build(**{**build, **{key: tuple(build.get(key, ())) for key in ("defines", "shared")}})
+    return Board(folder.name, facts["title"], facts["core"], areas, flash, build, facts.get("facts", {}))
 
 
 def _order(board: Board) -> tuple[bool, bool, list[tuple[int, str]]]:
-    """Where it is listed: this machine, other targets, chips; numbers in names by what they are worth."""
+    """Where it is listed: this machine, emulated targets, chips; numbers in names by what they are worth."""
     parts = re.findall(r"(\d+)|(\D+)", board.name)
-    return board.name != "host", board.build is None, [(int(digits or 0), text) for digits, text in parts]
+    return board.name != "host", board.flash is not None, [(int(digits or 0), text) for digits, text in parts]
 
 
 FOLDERS = "firmware/boards"
 _ALL = sorted((_read(path.parent) for path in (assets() / FOLDERS).glob("*/board.toml")), key=_order)
 BOARDS: dict[str, Board] = {board.name: board for board in _ALL}
 TARGETS = tuple(board.name for board in _ALL if board.build is not None)
-"""What `compile --target` and `verify --on` build for."""
+"""What `compile --target` builds for."""
 MACHINES = {board.name: board.build.machine for board in _ALL if board.build is not None and board.build.machine}
 """QEMU's name of each target that it emulates."""
+HERE = ("host", *MACHINES)
+"""Targets whose images this machine runs."""
 CHIPS = tuple(board.name for board in _ALL if board.flash is not None)
 """What --board plans for."""
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from medyate import artefact, cache, frontends, ledger
 from medyate.boards import Board
 from medyate.build.compile import Image, build, check_tools, reserves_suffice
-from medyate.build.project import write_project
+from medyate.build.project import Placed, write_project
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.emit.emitter import PREFIX
 from medyate.emit.size import image_bytes
@@ -443,8 +443,17 @@ def _build(
     banks = bank_sectors(plan, options.board)
     while True:  # twice at most: the banks do not change the image's size
         reserved = options.flash if banks is None else banks.flash
+        board = options.board
         flash = write_project(
-            plan, project, options.board_ram_bytes, reserved, tell, options.link_key, options.prefix, options.kernels
+            plan,
+            project,
+            options.board_ram_bytes,
+            reserved,
+            tell,
+            options.link_key,
+            options.prefix,
+            options.kernels,
+            Placed(board, banks) if board is not None and board.is_real else None,
         )
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks

@@ -118,6 +118,7 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
     put(s, n, model->head == NULL ? 0 : model->head->loss);
     put(s, n, (uint32_t)mdy_by_rows(model));
     put(s, n, MDY_LINK_OPEN ? 1 : MDY_LINK_KEY ? 2 : 0);
+    put(s, n, s->port->ticks_per_second);
     return MDY_OK;
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medyate.boards import TARGETS
+from medyate.boards import HERE
 from medyate.data import Dataset
 from medyate.data import load as load_data
 from medyate.plan.budget import Limits
@@ -64,7 +64,7 @@ def trace(compiled: Compiled, dataset: Dataset, flash: Path, steps: int = STEPS)
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Compiled]:
     """digitnet for every target."""
-    return {target: digitnet(tmp_path_factory.mktemp(target), target) for target in TARGETS}
+    return {target: digitnet(tmp_path_factory.mktemp(target), target) for target in HERE}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def host_trace(images: dict[str, Compiled], tmp_path_factory: pytest.TempPathFac
     return trace(images["host"], field_digits(), tmp_path_factory.mktemp("flash") / "host.bin")
 
 
-@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("target", HERE[1:])
 def test_an_emulated_board_ends_like_the_host(
     images: dict[str, Compiled], host_trace: Trace, target: str, tmp_path: Path
 ) -> None:
@@ -108,7 +108,7 @@ def rebuilt(compiled: Compiled, folder: Path, compiler: str, flags: str) -> Comp
     return dataclasses.replace(compiled, model={**compiled.model, "image": image})
 
 
-@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("target", HERE[1:])
 def test_no_floating_point_helper_is_linked(images: dict[str, Compiled], target: str) -> None:
     """Built without FPU, any float would call one."""
     symbols = subprocess.run(
@@ -118,7 +118,7 @@ def test_no_floating_point_helper_is_linked(images: dict[str, Compiled], target:
     assert not re.findall(r"__aeabi_[fd]\w+|__aeabi_[iul]+2[fd]|__\w+[sd]f[23]?\b", symbols)
 
 
-@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("target", HERE[1:])
 def test_memory_marks_equal_the_plan(images: dict[str, Compiled], target: str) -> None:
     samples, _ = int8_samples(images[target], field_digits())
     marks = measure(images[target], "qemu", samples[0])

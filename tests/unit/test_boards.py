@@ -63,7 +63,9 @@ def test_a_chip_is_described_whole(name: str) -> None:
     assert flash is not None
     spans = sorted((area.address, area.address + area.bytes) for area in board.areas)
     assert all(end < begin for (_, end), (begin, _) in itertools.pairwise(spans))  # else they were one area
-    assert flash.bytes in (1024 * KIB, 2048 * KIB)
+    assert flash.bytes % (512 * KIB) == 0
+    assert all(run.erase_ms <= run.erase_max_ms for run in flash.runs) and flash.program_us <= flash.program_max_us
+    assert flash.typical in ("confirmed", "unconfirmed", "none")
     addresses = [address for address, _ in flash.sectors]
     assert addresses[0] == flash.address
     assert all(address % run.bytes == 0 for address, run in flash.sectors)

@@ -215,8 +215,10 @@ def test_a_board_says_itself_what_is_linked_against(run_cli: Cli, tmp_path: Path
 
 def small_board(areas: tuple[int, ...], *sectors: tuple[int, int]) -> Board:
     spaces = tuple(Area(f"RAM{number}", number << 20, size) for number, size in enumerate(areas))
-    runs = tuple(Sectors(count, size, 1.0) for count, size in sectors)
-    return Board("small", "for tests", "Cortex-M4", spaces, Flash(0, runs, 4, 1.0, 10_000, 1, "tests"))
+    runs = tuple(Sectors(count, size, 1.0, 2.0) for count, size in sectors)
+    return Board(
+        "small", "for tests", "Cortex-M4", spaces, Flash(0, runs, 4, 1.0, 2.0, "x32", "confirmed", 10_000, 1, "tests")
+    )
 
 
 @pytest.mark.parametrize(

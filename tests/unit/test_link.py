@@ -382,7 +382,7 @@ def test_wrong_requests_are_refused_with_their_status_and_the_session_goes_on(
 def test_another_protocol_is_refused_and_the_session_goes_on(digitnet_host: Compiled, tmp_path: Path) -> None:
     with host(digitnet_host, tmp_path / "flash.bin") as program:
         assert answer(program, frame(1, HELLO, protocol=1))[3] == 7
-        assert answer(program, frame(2, EXIT, protocol=9))[3] == 7
+        assert answer(program, frame(2, EXIT, protocol=PROTOCOL + 1))[3] == 7
         assert answer(program, frame(3, HELLO))[3] == 0
 
 

@@ -317,7 +317,7 @@ class Liar:
         return said
 
 
-HELLO_WORDS = struct.pack("<12I", 5, 1, 256, 10, 40, 3, 0, 8, 4096, 0, 0, 1)
+HELLO_WORDS = struct.pack("<13I", 5, 1, 256, 10, 40, 3, 0, 8, 4096, 0, 0, 1, 0)
 POSITION_WORDS = struct.pack("<6Ii5I9II", *([0] * 22))
 RESULT_WORDS = struct.pack("<4I", 0, 3, 0, 0)
 HONEST = {

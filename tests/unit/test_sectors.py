@@ -79,7 +79,18 @@ TINY = Board(
     "tiny",
     "for tests",
     "Cortex-M4",
-    flash=Flash(0, (Sectors(1, 16 * KIB, 1.0), Sectors(2, 64 * KIB, 1.0)), 4, 1.0, 100, 1, "tests"),
+    flash=Flash(
+        0,
+        (Sectors(1, 16 * KIB, 1.0, 2.0), Sectors(2, 64 * KIB, 1.0, 2.0)),
+        4,
+        1.0,
+        2.0,
+        "x32",
+        "confirmed",
+        100,
+        1,
+        "tests",
+    ),
 )
 
 

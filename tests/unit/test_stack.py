@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from medyate.build.stack import LIBRARY, bound
+from medyate.build.stack import EXCEPTION_BYTES, LIBRARY, bound
 from medyate.errors import ToolchainError
 from shared_files import ROOT
 
@@ -269,3 +269,16 @@ def test_a_second_plan_uses_what_the_first_image_leaves(tmp_path: Path) -> None:
     assert small.returncode == 2
     assert "--stack bound" in small.stderr
     assert not (tmp_path / "small" / "model.json").exists()
+
+
+def test_an_interrupt_adds_its_frame_and_the_deepest_handler(program: Program) -> None:
+    graph = node("main", 8) + node("mdy_isr_uart", 16) + node("mdy_isr_systick", 4) + node("take", 24)
+    assert program.bound(graph + edge("mdy_isr_uart", "take")) == 8 + EXCEPTION_BYTES + 16 + 24
+
+
+def test_the_application_replaces_a_weak_function(program: Program) -> None:
+    """Gcc names the weak one by its file, too, and the callers in other files by its name alone."""
+    graph = node("main", 8) + edge("main", "hook")
+    weak = node("board.c:hook", 16)
+    assert program.bound(graph, weak) == 24
+    assert program.bound(graph, weak, node("hook", 64)) == 72

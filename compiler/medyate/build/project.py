@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -19,6 +21,7 @@ from medyate.emit.filters import c_comment
 from medyate.plan.areas import PARTS
 from medyate.plan.banks import SECTOR_BYTES, UNIT_BYTES, BankFlash, Run, emulated_flash, place_banks
 from medyate.plan.plan import Plan
+from medyate.plan.sectors import Reservation
 
 COPIED = {
     "runtime_c/CMakeLists.txt": "runtime/CMakeLists.txt",
@@ -26,7 +29,6 @@ COPIED = {
     "runtime_c/src": "runtime/src",
     "runtime_c/kernels": "runtime/kernels",
     "runtime_c/ports": "runtime/ports",
-    "firmware/boards": "boards",
     "firmware/platform": "platform",
 }
 """Folders and files of the assets, and where they go."""
@@ -53,6 +55,15 @@ def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
 KEY_FILE = "src/link_key.c"
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A real board, and where code and banks lie in its flash."""
+
+    board: Board
+    banks: Reservation | None
+    """None: no bank is written."""
+
+
 def write_project(
     plan: Plan,
     folder: Path,
@@ -62,20 +73,26 @@ def write_project(
     link_key: bytes | None = None,
     prefix: str = PREFIX,
     kernels: str | None = None,
+    placed: Placed | None = None,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
     The linker script's RAM is the board's areas; without a board `board_ram_bytes`, or the plan's limit. `reserved`:
-    the sectors for the banks. What an earlier call wrote there is replaced; other files stay, and where they are in the
-    way, `tell` is told their new name. With a `link_key` the emulated targets and the host are no longer open.
+    the sectors for the banks. `placed`: the real board that is a target beside the emulated ones. What an
+    earlier call wrote there is replaced; other files stay, and where they are in the way, `tell` is told their new
+    name. With a `link_key` the emulated targets and the host are no longer open.
     `prefix`: in front of what the program sees of the model. `kernels`: a family for all targets; None: their own.
     Raises DataError for a prefix that C cannot have.
     """
     flash = bank_flash(plan, reserved)
     files = {f"src/{name}": text.encode() for name, text in emit(plan, prefix).items()}
-    for place, target in COPIED.items():
+    targets = [BOARDS[name] for name in MACHINES] + ([] if placed is None else [placed.board])
+    sources = {f"firmware/{part}": part for board in targets for part in source_folders(board)}
+    for place, target in {**COPIED, **sources}.items():
         files |= _copies(assets() / place, target)
-    files |= _descriptions(plan, flash, board_ram_bytes, prefix, kernels, is_open=link_key is None)
+    if placed is not None:
+        files |= _copies(assets() / "firmware/boards/common", "boards/common", (".h",))
+    files |= _descriptions(plan, flash, targets, board_ram_bytes, prefix, kernels, placed, is_open=link_key is None)
     if link_key is not None:
         files[KEY_FILE] = _key_source(link_key).encode()
     for kept in replace_files(folder, files):
@@ -86,10 +103,18 @@ def write_project(
 
 
 def _descriptions(
-    plan: Plan, flash: BankFlash, board_ram_bytes: int | None, prefix: str, kernels: str | None, *, is_open: bool
+    plan: Plan,
+    flash: BankFlash,
+    targets: Sequence[Board],
+    board_ram_bytes: int | None,
+    prefix: str,
+    kernels: str | None,
+    placed: Placed | None,
+    *,
+    is_open: bool,
 ) -> dict[str, bytes]:
     """Of the build: what is made from the templates, by path."""
-    areas, emulated = linked_areas(plan, board_ram_bytes), [BOARDS[name] for name in MACHINES]
+    areas = linked_areas(plan, board_ram_bytes)
     defines = [
         f"MDY_GRAD_BITS={plan.limits.grad_bits}",
         f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
@@ -97,29 +122,86 @@ def _descriptions(
     ]
     values = {
         "ram_bytes": sum(area.bytes for area, _ in areas),
-        "areas": [{"name": a.name, "address": a.address, "bytes": a.bytes, "holds": holds} for a, holds in areas],
+        "areas": _area_values(areas),
         "stack_bytes": plan.limits.stack_bytes,
         "defines": defines,
         "is_open": is_open,
         "prefix": prefix,
         "flash": flash,
-        "targets": [
-            {"name": b.name, "build": b.build, "sources": port_folder(b), "kernels": _kernels(b, kernels)}
-            for b in emulated
-        ],
+        "targets": [_target_values(board, kernels) for board in targets],
         "host_kernels": _kernels(BOARDS["host"], kernels),
     }
-    scripts = {f"firmware/{port_folder(board)}/link.ld.j2": f"{port_folder(board)}/link.ld" for board in emulated}
-    rendered = {target: _render(assets() / place, values) for place, target in {**TEMPLATES, **scripts}.items()}
-    rendered |= {f"platform/boards/{board.name}.json": _platformio_board(board) for board in emulated}
+    rendered = {target: _render(assets() / place, values) for place, target in TEMPLATES.items()}
+    for board in targets:
+        own = values if placed is None or board != placed.board else {**values, **_link_values(plan, placed)}
+        rendered[link_script(board)] = _render(assets() / "firmware" / _link_template(board), own)
+    rendered |= {f"platform/boards/{board.name}.json": _platformio_board(board) for board in targets}
     rendered["runtime/library.json"] = _platformio_library(defines)
     return {target: text.encode() for target, text in rendered.items()}
 
 
-def port_folder(board: Board) -> str:
-    """The folder of a target's port, in firmware/ and in a project."""
+def _area_values(areas: Sequence[tuple[Area, tuple[str, ...]]]) -> list[dict[str, object]]:
+    return [{"name": a.name, "address": a.address, "bytes": a.bytes, "holds": holds} for a, holds in areas]
+
+
+def _target_values(board: Board, kernels: str | None) -> dict[str, object]:
+    """What the build descriptions say of a target."""
     assert board.build is not None
-    return f"boards/{board.name}" if board.build.port == "." else f"boards/common/{board.build.port}"
+    return {
+        "name": board.name,
+        "build": board.build,
+        "is_real": board.is_real,
+        "flash_address": board.flash.address if board.flash else 0,
+        "defines": target_defines(board),
+        "folders": source_folders(board),
+        "script": link_script(board),
+        "kernels": _kernels(board, kernels),
+    }
+
+
+def _link_values(plan: Plan, placed: Placed) -> dict[str, object]:
+    """Of a real board's linker script: its areas, and where code and banks lie."""
+    flash = placed.board.flash
+    assert flash is not None
+    end, banks = flash.address + flash.bytes, placed.banks
+    behind = banks is not None and banks.code_address != flash.address
+    first = end if banks is None else banks.banks[0].address
+    return {
+        "board": placed.board,
+        "areas": _area_values(used_areas(plan)),
+        "banks_address": first,
+        "banks_bytes": 0 if banks is None else banks.bytes,
+        "code_address": banks.code_address if banks is not None else flash.address,
+        "code_end": end if behind else first,
+    }
+
+
+def target_defines(board: Board) -> list[str]:
+    """Macros of a target: its own, and the longest times of its flash, which bound every wait of its port."""
+    assert board.build is not None
+    defines = list(board.build.defines)
+    if board.flash is not None:
+        defines.append(f"MDY_ERASE_MAX_MS={math.ceil(max(run.erase_max_ms for run in board.flash.runs))}U")
+        defines.append(f"MDY_PROGRAM_MAX_US={math.ceil(board.flash.program_max_us)}U")
+    return defines
+
+
+def source_folders(board: Board) -> list[str]:
+    """The folders of a target's port, its own first, in firmware/ and in a project."""
+    assert board.build is not None
+    own = f"boards/{board.name}" if board.build.port == "." else f"boards/common/{board.build.port}"
+    return [own, *(f"boards/common/{folder}" for folder in board.build.shared)]
+
+
+def _link_template(board: Board) -> str:
+    """Beside the sources of the port: of its folders the first that has one."""
+    names = [f"{folder}/link.ld.j2" for folder in source_folders(board)]
+    return next(name for name in names if (assets() / "firmware" / name).is_file())
+
+
+def link_script(board: Board) -> str:
+    """The linker script of a target in a project: a real board has one of its own, emulated ones share theirs."""
+    return f"{source_folders(board)[0]}/link.ld"
 
 
 def _kernels(board: Board, family: str | None) -> list[str]:
@@ -132,22 +214,34 @@ def _platformio_board(board: Board) -> str:
     """PlatformIO's description of a target."""
     build = board.build
     assert build is not None
-    facts = {
+    facts: dict[str, Any] = {
         "name": f"{board.title} ({board.core})",
-        "vendor": "QEMU",
-        "url": "https://www.qemu.org/docs/master/system/arm/mps2.html",
+        "vendor": "chip" if board.is_real else "QEMU",
+        "url": "" if board.is_real else "https://www.qemu.org/docs/master/system/arm/mps2.html",
         "build": {
             "cpu": build.cpu,
             "mcu": build.cpu,
             "f_cpu": f"{build.clock_hz}L",
-            "ldscript": f"{port_folder(board)}/link.ld",
-            "extra_flags": " ".join(f"-D{define}" for define in build.defines),
+            "ldscript": link_script(board),
+            "extra_flags": " ".join(f"-D{define}" for define in target_defines(board)),
+            **_image_values(board),
             "symbols": {name: f"0x{address:08x}" for name, address in build.symbols.items()},
         },
         "frameworks": [],
-        "upload": {"maximum_ram_size": board.ram_bytes, "maximum_size": 4 << 20},
+        "upload": {
+            "maximum_ram_size": board.ram_bytes,
+            "maximum_size": board.flash.bytes if board.flash else 4 << 20,
+        },
     }
     return json.dumps(facts, indent=2) + "\n"
+
+
+def _image_values(board: Board) -> dict[str, str]:
+    """Where the image of a real board begins, and the family of its UF2 file."""
+    if not board.is_real or board.flash is None or board.build is None:
+        return {}
+    family = board.build.uf2_family
+    return {"flash_address": f"0x{board.flash.address:08x}", "uf2_family": f"0x{family:08x}" if family else ""}
 
 
 def _platformio_library(defines: Sequence[str]) -> str:
@@ -177,24 +271,30 @@ def _key_source(key: bytes) -> str:
     )
 
 
-def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tuple[str, ...]]]:
-    """(area of the emulated machine, parts that it holds), the one with static data and stack first."""
+def used_areas(plan: Plan) -> list[tuple[Area, tuple[str, ...]]]:
+    """(area, parts that it holds), the one with static data and stack first."""
     area_of = plan.assignment.area_of
     holds = {area: tuple(part for part in PARTS if area_of[part] == area) for area in plan.limits.spaces}
     used = sorted((area for area, parts in holds.items() if parts), key=lambda area: "static" not in holds[area])
+    return [(area, holds[area]) for area in used]
+
+
+def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tuple[str, ...]]]:
+    """As `used_areas`, with the areas of the emulated machine."""
+    used = used_areas(plan)
     if not plan.limits.areas and board_ram_bytes is not None:
-        return [(replace(used[0], bytes=board_ram_bytes), holds[used[0]])]
-    return list(zip(stand_ins(tuple(used)), (holds[area] for area in used), strict=True))
+        return [(replace(used[0][0], bytes=board_ram_bytes), used[0][1])]
+    return list(zip(stand_ins(tuple(area for area, _ in used)), (holds for _, holds in used), strict=True))
 
 
-def _copies(source: Path, target: str) -> dict[str, bytes]:
-    """A file, or a folder's files, by their new paths."""
+def _copies(source: Path, target: str, kinds: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """A file, or a folder's files, by their new paths; `kinds`: suffixes, all but templates and records if empty."""
     if source.is_file():
         return {target: source.read_bytes()}
     return {
         f"{target}/{file.relative_to(source).as_posix()}": file.read_bytes()
         for file in sorted(source.rglob("*"))
-        if file.is_file() and file.suffix not in (".j2", ".pyc", ".toml")
+        if file.is_file() and (file.suffix in kinds if kinds else file.suffix not in (".j2", ".pyc", ".toml"))
     }
 
 

@@ -3,9 +3,10 @@
 
 `gcc -fcallgraph-info=su` leaves a .ci file beside every object: functions with their frames, calls, and where calls
 go through a pointer. The source at that place says which member is called, and the sources say what it may be.
+An interrupt's handler, `mdy_isr_NAME` of a port, is added with the frame that the processor pushes: they have one
+priority, so that one runs at a time. Handlers of the application are not in the bound.
 What neither tells is an error, unless its bytes are known: of the C library from `LIBRARY`, of anything else from a
 comment in the sources of the application or the port, `/* stack bytes of NAME: 256 */`, NAME a function or a pointer.
-Interrupts are not in the bound.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ DECLARED = re.compile(r"stack bytes of (\w+): (\d+)")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 INDIRECT = "__indirect_call"
 EVERYWHERE = ("app", "src", "boards", "runtime/src", "runtime/ports")
-KERNELS = "runtime/kernels"
-"""Families, of which a program has one: only what was compiled counts."""
+BOARDS, KERNELS = "boards", "runtime/kernels"
+"""Ports and families, of which a program has one: only what was compiled counts."""
 SET = r"(?:\.|->)\s*{0}\s*=(?!=)\s*([^;,}}]+)"
 """A member that is given a value, in an initialiser or an assignment."""
 OPTIMIZER = r"\bmdy_optimizer_t\s+\w+\s*=\s*\{{[^}}]*?\.\s*{0}\s*=\s*([^;,}}]+)"
@@ -69,7 +70,11 @@ class _Function:
     calls: set[str] = field(default_factory=set)
 
 
-ENTRIES = ("mdy_reset", "main")
+HANDLER = re.compile(r"mdy_isr_\w+")
+EXCEPTION_BYTES = 40
+"""Eight words and what aligns them to 8: Armv7-M ARM, B1.5.6. With floating point, which no image uses, it is more."""
+
+ENTRIES = ("mdy_start", "mdy_reset", "main")
 """Where a program begins: a port's own start-up code, or what a vendor's calls."""
 
 
@@ -87,7 +92,10 @@ def bound(project: Path, objects: Path) -> int | None:
     for text in graphs:
         program.read_calls(text)
     entry = next((name for name in ENTRIES if name in program.functions), None)
-    return None if entry is None else program.deepest(entry, ())
+    if entry is None:
+        return None
+    handlers = [EXCEPTION_BYTES + program.deepest(name, ()) for name in program.functions if HANDLER.fullmatch(name)]
+    return program.deepest(entry, ()) + max(handlers, default=0)
 
 
 class _Program:
@@ -108,6 +116,8 @@ class _Program:
             folder: {f for f in (self.project / folder).rglob("*") if f.suffix in SUFFIXES}
             for folder in (*EVERYWHERE, "runtime/src/ops")
         }
+        if any(map(self._is_compiled, paths[BOARDS])):
+            paths[BOARDS] = {f for f in paths[BOARDS] if f.suffix == ".h" or self._is_compiled(f)}
         paths[KERNELS] = {f for f in (self.project / KERNELS).rglob("*.c") if self._is_compiled(f)}
         paths["app"] |= self.compiled - set().union(*paths.values())
         return {folder: {str(f): f.read_text(errors="replace") for f in sorted(paths[folder])} for folder in paths}
@@ -186,14 +196,19 @@ class _Program:
                     found.add(plain)
         return found
 
+    def _titles(self, name: str) -> list[str]:
+        """Of functions by that name, whatever file they are in."""
+        return [title for title in self.functions if title == name or title.endswith(f":{name}")]
+
     def deepest(self, name: str, path: tuple[str, ...]) -> int:
         """Bytes from a function on; `path`: what calls it."""
         if name in path:
             raise _unbounded(f"'{name}' calls itself")
         if name.startswith("*"):  # by its bare name: there may be a static one in several files
             bare = name[1:]
-            same = [title for title in self.functions if title == bare or title.endswith(f":{bare}")]
-            return max(self.deepest(title, path) for title in same or [bare])
+            return max(self.deepest(title, path) for title in self._titles(bare) or [bare])
+        if name not in self.functions and len(weak := self._titles(name)) == 1:
+            return self.deepest(weak[0], path)  # gcc names a weak function by its file, too
         function = self.functions.get(name)
         below = 0
         if function is not None:

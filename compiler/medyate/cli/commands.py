@@ -17,6 +17,7 @@ from medyate import extras
 from medyate.cli.bench import bench
 from medyate.cli.compile import compile
 from medyate.cli.doctor import boards, doctor, version
+from medyate.cli.flash import flash
 from medyate.cli.network import inspect, verify
 from medyate.cli.plan import plan
 from medyate.cli.rank import rank
@@ -45,6 +46,7 @@ COMMANDS = (
     rank,
     plan,
     compile,
+    flash,
     bench,
     report,
     version,

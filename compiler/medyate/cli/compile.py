@@ -10,7 +10,7 @@ import typer
 
 from medyate import artefact, data
 from medyate.assets import families
-from medyate.boards import TARGETS
+from medyate.boards import BOARDS, TARGETS
 from medyate.build.compile import check_tools
 from medyate.cli.options import (
     BOUND,
@@ -72,6 +72,10 @@ def compile(
     choice(rounding, ("auto", "once", "twice"), "--rounding")
     if kernels is not None:
         choice(kernels, families(), "--kernels")
+    if BOARDS[target].is_real:
+        if planning.board not in (None, target):
+            raise DataError(f"an image for {target} is planned for its own memory.", "Leave --board out.")
+        planning = replace(planning, board=target)
     options = replace(
         planning.options(stack),
         target=target,

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from medyate import data
-from medyate.boards import TARGETS
+from medyate.boards import HERE
 from medyate.cli.options import Json, Model, Pixels, Seed, Split, choice, show, warn
 from medyate.data import AUTO, PIXELS
 from medyate.progress import Bar
@@ -40,7 +40,7 @@ def inspect(model: Model, json_: Json = False) -> None:
 def verify(
     model: Model,
     data_: Annotated[str | None, typer.Option("--data", help="Class folders or an .npz; default: noise.")] = None,
-    on: Annotated[str, typer.Option(help=f"Where the C runs: {', '.join(TARGETS)}.")] = "host",
+    on: Annotated[str, typer.Option(help=f"Where the C runs: {', '.join(HERE)}.")] = "host",
     samples: Annotated[int | None, typer.Option(min=1, help="How many are compared; default: 200, on QEMU 10.")] = None,
     pixels: Pixels = AUTO,
     seed: Seed = 0,
@@ -50,7 +50,7 @@ def verify(
     """Runs the whole network in C and compares with the format's own runtime; exit code 1: no match."""
     from medyate.check import check, check_installed
 
-    choice(on, TARGETS, "--on")
+    choice(on, HERE, "--on")
     choice(pixels, PIXELS, "--pixels")
     check_installed(model, on)
     dataset = None if data_ is None else data.load(data_, split)

@@ -210,6 +210,7 @@ class Planning:
             budget_bytes=budget,
             step_instructions=self.step_instructions,
             batch=check_batch(self.batch),
+            static_bytes=ledger.STATIC_BYTES + (0 if self.chip is None else self.chip.port_bytes),
         )
 
     def options(self, stack: str | None = None) -> Options:

@@ -195,6 +195,8 @@ def _print(result: dict[str, Any]) -> None:
         console.print("flash: bank 0 erased {} times, bank 1 {}".format(*worn["bank_erases"]) + most)
     if result["instructions_per_step"]:
         console.print(f"{result['instructions_per_step']:,} instructions per training step")
+    if result["ms_per_step"]:
+        console.print(f"{result['ms_per_step']:,} ms per training step, at most {result['ms_per_step_max']:,} ms")
     for sign in result["warnings"]:
         if sign["key"] == "data":
             continue  # said before the training

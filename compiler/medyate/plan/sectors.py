@@ -28,11 +28,19 @@ class Bank:
     sectors: int
     erase_ms: float
     program_ms: float
+    """Typical."""
+    erase_max_ms: float
+    program_max_ms: float
 
     @property
     def commit_ms(self) -> float:
         """Erase and program, typical."""
         return self.erase_ms + self.program_ms
+
+    @property
+    def commit_max_ms(self) -> float:
+        """Erase and program, largest."""
+        return self.erase_max_ms + self.program_max_ms
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,9 @@ class Reservation:
     epochs: int
     """Commits until a sector has had the erases of the data sheet."""
     source: str
+    parallelism: str
+    typical: str
+    """How the typical times stand: see boards.Flash."""
 
     @property
     def bytes(self) -> int:
@@ -65,7 +76,9 @@ class Reservation:
 
     def to_json(self) -> dict[str, Any]:
         """As `plan --json` prints it."""
-        banks = [{**asdict(bank), "commit_ms": bank.commit_ms} for bank in self.banks]
+        banks = [
+            {**asdict(bank), "commit_ms": bank.commit_ms, "commit_max_ms": bank.commit_max_ms} for bank in self.banks
+        ]
         # The banks take turns: a commit erases each sector of one of them.
         return {**asdict(self), "banks": banks, "reserved_bytes": self.bytes, "erases_per_epoch": 0.5}
 
@@ -144,6 +157,8 @@ def _reservation(flash: Flash, first: int, end: int, needed: int, image: int) ->
         stalls=bool(own & code_halves),
         epochs=2 * flash.cycles,
         source=flash.source,
+        parallelism=flash.parallelism,
+        typical=flash.typical,
     )
 
 
@@ -154,5 +169,12 @@ def _sizes(sectors: Sequence[tuple[int, Sectors]]) -> list[int]:
 def _bank(flash: Flash, first: int, end: int, needed: int) -> Bank:
     taken = flash.sectors[first:end]
     units = -(-needed // flash.unit_bytes)
-    erase = sum(run.erase_ms for _, run in taken)
-    return Bank(taken[0][0], sum(_sizes(taken)), len(taken), erase, units * flash.program_us / 1000)
+    return Bank(
+        taken[0][0],
+        sum(_sizes(taken)),
+        len(taken),
+        sum(run.erase_ms for _, run in taken),
+        units * flash.program_us / 1000,
+        sum(run.erase_max_ms for _, run in taken),
+        units * flash.program_max_us / 1000,
+    )

@@ -7,6 +7,13 @@ from collections.abc import Iterator
 
 from medyate.boards import BOARDS, KIB, Board, Flash
 
+TYPICAL = {
+    "confirmed": "typical to largest",
+    "unconfirmed": "typical to largest, the typical ones not confirmed",
+    "none": "largest, no typical ones are given",
+}
+"""What a range of times is from and to, by how the typical ones stand."""
+
 
 def kib(count: int) -> str:
     """Bytes in KiB, without a point where it needs none."""
@@ -22,6 +29,7 @@ def lines() -> Iterator[str]:
             yield "           flash  emulated, as large as the banks need"
         else:
             yield from (f"           {line}" for line in _flash(board.flash))
+        yield from (f"           {name:<6} {text}" for name, text in board.facts.items())
 
 
 def _ram(board: Board) -> str:
@@ -31,8 +39,14 @@ def _ram(board: Board) -> str:
 
 def _flash(flash: Flash) -> Iterator[str]:
     runs = " + ".join(f"{run.count} x {kib(run.bytes)}" for run in flash.runs)
-    erase = ", ".join(f"{run.erase_ms:g}" for run in flash.runs)
+    erase = ", ".join(_range(run.erase_ms, run.erase_max_ms) for run in flash.runs)
+    program = _range(flash.program_us, flash.program_max_us)
     stalls = "all code" if flash.halves == 1 else f"code in the same 1/{flash.halves} of the flash"
     yield f"flash  {runs} at 0x{flash.address:08x}; an operation stalls {stalls}"
-    yield f"       erase {erase} ms, {flash.unit_bytes} B in {flash.program_us:g} us, {flash.cycles:,} cycles"
-    yield f"       {flash.source}"
+    yield f"       erase {erase} ms, {flash.unit_bytes} B in {program} us, {flash.cycles:,} cycles"
+    yield f"       at {flash.parallelism}: {flash.source}; {TYPICAL[flash.typical]}"
+
+
+def _range(low: float, high: float) -> str:
+    """Typical to largest, or one number where both are the same."""
+    return f"{low:g}" if low == high else f"{low:g}-{high:g}"

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from medyate.report.boards import TYPICAL
+
 PEAK_VALUES = 8
 """Values of the peak that are listed by name."""
 
@@ -102,12 +104,18 @@ def print_banks(banks: Mapping[str, Any], board: str, console: Console) -> None:
     for number, bank in enumerate(banks["banks"]):
         console.print(
             f"  bank {number} at 0x{bank['address']:08x}, {_count(bank['sectors'], 'sector')}, {bank['bytes']:,} B: "
-            f"commit {bank['commit_ms'] / 1000:.2f} s = erase {bank['erase_ms'] / 1000:.2f} "
-            f"+ program {bank['program_ms'] / 1000:.2f}"
+            f"commit {_seconds(bank, 'commit')} s = erase {_seconds(bank, 'erase')} "
+            f"+ program {_seconds(bank, 'program')}"
         )
     wait = "no code runs meanwhile" if banks["stalls"] else "code runs meanwhile, from the other half of the flash"
     console.print(f"  a commit erases one of them: {banks['epochs']:,} epochs until a sector has its guaranteed erases")
-    console.print(f"  {wait}; times: {banks['source']}")
+    console.print(f"  {wait}; times at {banks['parallelism']}: {banks['source']}; {TYPICAL[banks['typical']]}")
+
+
+def _seconds(bank: Mapping[str, Any], part: str) -> str:
+    """Typical to largest, or one number where both are the same."""
+    low, high = (f"{bank[f'{part}{end}_ms'] / 1000:.2f}" for end in ("", "_max"))
+    return low if low == high else f"{low}-{high}"
 
 
 def print_frontier(content: Mapping[str, Any], console: Console) -> None:

@@ -19,7 +19,7 @@ from cobs import cobs
 
 from medyate.errors import LinkError
 
-PROTOCOL = 8
+PROTOCOL = 9
 BODY_BYTES = 530
 HEAD = struct.Struct("<BBBBH")
 """Protocol, sequence, command, status, session."""

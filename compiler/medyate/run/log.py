@@ -45,6 +45,8 @@ class RunLog:
     """The guard's score before the first epoch of the history."""
     instructions: list[int] = field(default_factory=list)
     """Of each step."""
+    milliseconds: list[float] = field(default_factory=list)
+    """Of each step."""
 
     @staticmethod
     def begin(

@@ -48,7 +48,7 @@ ODD = {
     "damaged": "bank {bank} was damaged",
     **STRANGER,
 }
-HELLO_FIELDS = struct.Struct("<12I")
+HELLO_FIELDS = struct.Struct("<13I")
 POSITION = struct.Struct("<6Ii5I9II")
 RESULT = struct.Struct("<4I")
 DIGEST_FIELDS = struct.Struct("<5I")
@@ -78,6 +78,8 @@ class Hello:
     """1: there is no place for a whole sample; its pieces follow the request that uses them."""
     access: int
     """To what is guarded: CLOSED, OPEN or KEYED."""
+    ticks_per_second: int
+    """0: ticks are no time."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,9 @@ class Result:
     loss: float
     prediction: int
     instructions: int
+    """0: not counted."""
+    milliseconds: float
+    """By the target's clock, without its link; 0: not timed."""
     saturations: int
 
 
@@ -386,7 +391,9 @@ class Session:
         loss, prediction, ticks, saturations = _unpack(RESULT, reply, "a result")
         if 0 < self.hello.classes <= prediction:  # without a head: the position of the largest output
             raise _impossible(f"class {prediction} of {self.hello.classes}")
-        return Result(loss / 65536, prediction, ticks * self.hello.instructions_per_tick, saturations)
+        rate = self.hello.ticks_per_second
+        milliseconds = 1000 * ticks / rate if rate else 0.0
+        return Result(loss / 65536, prediction, ticks * self.hello.instructions_per_tick, milliseconds, saturations)
 
     def _label(self, label: Any) -> bytes:
         """The label's field; a vector of targets goes ahead, in Q16."""

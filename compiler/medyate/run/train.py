@@ -357,10 +357,12 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
         except KeyboardInterrupt:
             raise KeyboardInterrupt(log.stopped()) from None
     ended: dict[str, Any] = {"digest": digest, "logit_range": logits}
-    steps = log.instructions
+    steps, times = log.instructions, log.milliseconds
     ended["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
     ended["instructions_per_step"] = round(statistics.mean(steps)) if any(steps) else None
     ended["instructions_per_step_max"] = max(steps, default=0) or None
+    ended["ms_per_step"] = round(statistics.mean(times), 3) if any(times) else None
+    ended["ms_per_step_max"] = round(max(times, default=0.0), 3) or None
     ended["rejected"] = None if rejected is None else asdict(rejected)
     ended["warnings"] = [sign.to_json() for sign in signs(log.content(), known)]
     options.keep(log.content(**ended))
@@ -462,7 +464,7 @@ def _train(
         """An epoch and its commit; begun anew where the target restarts."""
         nonlocal saturated
         order = epoch_order(training.seed, epoch, len(parts.x_train))[: training.epoch_samples]
-        entry = _train_epoch(session, parts, order, training, epoch, log.instructions, progress)
+        entry = _train_epoch(session, parts, order, training, epoch, log, progress)
         since = 0 if restarts.again() else saturated
         saturated, entry["saturations"] = entry["saturations"], entry["saturations"] - since
         rejected = None if guard is None else guard.reject(epoch + 1, last=epoch == training.epochs - 1)
@@ -489,10 +491,10 @@ def _train_epoch(
     order: NDArray[np.int64],
     training: Training,
     epoch: int,
-    instructions: list[int],
+    log: RunLog,
     progress: Progress,
 ) -> dict[str, Any]:
-    """All steps of an epoch, without its commit; its entry in the log."""
+    """All steps of an epoch, without its commit; its entry in the log, where each step's effort is kept."""
     labels = parts.y_train
     selection = np.zeros(0, bool) if training.head_only else session.selection()
     loss, right, saturations = 0.0, 0, 0
@@ -501,7 +503,8 @@ def _train_epoch(
         loss += result.loss
         right += labels.ndim == 1 and result.prediction == int(labels[index])
         saturations = result.saturations
-        instructions.append(result.instructions)
+        log.instructions.append(result.instructions)
+        log.milliseconds.append(result.milliseconds)
         name = f"epoch {epoch + 1}/{training.epochs}"
         progress(Tick(name, i + 1, len(order), loss / (i + 1), right / (i + 1), epoch + 1))
     return {

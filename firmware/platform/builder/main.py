@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds a medyate project for QEMU with the arm-none-eabi-gcc found on PATH.
+"""Builds a medyate project for QEMU or a board with the arm-none-eabi-gcc found on PATH.
 
 PlatformIO runs this file inside SCons; nothing is downloaded. The linker script is the board's
 `build.ldscript`, or what the project sets with `board_build.ldscript`.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
@@ -56,6 +58,7 @@ env.Append(
         "-nostartfiles",
         "--specs=nano.specs",
         "-Wl,--gc-sections",
+        "-Wl,-Map=$BUILD_DIR/firmware.map",
         # The machines have their memories at different addresses; the linker script asks for them.
         *(f"-Wl,--defsym={name}={at}" for name, at in sorted(board.get("build.symbols", {}).items())),
     ],
@@ -74,5 +77,25 @@ env.AddBuildMiddleware(strict)
 program = env.BuildProgram()
 # SCons does not see the script behind -T, and a RAM that shrank must be linked against again.
 env.Depends(program, env.File("$PROJECT_DIR/" + board.get("build.ldscript")))
+
+
+def write_images(target, source, env):  # noqa: ARG001  SCons calls it by these names
+    """What flashing tools take, beside the ELF."""
+    elf = target[0].get_abspath()
+    stem = elf.removesuffix(".elf")
+    commands = [
+        [env["OBJCOPY"], "-O", kind, elf, stem + suffix] for kind, suffix in (("binary", ".bin"), ("ihex", ".hex"))
+    ]
+    family = board.get("build.uf2_family", "")
+    if family:
+        script = str(Path(env.PioPlatform().get_dir()) / "uf2.py")
+        commands.append(
+            [sys.executable, script, stem + ".bin", stem + ".uf2", board.get("build.flash_address"), family]
+        )
+    return next((code for command in commands if (code := subprocess.call(command))), 0)
+
+
+if board.get("build.flash_address", ""):
+    env.AddPostAction(program, write_images)
 AlwaysBuild(env.Alias("size", program, env.VerboseAction("$SIZEPRINTCMD", "Size of $SOURCE")))
 Default(program)

@@ -29,6 +29,7 @@ typedef struct {
     /** A free-running 32-bit counter. NULL: steps are not timed. */
     uint32_t (*ticks)(void *context);
     uint32_t instructions_per_tick; /* the counter's unit, in guest instructions; 0: it counts something else */
+    uint32_t ticks_per_second;      /* the counter's rate; 0: it does not count time */
     /** Fills the unused stack below the caller with `pattern`. NULL where stack_mark is. */
     void (*stack_paint)(void *context, uint8_t pattern);
     /** Deepest stack use since the paint, in bytes. NULL: it cannot be told. */

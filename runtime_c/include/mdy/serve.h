@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define MDY_PROTOCOL 8
+#define MDY_PROTOCOL 9
 
 /**
  * Who may end the program, replace the selection, forget generations, or read what was learned (docs/SECURITY.md):
