@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 
 from conftest import Cli
 from line import Line
+from medyate import artefact
 from medyate.data import load
 from medyate.errors import DataError
 from medyate.recipe import CLIP, RATE, over_horizon
 from medyate.recipe import CLIPS as BOUNDS
 from medyate.run.link import RefusedError
+from medyate.run.log import HEAD_ONLY
 from medyate.run.session import BEGIN, Training
 from medyate.run.train import Compiled, RunOptions, Tick, connect, run
 from medyate.run.trials import CLIPS, FIRST, RATES, Trial, _beyond, _choose, _is_lower
@@ -152,6 +155,31 @@ def test_a_resumed_training_goes_on_at_its_own_rate(
     resumed = go("b", "--resume")
     assert resumed["rate"] == pytest.approx(whole["rate"], rel=1e-4) and resumed["rate_trials"] == []
     assert resumed["accuracy_after"] == whole["accuracy_after"]
+
+
+def test_what_the_head_alone_reached_outlives_a_kill(
+    digitnet_host: Compiled, small_digits: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    log, flash = tmp_path / "log.json", tmp_path / "flash.bin"
+
+    def stop(tick: Tick) -> None:
+        if tick.epoch == 2:
+            raise KeyboardInterrupt
+
+    asked = replace(options(flash, replace(TRAINING, flip=False), []), keep=partial(artefact.write_json, log))
+    with pytest.raises(KeyboardInterrupt):
+        run(digitnet_host, load(str(small_digits)), asked, stop)
+    cut = json.loads(log.read_text())
+    assert cut["head_only_steps"] == 80 and cut["accuracy_head_only"] > 0
+    given = ("--data", small_digits, "--epochs", 2, "--limit", 40, "--seed", 7, "--no-measure")
+    ended = run_cli("run", digitnet_host.folder, *given, "--flash", flash, "--log", log, "--resume")
+    assert ended.code == 0, ended.err
+    assert f"the head alone: accuracy {cut['accuracy_head_only']:.4f} after 80 steps" in ended.out
+    whole = json.loads(log.read_text())
+    assert whole["finished"] and {key: whole[key] for key in HEAD_ONLY} == {key: cut[key] for key in HEAD_ONLY}
+    log.write_text(json.dumps({**cut, "accuracy_head_only": "high"}))
+    ended = run_cli("run", digitnet_host.folder, *given, "--flash", flash, "--log", log, "--resume")
+    assert ended.code == 2 and "is no run log of this version" in ended.err
 
 
 def test_a_refused_resume_says_with_what_it_would_go_on(

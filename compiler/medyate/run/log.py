@@ -13,6 +13,8 @@ from medyate.errors import ArtefactError
 from medyate.run.session import Training
 
 MODEL = "model_digest"
+HEAD_ONLY = ("accuracy_head_only", "loss_head_only", "head_only_steps")
+"""What the head alone reached, and in how many steps where it was trained for that; in older logs may be missing."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def is_log(content: Mapping[str, Any]) -> bool:
 def _is_whole(log: Mapping[str, Any]) -> bool:
     """Whether a log has what this version reads, of the right kinds."""
     scores = [log.get(f"{what}_{when}") for what in ("accuracy", "loss") for when in ("before", "after")]
+    scores += [log.get(key) for key in HEAD_ONLY]
     numbers = [log.get(key) for key in ("rate", "clip")] + [log.get("smoothing", 0.0)]
     whole = [log.get(key) for key in (MODEL, "seed", "planned_epochs", "epoch_samples")] + [log.get("shift", 0)]
     flags = [log.get(key) for key in ("head_only", "flip", "finished")]

@@ -26,7 +26,7 @@ from medyate.run import held
 from medyate.run.generation import FORMAT
 from medyate.run.guard import Guard, Outcome, Rejected
 from medyate.run.link import Link
-from medyate.run.log import RunLog, Score, training_of
+from medyate.run.log import HEAD_ONLY, RunLog, Score, training_of
 from medyate.run.restart import Restarts
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.signs import know, signs
@@ -549,10 +549,12 @@ def _facts(compiled: Compiled, options: RunOptions, tried: Tried | None, test_sa
 
 
 def _head_facts(options: RunOptions, head: HeadOnly | None) -> dict[str, Any]:
-    """What the head alone reached: in a run of its own, or in a shorter one before this training."""
-    if options.head_only_accuracy is not None or head is None:
-        return {"accuracy_head_only": options.head_only_accuracy, "loss_head_only": None, "head_only_steps": None}
-    return {"accuracy_head_only": head.accuracy, "loss_head_only": head.loss, "head_only_steps": head.steps}
+    """What the head alone reached: in a run of its own, or in a shorter one before this training began."""
+    if options.head_only_accuracy is not None:
+        return dict(zip(HEAD_ONLY, (options.head_only_accuracy, None, None), strict=True))
+    if head is not None:
+        return dict(zip(HEAD_ONLY, (head.accuracy, head.loss, head.steps), strict=True))
+    return {key: (options.earlier or {}).get(key) for key in HEAD_ONLY}
 
 
 def _flash(compiled: Compiled, options: RunOptions, start: Position, worn: Position) -> dict[str, Any]:
