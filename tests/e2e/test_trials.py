@@ -20,10 +20,11 @@ from medyate.data import load
 from medyate.errors import DataError
 from medyate.recipe import CLIP, RATE, over_horizon
 from medyate.recipe import CLIPS as BOUNDS
+from medyate.run.feed import Tick
 from medyate.run.link import RefusedError
 from medyate.run.log import HEAD_ONLY
 from medyate.run.session import BEGIN, Training
-from medyate.run.train import Compiled, RunOptions, Tick, connect, run
+from medyate.run.train import Compiled, RunOptions, connect, run
 from medyate.run.trials import CLIPS, FIRST, RATES, Trial, _beyond, _choose, _is_lower
 
 TRAINING = Training(0.5, 2, 40, seed=7, flip=True)
