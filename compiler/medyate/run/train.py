@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.boards import MACHINES, TARGETS
+from medyate.compiled import load_compiled
 from medyate.data import Dataset, Scaling, epoch_order
 from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
@@ -34,7 +35,6 @@ from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.signs import know, signs
 from medyate.run.transport import BAUD, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Bench, Found, HeadOnly, cost
-from medyate.stages import load_compiled
 
 PATTERNS = (0xA5, 0x5A)
 GUARD_ORDER = 0xFFFFFFFF
