@@ -18,6 +18,10 @@ from clibrary import HERE, RUNTIME, load
 from medyate import data
 from medyate.assets import PORTABLE, families, kernel_files
 from medyate.boards import BOARDS, MACHINES
+from medyate.ledger import BAND
+from medyate.ops import OPS
+from medyate.ops.conv2d import Conv2d
+from medyate.ops.depthwise import Depthwise
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, connect
@@ -49,16 +53,24 @@ def forward(
     kernels: ctypes.CDLL, case: dict[str, NDArray[np.generic]], *, depthwise: bool, room: int
 ) -> NDArray[np.int8]:
     """The output with its guard bands; the workspace has so many bytes."""
+    return working(kernels, case, depthwise=depthwise, room=room)[0]
+
+
+def working(
+    kernels: ctypes.CDLL, case: dict[str, NDArray[np.generic]], *, depthwise: bool, room: int, paint: int = 77
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """(output with its guard bands, which bytes of the painted workspace have changed)."""
     y = np.full(int(np.prod(case["geometry"][3:6])) + 2 * GUARD, 99, np.int8)
     arrays = [address(case[name]) for name in FORWARD[:-1]]
     inside = ctypes.c_void_p(y.ctypes.data + GUARD)
-    work = np.full(room + GUARD + 8, 77, np.uint8)
+    work = np.full(room + GUARD + 8, paint, np.uint8)
     begin = work.ctypes.data + -work.ctypes.data % 8
     kernels.family_forward(
         int(depthwise), *arrays, inside, address(case.get("acc_init")), ctypes.c_void_p(begin), ctypes.c_uint32(room)
     )
-    assert (work[begin - work.ctypes.data + room :] == 77).all()
-    return y
+    own = work[begin - work.ctypes.data :]
+    assert (own[room:] == paint).all()
+    return y, own[:room] != paint
 
 
 def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], bool]:
@@ -73,7 +85,9 @@ def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], 
     channels = int(random.integers(1, 40)) if groups == 1 else 2 * int(random.integers(1, 8))
     channels = channels + -channels % 4 if random.random() < 0.6 else channels
     outputs = channels if depthwise else groups * int(random.integers(1, 20))
-    out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), pad, kernel, stride, strict=True)]
+    behind = [p + int(random.random() < 0.1) * int(random.integers(1, 3)) for p in pad]  # of a product, too
+    sizes = zip((height, width), pad, behind, kernel, stride, strict=True)
+    out = [(n + p + q - k) // s + 1 for n, p, q, k, s in sizes]
     own = (1, 1) if depthwise else (channels // groups, outputs // groups)
     extreme = random.random() < 0.2
     x_zero, y_zero = (int(z) for z in (random.choice([-128, 127], 2) if extreme else random.integers(-128, 128, 2)))
@@ -125,6 +139,47 @@ def test_forward_is_the_portable_one(family: str, rounding: int, tmp_path: Path)
         assert (found[:GUARD] == 99).all() and (found[-GUARD:] == 99).all()
         written += int((found != 99).any())
     assert written > CASES // 2
+
+
+def wanted(case: dict[str, NDArray[np.generic]], *, depthwise: bool) -> int:
+    """What the compiler says that a layer works in."""
+    g = [int(value) for value in case["geometry"]]
+    kernel, stride, above = (g[6], g[7]), (g[8], g[9]), (g[12], g[13])
+    below = [(n - 1) * s + k - size - p for n, s, k, size, p in zip(g[3:5], stride, kernel, g[:2], above, strict=True)]
+    pads = (*above, *(max(0, pad) for pad in below))
+    groups = g[2] // g[14]
+    attrs = (
+        Depthwise(kernel, stride, pads=pads) if depthwise else Conv2d(g[5], kernel, stride, (1, 1), pads, None, groups)
+    )
+    record = OPS["depthwise" if depthwise else "conv2d"].kernel
+    assert record is not None
+    return record.workspace(attrs, ((g[0], g[1], g[2]),))
+
+
+def used(kernels: ctypes.CDLL, case: dict[str, NDArray[np.generic]], *, depthwise: bool, room: int) -> int:
+    """How many bytes of a workspace a forward pass writes, whatever it writes there."""
+    first, second = (working(kernels, case, depthwise=depthwise, room=room, paint=paint)[1] for paint in (77, 178))
+    return int((first | second).sum())
+
+
+def test_kernels_of_the_dsp_extension_use_what_the_compiler_says_to_the_byte(tmp_path: Path) -> None:
+    """With exactly that room as much as with any; with a byte less they do less at once, or are the portable ones."""
+    kernels, random = library("dsp", tmp_path), np.random.default_rng(3)
+    seen = {(depthwise, is_small): 0 for depthwise in (False, True) for is_small in (False, True)}
+    while min(seen.values()) < 15:
+        case, depthwise = drawn(random)
+        height, width = (int(n) for n in case["geometry"][3:5])
+        case["tile"] = np.array([0, min(height, BAND), 0, width], np.int32)
+        case.pop("acc_init", None)
+        fits = case["geometry"][18] == 0 and (not depthwise or case["geometry"][2] % 4 == 0)
+        if not fits:  # no kernel of this family's
+            continue
+        room = wanted(case, depthwise=depthwise)
+        most = used(kernels, case, depthwise=depthwise, room=room + 5000)
+        assert used(kernels, case, depthwise=depthwise, room=room) == most, case["geometry"].tolist()
+        if room > 0:
+            assert used(kernels, case, depthwise=depthwise, room=room - 1) < most, case["geometry"].tolist()
+        seen[depthwise, height * width < 3] += 1
 
 
 def backward(

@@ -66,7 +66,7 @@ def _workspace(a: Conv2d, inputs: tuple[Shape, ...]) -> int:
     taps, gathered = a.kernel[0] * a.kernel[1] * inputs[0][2], a.kernel != (1, 1) or any(a.pads)
     if a.groups > 1:
         return 0
-    if height * width == 1 and taps % 4 == 0:  # a pixel alone needs no block
+    if height * width < 3 and taps % 4 == 0 and a.channels % 4 == 0:  # a pixel or two need no block
         return taps if gathered else 0
     return ledger.block_bytes(taps, gathered=gathered)
 

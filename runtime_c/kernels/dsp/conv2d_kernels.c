@@ -32,10 +32,11 @@ static uint32_t groups_of(uint32_t taps)
     return (taps + GROUP - 1) / GROUP;
 }
 
-/* Whether a window is one pixel of the input. */
+/* Whether every window is one pixel of the input: none lies in padding, behind the input either. */
 static int is_pixel(const mdy_conv_t *p)
 {
-    return p->kernel_h == 1 && p->kernel_w == 1 && p->pad_top == 0 && p->pad_left == 0;
+    return p->kernel_h == 1 && p->kernel_w == 1 && p->pad_top == 0 && p->pad_left == 0 &&
+           (p->out.h - 1) * p->stride_h < p->in.h && (p->out.w - 1) * p->stride_w < p->in.w;
 }
 
 /* Writes four taps of one pixel into its places of a group. */
