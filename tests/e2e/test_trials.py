@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,10 @@ from medyate.recipe import CLIP, RATE, over_horizon
 from medyate.recipe import CLIPS as BOUNDS
 from medyate.run.feed import Tick
 from medyate.run.link import RefusedError
-from medyate.run.log import HEAD_ONLY
-from medyate.run.session import BEGIN, Training
-from medyate.run.train import Compiled, RunOptions, connect, run
-from medyate.run.trials import CLIPS, FIRST, RATES, Trial, _beyond, _choose, _is_lower
+from medyate.run.log import HEAD_ONLY, Score
+from medyate.run.session import BEGIN, Session, Training
+from medyate.run.train import Compiled, RunOptions, connect, int8_samples, run
+from medyate.run.trials import CLIPS, FIRST, FORWARD, RATES, Bench, Trial, _beyond, _choose, _is_lower
 
 TRAINING = Training(0.5, 2, 40, seed=7, flip=True)
 
@@ -63,6 +64,50 @@ def test_a_found_rate_trains_like_a_given_one(
     assert again["rate_trials"] == []
     own = ("rate_trials", "start_loss", "accuracy_head_only", "loss_head_only", "head_only_steps", "warnings")
     assert {key: again[key] for key in again if key not in own} == {key: found[key] for key in found if key not in own}
+
+
+@pytest.mark.parametrize(("flips", "head_only", "batch"), [(True, False, 1), (False, False, 4), (False, True, 1)])
+def test_the_work_that_is_said_beforehand_is_what_is_done(
+    digitnet_host: Compiled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    flips: bool,
+    head_only: bool,
+    batch: int,
+) -> None:
+    """But for trials beyond the edges, which nobody knows beforehand."""
+    digits = load("digits").first(200, 10)
+    x, _ = int8_samples(digitnet_host, digits)
+    training, done = Training(0.5, 3, 400, head_only=head_only), {"work": 0.0, "trainings": 0}
+    train, infer, begin = Session.train, Session.infer, Session.begin
+
+    def counted(how: Callable[..., Any]) -> Callable[..., Any]:
+        def call(session: Session, *arguments: Any) -> Any:
+            if how is begin:
+                done["trainings"] += 1
+            else:
+                done["work"] += FORWARD if how is infer or session.position.settings.flags & 1 else 1.0
+            return how(session, *arguments)
+
+        return call
+
+    for name, how in (("train", train), ("infer", infer), ("begin", begin)):
+        monkeypatch.setattr(Session, name, counted(how))
+    with connect(digitnet_host, "host", tmp_path / "flash.bin") as session:
+        bench = Bench(session, training, x, digits.y_train, batch, True, lambda *_: None, flips)
+        said = bench.work(head=not head_only)
+        found = bench.find()
+        if not head_only:
+            bench.head_alone(lambda: Score(None, 0.0))
+    first = len(FIRST) * (1 if head_only else len(CLIPS))
+    beyond = len(found.trials) - first
+    head = done["trainings"] - (1 + len(found.trials) + flips)  # the start, the trials, the mirrored one
+    step = FORWARD if head_only else 1.0
+    more = beyond * (step * 256 + FORWARD * 40)
+    more += 0 if head_only else (head - (1 + len(FIRST) + 1)) * FORWARD * (256 + 40)
+    assert found.best is not None
+    assert (done["work"] - more) / (step * 1200) == pytest.approx(said)
 
 
 @pytest.mark.parametrize(("steps", "total"), [(256, 256), (100, 50), (256, 1024), (256, 20400), (1, 2**31)])

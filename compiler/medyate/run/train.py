@@ -34,7 +34,7 @@ from medyate.run.restart import Restarts
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.signs import know, signs
 from medyate.run.transport import BAUD, HostProgram, QemuProgram, SerialPort
-from medyate.run.trials import Bench, Found, HeadOnly, cost
+from medyate.run.trials import Bench, Found, HeadOnly
 
 PATTERNS = (0xA5, 0x5A)
 GUARD_ORDER = 0xFFFFFFFF
@@ -374,7 +374,7 @@ def _with_rate(
     fixed = training.head_only or _is_head_alone(compiled)
     asked = replace(training, head_only=fixed)
     batch = int(compiled.plan["batch"])
-    options.tell(cost(asked, batch, len(parts.x_train)))
+    head_alone = not fixed and options.head_only_accuracy is None
 
     def show(done: int, total: int, loss: float) -> None:
         progress(Tick("trying rates", done, total, loss, 0.0))
@@ -382,10 +382,11 @@ def _with_rate(
     height, width, _ = compiled.model["input_shape"]
     ask_flips = options.find_flip and min(height, width) > 1
     bench = Bench(session, asked, parts.x_train, parts.y_train, batch, options.go_on, show, ask_flips)
+    options.tell(bench.cost(head=head_alone))
     found = bench.find()
     options.tell(found.text())
     head = None
-    if not fixed and options.head_only_accuracy is None:
+    if head_alone:
         head = bench.head_alone(lambda: evaluate(session, parts.x_test, parts.y_test, "head alone", progress))
     recipe = replace(training, rate=found.rate, clip=found.clip, flip=training.flip or found.flip)
     return replace(options, training=recipe), Tried(found, head)
