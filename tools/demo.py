@@ -27,8 +27,9 @@ from medyate import artefact, data
 from medyate.errors import MedyateError
 from medyate.plan.budget import Limits
 from medyate.report.picture import draw
+from medyate.run.feed import Tick
 from medyate.run.session import Training
-from medyate.run.train import Compiled, RunOptions, Tick, run
+from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
 from medyate.terminal import console, errors
 

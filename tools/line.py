@@ -73,6 +73,10 @@ class Line:
             with contextlib.suppress(OSError):  # a second time
                 os.close(end)
 
+    def restart(self) -> None:
+        """The program is killed at the next byte, and started anew."""
+        self._restarts.append(0)
+
     def _start(self) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
         return subprocess.Popen([self._program], stdin=pipe, stdout=pipe, env=self._environment, bufsize=0)

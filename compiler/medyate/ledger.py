@@ -101,7 +101,7 @@ def ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, widt
 
 def gradient_block_bytes(outputs: int) -> int:
     """What a dense kernel works in for the gradient of its input: that of four pixels, and sums of eight channels."""
-    return 4 * (outputs // 4 * 8 + outputs % 4 * 4 + 8 * 4) + 12
+    return 4 * (outputs // 4 * 8 + outputs % 4 * 4 + 8 * 4 + 4)
 
 
 def gradient_ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, width: int) -> int:

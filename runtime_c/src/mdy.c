@@ -5,6 +5,7 @@
 
 #include "mdy/crc.h"
 #include "mdy/fixed.h"
+#include "mdy/generation.h"
 #include "mdy/head.h"
 #include "mdy/rng.h"
 #include "mdy/sampler.h"
@@ -281,7 +282,7 @@ mdy_status_t mdy_accept(mdy_t *m)
     mdy_sampler_observe(m);
     mdy_sampler_draw(m, mdy_count(m->epochs));
     if (m->model->weights_in_ram) {
-        mdy_store_merge(m);
+        mdy_generation_merge(m);
     } else {
         const mdy_status_t status = mdy_store_commit(m);
         if (status != MDY_OK) {

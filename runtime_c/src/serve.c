@@ -5,10 +5,8 @@
 
 #include "mdy/crc.h"
 #include "mdy/port.h"
-#include "mdy/sampler.h"
+#include "mdy/readout.h"
 #include "mdy/sha256.h"
-#include "mdy/store.h"
-#include "mdy/view.h"
 
 enum {
     C_NONE = 0, /* of the answer to a damaged frame */
@@ -29,14 +27,9 @@ enum {
     C_CHALLENGE = 15
 };
 
-/* Arrays of READ. */
-enum { A_STATE = 4, A_WEIGHTS = 5, A_BANK = 7, A_RESERVED = 8 };
-
 /* A request or reply is: protocol, sequence, command, status (of a request 255), u16 session, then its fields. */
 #define HEAD 6u
 #define REQUEST 0xffu
-
-#define DIGEST_PART 64u /* bytes of flash at a time */
 
 typedef struct {
     const uint8_t *at;
@@ -125,7 +118,7 @@ static mdy_status_t hello(mdy_server_t *s, uint32_t *n)
 /* Whether a request ends the program, changes or forgets what is trained, or gives it away. */
 static int is_guarded(uint32_t command, const reader_t *r)
 {
-    const uint32_t kind = r->left > 0 ? r->at[0] : A_STATE;
+    const uint32_t kind = r->left > 0 ? r->at[0] : MDY_ARRAY_STATE;
     switch (command) {
     case C_FORCE:
     case C_ROLL_BACK:
@@ -133,7 +126,8 @@ static int is_guarded(uint32_t command, const reader_t *r)
     case C_EXIT:
         return 1;
     case C_READ:
-        return kind == A_STATE || kind == A_WEIGHTS || kind == A_BANK || kind == A_RESERVED;
+        return kind == MDY_ARRAY_STATE || kind == MDY_ARRAY_WEIGHTS || kind == MDY_ARRAY_BANK ||
+               kind == MDY_ARRAY_RESERVED;
     default:
         return 0;
     }
@@ -422,104 +416,17 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
     return status;
 }
 
-/* What READ can fetch: the current contents of one array; of one in flash *at is NULL and *start its address. */
-static mdy_status_t array(const mdy_server_t *s, uint32_t kind, const uint8_t **at, uint32_t *start, uint32_t *bytes)
-{
-    const mdy_t *m = &s->net;
-    const mdy_model_t *model = m->model;
-    switch (kind) {
-    case 0:
-        *at = model->head == NULL ? NULL : (const uint8_t *)mdy_logits(m);
-        *bytes = 4u * mdy_classes(model);
-        return MDY_OK;
-    case 1:
-        *at = (const uint8_t *)m->norms;
-        *bytes = mdy_sampler_norm_bytes(model);
-        return MDY_OK;
-    case 2:
-        *at = m->selection;
-        *bytes = (model->channel_count + 7u) / 8u;
-        return MDY_OK;
-    case 3:
-        *at = (const uint8_t *)m->slot_r;
-        *bytes = 2u * model->slot_count;
-        return MDY_OK;
-    case A_STATE:
-        *at = m->state;
-        *bytes = m->saved_bytes;
-        return MDY_OK;
-    case A_WEIGHTS:
-        *at = m->ram_weights;
-        *start = mdy_store_weights(m);
-        *bytes = m->weights == NULL ? 0 : model->bank_weight_bytes;
-        return MDY_OK;
-    case 6:
-        *at = (const uint8_t *)mdy_output(m);
-        *bytes = mdy_tensor_bytes(&model->output);
-        return MDY_OK;
-    case A_BANK: /* as it lies in flash: the state in RAM has moved on */
-        if (m->weights != NULL && !model->weights_in_ram) {
-            *start = m->banks[m->bank].address;
-            *bytes = mdy_store_weights(m) + model->bank_weight_bytes - *start;
-        }
-        return MDY_OK;
-    case A_RESERVED: /* whatever generations lie there */
-        *bytes = reserved_bytes(s->port);
-        return MDY_OK;
-    default:
-        return MDY_ARGUMENT;
-    }
-}
-
 static mdy_status_t read_array(mdy_server_t *s, reader_t *r, uint32_t *n)
 {
-    const uint8_t *at = NULL;
-    uint32_t start = 0;
-    uint32_t bytes = 0;
     const uint32_t kind = get(r, 1);
     const uint32_t offset = get(r, 4);
-    const uint32_t most = get(r, 1);
-    mdy_status_t status = array(s, kind, &at, &start, &bytes);
-    if (r->bad || status != MDY_OK || offset > bytes || most > MDY_LINK_REPLY - *n) {
+    uint32_t part = get(r, 1);
+    if (r->bad || part > MDY_LINK_REPLY - *n) {
         return MDY_ARGUMENT;
     }
-    const uint32_t part = bytes - offset < most ? bytes - offset : most;
-    if (part > 0 && at != NULL) {
-        memcpy(s->link.reply + *n, at + offset, part);
-    } else if (part > 0) {
-        status = mdy_store_read(s->port->flash, start + offset, s->link.reply + *n, part);
-    }
+    const mdy_status_t status = mdy_readout(&s->net, kind, offset, s->link.reply + *n, &part);
     *n += status == MDY_OK ? part : 0;
     return status;
-}
-
-static uint32_t delta_digest(const mdy_t *m)
-{
-    uint32_t crc = 0;
-    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
-        const mdy_selected_t selected = mdy_layer_selected(m, m->model->candidates[i].layer);
-        for (uint32_t slot = 0; slot < selected.count; slot++) {
-            uint8_t *record = mdy_record(&selected, slot);
-            crc = mdy_crc32_word(crc, mdy_record_channel(record));
-            crc = mdy_crc32(crc, mdy_record_delta(record), selected.delta_bytes);
-        }
-    }
-    return crc;
-}
-
-/* Of all bytes of the banks; DIGEST_PART of them that cannot be read count as zeros. They pass through `part`. */
-static uint32_t flash_digest(const mdy_t *m, uint8_t *part)
-{
-    uint32_t crc = 0;
-    const uint32_t end = m->banks[1].address + m->banks[1].bytes;
-    for (uint32_t address = 0; address < end; address += DIGEST_PART) {
-        const uint32_t n = end - address < DIGEST_PART ? end - address : DIGEST_PART;
-        if (m->flash->read(m->flash->context, address, part, n) != MDY_OK) {
-            memset(part, 0, n);
-        }
-        crc = mdy_crc32(crc, part, n);
-    }
-    return crc;
 }
 
 /* Loss, selection and delta digests, the state's, and that of the whole flash. */
@@ -527,28 +434,19 @@ static mdy_status_t digests(mdy_server_t *s, uint32_t *n)
 {
     put(s, n, s->net.loss_crc);
     put(s, n, s->net.selection_crc);
-    put(s, n, delta_digest(&s->net));
+    put(s, n, mdy_readout_deltas(&s->net));
     put(s, n, mdy_crc32(0, s->net.state, s->net.saved_bytes));
-    put(s, n, s->model->weights_in_ram ? 0 : flash_digest(&s->net, s->link.reply + *n)); /* what is still free of it */
+    put(s, n, s->model->weights_in_ram ? 0 : mdy_readout_flash(&s->net, s->link.reply + *n)); /* what is still free of it */
     return MDY_OK;
-}
-
-/* One past the last byte of a region that no longer holds the paint. */
-static uint32_t mark(const uint8_t *region, uint32_t bytes, uint8_t pattern)
-{
-    while (bytes > 0 && region[bytes - 1] == pattern) {
-        bytes--;
-    }
-    return bytes;
 }
 
 static mdy_status_t marks(mdy_server_t *s, uint32_t *n)
 {
     const mdy_port_t *port = s->port;
     const mdy_model_t *model = s->model;
-    put(s, n, mark(s->net.planned, model->planned_bytes, s->pattern));
-    put(s, n, mark(s->net.epoch, model->epoch_bytes, s->pattern));
-    put(s, n, mark(s->net.state, model->state.bytes, s->pattern));
+    put(s, n, mdy_readout_mark(s->net.planned, model->planned_bytes, s->pattern));
+    put(s, n, mdy_readout_mark(s->net.epoch, model->epoch_bytes, s->pattern));
+    put(s, n, mdy_readout_mark(s->net.state, model->state.bytes, s->pattern));
     put(s, n, port->stack_mark == NULL ? 0 : port->stack_mark(port->context, s->pattern));
     put(s, n, port->static_bytes == NULL ? 0 : port->static_bytes(port->context));
     put(s, n, (uint32_t)sizeof s->link);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A bank: 64 bytes of header, then the payload: a body of settings, the saved part of the state region, the weights.
- * The header goes last and carries the CRC of the rest, so a cut leaves the old bank or the new one.
+/* A generation's header goes to its bank last and carries the CRC of the rest, so a cut leaves the old bank or the new one.
  * What is checked is what is used: a checksum goes over bytes that were copied, never over a second reading of them. */
 #include "mdy/store.h"
 
@@ -8,64 +7,9 @@
 
 #include "mdy/crc.h"
 #include "mdy/fixed.h"
-#include "mdy/head.h"
-#include "mdy/sampler.h"
-#include "mdy/schedule.h"
-#include "mdy/view.h"
+#include "mdy/generation.h"
 
-#define MAGIC 0x4259444du /* "MDYB" */
-#define WORDS (MDY_STORE_HEADER_BYTES / 4u)
-#define PAGE 256u
-#define TRIES 2u         /* of what the flash refuses */
-
-/* Words 0 to 6 and 15 mean the same in every format from 4 on; 8 to 12 are 0. */
-enum {
-    H_MAGIC,
-    H_FORMAT,
-    H_GENERATION,
-    H_DIGEST,
-    H_PAYLOAD_BYTES,
-    H_PAYLOAD_CRC,
-    H_EPOCHS,
-    H_BODY_BYTES,
-    H_ZERO,
-    H_ERASES = 13,
-    H_OTHER_ERASES,
-    H_CRC
-};
-
-/*
- * Words of the body. New ones are added at the end, and 0 of each has to mean what a runtime does that does not know it:
- * of a shorter body the missing words are 0; a longer one is of a newer format if it has anything there.
- */
-enum {
-    B_STEPS,
-    B_SEED,
-    B_RATE_MULT,
-    B_RATE_EXPONENT,
-    B_COSINE,
-    B_WARMUP_STEPS,
-    B_TOTAL_STEPS,
-    B_CLIP,
-    B_FLAGS, /* bit 0 head only, bit 1 flips */
-    B_SHIFT,
-    B_SMOOTHING,
-    B_WORDS
-};
-
-_Static_assert(4u * B_WORDS == MDY_STORE_BODY_BYTES, "a body of other settings");
-
-/* The one buffer of an operation: what is made, and what is read back of it. */
-typedef union {
-    uint32_t words[PAGE / 4u];
-    uint8_t bytes[PAGE];
-} page_t;
-
-/* What follows the body. */
-static uint32_t model_bytes(const mdy_t *m)
-{
-    return m->saved_bytes + m->model->bank_weight_bytes;
-}
+#define TRIES 2u /* of what the flash refuses */
 
 static uint32_t payload_address(const mdy_t *m, uint32_t bank)
 {
@@ -92,11 +36,11 @@ mdy_status_t mdy_store_read(const mdy_flash_t *flash, uint32_t address, void *ds
 }
 
 /* Adds the bytes [address, end) to *crc; *erased: they all are 0xff. Errors: MDY_FLASH. */
-static mdy_status_t scan(const mdy_flash_t *flash, page_t *page, uint32_t address, uint32_t end, uint32_t *crc, int *erased)
+static mdy_status_t scan(const mdy_flash_t *flash, mdy_page_t *page, uint32_t address, uint32_t end, uint32_t *crc, int *erased)
 {
     *erased = 1;
     while (address < end) {
-        const uint32_t part = end - address < PAGE ? end - address : PAGE;
+        const uint32_t part = end - address < MDY_STORE_PAGE ? end - address : MDY_STORE_PAGE;
         const mdy_status_t status = mdy_store_read(flash, address, page->bytes, part);
         if (status != MDY_OK) {
             return status;
@@ -109,97 +53,74 @@ static mdy_status_t scan(const mdy_flash_t *flash, page_t *page, uint32_t addres
 }
 
 /* The same of a bank's payload, of so many bytes, from its byte `start` on. */
-static mdy_status_t scan_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t start, uint32_t bytes,
+static mdy_status_t scan_payload(const mdy_t *m, mdy_page_t *page, uint32_t bank, uint32_t start, uint32_t bytes,
                                  uint32_t *crc, int *erased)
 {
     const uint32_t address = payload_address(m, bank);
     return scan(m->flash, page, address + start, address + bytes, crc, erased);
 }
 
-/* Reads a bank's header, and what it alone says of the bank. Without a whole one, header[H_MAGIC] is 0 afterwards. */
+/* Reads a bank's header, and what it alone says of the bank. Without a whole one, header[MDY_H_MAGIC] is 0 afterwards. */
 static uint8_t read_header(const mdy_t *m, uint32_t bank, uint32_t *header)
 {
     if (mdy_store_read(m->flash, m->banks[bank].address, header, MDY_STORE_HEADER_BYTES) != MDY_OK) {
-        header[H_MAGIC] = 0; /* torn while it was written, or worn out */
+        header[MDY_H_MAGIC] = 0; /* torn while it was written, or worn out */
         return MDY_BANK_DAMAGED;
     }
-    if (header[H_MAGIC] != MAGIC || header[H_CRC] != mdy_crc32(0, header, 4u * H_CRC)) {
+    if (header[MDY_H_MAGIC] != MDY_STORE_MAGIC || header[MDY_H_CRC] != mdy_crc32(0, header, 4u * MDY_H_CRC)) {
         const int erased = is_erased((const uint8_t *)header, MDY_STORE_HEADER_BYTES);
-        header[H_MAGIC] = 0;
+        header[MDY_H_MAGIC] = 0;
         return erased ? MDY_BANK_EMPTY : MDY_BANK_DAMAGED;
     }
-    if (header[H_FORMAT] != MDY_STORE_FORMAT) {
+    if (header[MDY_H_FORMAT] != MDY_STORE_FORMAT) {
         return MDY_BANK_FORMAT;
     }
-    const uint32_t body = header[H_BODY_BYTES];
-    if (header[H_DIGEST] != m->model->digest || header[H_PAYLOAD_BYTES] - body != model_bytes(m)) {
+    const uint32_t body = header[MDY_H_BODY_BYTES];
+    if (header[MDY_H_DIGEST] != m->model->digest || header[MDY_H_PAYLOAD_BYTES] - body != mdy_generation_bytes(m)) {
         return MDY_BANK_MODEL;
     }
     uint32_t rest = 0;
-    for (uint32_t word = H_ZERO; word < H_ERASES; word++) {
+    for (uint32_t word = MDY_H_ZERO; word < MDY_H_ERASES; word++) {
         rest |= header[word];
     }
-    const uint32_t room = m->banks[bank].bytes - MDY_STORE_HEADER_BYTES - model_bytes(m);
-    return rest != 0 || body % 4u != 0 || body > PAGE || body > room ? MDY_BANK_DAMAGED : MDY_BANK_USABLE;
-}
-
-static mdy_schedule_t schedule_of(const uint32_t *body)
-{
-    const mdy_schedule_t schedule = {
-        .rate_mult = body[B_RATE_MULT],
-        .rate_exponent = (int32_t)body[B_RATE_EXPONENT],
-        .cosine = body[B_COSINE],
-        .warmup_steps = body[B_WARMUP_STEPS],
-        .total_steps = body[B_TOTAL_STEPS],
-        .clip = (uint16_t)body[B_CLIP],
-    };
-    return schedule;
+    const uint32_t room = m->banks[bank].bytes - MDY_STORE_HEADER_BYTES - mdy_generation_bytes(m);
+    return rest != 0 || body % 4u != 0 || body > MDY_STORE_PAGE || body > room ? MDY_BANK_DAMAGED : MDY_BANK_USABLE;
 }
 
 /*
  * Reads the first `bytes` of a payload, its body, and adds them to *crc; what is missing is 0. The state that they leave
  * the bank in: MDY_BANK_USABLE, _DAMAGED (it cannot be read, or has an impossible value) or _FORMAT.
  */
-static uint8_t read_body(const mdy_t *m, uint32_t bank, page_t *page, uint32_t bytes, uint32_t *crc)
+static uint8_t read_body(const mdy_t *m, uint32_t bank, mdy_page_t *page, uint32_t bytes, uint32_t *crc)
 {
     memset(page, 0, sizeof *page);
     if (mdy_store_read(m->flash, payload_address(m, bank), page->bytes, bytes) != MDY_OK) {
         return MDY_BANK_DAMAGED;
     }
     *crc = mdy_crc32(*crc, page->bytes, bytes);
-    for (uint32_t word = B_WORDS; word < PAGE / 4u; word++) {
-        if (page->words[word] != 0) {
-            return MDY_BANK_FORMAT;
-        }
-    }
-    const uint32_t *body = page->words;
-    const mdy_schedule_t schedule = schedule_of(body);
-    const int possible = mdy_schedule_valid(&schedule) && body[B_COSINE] <= 1 && body[B_CLIP] <= UINT16_MAX &&
-                         body[B_FLAGS] <= 3 && body[B_SHIFT] <= MDY_SHIFT_MAX &&
-                         body[B_SMOOTHING] <= MDY_SMOOTHING_MAX;
-    return possible ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
+    return mdy_generation_body(page);
 }
 
-/* What a bank holds. Without a whole header, header[H_MAGIC] is 0 afterwards. */
-static mdy_found_t inspect(const mdy_t *m, page_t *page, uint32_t bank, uint32_t *header)
+/* What a bank holds. Without a whole header, header[MDY_H_MAGIC] is 0 afterwards. */
+static mdy_found_t inspect(const mdy_t *m, mdy_page_t *page, uint32_t bank, uint32_t *header)
 {
     mdy_found_t found = {0, 0, read_header(m, bank, header)};
     uint32_t crc = 0;
     int erased = 0;
     if (found.state == MDY_BANK_EMPTY) {
-        const uint32_t bytes = MDY_STORE_BODY_BYTES + model_bytes(m);
+        const uint32_t bytes = MDY_STORE_BODY_BYTES + mdy_generation_bytes(m);
         const int clean = scan_payload(m, page, bank, 0, bytes, &crc, &erased) == MDY_OK && erased;
         found.state = clean ? MDY_BANK_EMPTY : MDY_BANK_UNFINISHED;
     } else if (found.state == MDY_BANK_USABLE) {
-        const uint32_t body = header[H_BODY_BYTES];
+        const uint32_t body = header[MDY_H_BODY_BYTES];
         const uint8_t state = read_body(m, bank, page, body, &crc);
-        const int whole = scan_payload(m, page, bank, body, header[H_PAYLOAD_BYTES], &crc, &erased) == MDY_OK &&
-                          crc == header[H_PAYLOAD_CRC];
+        const int whole = scan_payload(m, page, bank, body, header[MDY_H_PAYLOAD_BYTES], &crc, &erased) == MDY_OK &&
+                          crc == header[MDY_H_PAYLOAD_CRC];
         found.state = whole ? state : MDY_BANK_DAMAGED;
     }
-    if (header[H_MAGIC] == MAGIC) {
-        found.generation = header[H_GENERATION];
-        found.origin = header[found.state == MDY_BANK_FORMAT ? H_FORMAT : H_DIGEST];
+    if (header[MDY_H_MAGIC] == MDY_STORE_MAGIC) {
+        found.generation = header[MDY_H_GENERATION];
+        found.origin = header[found.state == MDY_BANK_FORMAT ? MDY_H_FORMAT : MDY_H_DIGEST];
     }
     return found;
 }
@@ -216,8 +137,8 @@ static int is_newer(uint32_t a, uint32_t b)
 
 mdy_status_t mdy_store_open(mdy_t *m)
 {
-    page_t page;
-    const uint32_t bytes = MDY_STORE_HEADER_BYTES + MDY_STORE_BODY_BYTES + model_bytes(m);
+    mdy_page_t page;
+    const uint32_t bytes = MDY_STORE_HEADER_BYTES + MDY_STORE_BODY_BYTES + mdy_generation_bytes(m);
     int numbered = 0;
     m->bank = 1;
     m->generation = 0;
@@ -225,16 +146,16 @@ mdy_status_t mdy_store_open(mdy_t *m)
         return MDY_FLASH;
     }
     for (uint32_t bank = 0; bank < 2; bank++) {
-        uint32_t header[WORDS] = {0};
+        uint32_t header[MDY_STORE_WORDS] = {0};
         m->found[bank] = inspect(m, &page, bank, header);
-        if (header[H_MAGIC] == MAGIC && (!numbered || is_newer(header[H_GENERATION], m->generation))) {
+        if (header[MDY_H_MAGIC] == MDY_STORE_MAGIC && (!numbered || is_newer(header[MDY_H_GENERATION], m->generation))) {
             numbered = 1;
             m->bank = (uint8_t)bank;
-            m->generation = header[H_GENERATION];
+            m->generation = header[MDY_H_GENERATION];
         }
-        if (header[H_MAGIC] == MAGIC && header[H_FORMAT] == MDY_STORE_FORMAT) {
-            m->erases[bank] = larger(m->erases[bank], header[H_ERASES]);
-            m->erases[1u - bank] = larger(m->erases[1u - bank], header[H_OTHER_ERASES]);
+        if (header[MDY_H_MAGIC] == MDY_STORE_MAGIC && header[MDY_H_FORMAT] == MDY_STORE_FORMAT) {
+            m->erases[bank] = larger(m->erases[bank], header[MDY_H_ERASES]);
+            m->erases[1u - bank] = larger(m->erases[1u - bank], header[MDY_H_OTHER_ERASES]);
         }
     }
     return MDY_OK;
@@ -251,51 +172,9 @@ static mdy_status_t newest(const mdy_found_t found[2], uint32_t *bank)
     return larger(found[0].state, found[1].state) >= MDY_BANK_MODEL ? MDY_MODEL : MDY_EMPTY;
 }
 
-/* Whether a state is one that this runtime can have left; of head, exponents and weights, kernels take any bits. */
-static int state_valid(const mdy_t *m)
-{
-    for (uint32_t i = 0; i < m->model->bias_layer_count; i++) {
-        const mdy_biases_t *biases = &m->model->biases[i];
-        for (uint32_t o = 0; o < biases->layer->p->out.c; o++) {
-            const int32_t bias = m->biases[biases->first + o];
-            if (bias < -biases->most || bias > biases->most) {
-                return 0;
-            }
-        }
-    }
-    return mdy_sampler_valid(m);
-}
-
 uint32_t mdy_store_weights(const mdy_t *m)
 {
     return payload_address(m, m->bank) + m->body_bytes + m->saved_bytes;
-}
-
-/* What a body says of the training. */
-static void take_body(mdy_t *m, const uint32_t *body)
-{
-    m->steps = body[B_STEPS];
-    m->seed = body[B_SEED];
-    m->schedule = schedule_of(body);
-    m->head_only = body[B_FLAGS] & 1u;
-    m->flip = body[B_FLAGS] >> 1 & 1u;
-    m->shift = (uint8_t)body[B_SHIFT];
-    m->smoothing = (uint8_t)body[B_SMOOTHING];
-}
-
-static void fill_body(const mdy_t *m, uint32_t *body)
-{
-    body[B_STEPS] = m->steps;
-    body[B_SEED] = m->seed;
-    body[B_RATE_MULT] = m->schedule.rate_mult;
-    body[B_RATE_EXPONENT] = (uint32_t)m->schedule.rate_exponent;
-    body[B_COSINE] = m->schedule.cosine != 0;
-    body[B_WARMUP_STEPS] = m->schedule.warmup_steps;
-    body[B_TOTAL_STEPS] = m->schedule.total_steps;
-    body[B_CLIP] = m->schedule.clip;
-    body[B_FLAGS] = (uint32_t)m->head_only | (uint32_t)m->flip << 1;
-    body[B_SHIFT] = m->shift;
-    body[B_SMOOTHING] = m->smoothing;
 }
 
 /* A bank is in use from now on. */
@@ -311,15 +190,15 @@ static void use_bank(mdy_t *m, uint32_t bank, uint32_t body_bytes, uint32_t numb
 /* Copies the state to its region, and checks it and the weights that stay in flash. Errors: MDY_DAMAGED. */
 static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
 {
-    page_t page;
-    uint32_t header[WORDS];
-    uint32_t body[B_WORDS];
+    mdy_page_t page;
+    uint32_t header[MDY_STORE_WORDS];
+    uint32_t body[MDY_STORE_BODY_BYTES / 4u];
     uint32_t crc = 0;
     int erased;
     if (read_header(m, bank, header) != MDY_BANK_USABLE) {
         return MDY_DAMAGED;
     }
-    const uint32_t state = header[H_BODY_BYTES];
+    const uint32_t state = header[MDY_H_BODY_BYTES];
     const uint8_t settings = read_body(m, bank, &page, state, &crc);
     memcpy(body, page.words, sizeof body);
     if (settings != MDY_BANK_USABLE ||
@@ -327,13 +206,13 @@ static mdy_status_t load_bank(mdy_t *m, uint32_t bank)
         return MDY_DAMAGED;
     }
     crc = mdy_crc32(crc, m->state, m->saved_bytes);
-    if (scan_payload(m, &page, bank, state + m->saved_bytes, header[H_PAYLOAD_BYTES], &crc, &erased) != MDY_OK ||
-        crc != header[H_PAYLOAD_CRC] || !state_valid(m)) {
+    if (scan_payload(m, &page, bank, state + m->saved_bytes, header[MDY_H_PAYLOAD_BYTES], &crc, &erased) != MDY_OK ||
+        crc != header[MDY_H_PAYLOAD_CRC] || !mdy_generation_state_valid(m)) {
         return MDY_DAMAGED;
     }
-    use_bank(m, bank, state, header[H_GENERATION], crc);
-    m->epochs = header[H_EPOCHS];
-    take_body(m, body);
+    use_bank(m, bank, state, header[MDY_H_GENERATION], crc);
+    m->epochs = header[MDY_H_EPOCHS];
+    mdy_generation_take_body(m, body);
     return MDY_OK;
 }
 
@@ -353,74 +232,6 @@ mdy_status_t mdy_store_load(mdy_t *m)
     return status;
 }
 
-/* Adds the deltas to a part of a candidate layer's weights; the factory's are brought, others lie there already. */
-static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t start, uint32_t n,
-                         uint8_t *page)
-{
-    const mdy_conv_t *p = layer->p;
-    const mdy_selected_t selected = mdy_layer_selected(m, layer);
-    const uint32_t taps = (uint32_t)p->kernel_h * p->kernel_w;
-    if (m->weights == NULL) {
-        memcpy(page, layer->weight + start, n);
-    }
-    for (uint32_t slot = 0; slot < selected.count; slot++) {
-        uint8_t *record = mdy_record(&selected, slot);
-        const uint32_t channel = mdy_record_channel(record);
-        const int8_t *delta = mdy_record_delta(record);
-        for (uint32_t i = 0; i < taps * p->group_out; i++) {
-            const uint32_t o = mdy_first_output(p, channel) + i % p->group_out;
-            const uint32_t offset = layer->op->weight_offset(p, o, i / p->group_out, channel);
-            if (offset >= start && offset - start < n) {
-                page[offset - start] = (uint8_t)(page[offset - start] + (uint8_t)delta[i]);
-            }
-        }
-    }
-}
-
-/*
- * Makes bytes [start, start + n) of what follows the next payload's body, of those of the generation in use if there is
- * one; n <= PAGE.
- */
-static void fill_model(const mdy_t *m, uint32_t start, uint32_t n, uint8_t *page)
-{
-    if (start < m->saved_bytes) {
-        const uint32_t part = m->saved_bytes - start < n ? m->saved_bytes - start : n;
-        memcpy(page, m->state + start, part);
-        start += part;
-        page += part;
-        n -= part;
-    }
-    const uint32_t head = m->model->head == NULL ? 0 : m->model->head->bank_bytes;
-    if (n > 0 && start < m->saved_bytes + head) {
-        const uint32_t left = m->saved_bytes + head - start;
-        const uint32_t part = left < n ? left : n;
-        mdy_head_fill(m, start - m->saved_bytes, part, page);
-        start += part;
-        page += part;
-        n -= part;
-    }
-    for (uint32_t i = 0; i < m->model->candidate_count && n > 0; i++) {
-        const mdy_candidate_t *candidate = &m->model->candidates[i];
-        const uint32_t first = m->saved_bytes + candidate->bank_offset;
-        if (start >= first && start < first + candidate->layer->weight_bytes) {
-            const uint32_t left = first + candidate->layer->weight_bytes - start;
-            const uint32_t part = left < n ? left : n;
-            fill_weights(m, candidate->layer, start - first, part, page);
-            start += part;
-            page += part;
-            n -= part;
-        }
-    }
-}
-
-void mdy_store_merge(mdy_t *m)
-{
-    for (uint32_t i = 0; i < m->model->candidate_count; i++) {
-        const mdy_candidate_t *candidate = &m->model->candidates[i];
-        fill_weights(m, candidate->layer, 0, candidate->layer->weight_bytes, m->ram_weights + candidate->bank_offset);
-    }
-}
-
 /* Remembers the sector that refused: the one with the byte at `address`. */
 static mdy_status_t refused(mdy_t *m, uint32_t address)
 {
@@ -429,7 +240,7 @@ static mdy_status_t refused(mdy_t *m, uint32_t address)
 }
 
 /* Erases the sector that begins at *address, looks, and goes on to the next. Errors: MDY_FLASH, with m->fault. */
-static mdy_status_t erase(mdy_t *m, page_t *page, uint32_t *address)
+static mdy_status_t erase(mdy_t *m, mdy_page_t *page, uint32_t *address)
 {
     uint32_t index;
     uint32_t crc = 0;
@@ -446,7 +257,7 @@ static mdy_status_t erase(mdy_t *m, page_t *page, uint32_t *address)
 }
 
 /* Programs the first n bytes of a page, whole units, and reads them back. Errors: MDY_FLASH, with m->fault. */
-static mdy_status_t program(mdy_t *m, page_t *page, uint32_t address, uint32_t n)
+static mdy_status_t program(mdy_t *m, mdy_page_t *page, uint32_t address, uint32_t n)
 {
     const uint32_t crc = mdy_crc32(0, page->bytes, n);
     const int done = m->flash->program(m->flash->context, address, page->bytes, n) == MDY_OK &&
@@ -455,7 +266,7 @@ static mdy_status_t program(mdy_t *m, page_t *page, uint32_t address, uint32_t n
 }
 
 /* Erases a bank. Errors: MDY_FLASH, with m->fault. */
-static mdy_status_t erase_bank(mdy_t *m, page_t *page, uint32_t bank)
+static mdy_status_t erase_bank(mdy_t *m, mdy_page_t *page, uint32_t bank)
 {
     uint32_t address = m->banks[bank].address;
     const uint32_t end = address + m->banks[bank].bytes;
@@ -468,10 +279,10 @@ static mdy_status_t erase_bank(mdy_t *m, page_t *page, uint32_t bank)
 }
 
 /*
- * Makes bytes [start, start + n) of the next payload; n <= PAGE. What it is made of is read and goes into *source.
+ * Makes bytes [start, start + n) of the next payload; n <= MDY_STORE_PAGE. What it is made of is read and goes into *source.
  * Errors: those of the port's read.
  */
-static mdy_status_t fill_payload(const mdy_t *m, page_t *page, uint32_t start, uint32_t n, uint32_t *source)
+static mdy_status_t fill_payload(const mdy_t *m, mdy_page_t *page, uint32_t start, uint32_t n, uint32_t *source)
 {
     const uint32_t body = start < MDY_STORE_BODY_BYTES ? MDY_STORE_BODY_BYTES - start : 0;
     uint8_t *const model = page->bytes + body;
@@ -482,9 +293,9 @@ static mdy_status_t fill_payload(const mdy_t *m, page_t *page, uint32_t start, u
         status = mdy_store_read(m->flash, payload_address(m, m->bank) + m->body_bytes + first, model, n - body);
         *source = mdy_crc32(*source, model, n - body);
     }
-    fill_model(m, first, n - body, model);
+    mdy_generation_fill(m, first, n - body, model);
     if (body > 0) {
-        fill_body(m, page->words);
+        mdy_generation_fill_body(m, page->words);
     }
     return status;
 }
@@ -493,17 +304,17 @@ static mdy_status_t fill_payload(const mdy_t *m, page_t *page, uint32_t start, u
  * Programs the next payload page by page; its CRC comes back in *crc. Errors: MDY_FLASH, and MDY_DAMAGED where what it
  * was made of is not what was loaded.
  */
-static mdy_status_t program_payload(mdy_t *m, page_t *page, uint32_t bank, uint32_t *crc)
+static mdy_status_t program_payload(mdy_t *m, mdy_page_t *page, uint32_t bank, uint32_t *crc)
 {
     const uint32_t unit = m->flash->geometry->unit_bytes;
-    const uint32_t n = MDY_STORE_BODY_BYTES + model_bytes(m);
+    const uint32_t n = MDY_STORE_BODY_BYTES + mdy_generation_bytes(m);
     uint32_t source = 0;
     *crc = 0;
     if (m->weights != NULL && read_body(m, m->bank, page, m->body_bytes, &source) != MDY_BANK_USABLE) {
         return MDY_DAMAGED;
     }
-    for (uint32_t i = 0; i < n; i += PAGE) {
-        const uint32_t part = n - i < PAGE ? n - i : PAGE;
+    for (uint32_t i = 0; i < n; i += MDY_STORE_PAGE) {
+        const uint32_t part = n - i < MDY_STORE_PAGE ? n - i : MDY_STORE_PAGE;
         const uint32_t padded = (part + unit - 1) / unit * unit;
         if (fill_payload(m, page, i, part, &source) != MDY_OK) {
             return MDY_DAMAGED;
@@ -518,35 +329,35 @@ static mdy_status_t program_payload(mdy_t *m, page_t *page, uint32_t bank, uint3
 }
 
 /* Whether a bank's payload, with a body of so many bytes, has that CRC. */
-static int has_payload(const mdy_t *m, page_t *page, uint32_t bank, uint32_t body_bytes, uint32_t crc)
+static int has_payload(const mdy_t *m, mdy_page_t *page, uint32_t bank, uint32_t body_bytes, uint32_t crc)
 {
     uint32_t seen = 0;
     int erased;
-    const uint32_t bytes = body_bytes + model_bytes(m);
+    const uint32_t bytes = body_bytes + mdy_generation_bytes(m);
     return scan_payload(m, page, bank, 0, bytes, &seen, &erased) == MDY_OK && seen == crc;
 }
 
 /* Programs the header of the next generation, whose payload is there. */
-static mdy_status_t program_header(mdy_t *m, page_t *page, uint32_t bank, uint32_t number, uint32_t crc)
+static mdy_status_t program_header(mdy_t *m, mdy_page_t *page, uint32_t bank, uint32_t number, uint32_t crc)
 {
     uint32_t *header = page->words;
     memset(page, 0, sizeof *page);
-    header[H_MAGIC] = MAGIC;
-    header[H_FORMAT] = MDY_STORE_FORMAT;
-    header[H_GENERATION] = number;
-    header[H_DIGEST] = m->model->digest;
-    header[H_PAYLOAD_BYTES] = MDY_STORE_BODY_BYTES + model_bytes(m);
-    header[H_PAYLOAD_CRC] = crc;
-    header[H_EPOCHS] = mdy_count(m->epochs);
-    header[H_BODY_BYTES] = MDY_STORE_BODY_BYTES;
-    header[H_ERASES] = m->erases[bank];
-    header[H_OTHER_ERASES] = m->erases[1u - bank];
-    header[H_CRC] = mdy_crc32(0, header, 4u * H_CRC);
+    header[MDY_H_MAGIC] = MDY_STORE_MAGIC;
+    header[MDY_H_FORMAT] = MDY_STORE_FORMAT;
+    header[MDY_H_GENERATION] = number;
+    header[MDY_H_DIGEST] = m->model->digest;
+    header[MDY_H_PAYLOAD_BYTES] = MDY_STORE_BODY_BYTES + mdy_generation_bytes(m);
+    header[MDY_H_PAYLOAD_CRC] = crc;
+    header[MDY_H_EPOCHS] = mdy_count(m->epochs);
+    header[MDY_H_BODY_BYTES] = MDY_STORE_BODY_BYTES;
+    header[MDY_H_ERASES] = m->erases[bank];
+    header[MDY_H_OTHER_ERASES] = m->erases[1u - bank];
+    header[MDY_H_CRC] = mdy_crc32(0, header, 4u * MDY_H_CRC);
     return program(m, page, m->banks[bank].address, MDY_STORE_HEADER_BYTES);
 }
 
 /* Writes the next generation to an erased bank. Errors: MDY_FLASH, MDY_DAMAGED. */
-static mdy_status_t write_bank(mdy_t *m, page_t *page, uint32_t bank, uint32_t number, uint32_t *crc)
+static mdy_status_t write_bank(mdy_t *m, mdy_page_t *page, uint32_t bank, uint32_t number, uint32_t *crc)
 {
     const mdy_status_t status = program_payload(m, page, bank, crc);
     if (status != MDY_OK) {
@@ -557,7 +368,7 @@ static mdy_status_t write_bank(mdy_t *m, page_t *page, uint32_t bank, uint32_t n
 
 mdy_status_t mdy_store_commit(mdy_t *m)
 {
-    page_t page;
+    mdy_page_t page;
     const uint32_t bank = 1u - m->bank;
     const uint32_t number = m->generation == UINT32_MAX ? 1 : m->generation + 1; /* 0 is none */
     uint32_t crc = 0;
@@ -582,23 +393,23 @@ mdy_status_t mdy_store_commit(mdy_t *m)
 }
 
 /* Erases the first sector of a bank, header included. */
-static mdy_status_t forget(mdy_t *m, page_t *page, uint32_t bank)
+static mdy_status_t forget(mdy_t *m, mdy_page_t *page, uint32_t bank)
 {
     uint32_t address = m->banks[bank].address;
     return erase(m, page, &address);
 }
 
 /* Looks at the banks anew: the bank of the newest usable generation. Errors: MDY_EMPTY, MDY_MODEL. */
-static mdy_status_t find_newest(const mdy_t *m, page_t *page, uint32_t *bank)
+static mdy_status_t find_newest(const mdy_t *m, mdy_page_t *page, uint32_t *bank)
 {
-    uint32_t header[WORDS];
+    uint32_t header[MDY_STORE_WORDS];
     const mdy_found_t found[2] = {inspect(m, page, 0, header), inspect(m, page, 1, header)};
     return newest(found, bank);
 }
 
 mdy_status_t mdy_store_roll_back(mdy_t *m)
 {
-    page_t page;
+    mdy_page_t page;
     uint32_t bank = 0;
     m->fault = MDY_NONE;
     const mdy_status_t status = find_newest(m, &page, &bank);
@@ -606,7 +417,7 @@ mdy_status_t mdy_store_roll_back(mdy_t *m)
 }
 
 /* Erases every reserved sector; one that is dead does not save the others. */
-static mdy_status_t wipe_all(mdy_t *m, page_t *page)
+static mdy_status_t wipe_all(mdy_t *m, mdy_page_t *page)
 {
     mdy_status_t status = MDY_OK;
     for (uint32_t address = 0; address < mdy_flash_bytes(m->flash->geometry);) {
@@ -618,7 +429,7 @@ static mdy_status_t wipe_all(mdy_t *m, page_t *page)
 
 mdy_status_t mdy_store_reset(mdy_t *m, int wipe)
 {
-    page_t page;
+    mdy_page_t page;
     uint32_t last = 0;
     m->fault = MDY_NONE;
     (void)find_newest(m, &page, &last);

@@ -15,7 +15,7 @@ import pytest
 from conftest import DIGITNET, Cli
 from medyate import data
 from medyate.plan.budget import Limits
-from medyate.run import held, train
+from medyate.run import feed, held, train
 from medyate.run.guard import Guard, Outcome, fall
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, int8_samples
@@ -60,14 +60,14 @@ def test_a_rate_that_destroys_the_network_commits_nothing(compiled: Compiled, ru
 def test_a_later_epoch_that_is_not_accepted_leaves_the_generation_before_it(
     compiled: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = train._train_epoch
+    exact = feed.train_epoch
 
-    def disturbed(session: Any, parts: train.Parts, order: Any, training: Training, epoch: int, *rest: Any) -> Any:
+    def disturbed(session: Any, parts: feed.Parts, training: Training, epoch: int, *rest: Any) -> Any:
         """From the third epoch on the labels are another class's, as if somebody had turned a dial."""
         wrong = replace(parts, y_train=(parts.y_train + 1) % 10)
-        return exact(session, wrong if epoch >= 2 else parts, order, training, epoch, *rest)
+        return exact(session, wrong if epoch >= 2 else parts, training, epoch, *rest)
 
-    monkeypatch.setattr(train, "_train_epoch", disturbed)
+    monkeypatch.setattr(train, "train_epoch", disturbed)
     told: list[str] = []
     flash = compiled.folder / "flash.bin"
     options = RunOptions("host", Training(0.1, 6, LIMIT), flash, guard=True, measure=False, tell=told.append)

@@ -12,8 +12,9 @@ import pytest
 
 from medyate.data import load
 from medyate.errors import DataError
+from medyate.run.feed import Tick
 from medyate.run.session import Training
-from medyate.run.train import Compiled, RunOptions, Tick, run
+from medyate.run.train import Compiled, RunOptions, run
 
 TRAINING = Training(0.01, 3, 40, seed=7, flip=True)
 

@@ -17,9 +17,10 @@ from conftest import Cli, Ended
 from medyate.data import load
 from medyate.export.trained import read_compiled
 from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
+from medyate.run.feed import Tick
 from medyate.run.generation import newest
 from medyate.run.session import BANK_STATES, Found, Position, Settings, Training
-from medyate.run.train import Compiled, RunOptions, Tick, run
+from medyate.run.train import Compiled, RunOptions, run
 from tiny import FLASH
 
 EPOCHS = 4

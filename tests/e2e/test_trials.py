@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ import pytest
 
 from conftest import Cli
 from line import Line
+from medyate import artefact
 from medyate.data import load
 from medyate.errors import DataError
 from medyate.recipe import CLIP, RATE, over_horizon
 from medyate.recipe import CLIPS as BOUNDS
+from medyate.run.feed import Tick
 from medyate.run.link import RefusedError
-from medyate.run.session import BEGIN, Training
-from medyate.run.train import Compiled, RunOptions, Tick, connect, run
-from medyate.run.trials import CLIPS, FIRST, RATES, Trial, _beyond, _choose, _is_lower
+from medyate.run.log import HEAD_ONLY, Score
+from medyate.run.session import BEGIN, Session, Training
+from medyate.run.train import Compiled, RunOptions, connect, int8_samples, run
+from medyate.run.trials import CLIPS, FIRST, FORWARD, RATES, Bench, Trial, _beyond, _choose, _is_lower
 
 TRAINING = Training(0.5, 2, 40, seed=7, flip=True)
 
@@ -59,6 +64,50 @@ def test_a_found_rate_trains_like_a_given_one(
     assert again["rate_trials"] == []
     own = ("rate_trials", "start_loss", "accuracy_head_only", "loss_head_only", "head_only_steps", "warnings")
     assert {key: again[key] for key in again if key not in own} == {key: found[key] for key in found if key not in own}
+
+
+@pytest.mark.parametrize(("flips", "head_only", "batch"), [(True, False, 1), (False, False, 4), (False, True, 1)])
+def test_the_work_that_is_said_beforehand_is_what_is_done(
+    digitnet_host: Compiled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    flips: bool,
+    head_only: bool,
+    batch: int,
+) -> None:
+    """But for trials beyond the edges, which nobody knows beforehand."""
+    digits = load("digits").first(200, 10)
+    x, _ = int8_samples(digitnet_host, digits)
+    training, done = Training(0.5, 3, 400, head_only=head_only), {"work": 0.0, "trainings": 0}
+    train, infer, begin = Session.train, Session.infer, Session.begin
+
+    def counted(how: Callable[..., Any]) -> Callable[..., Any]:
+        def call(session: Session, *arguments: Any) -> Any:
+            if how is begin:
+                done["trainings"] += 1
+            else:
+                done["work"] += FORWARD if how is infer or session.position.settings.flags & 1 else 1.0
+            return how(session, *arguments)
+
+        return call
+
+    for name, how in (("train", train), ("infer", infer), ("begin", begin)):
+        monkeypatch.setattr(Session, name, counted(how))
+    with connect(digitnet_host, "host", tmp_path / "flash.bin") as session:
+        bench = Bench(session, training, x, digits.y_train, batch, True, lambda *_: None, flips)
+        said = bench.work(head=not head_only)
+        found = bench.find()
+        if not head_only:
+            bench.head_alone(lambda: Score(None, 0.0))
+    first = len(FIRST) * (1 if head_only else len(CLIPS))
+    beyond = len(found.trials) - first
+    head = done["trainings"] - (1 + len(found.trials) + flips)  # the start, the trials, the mirrored one
+    step = FORWARD if head_only else 1.0
+    more = beyond * (step * 256 + FORWARD * 40)
+    more += 0 if head_only else (head - (1 + len(FIRST) + 1)) * FORWARD * (256 + 40)
+    assert found.best is not None
+    assert (done["work"] - more) / (step * 1200) == pytest.approx(said)
 
 
 @pytest.mark.parametrize(("steps", "total"), [(256, 256), (100, 50), (256, 1024), (256, 20400), (1, 2**31)])
@@ -152,6 +201,31 @@ def test_a_resumed_training_goes_on_at_its_own_rate(
     resumed = go("b", "--resume")
     assert resumed["rate"] == pytest.approx(whole["rate"], rel=1e-4) and resumed["rate_trials"] == []
     assert resumed["accuracy_after"] == whole["accuracy_after"]
+
+
+def test_what_the_head_alone_reached_outlives_a_kill(
+    digitnet_host: Compiled, small_digits: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    log, flash = tmp_path / "log.json", tmp_path / "flash.bin"
+
+    def stop(tick: Tick) -> None:
+        if tick.epoch == 2:
+            raise KeyboardInterrupt
+
+    asked = replace(options(flash, replace(TRAINING, flip=False), []), keep=partial(artefact.write_json, log))
+    with pytest.raises(KeyboardInterrupt):
+        run(digitnet_host, load(str(small_digits)), asked, stop)
+    cut = json.loads(log.read_text())
+    assert cut["head_only_steps"] == 80 and cut["accuracy_head_only"] > 0
+    given = ("--data", small_digits, "--epochs", 2, "--limit", 40, "--seed", 7, "--no-measure")
+    ended = run_cli("run", digitnet_host.folder, *given, "--flash", flash, "--log", log, "--resume")
+    assert ended.code == 0, ended.err
+    assert f"the head alone: accuracy {cut['accuracy_head_only']:.4f} after 80 steps" in ended.out
+    whole = json.loads(log.read_text())
+    assert whole["finished"] and {key: whole[key] for key in HEAD_ONLY} == {key: cut[key] for key in HEAD_ONLY}
+    log.write_text(json.dumps({**cut, "accuracy_head_only": "high"}))
+    ended = run_cli("run", digitnet_host.folder, *given, "--flash", flash, "--log", log, "--resume")
+    assert ended.code == 2 and "is no run log of this version" in ended.err
 
 
 def test_a_refused_resume_says_with_what_it_would_go_on(

@@ -18,6 +18,10 @@ from clibrary import HERE, RUNTIME, load
 from medyate import data
 from medyate.assets import PORTABLE, families, kernel_files
 from medyate.boards import BOARDS, MACHINES
+from medyate.ledger import BAND
+from medyate.ops import OPS
+from medyate.ops.conv2d import Conv2d
+from medyate.ops.depthwise import Depthwise
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, connect
@@ -79,14 +83,20 @@ class Case:
 
 def call(kernels: ctypes.CDLL, case: Case) -> NDArray[np.uint8]:
     """The output with its guard bands."""
+    return working(kernels, case)[0]
+
+
+def working(kernels: ctypes.CDLL, case: Case, paint: int = 77) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(output with its guard bands, which bytes of the painted workspace have changed)."""
     output = case.output.copy()
-    work = np.full(case.room + GUARD + 8, 77, np.uint8)
+    work = np.full(case.room + GUARD + 8, paint, np.uint8)
     begin = work.ctypes.data + -work.ctypes.data % 8
     parts = (ctypes.c_void_p * len(PARTS))(*(address(case.arrays.get(name)) for name in PARTS))
     inside, place = ctypes.c_void_p(output.ctypes.data + GUARD), ctypes.c_void_p(begin)
     kernels.family_call(case.direction, int(case.depthwise), parts, inside, place, ctypes.c_uint32(case.room))
-    assert (work[begin - work.ctypes.data + case.room :] == 77).all()
-    return output
+    own = work[begin - work.ctypes.data :]
+    assert (own[case.room :] == paint).all()
+    return output, own[: case.room] != paint
 
 
 def any_case(random: np.random.Generator, directions: Sequence[int]) -> Case:
@@ -103,6 +113,7 @@ def any_case(random: np.random.Generator, directions: Sequence[int]) -> Case:
             result = np.zeros((out_h * out_w, outputs), np.int32)
         elif direction == BACK_INPUT:
             result = np.zeros(height * width * channels, np.int32)
+            arrays["ranges"] = np.array([0, random.choice([1, 4, height]), 0, 0], np.int32)
         else:
             all_taps = int(arrays["geometry"][6] * arrays["geometry"][7])
             first, last = sorted(random.integers(0, all_taps + 1, 2)) if random.random() < 0.3 else (0, all_taps)
@@ -127,7 +138,9 @@ def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], 
     channels = int(random.integers(1, 40)) if groups == 1 else 2 * int(random.integers(1, 8))
     channels = channels + -channels % 4 if random.random() < 0.6 else channels
     outputs = channels if depthwise else groups * int(random.integers(1, 20))
-    out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), pad, kernel, stride, strict=True)]
+    behind = [p + int(random.random() < 0.1) * int(random.integers(1, 3)) for p in pad]  # of a product, too
+    sizes = zip((height, width), pad, behind, kernel, stride, strict=True)
+    out = [(n + p + q - k) // s + 1 for n, p, q, k, s in sizes]
     own = (1, 1) if depthwise else (channels // groups, outputs // groups)
     extreme = random.random() < 0.2
     x_zero, y_zero = (int(z) for z in (random.choice([-128, 127], 2) if extreme else random.integers(-128, 128, 2)))
@@ -178,6 +191,59 @@ def test_a_family_computes_what_the_portable_one_does(family: str, rounding: int
         assert (found[:GUARD] == 99).all() and (found[-GUARD:] == 99).all()
         changed[case.direction] += int((found != case.output).any())
     assert min(changed) > CASES // 12
+
+
+def wanted(case: Case) -> int:
+    """What the compiler says that a layer works in."""
+    g = [int(value) for value in case.arrays["geometry"]]
+    kernel, stride, above = (g[6], g[7]), (g[8], g[9]), (g[12], g[13])
+    below = [(n - 1) * s + k - size - p for n, s, k, size, p in zip(g[3:5], stride, kernel, g[:2], above, strict=True)]
+    pads = (*above, *(max(0, pad) for pad in below))
+    groups = g[2] // g[14]
+    attrs = (
+        Depthwise(kernel, stride, pads=pads)
+        if case.depthwise
+        else Conv2d(g[5], kernel, stride, (1, 1), pads, None, groups)
+    )
+    record = OPS["depthwise" if case.depthwise else "conv2d"].kernel
+    assert record is not None
+    return record.workspace(attrs, ((g[0], g[1], g[2]),), "run" if case.direction == FORWARD else "input")
+
+
+def used(kernels: ctypes.CDLL, case: Case, room: int) -> int:
+    """How many bytes of a workspace a pass writes, whatever it writes there."""
+    first, second = (working(kernels, replace(case, room=room), paint)[1] for paint in (77, 178))
+    return int((first | second).sum())
+
+
+@pytest.mark.parametrize("direction", [FORWARD, BACK_INPUT])
+def test_kernels_of_the_dsp_extension_use_what_the_compiler_says_to_the_byte(direction: int, tmp_path: Path) -> None:
+    """With exactly that room as much as with any; with a byte less they do less at once, or are the portable ones."""
+    kernels, random = library("dsp", tmp_path), np.random.default_rng(3)
+    seen = {(depthwise, is_small): 0 for depthwise in (False, True) for is_small in (False, True)}
+    while min(seen.values()) < 15:
+        case = any_case(random, (direction,))
+        geometry = case.arrays["geometry"]
+        height, width = (int(n) for n in geometry[3:5])
+        arrays = dict(case.arrays)
+        if direction == FORWARD:
+            arrays["ranges"] = np.array([0, min(height, BAND), 0, width], np.int32)
+            arrays.pop("start", None)
+        else:
+            arrays["ranges"] = np.array([0, BAND, 0, 0], np.int32)  # rows of the input at once
+        case = replace(case, arrays=arrays)
+        fits = geometry[18] == 0 and (
+            geometry[2] % 4 == 0 if case.depthwise else direction == FORWARD or geometry[2] % 2 == 0
+        )
+        if not fits:  # no kernel of this family's
+            continue
+        room = wanted(case)
+        most = used(kernels, case, room + 5000)
+        assert used(kernels, case, room) == most, geometry.tolist()
+        less = room // 2 if case.depthwise and direction == BACK_INPUT else room - 1  # rows of gradients reach several
+        if room > 0:
+            assert used(kernels, case, less) < most, geometry.tolist()
+        seen[case.depthwise, height * width < 3] += 1
 
 
 def with_gradients(

@@ -82,7 +82,21 @@ def test_backward_kernels_compute_the_exact_integers(op: OpDef, case: Case, kern
         saved = np.ascontiguousarray(x[:, :, channel]).reshape(-1).view(np.uint8)
         records[channel, 10 + delta_bytes : 10 + delta_bytes + len(saved)] = saved
     geometry = np.array(
-        [*shape, *out, *a.kernel, *a.stride, *a.dilation, a.pads[0], a.pads[1], *group, zero, weight_zero], np.int32
+        [
+            *shape,
+            *out,
+            *a.kernel,
+            *a.stride,
+            *a.dilation,
+            a.pads[0],
+            a.pads[1],
+            *group,
+            zero,
+            0,
+            weight_zero,
+            *(0,) * 5,
+        ],
+        np.int32,
     )  # type: ignore[attr-defined]
     found_dx = np.zeros(shape, np.int32)
     found_dw = np.zeros((shape[2], a.kernel[0] * a.kernel[1], group[1]), np.int64)  # type: ignore[attr-defined]

@@ -79,7 +79,7 @@ def test_a_layer_at_its_bound_sums_exactly(depthwise: int, tmp_path: Path) -> No
     kernels = load("kernel_probe.c", tmp_path, CONVOLUTIONS)
     height, width = 257, 258
     assert 0 <= pixels_max(8) - height * width < 10
-    geometry = np.array([*(height, width, 1) * 2, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 127, 0], np.int32)
+    geometry = np.array([*(height, width, 1) * 2, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 127, *(0,) * 7], np.int32)
     record = np.zeros(12 + height * width, np.uint8)
     record[11 : 11 + height * width] = 128  # x = -128
     dy, weight = np.full((height, width), -127, np.int8), np.zeros(1, np.int8)

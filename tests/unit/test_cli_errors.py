@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from conftest import DIGITNET, REPOSITORY, Cli, Ended
-from medyate import artefact, data
+from medyate import __version__, artefact, data
 from medyate.boards import BOARDS, Area, Board, Flash, Sectors
 from medyate.errors import ArtefactError, DataError
 from medyate.run.train import Compiled
@@ -560,6 +560,12 @@ def test_json_prints_one_object_and_nothing_else(
         assert isinstance(json.loads(ended.out), dict)
         assert ended.out.count("\n") == 1
     assert json.loads((tmp_path / "run.json").read_text())["epochs"] == 1
+
+
+def test_the_version_is_a_command_and_an_option(run_cli: Cli) -> None:
+    option = run_cli("--version")
+    assert (option.code, option.out) == (0, f"{__version__}\n")
+    assert run_cli("version").out == option.out
 
 
 def test_json_prints_nothing_when_the_command_fails(small_digits: Path) -> None:

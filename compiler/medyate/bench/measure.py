@@ -25,6 +25,7 @@ from medyate.bench.phases import COMMIT, INFERENCE, PHASES, TRAINING_STEP
 from medyate.bench.result import summary
 from medyate.bench.sites import OUTSIDE, Sites, Work
 from medyate.boards import BOARDS, MACHINES
+from medyate.compiled import COMPILE
 from medyate.data import Dataset, Scaling, epoch_order
 from medyate.errors import ArtefactError, DataError, ToolchainError
 from medyate.graph_json import quantised_from_json
@@ -32,7 +33,6 @@ from medyate.ir import Graph
 from medyate.recipe import RATE
 from medyate.run.session import Result, Session, Training
 from medyate.run.train import Compiled, connect, int8_samples
-from medyate.stages import COMPILE
 
 WARM, MEASURED = 2, 4
 """Training steps, or batches where an update takes several samples."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from medyate import files
 from medyate.bench.phases import COMMIT, INFERENCE, TRAINING_STEP
+from medyate.compiled import COMPILE
 from medyate.emit.filters import DERIVED, unique_idents
 from medyate.errors import ToolchainError
 from medyate.ir import Graph
-from medyate.stages import COMPILE
 
 FORWARD, FORWARD_AGAIN = "forward", "forward_again"
 BACK_INPUT, BACK_WEIGHTS, UPDATE = "back_input", "back_weights", "update"

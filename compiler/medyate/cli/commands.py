@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -32,7 +32,6 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Fine-tune a pretrained network on the microcontroller itself.",
 )
 COMMANDS = (
     strategies,
@@ -54,6 +53,21 @@ COMMANDS = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(study, name="study")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def medyate(
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="The version of medyate.")
+    ] = False,
+) -> None:
+    """Fine-tune a pretrained network on the microcontroller itself."""
 
 
 def _refuse(error: MedyateError) -> NoReturn:

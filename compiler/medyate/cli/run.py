@@ -80,6 +80,14 @@ def run(
     guard: Annotated[
         bool, typer.Option(help="Do not commit an epoch that made the network worse: keep the accepted one and end.")
     ] = True,
+    early_stop: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="End when so many epochs brought nothing on a tenth of the training samples, which is held out, and "
+            "keep the best epoch: it is trained again where later ones have taken its place.",
+        ),
+    ] = None,
     no_measure: Annotated[bool, typer.Option(help="Do not measure memory use.")] = False,
     evaluate_at_end: Annotated[bool, typer.Option(help="Do not evaluate after every epoch.")] = False,
     flash: Annotated[Path | None, typer.Option(help="Flash file; default: OUT/flash.bin.")] = None,
@@ -93,9 +101,10 @@ def run(
 
     A flash that holds a generation is neither used nor discarded unless --resume or --fresh says so.
     """
+    from medyate.run.feed import Tick
     from medyate.run.log import check_place, head_only_accuracy, read_log
     from medyate.run.session import Training
-    from medyate.run.train import Compiled, RunOptions, Tick, epoch_samples
+    from medyate.run.train import Compiled, RunOptions, epoch_samples
     from medyate.run.train import run as run_target
 
     choice(schedule, ("cosine", "constant"), "--schedule")
@@ -118,7 +127,7 @@ def run(
     earlier = read_log(written, digest) if resume and written.exists() else None
     dataset = data.load(data_, float(compiled.model["split"]))
     warnings = warn(dataset.warnings())
-    count = epoch_samples(dataset, limit)
+    count = epoch_samples(dataset, limit, early_stop)
     if epochs * count >= 2**32:
         raise DataError(f"{epochs:,} epochs of {count:,} samples are too many steps.", "Check --epochs.")
     check_augmentation(shift, smoothing)
@@ -134,6 +143,7 @@ def run(
         find_rate=rate == AUTO,
         find_flip=rate == AUTO and flip is None,
         guard=guard,
+        early_stop=early_stop,
         go_on=resume is not False,
         baud=baud,
         key=link_key(link_key_),
@@ -174,6 +184,8 @@ def _print(result: dict[str, Any]) -> None:
         f"{what} {result[f'{what}_before']:.4f} -> {result[f'{what}_after']:.4f} in {result['epochs']} epochs; "
         f"digest {result['digest']}"
     )
+    if result["kept_epoch"] is not None:
+        console.print(f"epoch {result['kept_epoch']} is kept, the best on the training samples held out")
     if result["accuracy_head_only"] is not None and not result["head_only"]:
         steps = result["head_only_steps"]
         how = "in a run of its own" if steps is None else f"after {steps:,} steps"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medyate import artefact, files
+from medyate.compiled import COMPILE
 from medyate.errors import ArtefactError, DataError
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.extras import require
@@ -22,7 +23,6 @@ from medyate.run.transport import BAUD
 WRITERS = {".tflite": "tflite", ".onnx": "onnx"}
 """Module of this package by suffix."""
 NEEDS = {".tflite": ("tflite", "flatbuffers"), ".onnx": ("onnx",)}
-COMPILE = "Run `medyate compile` again."
 KEEP = "Compile with --weights flash."
 ASK_AGAIN = "Try again; if that does not help, train again."
 

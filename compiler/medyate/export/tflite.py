@@ -31,9 +31,10 @@ from medyate.arithmetic.tflite_kernels import (
 )
 from medyate.artefact import write_bytes
 from medyate.export import ExportError
-from medyate.export.flatfile import FlatFile, Options, Steps
+from medyate.export.flatfile import Options, Steps
+from medyate.export.tflite_graph import Writer
 from medyate.frontends.tflite_graph import UINT8_SHIFT
-from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
+from medyate.ir import Graph, Node, QGraph, Shape, Weights
 from medyate.ops import OPS
 from medyate.ops._pool import PoolAttrs
 from medyate.ops._spatial import Pads, Pair
@@ -45,42 +46,8 @@ from medyate.ops.prelu import PRelu, slope_steps
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
 
-ONNX_INSTEAD = "Export it as ONNX, which computes the same to the step."
-VERSIONS: Mapping[str, tuple[int, int]] = {
-    "CONV_2D": (1, 3),
-    "DEPTHWISE_CONV_2D": (2, 3),
-    "FULLY_CONNECTED": (1, 4),
-    "ADD": (1, 2),
-    "MUL": (1, 2),
-    "AVERAGE_POOL_2D": (1, 2),
-    "MEAN": (1, 2),
-    "MAX_POOL_2D": (1, 2),
-    "CONCATENATION": (1, 2),
-    "RESHAPE": (1, 1),
-    "PAD": (1, 2),
-    "PADV2": (1, 2),
-    "STRIDED_SLICE": (1, 2),
-    "TRANSPOSE": (1, 2),
-    "RESIZE_NEAREST_NEIGHBOR": (3, 3),
-    "SOFTMAX": (1, 2),
-    "QUANTIZE": (2, 2),
-    "RELU": (1, 2),
-    "RELU6": (1, 2),
-    "RELU_N1_TO_1": (1, 1),
-    "LEAKY_RELU": (1, 2),
-    "PRELU": (1, 1),
-    "HARD_SWISH": (1, 1),
-    "LOGISTIC": (1, 2),
-    "TANH": (1, 2),
-    "MINIMUM": (1, 2),
-    "MAXIMUM": (1, 2),
-}
-"""The lowest version that computes float32, and the one for 8 bits."""
 GROUPED = 6
 """Version of a CONV_2D whose filter has fewer input channels than its input."""
-FUSED: Mapping[tuple[float, float], int] = {
-    limits: getattr(tflite.ActivationFunctionType, kind) for limits, kind in CLAMPS.items()
-}
 FUNCTIONS: Mapping[str, str] = {
     "identity": "QUANTIZE",
     "leaky_relu": "LEAKY_RELU",
@@ -88,146 +55,6 @@ FUNCTIONS: Mapping[str, str] = {
     "sigmoid": "LOGISTIC",
     "tanh": "TANH",
 }
-
-
-class _Writer:
-    """One pass over a graph's nodes."""
-
-    def __init__(self, graph: Graph, weights: Weights, qgraph: QGraph | None) -> None:
-        self.file = FlatFile()
-        self.graph = graph
-        self.weights = weights
-        self.qgraph = qgraph
-        self.kind = "float32" if qgraph is None else _stored_as(weights)
-        self.places: dict[tuple[str, int], int] = {}
-        """Numbers by name and rank."""
-
-    def refuse(self, node: Node, why: str, remedy: str = ONNX_INSTEAD) -> ExportError:
-        """The error for a node that TFLite does not compute alike."""
-        return ExportError(f"node '{node.name}' ({node.op}) cannot be written to TFLite: {why}.", remedy)
-
-    def run(self) -> bytes:
-        shape = self.graph.shapes[self.graph.input]
-        vector = shape[:2] == (1, 1)
-        source = self.tensor(self.graph.input, self.graph.input, rank=2 if vector else 4)
-        for index, node in enumerate(self.graph):
-            facts = None if self.qgraph is None else integers(self.qgraph, self.weights, index)
-            HANDLERS[node.op](self, node, facts)
-        vector = self.graph.shapes[self.graph.output][:2] == (1, 1)
-        output = self.given(self.graph.output, 2 if vector else 4)
-        return self.file.finish(self.graph.name, source, output)
-
-    def steps(self, quant: Quant | None) -> Steps | None:
-        """Scale and zero point as the file has them."""
-        shift = UINT8_SHIFT if self.kind == "uint8" else 0
-        return None if quant is None else Steps((quant.scale,), (quant.zero + shift,))
-
-    def quant(self, name: str) -> Quant | None:
-        """A tensor's scale and zero point; None: real numbers."""
-        return None if self.qgraph is None else self.qgraph.quant[name]
-
-    def stored(self, values: NDArray[np.int8]) -> NDArray[Any]:
-        """Int8 numbers as the file has them."""
-        return (values.astype(np.int16) + UINT8_SHIFT).astype(np.uint8) if self.kind == "uint8" else values
-
-    def tensor(self, title: str, name: str, shape: Shape | None = None, rank: int = 4) -> int:
-        """A new tensor with the scale of tensor `name`; `title` equal to `name`: that tensor itself."""
-        height, width, channels = shape or self.graph.shapes[name]
-        sizes = (1, channels) if rank == 2 else (1, height, width, channels)
-        free = f"{title}s" if title.endswith("/flat") else title  # the importer's own name for what it flattens
-        place = self.file.tensor(free, sizes, self.kind, self.steps(self.quant(name)))
-        if title == name:
-            self.places[name, rank] = place
-        return place
-
-    def given(self, name: str, rank: int | None = 4) -> int:
-        """The number of a tensor that was made; a vector of the other rank is reshaped, once. None: as it is."""
-        own = 4 if (name, 4) in self.places else 2
-        if rank is None or (name, rank) in self.places:
-            return self.places[name, rank or own]
-        title = f"{name}/{'vector' if rank == 2 else 'map'}"
-        place = self.tensor(title, name, rank=rank)
-        self.reshape(self.places[name, own], place)
-        self.places[name, rank] = place
-        return place
-
-    def rank(self, name: str) -> int:
-        """2 for a tensor that was made as a vector, else 4."""
-        return 4 if (name, 4) in self.places else 2
-
-    def numbers(self, title: str, values: Sequence[int] | Sequence[Sequence[int]] | NDArray[Any]) -> int:
-        """A constant of whole numbers."""
-        return self.file.constant(title, np.array(values, np.int32))
-
-    def reshape(self, source: int, output: int) -> None:
-        title = f"sizes {output}"
-        sizes = self.numbers(title, self.file.shape(output))
-        self.emit("RESHAPE", (source, sizes), output, Options("ReshapeOptions", {}))
-
-    def emit(
-        self, kind: str, inputs: Sequence[int], output: int, options: Options | None = None, version: int = 0
-    ) -> None:
-        """One operator of the file."""
-        plain, quantised = VERSIONS[kind]
-        self.file.operator(kind, version or (plain if self.qgraph is None else quantised), inputs, output, options)
-
-    def clamp(self, node: Node, source: int, limits: tuple[float | None, float | None]) -> None:
-        """MAXIMUM and MINIMUM up to the node's output; limits are real numbers, or integers as the IR has them."""
-        wanted = [(kind, x) for kind, x in zip(("MAXIMUM", "MINIMUM"), limits, strict=True) if x is not None]
-        steps = self.steps(self.quant(node.output))
-        rank = len(self.file.shape(source))
-        for number, (kind, limit) in enumerate(wanted):
-            last = number == len(wanted) - 1
-            output = self.tensor(node.output if last else f"{node.output}/{kind.lower()}", node.output, rank=rank)
-            value = np.array([limit], np.float32) if steps is None else self.stored(np.array([limit], np.int8))
-            place = self.file.constant(f"{node.output}/{kind.lower()} limit", value, steps)
-            self.emit(kind, (source, place), output, Options("MaximumMinimumOptions", {}))
-            source = output
-
-    def fused(
-        self,
-        node: Node,
-        facts: Integers | None,
-        kind: str,
-        inputs: Sequence[int],
-        options: Options,
-        rank: int = 4,
-        version: int = 0,
-    ) -> None:
-        """An operator with the node's fused activation, behind it where TFLite has no code for the range."""
-        activation: Activation = getattr(node.attrs, "activation", None)
-        code, limits = _fusing(activation, facts)
-        options = Options(options.table, {**options.fields, "FusedActivationFunction": code})
-        if limits == (None, None):
-            self.emit(kind, inputs, self.tensor(node.output, node.output, rank=rank), options, version)
-            return
-        target = self.tensor(f"{node.output}/all", node.output, rank=rank)
-        self.emit(kind, inputs, target, options, version)
-        self.clamp(node, target, limits)
-
-
-def _stored_as(weights: Weights) -> str:
-    """uint8 where the integers are those of a uint8 file, moved by 128."""
-    shifted = any(name.endswith(".zero") for name in weights)
-    pools = any(name.endswith(".origin") and int(array) == -UINT8_SHIFT for name, array in weights.items())
-    return "uint8" if shifted or pools else "int8"
-
-
-def _fusing(activation: Activation, facts: Integers | None) -> tuple[int, tuple[float | None, float | None]]:
-    """(code of a fused activation, limits that it leaves to other operators)."""
-    none = tflite.ActivationFunctionType.NONE
-    if facts is None:
-        if activation is None or activation in FUSED:
-            return (none if activation is None else FUSED[activation]), (None, None)
-        low, high = activation
-        return none, (None if math.isinf(low) else low, None if math.isinf(high) else high)
-    exact = none if activation is None else FUSED.get(activation)
-    known: list[tuple[Activation, int]] = [(activation, exact)] if exact is not None else []
-    for limits, code in (*known, (None, none), *FUSED.items()):
-        if bounds_in_binary32(limits, facts.output) == facts.bounds:
-            return code, (None, None)
-    least, most = facts.bounds
-    return none, (None if least == QMIN else least, None if most == QMAX else most)
 
 
 def _same_pads(extent: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair) -> Pads:
@@ -239,7 +66,7 @@ def _same_pads(extent: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair
     return top, left, totals[0] - top, totals[1] - left
 
 
-def _padding(w: _Writer, node: Node, pads: Pads, kernel: Pair, stride: Pair, dilation: Pair) -> int | None:
+def _padding(w: Writer, node: Node, pads: Pads, kernel: Pair, stride: Pair, dilation: Pair) -> int | None:
     """TFLite's name for the pads; None: it has none."""
     if not any(pads):
         return int(tflite.Padding.VALID)
@@ -247,7 +74,7 @@ def _padding(w: _Writer, node: Node, pads: Pads, kernel: Pair, stride: Pair, dil
     return int(tflite.Padding.SAME) if pads == same else None
 
 
-def _padded(w: _Writer, node: Node, pads: Pads, fill: NDArray[Any] | None = None) -> int:
+def _padded(w: Writer, node: Node, pads: Pads, fill: NDArray[Any] | None = None) -> int:
     """The node's input with pixels around it: zeros, or `fill`."""
     name = node.inputs[0]
     height, width, channels = w.graph.shapes[name]
@@ -263,7 +90,7 @@ def _padded(w: _Writer, node: Node, pads: Pads, fill: NDArray[Any] | None = None
     return output
 
 
-def _constants(w: _Writer, node: Node, facts: Integers | None, weight: NDArray[Any], axis: int) -> tuple[int, int]:
+def _constants(w: Writer, node: Node, facts: Integers | None, weight: NDArray[Any], axis: int) -> tuple[int, int]:
     """(weight, bias) of a layer as constants."""
     title = node.output
     if facts is None:
@@ -285,12 +112,12 @@ def _constants(w: _Writer, node: Node, facts: Integers | None, weight: NDArray[A
     )
 
 
-def _covers(w: _Writer, node: Node, a: Conv2d) -> bool:
+def _covers(w: Writer, node: Node, a: Conv2d) -> bool:
     plain = Conv2d(a.channels, w.graph.shapes[node.inputs[0]][:2], activation=a.activation)
     return a == plain
 
 
-def _conv2d(w: _Writer, node: Node, facts: Integers | None) -> None:
+def _conv2d(w: Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Conv2d)
     channels = w.graph.shapes[node.inputs[0]][2]
@@ -307,7 +134,7 @@ def _conv2d(w: _Writer, node: Node, facts: Integers | None) -> None:
         _windowed(w, node, facts, "CONV_2D", weight, 0, {}, GROUPED if a.groups > 1 else 0)
 
 
-def _is_linear(w: _Writer, facts: Integers) -> bool:
+def _is_linear(w: Writer, facts: Integers) -> bool:
     """Whether the multipliers are rather FULLY_CONNECTED's, which multiplies scales in binary32, than CONV_2D's."""
     if len(set(facts.arrays["scale"].tolist())) != 1:
         return False
@@ -317,14 +144,14 @@ def _is_linear(w: _Writer, facts: Integers) -> bool:
     return same_pairs(facts, linear) and not same_pairs(facts, convolution)
 
 
-def _fully_connected(w: _Writer, node: Node, facts: Integers | None, weight: NDArray[Any]) -> None:
+def _fully_connected(w: Writer, node: Node, facts: Integers | None, weight: NDArray[Any]) -> None:
     constants = _constants(w, node, facts, weight.reshape(len(weight), -1), 0)
     options = Options("FullyConnectedOptions", {})
     w.fused(node, facts, "FULLY_CONNECTED", (w.given(node.inputs[0], None), *constants), options, rank=2)
 
 
 def _windowed(
-    w: _Writer,
+    w: Writer,
     node: Node,
     facts: Integers | None,
     kind: str,
@@ -350,14 +177,14 @@ def _windowed(
     w.fused(node, facts, kind, (source, *constants), Options(table, fields), version=version)
 
 
-def _depthwise(w: _Writer, node: Node, facts: Integers | None) -> None:
+def _depthwise(w: Writer, node: Node, facts: Integers | None) -> None:
     if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
         raise w.refuse(node, "TFLite would compute other multipliers from its scales")
     weight = np.asarray(w.weights[node.weight_name("weight")])
     _windowed(w, node, facts, "DEPTHWISE_CONV_2D", weight[None], 3, {"DepthMultiplier": 1})
 
 
-def _two(w: _Writer, node: Node, facts: Integers | None) -> None:
+def _two(w: Writer, node: Node, facts: Integers | None) -> None:
     kind, table = {"add": ("ADD", "AddOptions"), "mul": ("MUL", "MulOptions")}[node.op]
     if facts is not None and node.op == "mul":
         apart = product_differences(facts)
@@ -368,11 +195,11 @@ def _two(w: _Writer, node: Node, facts: Integers | None) -> None:
     w.fused(node, facts, kind, inputs, Options(table, {}), rank=rank)
 
 
-def _common_rank(w: _Writer, node: Node) -> int:
+def _common_rank(w: Writer, node: Node) -> int:
     return max(w.rank(name) for name in node.inputs)
 
 
-def _average_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
+def _average_pool(w: Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, PoolAttrs)
     if facts is not None and "multiplier" in facts.arrays:
@@ -387,7 +214,7 @@ def _average_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
     _pool(w, node, "AVERAGE_POOL_2D", w.given(node.inputs[0]), padding)
 
 
-def _mean(w: _Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
+def _mean(w: Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
     if a.kernel != w.graph.shapes[node.inputs[0]][:2] or any(a.pads):
         raise w.refuse(node, "its average changes the scale, which only MEAN of a whole map does")
     if not same_pairs(facts, np.array([facts.inputs[0].scale / facts.output.scale])):
@@ -397,7 +224,7 @@ def _mean(w: _Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
     w.emit("MEAN", (w.given(node.inputs[0]), axes), w.tensor(node.output, node.output), options)
 
 
-def _max_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
+def _max_pool(w: Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, PoolAttrs)
     padding = _padding(w, node, a.pads, a.kernel, a.stride, (1, 1))
@@ -405,14 +232,14 @@ def _max_pool(w: _Writer, node: Node, facts: Integers | None) -> None:
     _pool(w, node, "MAX_POOL_2D", source, tflite.Padding.VALID if padding is None else padding)
 
 
-def _least(w: _Writer, facts: Integers | None) -> NDArray[Any] | None:
+def _least(w: Writer, facts: Integers | None) -> NDArray[Any] | None:
     """A value that no maximum is smaller than; None: zero is one."""
     if facts is None:
         return np.array([np.finfo(np.float32).min], np.float32)
     return None if facts.inputs[0].zero == QMIN else w.stored(np.array([QMIN], np.int8))
 
 
-def _pool(w: _Writer, node: Node, kind: str, source: int, padding: int) -> None:
+def _pool(w: Writer, node: Node, kind: str, source: int, padding: int) -> None:
     a = node.attrs
     assert isinstance(a, PoolAttrs)
     fields = {
@@ -425,7 +252,7 @@ def _pool(w: _Writer, node: Node, kind: str, source: int, padding: int) -> None:
     w.emit(kind, (source,), w.tensor(node.output, node.output), Options("Pool2DOptions", fields))
 
 
-def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
+def _activation(w: Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Function)
     if facts is not None:
@@ -449,7 +276,7 @@ def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
     w.emit(FUNCTIONS[a.kind], (source,), w.tensor(node.output, node.output, rank=rank), options.get(a.kind))
 
 
-def _prelu(w: _Writer, node: Node, facts: Integers | None) -> None:
+def _prelu(w: Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, PRelu)
     rank = w.rank(node.inputs[0])
@@ -469,7 +296,7 @@ def _prelu(w: _Writer, node: Node, facts: Integers | None) -> None:
     w.emit("PRELU", (w.given(node.inputs[0], None), slopes), w.tensor(node.output, node.output, rank=rank))
 
 
-def _clip(w: _Writer, node: Node, facts: Integers | None, source: int, rank: int) -> None:
+def _clip(w: Writer, node: Node, facts: Integers | None, source: int, rank: int) -> None:
     a = node.attrs
     assert isinstance(a, Function)
     if (a.low, a.high) in CLAMPS:
@@ -486,7 +313,7 @@ def _clip(w: _Writer, node: Node, facts: Integers | None, source: int, rank: int
     w.clamp(node, source, limits)
 
 
-def _concat(w: _Writer, node: Node, _: Integers | None) -> None:
+def _concat(w: Writer, node: Node, _: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Concat)
     rank = 2 if a.axis == 2 and _common_rank(w, node) == 2 else 4
@@ -496,7 +323,7 @@ def _concat(w: _Writer, node: Node, _: Integers | None) -> None:
     w.emit("CONCATENATION", inputs, w.tensor(node.output, node.output, rank=rank), options)
 
 
-def _move(w: _Writer, node: Node, _: Integers | None) -> None:
+def _move(w: Writer, node: Node, _: Integers | None) -> None:
     """TRANSPOSE, STRIDED_SLICE and PAD in this order, as far as they are needed; or an enlargement."""
     a = node.attrs
     assert isinstance(a, Move)
@@ -546,7 +373,7 @@ def _slice_options(first: Sequence[int], steps: Sequence[int], taken: Sequence[i
     return Options("StridedSliceOptions", {"BeginMask": 0, "EndMask": mask})
 
 
-def _enlarge(w: _Writer, node: Node, a: Move) -> None:
+def _enlarge(w: Writer, node: Node, a: Move) -> None:
     """Pixel centres at halves: no quotient of sizes then falls below the number that it should be."""
     if a.repeat[2] > 1:
         raise w.refuse(node, "it enlarges channels")
@@ -556,13 +383,13 @@ def _enlarge(w: _Writer, node: Node, a: Move) -> None:
     w.emit("RESIZE_NEAREST_NEIGHBOR", (w.given(node.inputs[0]), size), output, options)
 
 
-def _reshape(w: _Writer, node: Node, _: Integers | None) -> None:
+def _reshape(w: Writer, node: Node, _: Integers | None) -> None:
     vector = w.graph.shapes[node.output][:2] == (1, 1)
     output = w.tensor(node.output, node.output, rank=2 if vector else 4)
     w.reshape(w.given(node.inputs[0], None), output)
 
 
-def _softmax(w: _Writer, node: Node, _: Integers | None) -> None:
+def _softmax(w: Writer, node: Node, _: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Softmax)
     rank = 2 if w.graph.shapes[node.output][:2] == (1, 1) else 4
@@ -572,11 +399,11 @@ def _softmax(w: _Writer, node: Node, _: Integers | None) -> None:
     )
 
 
-def _batch_norm(w: _Writer, node: Node, _: Integers | None) -> None:
+def _batch_norm(w: Writer, node: Node, _: Integers | None) -> None:
     raise w.refuse(node, "batch norms are folded first", "Run passes.pipeline.simplify on the network.")
 
 
-HANDLERS: Mapping[str, Callable[[_Writer, Node, Integers | None], None]] = {
+HANDLERS: Mapping[str, Callable[[Writer, Node, Integers | None], None]] = {
     "conv2d": _conv2d,
     "depthwise": _depthwise,
     "add": _two,
@@ -604,6 +431,14 @@ def _check_scales(what: str, scales: Any) -> None:
         )
 
 
+def _file(graph: Graph, weights: Weights, qgraph: QGraph | None) -> bytes:
+    w = Writer(graph, weights, qgraph)
+    source = w.begin()
+    for index, node in enumerate(graph):
+        HANDLERS[node.op](w, node, None if qgraph is None else integers(qgraph, weights, index))
+    return w.finish(source)
+
+
 def write(qgraph: QGraph, weights: Weights, path: Path) -> None:
     """Writes a quantised network. Raises ExportError for what TFLite computes otherwise."""
     if qgraph.rounds_once:
@@ -613,9 +448,9 @@ def write(qgraph: QGraph, weights: Weights, path: Path) -> None:
         )
     for name, quant in qgraph.quants:
         _check_scales(f"tensor '{name}'", quant.scale)
-    write_bytes(path, _Writer(qgraph.graph, weights, qgraph).run())
+    write_bytes(path, _file(qgraph.graph, weights, qgraph))
 
 
 def write_real(graph: Graph, weights: Weights, path: Path) -> None:
     """Writes a network of real numbers, batch norms folded. Raises ExportError for what TFLite has not."""
-    write_bytes(path, _Writer(graph, weights, None).run())
+    write_bytes(path, _file(graph, weights, None))

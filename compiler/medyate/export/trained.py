@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from medyate import artefact, files
 from medyate.arithmetic.scheme import WEIGHT_MAX, activation_quant
+from medyate.compiled import COMPILE
 from medyate.errors import ArtefactError, GraphError
 from medyate.graph_json import from_json, quantised_from_json
 from medyate.ir import Node, QGraph, Weights
@@ -29,7 +30,6 @@ from medyate.run.train import Compiled
 from medyate.validate import validate
 
 HEAD = "classifier"
-COMPILE = "Run `medyate compile` again."
 
 
 def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:

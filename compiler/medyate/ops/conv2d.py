@@ -67,8 +67,10 @@ def _workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
     if a.groups > 1:
         return 0
     if kind == "input":
-        return 0 if gathered or a.stride != (1, 1) else ledger.gradient_block_bytes(a.channels)
-    if height * width == 1 and taps % 4 == 0:  # a pixel alone needs no block
+        _, columns, channels = inputs[0]
+        by_blocks = not gathered and a.stride == (1, 1) and columns > 2 and channels % 2 == 0
+        return ledger.gradient_block_bytes(a.channels) if by_blocks else 0
+    if height * width < 3 and taps % 4 == 0 and a.channels % 4 == 0:  # a pixel or two need no block
         return taps if gathered else 0
     return ledger.block_bytes(taps, gathered=gathered)
 

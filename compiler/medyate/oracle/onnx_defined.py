@@ -3,6 +3,9 @@
 
 onnxruntime's own kernels for them (QLinearConv, QGemm ...) add pairs of products in 16 bits on processors without
 VNNI, where they saturate: outputs are tens of steps off what the file says.
+
+The importer expands the same operations for itself (onnx_quantised.on_integers). The two share the format's table of
+inputs and nothing else, so that `verify` sees a mistake of the importer's.
 """
 
 from __future__ import annotations

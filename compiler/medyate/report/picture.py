@@ -11,11 +11,11 @@ import numpy as np
 
 from medyate import artefact
 from medyate.boards import KIB
+from medyate.compiled import load_compiled
 from medyate.errors import ArtefactError
 from medyate.figure import new_figure, write_figure
 from medyate.report.memory_map import COLOURS, memory_map
 from medyate.run.log import read_log
-from medyate.stages import load_compiled
 
 
 def draw_last_run(out: Path, path: Path) -> None:

@@ -13,6 +13,8 @@ from medyate.errors import ArtefactError
 from medyate.run.session import Training
 
 MODEL = "model_digest"
+HEAD_ONLY = ("accuracy_head_only", "loss_head_only", "head_only_steps")
+"""What the head alone reached, and in how many steps where it was trained for that; in older logs may be missing."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,21 @@ class RunLog:
     history: list[dict[str, Any]]
     committed: int
     """Epochs that the flash holds."""
+    kept_epoch: int | None = None
+    """The best epoch, from 1, of a training with an early stop that has come to its end; the flash may hold another."""
+    rejected: dict[str, Any] | None = None
+    """The epoch that the guard did not accept."""
     guard_start: float | None = None
     """The guard's score before the first epoch of the history."""
     instructions: list[int] = field(default_factory=list)
     """Of each step."""
     milliseconds: list[float] = field(default_factory=list)
     """Of each step."""
+
+    @property
+    def efforts(self) -> tuple[list[int], list[float]]:
+        """Instructions and milliseconds of each step, for whoever adds to them."""
+        return self.instructions, self.milliseconds
 
     @staticmethod
     def begin(
@@ -58,11 +69,15 @@ class RunLog:
         committed: int,
     ) -> RunLog:
         """`now`: of the weights before this run. `earlier`: the log of the run that this one continues."""
-        history = [entry for entry in (earlier or {}).get("history", ()) if entry["epoch"] <= committed]
+        kept = (earlier or {}).get("kept_epoch") if committed else None
+        history = [
+            entry for entry in (earlier or {}).get("history", ()) if entry["epoch"] <= committed or kept is not None
+        ]
         first = bool(history) and history[0]["epoch"] == 1
         before = Score(earlier["accuracy_before"], earlier["loss_before"]) if earlier and first else now
-        guard_start = earlier.get("guard_start") if earlier and first else None
-        log = RunLog(facts, training, keep, before, now, history, committed, guard_start)
+        log = RunLog(facts, training, keep, before, now, history, committed, kept)
+        log.rejected = earlier.get("rejected") if earlier and kept is not None else None
+        log.guard_start = earlier.get("guard_start") if earlier and first else None
         log.keep(log.content())  # from now on the file is this run's
         return log
 
@@ -81,6 +96,16 @@ class RunLog:
             self.history[-1] |= {"accuracy": score.accuracy, "test_loss": score.loss}
         self.keep(self.content())
 
+    def ended(self, kept: int) -> None:
+        """The training is over, and the epoch is known that the flash has to hold at the end."""
+        self.kept_epoch = kept
+        self.keep(self.content())
+
+    def repeated(self, epoch: int) -> None:
+        """An epoch of the history was trained again and is in flash."""
+        self.committed = epoch
+        self.keep(self.content())
+
     def content(self, **more: Any) -> dict[str, Any]:
         """The JSON object; `more`: what only a run that ended knows."""
         after = NOT_EVALUATED if self.after is None else vars(self.after)
@@ -91,6 +116,8 @@ class RunLog:
             "loss_before": self.before.loss,
             "loss_after": after["loss"],
             "guard_start": self.guard_start,
+            "kept_epoch": self.kept_epoch,
+            "rejected": self.rejected,
             "epochs": len(self.history),
             "history": [dict(entry) for entry in self.history],
             "committed_epochs": self.committed,
@@ -156,6 +183,7 @@ def is_log(content: Mapping[str, Any]) -> bool:
 def _is_whole(log: Mapping[str, Any]) -> bool:
     """Whether a log has what this version reads, of the right kinds."""
     scores = [log.get(f"{what}_{when}") for what in ("accuracy", "loss") for when in ("before", "after")]
+    scores += [log.get(key) for key in HEAD_ONLY]
     numbers = [log.get(key) for key in ("rate", "clip")] + [log.get("smoothing", 0.0)]
     whole = [log.get(key) for key in (MODEL, "seed", "planned_epochs", "epoch_samples")] + [log.get("shift", 0)]
     flags = [log.get(key) for key in ("head_only", "flip", "finished")]
@@ -166,6 +194,7 @@ def _is_whole(log: Mapping[str, Any]) -> bool:
         and all(isinstance(flag, bool) for flag in flags)
         and log.get("schedule") in ("cosine", "constant")
         and all(isinstance(entry, dict) and _is_entry(entry) for entry in log["history"])
+        and _is_early_stop(log)
     )
 
 
@@ -178,6 +207,20 @@ def _is_entry(entry: Mapping[str, Any]) -> bool:
         and isinstance(entry.get("accuracy", 0.0), int | float | None)
         and isinstance(selected, list)
         and all(isinstance(channel, int) for channel in selected)
+    )
+
+
+def _is_early_stop(log: Mapping[str, Any]) -> bool:
+    """Whether what a log says of an early stop, if anything, fits its history."""
+    patience, kept, rejected = (log.get(key) for key in ("early_stop", "kept_epoch", "rejected"))
+    numbers = [entry["epoch"] for entry in log["history"]]
+    losses = [entry.get("held_loss") for entry in log["history"]]
+    return (
+        (patience is None or (isinstance(patience, int) and patience > 0))
+        and (patience is None or all(isinstance(loss, int | float) for loss in losses))
+        and (kept is None or (kept in numbers and numbers == list(range(1, len(numbers) + 1))))
+        and (rejected is None or (isinstance(rejected, dict) and {"epoch", "text"} <= rejected.keys()))
+        and all(isinstance(entry.get("held_accuracy"), int | float | None) for entry in log["history"])
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feeds a target: evaluates, trains epoch by epoch, measures its memory, writes the run log."""
+"""A run from start to end: finds a rate, trains epoch by epoch, measures the target's memory, writes the run log."""
 
 from __future__ import annotations
 
@@ -16,45 +16,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.boards import MACHINES, TARGETS
+from medyate.compiled import load_compiled
 from medyate.data import Dataset, Scaling, epoch_order
 from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant
 from medyate.plan.banks import BankFlash, Run
+from medyate.run import early, held
 from medyate.run import guard as guarded
-from medyate.run import held
+from medyate.run.early import EarlyStop, HeldOut
+from medyate.run.feed import Parts, Progress, Tick, evaluate, logit_range, train_epoch
 from medyate.run.generation import FORMAT
 from medyate.run.guard import Guard, Outcome, Rejected
 from medyate.run.link import Link
-from medyate.run.log import RunLog, Score, training_of
+from medyate.run.log import HEAD_ONLY, RunLog, Score, training_of
 from medyate.run.restart import Restarts
 from medyate.run.session import Marks, Position, Session, Training
 from medyate.run.signs import know, signs
 from medyate.run.transport import BAUD, HostProgram, QemuProgram, SerialPort
-from medyate.run.trials import Bench, Found, HeadOnly, cost
-from medyate.stages import load_compiled
+from medyate.run.trials import Bench, Found, HeadOnly
 
 PATTERNS = (0xA5, 0x5A)
 GUARD_ORDER = 0xFFFFFFFF
 """Number of the epoch whose order of samples gives the guard's: no training reaches it."""
 RANGE_SAMPLES = 32
 """Training samples whose logits give the range of an exported head."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Progress of a run, for whoever shows it."""
-
-    phase: str
-    done: int
-    total: int
-    loss: float
-    accuracy: float
-    epoch: int = 0
-    """Epoch being trained, from 1; 0 while evaluating."""
-
-
-Progress = Callable[[Tick], None]
 
 
 @dataclass(frozen=True)
@@ -157,30 +143,6 @@ def int8_samples(compiled: Compiled, dataset: Dataset) -> tuple[NDArray[np.int8]
     return scaling.int8(dataset.x_train, quant), scaling.int8(dataset.x_test, quant)
 
 
-def evaluate(
-    session: Session, samples: NDArray[np.int8], labels: NDArray[Any], phase: str, progress: Progress
-) -> Score:
-    """Accuracy and loss over all samples, by the device's own inference."""
-    right, loss = 0, 0.0
-    for i, (sample, label) in enumerate(zip(samples, labels, strict=True)):
-        result = session.infer(sample, label)
-        right += labels.ndim == 1 and result.prediction == int(label)
-        loss += result.loss
-        progress(Tick(phase, i + 1, len(samples), loss / (i + 1), right / (i + 1)))
-    return Score(right / len(samples) if labels.ndim == 1 else None, loss / len(samples))
-
-
-def logit_range(session: Session, samples: NDArray[np.int8], progress: Progress) -> list[float]:
-    """Smallest and largest logit over some samples: the range that an exported head needs."""
-    low, high = 0.0, 0.0
-    for i, sample in enumerate(samples):
-        session.infer(sample)
-        logits = session.logits() / 65536
-        low, high = min(low, float(logits.min())), max(high, float(logits.max()))
-        progress(Tick("logits", i + 1, len(samples), 0.0, 0.0))
-    return [low, high]
-
-
 def measure(compiled: Compiled, on: str, sample: NDArray[np.int8], key: bytes | None = None) -> Marks:
     """Memory marks from two paint patterns, with the selections that need most.
 
@@ -229,6 +191,8 @@ class RunOptions:
     """With that: flips are used where trials show that they do no harm."""
     guard: bool = False
     """An epoch that made the network worse is not committed, and the training ends."""
+    early_stop: int | None = None
+    """So many epochs that brought nothing on samples held out end the training, and its best epoch is kept."""
     measure: bool = True
     count: bool = True
     overwrite: bool = False
@@ -247,16 +211,6 @@ class RunOptions:
     """Is given the log after each epoch, so that no end of the program loses it."""
     tell: Callable[[str], None] = lambda _: None
     """Is told at once what a resumed run found in flash, and what rate was found."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Samples as the device takes them, and their labels."""
-
-    x_train: NDArray[np.int8]
-    y_train: NDArray[Any]
-    x_test: NDArray[np.int8]
-    y_test: NDArray[Any]
 
 
 def _look(compiled: Compiled, options: RunOptions) -> tuple[held.Held, ...]:
@@ -293,7 +247,28 @@ def _begin(session: Session, compiled: Compiled, options: RunOptions, found: tup
             held.refuse_stranger(found, digest)
         options.tell(position.start())
     _check_resumed(training, position, options.earlier)
+    _check_early_stop(position, options)
     return position
+
+
+def _check_early_stop(position: Position, options: RunOptions) -> None:
+    """Raises DataError where a training goes on that was begun with another early stop, or whose log is not there."""
+    earlier = options.earlier or {}
+    if position.epochs == 0:
+        return
+    if earlier and earlier.get("early_stop") != options.early_stop:
+        begun = earlier.get("early_stop")
+        how = "without --early-stop" if begun is None else f"with --early-stop {begun}"
+        raise DataError(f"the training in flash was begun {how}.", "Resume with the same options.")
+    history = earlier.get("history")
+    if options.early_stop is not None and (not history or history[0]["epoch"] != 1):
+        raise DataError(
+            "--early-stop needs the log of the whole training that it goes on with.", "Give its log with --log."
+        )
+    if earlier.get("kept_epoch") is not None and earlier["finished"]:
+        raise DataError(
+            f"the training was ended early; epoch {earlier['kept_epoch']} was kept.", "Train anew with --fresh."
+        )
 
 
 def _check_resumed(training: Training, position: Position, earlier: Mapping[str, Any] | None) -> None:
@@ -314,9 +289,11 @@ def _check_resumed(training: Training, position: Position, earlier: Mapping[str,
         raise DataError(f"all {training.epochs} epochs are done already.", "Train anew with --fresh.")
 
 
-def epoch_samples(dataset: Dataset, limit: int | None) -> int:
-    """Training samples of one epoch."""
-    return min(limit or len(dataset.x_train), len(dataset.x_train))
+def epoch_samples(dataset: Dataset, limit: int | None, early_stop: int | None = None) -> int:
+    """Training samples of one epoch. Raises DataError where an early stop has too few to hold some out."""
+    count = len(dataset.x_train)
+    count -= 0 if early_stop is None else early.held_samples(count)
+    return min(limit or count, count)
 
 
 def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Progress) -> dict[str, Any]:
@@ -326,7 +303,9 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     """
     x_train, x_test = int8_samples(compiled, dataset)
     dataset = dataset.with_targets(Scaling(*compiled.model["pixels"]))
-    parts = Parts(x_train, dataset.y_train, x_test, dataset.y_test)
+    parts, held_out = Parts(x_train, dataset.y_train, x_test, dataset.y_test), None
+    if options.early_stop is not None:
+        parts, held_out = early.split(parts, options.training.seed)
     if compiled.weights_in_ram and not options.training.fresh:
         raise DataError("this model keeps its weights in RAM: no training outlives its program.", "Start afresh.")
     check_target(compiled, options.on)
@@ -345,15 +324,13 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
         facts = _facts(compiled, options, tried, len(x_test))
         log = RunLog.begin(facts, options.training, options.keep, before, options.earlier, position.epochs)
         try:
-            guard = restarts.survive(lambda: _guard(session, parts, options, log, progress)) if options.guard else None
-            log.guard_start = log.guard_start if guard is None else guard.start
-            rejected = _train(session, parts, options, log, guard, restarts, progress)
-            if rejected is not None:
-                options.tell(f"epoch {rejected.epoch} is not accepted: {rejected.text}; {_kept(session, options)}")
+            stop = None if held_out is None else _early_stop(session, held_out, options, progress)
+            moved = _learn(session, parts, options, log, stop, restarts, progress)
+            if moved or log.after is None:
                 log.after = restarts.survive(lambda: look("accepted", progress))
             digest = str(session.digests())
             worn = session.position
-            logits = restarts.survive(lambda: logit_range(session, x_train[:RANGE_SAMPLES], progress))
+            logits = restarts.survive(lambda: logit_range(session, parts.x_train[:RANGE_SAMPLES], progress))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(log.stopped()) from None
     ended: dict[str, Any] = {"digest": digest, "logit_range": logits}
@@ -363,7 +340,6 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
     ended["instructions_per_step_max"] = max(steps, default=0) or None
     ended["ms_per_step"] = round(statistics.mean(times), 3) if any(times) else None
     ended["ms_per_step_max"] = round(max(times, default=0.0), 3) or None
-    ended["rejected"] = None if rejected is None else asdict(rejected)
     ended["warnings"] = [sign.to_json() for sign in signs(log.content(), known)]
     options.keep(log.content(**ended))
     if options.measure:
@@ -400,7 +376,7 @@ def _with_rate(
     fixed = training.head_only or _is_head_alone(compiled)
     asked = replace(training, head_only=fixed)
     batch = int(compiled.plan["batch"])
-    options.tell(cost(asked, batch, len(parts.x_train)))
+    head_alone = not fixed and options.head_only_accuracy is None
 
     def show(done: int, total: int, loss: float) -> None:
         progress(Tick("trying rates", done, total, loss, 0.0))
@@ -408,10 +384,11 @@ def _with_rate(
     height, width, _ = compiled.model["input_shape"]
     ask_flips = options.find_flip and min(height, width) > 1
     bench = Bench(session, asked, parts.x_train, parts.y_train, batch, options.go_on, show, ask_flips)
+    options.tell(bench.cost(head=head_alone))
     found = bench.find()
     options.tell(found.text())
     head = None
-    if not fixed and options.head_only_accuracy is None:
+    if head_alone:
         head = bench.head_alone(lambda: evaluate(session, parts.x_test, parts.y_test, "head alone", progress))
     recipe = replace(training, rate=found.rate, clip=found.clip, flip=training.flip or found.flip)
     return replace(options, training=recipe), Tried(found, head)
@@ -439,6 +416,40 @@ def _guard(session: Session, parts: Parts, options: RunOptions, log: RunLog, pro
     return Guard.begin(look, log.guard_start)
 
 
+def _early_stop(session: Session, held_out: HeldOut, options: RunOptions, progress: Progress) -> EarlyStop:
+    look = partial(evaluate, session, held_out.samples, held_out.labels, "held out", progress)
+    return EarlyStop(options.early_stop or 0, look)
+
+
+def _learn(
+    session: Session,
+    parts: Parts,
+    options: RunOptions,
+    log: RunLog,
+    stop: EarlyStop | None,
+    restarts: Restarts,
+    progress: Progress,
+) -> bool:
+    """Trains, and leaves the generation that stays; whether the target was put back to it."""
+    moved = False
+    if log.kept_epoch is None:  # else an interrupted run had come to the end of its training
+        guard = None
+        if options.guard:
+            guard = restarts.survive(lambda: _guard(session, parts, options, log, progress))
+            log.guard_start = guard.start
+        rejected = _train(session, parts, options, log, guard, stop, restarts, progress)
+        if rejected is not None:
+            options.tell(f"epoch {rejected.epoch} is not accepted: {rejected.text}; {_kept(session, options)}")
+            log.rejected, moved = asdict(rejected), True
+        if stop is not None and log.history:
+            log.ended(early.best_epoch(log.history))
+    if log.kept_epoch is not None and log.kept_epoch != log.history[-1]["epoch"]:
+        options.tell(early.text(log))
+        early.go_back(session, parts, log, restarts, progress)
+        moved = True
+    return moved
+
+
 def _kept(session: Session, options: RunOptions) -> str:
     """Puts the target back to the accepted generation; what that is, in words."""
     position = session.begin(replace(options.training, fresh=False))
@@ -453,29 +464,33 @@ def _train(
     options: RunOptions,
     log: RunLog,
     guard: Guard | None,
+    stop: EarlyStop | None,
     restarts: Restarts,
     progress: Progress,
 ) -> Rejected | None:
-    """The epochs that are left, each judged, committed, evaluated and logged; the first rejected one is the last."""
-    training = options.training
+    """The epochs that are left, each judged, committed, evaluated and logged; the first rejected one is the last.
+
+    So is the one at which the early stop gives up, which is not committed either.
+    """
+    training = log.training
     saturated = 0  # the device counts since `begin`, the log per epoch
 
     def learn(epoch: int) -> Rejected | None:
         """An epoch and its commit; begun anew where the target restarts."""
         nonlocal saturated
-        order = epoch_order(training.seed, epoch, len(parts.x_train))[: training.epoch_samples]
-        entry = _train_epoch(session, parts, order, training, epoch, log, progress)
+        entry = train_epoch(session, parts, training, epoch, log.efforts, progress)
         since = 0 if restarts.again() else saturated
         saturated, entry["saturations"] = entry["saturations"], entry["saturations"] - since
         rejected = None if guard is None else guard.reject(epoch + 1, last=epoch == training.epochs - 1)
         if rejected is None:
-            log.trained(entry)
-            session.commit()
+            log.trained(entry if stop is None else entry | stop.judge())
+            if stop is None or not stop.drops(log):
+                session.commit()
         return rejected
 
     for epoch in range(log.committed, training.epochs):
         rejected = restarts.survive(partial(learn, epoch), lambda: None)
-        if rejected is not None:
+        if rejected is not None or (stop is not None and stop.drops(log)):
             return rejected
         score: Score | None = None
         if options.evaluate_each or epoch == training.epochs - 1:
@@ -483,37 +498,6 @@ def _train(
             score = restarts.survive(test)
         log.evaluated(score)
     return None
-
-
-def _train_epoch(
-    session: Session,
-    parts: Parts,
-    order: NDArray[np.int64],
-    training: Training,
-    epoch: int,
-    log: RunLog,
-    progress: Progress,
-) -> dict[str, Any]:
-    """All steps of an epoch, without its commit; its entry in the log, where each step's effort is kept."""
-    labels = parts.y_train
-    selection = np.zeros(0, bool) if training.head_only else session.selection()
-    loss, right, saturations = 0.0, 0, 0
-    for i, index in enumerate(order):
-        result = session.train(parts.x_train[index], labels[index])
-        loss += result.loss
-        right += labels.ndim == 1 and result.prediction == int(labels[index])
-        saturations = result.saturations
-        log.instructions.append(result.instructions)
-        log.milliseconds.append(result.milliseconds)
-        name = f"epoch {epoch + 1}/{training.epochs}"
-        progress(Tick(name, i + 1, len(order), loss / (i + 1), right / (i + 1), epoch + 1))
-    return {
-        "epoch": epoch + 1,
-        "loss": loss / len(order),
-        "train_accuracy": right / len(order) if labels.ndim == 1 else None,
-        "saturations": saturations,
-        "selected": [int(c) for c in np.flatnonzero(selection)],
-    }
 
 
 def _facts(compiled: Compiled, options: RunOptions, tried: Tried | None, test_samples: int) -> dict[str, Any]:
@@ -535,6 +519,7 @@ def _facts(compiled: Compiled, options: RunOptions, tried: Tried | None, test_sa
         "head_only": training.head_only,
         "planned_epochs": training.epochs,
         "epoch_samples": training.epoch_samples,
+        "early_stop": options.early_stop,
         "test_samples": test_samples,
         **_head_facts(options, None if tried is None else tried.head),
         "rate_trials": [] if tried is None else [asdict(trial) for trial in tried.found.trials],
@@ -552,10 +537,12 @@ def _facts(compiled: Compiled, options: RunOptions, tried: Tried | None, test_sa
 
 
 def _head_facts(options: RunOptions, head: HeadOnly | None) -> dict[str, Any]:
-    """What the head alone reached: in a run of its own, or in a shorter one before this training."""
-    if options.head_only_accuracy is not None or head is None:
-        return {"accuracy_head_only": options.head_only_accuracy, "loss_head_only": None, "head_only_steps": None}
-    return {"accuracy_head_only": head.accuracy, "loss_head_only": head.loss, "head_only_steps": head.steps}
+    """What the head alone reached: in a run of its own, or in a shorter one before this training began."""
+    if options.head_only_accuracy is not None:
+        return dict(zip(HEAD_ONLY, (options.head_only_accuracy, None, None), strict=True))
+    if head is not None:
+        return dict(zip(HEAD_ONLY, (head.accuracy, head.loss, head.steps), strict=True))
+    return {key: (options.earlier or {}).get(key) for key in HEAD_ONLY}
 
 
 def _flash(compiled: Compiled, options: RunOptions, start: Position, worn: Position) -> dict[str, Any]:

@@ -113,20 +113,6 @@ class Found:
         return f"; no flips: mirrored samples lose more, {self.mirrored:.3g}"
 
 
-def cost(training: Training, batch: int, samples: int) -> str:
-    """What the trials take, said before they are made."""
-    total, steps = training.epochs * training.epoch_samples, _steps(training, batch)
-    count = len(FIRST) * (1 if training.head_only else len(CLIPS))
-    each = FORWARD if training.head_only else 1.0
-    work = each * count * steps + FORWARD * (count + 1) * _held(samples)
-    if not training.head_only:
-        work += FORWARD * (len(FIRST) * steps + head_steps(training))
-    return (
-        f"finding a rate: {count} or more trials of {steps} steps, about {work / (total * each):.2g} times the work of "
-        "the training; --rate with a number skips them"
-    )
-
-
 def head_steps(training: Training) -> int:
     """For how long the head alone is trained."""
     total = training.epochs * training.epoch_samples
@@ -159,6 +145,39 @@ class Bench:
     ask_flips: bool = False
     """Whether flips are to be decided, too; samples are images then."""
 
+    def cost(self, *, head: bool) -> str:
+        """What the trials take, said before they are made; `head`: the head alone is going to be trained, too."""
+        count, steps = len(FIRST) * len(self._clips), _steps(self.training, self.batch)
+        return (
+            f"finding a rate: {count} or more trials of {steps} steps, about {self.work(head=head):.2g} times the work "
+            "of the training; --rate with a number skips them"
+        )
+
+    def work(self, *, head: bool) -> float:
+        """The same as a share of the training's work, with the fewest trials that there can be."""
+        held, steps = _held(len(self.samples)), _steps(self.training, self.batch)
+        step = FORWARD if self.training.head_only else 1.0
+        count = len(FIRST) * len(self._clips)
+        work = count * step * steps + (count + 1) * FORWARD * held
+        if self._asks_flips(held):
+            work += step * steps + FORWARD * held
+        if head:
+            alone = self._alone()
+            work += FORWARD * (len(FIRST) * _steps(alone, self.batch) + (len(FIRST) + 1) * held + alone.epoch_samples)
+        return work / (step * self.training.epochs * self.training.epoch_samples)
+
+    @property
+    def _clips(self) -> tuple[float, ...]:
+        return CLIPS[:1] if self.training.head_only else CLIPS
+
+    def _asks_flips(self, held: int) -> bool:
+        return self.ask_flips and held >= MIRRORED_LEAST
+
+    def _alone(self) -> Training:
+        """Of the head, before its rate is known."""
+        steps = max(head_steps(self.training) // self.batch, 1) * self.batch
+        return replace(self.training, head_only=True, epochs=1, epoch_samples=steps)
+
     def find(self) -> Found:
         """Rate and clip for the whole training. The banks stay as they are."""
         order = epoch_order(self.training.seed, 0, len(self.samples))
@@ -167,16 +186,15 @@ class Bench:
         if held == 0 or steps == 0:
             return Found(RATE, CLIP, steps, None, ())
         start = repeat(self.session, self.go_on, partial(self._trial, RATE, CLIP, seen[:0], unseen))
-        clips = CLIPS[:1] if self.training.head_only else CLIPS
         found: dict[Trial, NDArray[np.float64]] = {}
 
         def attempt(rates: Sequence[float]) -> None:
             for rate in rates:
-                for clip in clips:
+                for clip in self._clips:
                     work = partial(self._trial, rate, clip, np.resize(seen, steps), unseen)
                     losses = repeat(self.session, self.go_on, work)
                     found[Trial(rate, clip, float(losses.mean()))] = losses
-                    self.progress(len(found), max(len(clips) * len(FIRST), len(found)), float(losses.mean()))
+                    self.progress(len(found), max(len(self._clips) * len(FIRST), len(found)), float(losses.mean()))
 
         attempt(FIRST)
         while beyond := _beyond({trial.rate for trial in found}, min(found, key=_loss).rate):
@@ -187,7 +205,7 @@ class Bench:
             return Found(RATE, CLIP, steps, loss, trials)
         rate, clip = over_horizon(best.rate, best.clip, steps, self.training.epochs * self.training.epoch_samples)
         mirrored = None
-        if self.ask_flips and held >= MIRRORED_LEAST:
+        if self._asks_flips(held):
             mirrored = self._mirrored(best, np.resize(seen, steps), unseen)
         return Found(rate, clip, steps, loss, trials, best, mirrored)
 
@@ -201,11 +219,10 @@ class Bench:
 
     def head_alone(self, look: Callable[[], Score]) -> HeadOnly:
         """What the head alone learns at a rate of its own; `look` evaluates the target as it is."""
-        steps = max(head_steps(self.training) // self.batch, 1) * self.batch
-        short = replace(self.training, head_only=True, epochs=1, epoch_samples=steps)
+        short = self._alone()
         found = replace(self, training=short, ask_flips=False).find()
         training = replace(short, rate=found.rate, fresh=True)
-        count = len(self.samples)
+        count, steps = len(self.samples), short.epoch_samples
         order = np.concatenate([epoch_order(training.seed, i, count) for i in range(-(-steps // count))])[:steps]
 
         def learn() -> Score:

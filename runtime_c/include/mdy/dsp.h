@@ -66,10 +66,17 @@ extern "C" {
 #define MDY_DSP_CLOBBERED "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory"
 #endif
 
-/** Whether a window is one pixel of the input. */
+/** Whether every window is one pixel of the input: none lies in padding, behind the input either. */
 static inline int mdy_dsp_is_pixel(const mdy_conv_t *p)
 {
-    return p->kernel_h == 1 && p->kernel_w == 1 && p->pad_top == 0 && p->pad_left == 0;
+    return p->kernel_h == 1 && p->kernel_w == 1 && p->pad_top == 0 && p->pad_left == 0 &&
+           (p->out.h - 1) * p->stride_h < p->in.h && (p->out.w - 1) * p->stride_w < p->in.w;
+}
+
+/** Whether pixel for pixel of the input is one of the output. */
+static inline int mdy_dsp_is_pixelwise(const mdy_conv_t *p)
+{
+    return mdy_dsp_is_pixel(p) && p->stride_h == 1 && p->stride_w == 1 && p->in.h == p->out.h && p->in.w == p->out.w;
 }
 
 /** How most output channels are requantised. */

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** Two banks in flash, each one generation: header, settings, state, weights. Format in SPEC.md, section 5. */
+/** Two banks in flash, each with one generation: found, loaded, written, forgotten. SPEC.md, section 5. */
 #ifndef MDY_STORE_H
 #define MDY_STORE_H
 
-#include "mdy/model.h"
+#include "mdy/generation.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-#define MDY_STORE_FORMAT 5
-#define MDY_STORE_HEADER_BYTES 64u
-#define MDY_STORE_BODY_BYTES 44u /* as this runtime writes it; it reads other lengths, too */
 
 /**
  * Places the banks and looks at what they hold: m->found, m->erases. The next commit will overwrite the older
@@ -40,9 +36,6 @@ mdy_status_t mdy_store_read(const mdy_flash_t *flash, uint32_t address, void *ds
 
 /** Address of the weights in the bank in use. */
 uint32_t mdy_store_weights(const mdy_t *m);
-
-/** Adds the deltas to the weights in RAM. */
-void mdy_store_merge(mdy_t *m);
 
 /** Erases the first sector, header included, of the newest bank. Errors: MDY_FLASH (m->fault), MDY_EMPTY, MDY_MODEL. */
 mdy_status_t mdy_store_roll_back(mdy_t *m);

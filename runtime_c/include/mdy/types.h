@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 #if defined(__BYTE_ORDER__) && (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
-#error "medyate stores state and banks in little-endian order; this target needs a port of store.c"
+#error "medyate stores state and banks in little-endian order; this target needs a port of generation.c"
 #endif
 
 /** Bits of a stored gradient: 8 by default, 16 as a compile option (-DMDY_GRAD_BITS=16). */

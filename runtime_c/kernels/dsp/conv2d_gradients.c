@@ -79,6 +79,7 @@ typedef struct {
     uint32_t kept; /* a register that may be the frame pointer */
     int32_t *sums; /* of two channels, where they go */
 } end_t;
+#define END_WORDS 4u /* that it takes at most: a pointer has one or two */
 
 static uint32_t pair_words(uint32_t outputs)
 {
@@ -87,14 +88,14 @@ static uint32_t pair_words(uint32_t outputs)
 
 static uint32_t *rest_of(const block_t *block)
 {
-    return block->pairs + pair_words(block->p->out.c) + sizeof(end_t) / sizeof(uint32_t);
+    return block->pairs + pair_words(block->p->out.c) + END_WORDS;
 }
 
 /* Bytes of a block: the outputs that four do not divide come last, each with a word for every pixel. */
 static uint32_t block_bytes(uint32_t outputs)
 {
-    const uint32_t words = pair_words(outputs) + outputs % 4 * MDY_DSP_PIXELS + TOGETHER * MDY_DSP_PIXELS;
-    return words * (uint32_t)sizeof(uint32_t) + (uint32_t)sizeof(end_t);
+    const uint32_t words = pair_words(outputs) + outputs % 4 * MDY_DSP_PIXELS + TOGETHER * MDY_DSP_PIXELS + END_WORDS;
+    return words * (uint32_t)sizeof(uint32_t);
 }
 
 /* Writes what reaches one pixel into its places of a block; dy == NULL: nothing does. */
@@ -266,7 +267,7 @@ void mdy_dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const m
         mdy_conv2d_backward_input(p, w, sel, dy, rows, sink, workspace);
         return;
     }
-    if (!mdy_dsp_is_pixel(p) || p->stride_h != 1 || p->stride_w != 1 || p->in.c % 2 != 0 ||
+    if (!mdy_dsp_is_pixelwise(p) || p->in.c % 2 != 0 ||
         workspace.bytes < block_bytes(p->out.c)) {
         const mdy_spread_t spread = {spread_tap, w, sel};
         mdy_conv_spread(p, &spread, dy, rows, sink);
@@ -559,7 +560,7 @@ void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *s
     const uint32_t four_bytes = TURNED_WORDS * (uint32_t)sizeof(uint32_t) + TURNED;
     const uint32_t run = workspace.bytes / four_bytes * TURNED;
     /* Rows of a whole tensor lie side by side, in dy as in the maps. */
-    const int is_one_run = mdy_dsp_is_pixel(p) && p->stride_h == 1 && p->stride_w == 1 && dy->rows >= p->out.h;
+    const int is_one_run = mdy_dsp_is_pixelwise(p) && dy->rows >= p->out.h;
     const uint32_t pixels = is_one_run ? (uint32_t)(rows.end - rows.begin) * p->out.w : p->out.w;
     if (p->group_in != p->in.c || p->out.c % TURNED != 0 || run == 0 || pixels < TURNED) {
         mdy_conv2d_backward_weight(p, sel, taps, dy, rows, sums, workspace);

@@ -290,14 +290,14 @@ void mdy_dsp_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, cons
                                       const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
                                       mdy_workspace_t workspace)
 {
-    /* A pixel's g_acc, which only the portable kernel keeps there, often has more room than is left elsewhere. */
+    uint32_t most = (uint32_t)rows.end - rows.begin;
+    most = most < ROWS_MAX ? most : ROWS_MAX;
+    /* Where a pixel's g_acc would be, which this kernel does not keep, there is often more room than elsewhere. */
     const uint32_t terms_bytes = p->out.c * (uint32_t)sizeof(int16_t);
-    if (terms_bytes > workspace.bytes) {
+    if (terms_bytes > workspace.bytes && room_for(p, most, CHANNELS) > workspace.bytes) {
         workspace.at = (uint8_t *)mdy_sink_terms(sink);
         workspace.bytes = terms_bytes;
     }
-    uint32_t most = (uint32_t)rows.end - rows.begin;
-    most = most < ROWS_MAX ? most : ROWS_MAX;
     while (most > 1 && room_for(p, most, CHANNELS) > workspace.bytes) {
         most--;
     }
