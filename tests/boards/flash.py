@@ -137,6 +137,11 @@ class Cells:
         self.programs += 1
         self.operate(WRITTEN, times, offset, new, lambda: self.torn_program(old, new))
 
+    def sets_bits(self, offset: int, data: bytes) -> bool:
+        """Whether data has ones where the cells do not, so that it will not be there. Bytes of 0xFF are left out:
+        they stand for what is to stay as it is."""
+        return any(~a & b for a, b in zip(self.get(offset, len(data)), data, strict=True) if b != 0xFF)
+
     def torn_erase(self, old: bytes) -> bytes:
         """Some of the cells have become ones, at the front all of them: where it stopped is drawn."""
         done = self.machine.random.randrange(len(old))
