@@ -40,7 +40,7 @@ def build(source: str, target: Target, folder: Path, *defines: str) -> Path:
 class Poker:
     """A part that runs poke.c, and what its core is asked to do."""
 
-    LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK, FAULTMASK = range(1, 11)
+    LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK, FAULTMASK, LOAD_FOUR = range(1, 12)
 
     def __init__(self, machine: Machine, elf: Path) -> None:
         self.machine, self.image, self.in_ram = machine, Image.read(elf), False

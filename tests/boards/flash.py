@@ -15,6 +15,7 @@ from .machine import BoardError, Image, Machine, PowerCut
 
 BEFORE, INSIDE, AFTER = range(3)
 """Where in an operation power is cut."""
+NOWHERE = 0xFFFFFFFC
 ERASED, WRITTEN, BROKEN = range(3)
 """What an operation leaves; BROKEN: power was cut in it."""
 
@@ -137,6 +138,11 @@ class Cells:
         self.programs += 1
         self.operate(WRITTEN, times, offset, new, lambda: self.torn_program(old, new))
 
+    def sets_bits(self, offset: int, data: bytes) -> bool:
+        """Whether data has ones where the cells do not, so that it will not be there. Bytes of 0xFF are left out:
+        they stand for what is to stay as it is."""
+        return any(~a & b for a, b in zip(self.get(offset, len(data)), data, strict=True) if b != 0xFF)
+
     def torn_erase(self, old: bytes) -> bytes:
         """Some of the cells have become ones, at the front all of them: where it stopped is drawn."""
         done = self.machine.random.randrange(len(old))
@@ -225,6 +231,7 @@ class EccCells(Cells):
     def map(self, *addresses: int) -> None:
         super().map(*addresses)
         self.shut_pages: set[int] = set()
+        self.watch: int | None = None
         self.protect()
 
     def protect(self) -> None:
@@ -239,6 +246,19 @@ class EccCells(Cells):
                 rights = unicorn.UC_PROT_EXEC | (0 if page in pages else unicorn.UC_PROT_READ)
                 self.machine.uc.mem_protect(place + page, 0x1000, rights)
         self.shut_pages = pages
+        self.watch_loads()
+
+    def watch_loads(self) -> None:
+        """Unicorn forgets that a page is shut once it let a load through, unless loads are hooked: here, of nothing."""
+        uc = self.machine.uc
+        if bool(self.shut_pages) == (self.watch is not None):
+            return
+        if self.watch is None:
+            self.watch = uc.hook_add(unicorn.UC_HOOK_MEM_READ, lambda *_: None, None, NOWHERE, NOWHERE)
+        else:
+            uc.hook_del(self.watch)
+            self.watch = None
+        uc.ctl_flush_tb()
 
     def read_file(self, path: Path) -> None:
         data = path.read_bytes()

@@ -260,7 +260,7 @@ class Machine:
         self.lines: set[int] = set()
         self.pollers: list[Callable[[], None]] = []
         self.error: Exception | None = None
-        self.leaving = self.called = self.opened = False
+        self.leaving = self.called = False
         self.in_bytes = (0, 0)
         """The unaligned store that comes again in bytes."""
         self.read_twice: tuple[int, int, int] = (0, 0, 0)
@@ -377,7 +377,6 @@ class Machine:
         return True
 
     def on_load(self, _uc: object, _access: int, address: int, size: int, _value: int, _data: object) -> bool:
-        self.opened, self.clock.due = True, 0  # the page is open until the next block
         return bool(self.guarded(lambda: self.flash_load(address, size)))
 
     def on_nothing(self, _uc: object, access: int, address: int, _size: int, _value: int, _data: object) -> bool:
@@ -495,9 +494,6 @@ class Machine:
         clock = self.clock
         clock.why = RUNS
         self.in_bytes = (0, 0)
-        if self.opened:
-            self.uc.ctl(unicorn.UC_CTL_TLB_FLUSH, unicorn.UC_CTL_IO_WRITE)
-            self.opened = False
         failed: UcError | None = None
         try:
             if self.error is None:

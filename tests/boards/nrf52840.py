@@ -173,14 +173,14 @@ class Nvmc(Block):
         elif self.values.get(self.CONFIG, 0) != self.WEN:
             self.refuse("a store while CONFIG is not WEN")
         else:
-            old = int.from_bytes(self.cells.get(address, 4), "little")
-            if ~old & value:
+            data = value.to_bytes(4, "little")
+            if self.cells.sets_bits(address, data):
                 self.refuse("bits go from 0 to 1 without an erase")
             self.writes[address] += 1
             if self.writes[address] > 2:
                 self.refuse("a word is written more than twice without an erase (nWRITE)")
             self.cells.finish()
-            self.cells.program(address, value.to_bytes(4, "little"), WORD)
+            self.cells.program(address, data, WORD)
             self.begun()
 
 

@@ -580,7 +580,7 @@ class Bootrom:
             return self.refuse("flash_range_program: from the flash, which cannot be read meanwhile")
         for start in range(address, address + count, 256):
             page = self.machine.peek(data + start - address, 256)
-            if any(~old & new for old, new in zip(cells.get(start, 256), page, strict=True)):
+            if cells.sets_bits(start, page):
                 self.refuse("bits go from 0 to 1 without an erase")
             cells.program(start, page, PAGE)
             cells.finish()

@@ -150,7 +150,7 @@ class FlashControl(FlashBlock):
             self.fail(self.PGAERR, "PGAERR: a store that is not aligned")
         else:
             data = value.to_bytes(size, "little")
-            if any(~a & b for a, b in zip(self.cells.get(offset, size), data, strict=True)):
+            if self.cells.sets_bits(offset, data):
                 self.refuse("bits go from 0 to 1 without an erase")
             self.cells.finish()
             self.cells.program(offset, data, self.word)

@@ -105,6 +105,9 @@ def test_a_store_that_the_controller_refuses_sets_its_flag_and_changes_nothing(b
     store(SECTOR_5, 0xFFFF0000)
     store(SECTOR_5, 0x0000FFFF)
     assert load(SECTOR_5) == 0
+    assert board.refused() == []
+    store(SECTOR_5, 0x0000FFFE)
+    assert load(SECTOR_5) == 0
     assert board.refused() == ["FLASH: bits go from 0 to 1 without an erase"]
 
 

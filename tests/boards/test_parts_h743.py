@@ -116,10 +116,18 @@ def test_a_word_that_is_programmed_twice_breaks(board: Poker) -> None:
     assert board.word("faults") == 1
     assert board.load(SR2) & 1 << 26
     assert board.load(0xE000ED38) == BANK2
+    assert board.ask(board.LOAD_FOUR, BANK2 + 32) == 0x23
+    assert board.word("faults") == 1
+    board.copy(BANK2 + 64, 0x30, 8)
+    board.copy(BANK2 + 64, 0, 8)
+    assert len(board.refused()) == 1
+    board.ask(board.LOAD_FOUR, BANK2 + 56)  # two words that are good, then two that are not
+    assert board.word("faults") == 3
     board.store(CR2, X64 | SER | START)
     board.wait_clear(SR2, QW)
     assert board.load(BANK2) == 0xFFFFFFFF
-    assert board.word("faults") == 1
+    assert board.ask(board.LOAD_FOUR, BANK2 + 24) == 0xFFFFFFFF
+    assert board.word("faults") == 3
 
 
 def test_erases_that_the_controller_refuses(board: Poker) -> None:

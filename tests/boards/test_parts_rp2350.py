@@ -58,8 +58,15 @@ def test_sectors_are_erased_and_pages_programmed(board: Poker) -> None:
     assert [board.load(0x10000000 + AT + 4 * n) for n in (0, 63, 64)] == [100, 163, 0xFFFFFFFF]
     assert board.load(0x10000000 + AT + 4096) == 0
     assert (cells.erases, cells.programs, cells.typical_us) == ({AT >> 12: 1}, 1, 45e3 + 400)
+    board.copy(DATA, 100, 64)
+    board.store(DATA, 0xFFFFFFFF)
+    rom(board, "RP", AT, DATA, 256)
+    assert board.refused() == []
+    board.store(DATA, 0xFE)
+    rom(board, "RP", AT, DATA, 256)
+    assert board.refused() == ["bootrom: bits go from 0 to 1 without an erase"]
     rom(board, "RE", 0x300000, 1 << 17, 1 << 16, 0xD8)
-    assert cells.typical_us == pytest.approx(45e3 + 400 + 2 * 150e3)
+    assert cells.typical_us == pytest.approx(45e3 + 3 * 400 + 2 * 150e3)
     assert board.refused() == []
 
 

@@ -2,7 +2,7 @@
 /* Does loads and stores that the test asks for, by code in flash or in RAM. The test writes `ask`, its `kind` last. */
 #include "bare.h"
 
-enum { NOTHING, LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK, FAULTMASK };
+enum { NOTHING, LOAD, STORE, STORE_HALF, STORE_BYTE, COPY, WAIT_CLEAR, WAIT_SET, CALL, MASK, FAULTMASK, LOAD_FOUR };
 
 volatile struct ask {
     uint32_t kind, in_ram, address, value, count;
@@ -10,6 +10,7 @@ volatile struct ask {
 volatile uint32_t result, faults;
 
 #define DO                                                                                                             \
+    uint32_t result_of;                                                                                                \
     uintptr_t at = ask.address;                                                                                        \
     switch (ask.kind) {                                                                                                \
     case LOAD: result = REG(at); break;                                                                                \
@@ -40,6 +41,13 @@ volatile uint32_t result, faults;
         }                                                                                                              \
         break;                                                                                                         \
     case FAULTMASK: __asm volatile("msr faultmask, %0" ::"r"(ask.value) : "memory"); break;                            \
+    case LOAD_FOUR: /* all in one block of code */                                                                     \
+        __asm volatile("ldr r1, [%1]\n ldr r2, [%1, #4]\n ldr r3, [%1, #8]\n ldr %0, [%1, #12]\n nop"                  \
+                       : "=&r"(result_of)                                                                              \
+                       : "r"(at)                                                                                       \
+                       : "r1", "r2", "r3", "memory");                                                                  \
+        result = result_of;                                                                                            \
+        break;                                                                                                         \
     default: break;                                                                                                    \
     }                                                                                                                  \
     ask.kind = NOTHING
