@@ -300,27 +300,6 @@ static void pack_filter(const job_t *job, const int8_t *w)
     }
 }
 
-void mdy_dsp_add_row(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
-{
-    uint32_t now = *x++;
-    int32_t a = acc[0];
-    int32_t b = acc[1];
-    int32_t c = acc[2];
-    int32_t d = acc[3];
-    for (const uint32_t *end = w + 2 * words; w != end; w += 2) {
-        const uint32_t next = *x++;
-        a = mdy_smlad(now, w[0], a);
-        b = mdy_smlad(now, w[1], b);
-        c = mdy_smlad(next, w[0], c);
-        d = mdy_smlad(next, w[1], d);
-        now = next;
-    }
-    acc[0] = a;
-    acc[1] = b;
-    acc[2] = c;
-    acc[3] = d;
-}
-
 /* As mdy_dsp_add_row, of outputs that are two pixels of the input apart. */
 static __attribute__((noinline)) void add_row_by_two(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
 {
