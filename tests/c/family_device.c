@@ -26,7 +26,7 @@ static void failed(void)
 }
 
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
-    &stack_top, (const void *)_start, (const void *)failed, (const void *)failed,
+    &stack_top,           (const void *)_start, (const void *)failed, (const void *)failed,
     (const void *)failed, (const void *)failed, (const void *)failed,
 };
 
@@ -56,8 +56,8 @@ int main(void)
         memset(work, 77, sizeof work);
         if (how[3]) {
             family_backward((int)how[0], (const int32_t *)parts[1], (const int16_t *)parts[2], (const int8_t *)parts[3],
-                            (const int32_t *)parts[4], parts[5], (int8_t *)parts[6], (int32_t *)(void *)(y + GUARD), work,
-                            (uint32_t)how[1]);
+                            (const int32_t *)parts[4], parts[5], (int8_t *)parts[6], (int32_t *)(void *)(y + GUARD),
+                            work, (uint32_t)how[1]);
         } else {
             family_forward((int)how[0], (const int32_t *)parts[1], (const int32_t *)parts[2], (const int32_t *)parts[3],
                            (const int32_t *)parts[4], (const int8_t *)parts[5], (const int8_t *)parts[6],

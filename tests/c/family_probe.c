@@ -54,7 +54,6 @@ void family_backward(int depthwise, const int32_t g[24], const int16_t *grad_mul
     sink.shape = p.in;
     for (uint16_t row = 0; row < p.in.h; row++) {
         const mdy_band_t band = {row, (uint16_t)(row + 1)};
-        (depthwise ? &mdy_depthwise : &mdy_conv2d)
-            ->backward_input(&p, w, &sel, &view, band, &sink, workspace);
+        (depthwise ? &mdy_depthwise : &mdy_conv2d)->backward_input(&p, w, &sel, &view, band, &sink, workspace);
     }
 }
