@@ -38,6 +38,7 @@ lint: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python tools/check_runtime.py
+	@$(BIN)/python tools/check_c.py
 
 test: lint
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not long"

@@ -56,8 +56,7 @@ uint8_t mdy_generation_body(const mdy_page_t *page)
     const uint32_t *body = page->words;
     const mdy_schedule_t schedule = schedule_of(body);
     const int possible = mdy_schedule_valid(&schedule) && body[B_COSINE] <= 1 && body[B_CLIP] <= UINT16_MAX &&
-                         body[B_FLAGS] <= 3 && body[B_SHIFT] <= MDY_SHIFT_MAX &&
-                         body[B_SMOOTHING] <= MDY_SMOOTHING_MAX;
+                         body[B_FLAGS] <= 3 && body[B_SHIFT] <= MDY_SHIFT_MAX && body[B_SMOOTHING] <= MDY_SMOOTHING_MAX;
     return possible ? MDY_BANK_USABLE : MDY_BANK_DAMAGED;
 }
 
@@ -102,8 +101,7 @@ int mdy_generation_state_valid(const mdy_t *m)
 }
 
 /* Adds the deltas to a part of a candidate layer's weights; the factory's are brought, others lie there already. */
-static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t start, uint32_t n,
-                         uint8_t *page)
+static void fill_weights(const mdy_t *m, const mdy_layer_t *layer, uint32_t start, uint32_t n, uint8_t *page)
 {
     const mdy_conv_t *p = layer->p;
     const mdy_selected_t selected = mdy_layer_selected(m, layer);

@@ -55,8 +55,7 @@ static mdy_status_t decode(const mdy_port_t *port, mdy_link_t *link, uint32_t *n
 
 static uint32_t read_word(const uint8_t *bytes)
 {
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-           (uint32_t)bytes[3] << 24;
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
 mdy_status_t mdy_link_receive(const mdy_port_t *port, mdy_link_t *link, uint32_t *n)

@@ -78,19 +78,18 @@ static int region_fits(const mdy_region_t *region, uint32_t bytes)
     return region->at != NULL && (uintptr_t)region->at % 8u == 0 && region->bytes >= bytes;
 }
 
-mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
-                      const mdy_config_t *config)
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory, const mdy_config_t *config)
 {
     if (model->batch_log2 > MDY_BATCH_LOG2_MAX) {
         return MDY_MODEL;
     }
-    if (!region_fits(&memory->planned, model->planned_bytes) ||
-        !region_fits(&memory->epoch, model->epoch_bytes) ||
+    if (!region_fits(&memory->planned, model->planned_bytes) || !region_fits(&memory->epoch, model->epoch_bytes) ||
         !region_fits(&memory->state, model->state.bytes)) {
         return MDY_ARENA;
     }
     if ((config->flash == NULL && !model->weights_in_ram) || !mdy_schedule_valid(&config->schedule) ||
-        config->shift > MDY_SHIFT_MAX || config->smoothing > MDY_SMOOTHING_MAX || (mdy_by_rows(model) && config->load == NULL)) {
+        config->shift > MDY_SHIFT_MAX || config->smoothing > MDY_SMOOTHING_MAX ||
+        (mdy_by_rows(model) && config->load == NULL)) {
         return MDY_ARGUMENT;
     }
     memset(m, 0, sizeof *m);

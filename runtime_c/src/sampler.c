@@ -7,7 +7,8 @@
 #include "mdy/rng.h"
 #include "mdy/view.h"
 
-_Static_assert(MDY_RECORD_HEAD == offsetof(mdy_record_t, channel) + sizeof(uint16_t), "something behind a record's head");
+_Static_assert(MDY_RECORD_HEAD == offsetof(mdy_record_t, channel) + sizeof(uint16_t),
+               "something behind a record's head");
 
 /* How selections come about; model.h says what each does. */
 typedef struct {
@@ -117,8 +118,7 @@ static void draw_by_norms(mdy_t *m, uint32_t epoch)
         if (total == 0) {
             return;
         }
-        const uint64_t random =
-            ((uint64_t)mdy_rng(key, 2 * draw) << 32) | mdy_rng(key, 2 * draw + 1);
+        const uint64_t random = ((uint64_t)mdy_rng(key, 2 * draw) << 32) | mdy_rng(key, 2 * draw + 1);
         left -= take(m, left, scale(random, total));
     }
 }

@@ -5,8 +5,8 @@
 
 int mdy_schedule_valid(const mdy_schedule_t *schedule)
 {
-    return schedule->rate_mult <= UINT16_MAX && schedule->rate_exponent >= -64 &&
-           schedule->rate_exponent <= 64 && mdy_norm_pack(mdy_norm_unpack(schedule->clip)) == schedule->clip;
+    return schedule->rate_mult <= UINT16_MAX && schedule->rate_exponent >= -64 && schedule->rate_exponent <= 64 &&
+           mdy_norm_pack(mdy_norm_unpack(schedule->clip)) == schedule->clip;
 }
 
 void mdy_schedule_step(mdy_t *m)

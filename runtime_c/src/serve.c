@@ -73,8 +73,9 @@ static void put_position(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.schedule.warmup_steps);
     put(s, n, s->net.schedule.total_steps);
     put(s, n, s->net.schedule.clip);
-    put(s, n, (uint32_t)s->net.head_only | (uint32_t)s->net.flip << 1 | (uint32_t)s->net.shift << 3 |
-                  (uint32_t)s->net.smoothing << 8);
+    put(s, n,
+        (uint32_t)s->net.head_only | (uint32_t)s->net.flip << 1 | (uint32_t)s->net.shift << 3 |
+            (uint32_t)s->net.smoothing << 8);
     put(s, n, s->net.bank);
     for (uint32_t bank = 0; bank < 2; bank++) {
         put(s, n, s->net.found[bank].state);
@@ -137,8 +138,8 @@ static int is_guarded(uint32_t command, const reader_t *r)
 static mdy_status_t challenge(mdy_server_t *s, uint32_t *n)
 {
     const mdy_port_t *port = s->port;
-    const mdy_status_t status =
-        port->random == NULL ? MDY_STATE : port->random(port->context, s->nonce, MDY_LINK_NONCE);
+    const mdy_status_t status = port->random == NULL ? MDY_STATE
+                                                     : port->random(port->context, s->nonce, MDY_LINK_NONCE);
     s->challenged = status == MDY_OK;
     if (s->challenged) {
         memcpy(s->link.reply + *n, s->nonce, MDY_LINK_NONCE);
@@ -272,8 +273,8 @@ static mdy_status_t refuse(const mdy_server_t *s, uint32_t command, mdy_status_t
 {
     const uint8_t *body = s->link.body;
     const uint8_t reply[HEAD + 2u] = {
-        MDY_PROTOCOL, body[1], (uint8_t)command, (uint8_t)(-(int)status),
-        body[4], body[5], (uint8_t)s->session, (uint8_t)(s->session >> 8),
+        MDY_PROTOCOL, body[1], (uint8_t)command,    (uint8_t)(-(int)status),
+        body[4],      body[5], (uint8_t)s->session, (uint8_t)(s->session >> 8),
     };
     return mdy_link_send(s->port, reply, sizeof reply);
 }
@@ -400,8 +401,7 @@ static mdy_status_t sample(mdy_server_t *s, reader_t *r, uint32_t *n, int train)
     s->piece_bytes = 0;
     s->waited = 0;
     const uint32_t start = ticks(s->port);
-    const mdy_status_t status =
-        train ? mdy_train_step(&s->net, label, &result) : mdy_infer(&s->net, label, &result);
+    const mdy_status_t status = train ? mdy_train_step(&s->net, label, &result) : mdy_infer(&s->net, label, &result);
     /* Of a moved sample the step does without some rows; they are on their way. */
     while (by_rows && status == MDY_OK && s->input_bytes < mdy_tensor_bytes(&s->model->input)) {
         if (!next_piece(s)) {
@@ -436,7 +436,8 @@ static mdy_status_t digests(mdy_server_t *s, uint32_t *n)
     put(s, n, s->net.selection_crc);
     put(s, n, mdy_readout_deltas(&s->net));
     put(s, n, mdy_crc32(0, s->net.state, s->net.saved_bytes));
-    put(s, n, s->model->weights_in_ram ? 0 : mdy_readout_flash(&s->net, s->link.reply + *n)); /* what is still free of it */
+    put(s, n,
+        s->model->weights_in_ram ? 0 : mdy_readout_flash(&s->net, s->link.reply + *n)); /* what is still free of it */
     return MDY_OK;
 }
 

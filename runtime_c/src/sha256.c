@@ -25,8 +25,8 @@ static void compress(uint32_t state[8], const uint8_t *block)
     uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
     for (uint32_t t = 0; t < 64; t++) {
         if (t < 16) {
-            w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 |
-                   (uint32_t)block[4 * t + 2] << 8 | (uint32_t)block[4 * t + 3];
+            w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 | (uint32_t)block[4 * t + 2] << 8 |
+                   (uint32_t)block[4 * t + 3];
         } else {
             const uint32_t x = w[(t + 1) % 16], y = w[(t + 14) % 16];
             w[t % 16] += (rotate(x, 7) ^ rotate(x, 18) ^ x >> 3) + w[(t + 9) % 16] +

@@ -36,7 +36,8 @@ mdy_status_t mdy_store_read(const mdy_flash_t *flash, uint32_t address, void *ds
 }
 
 /* Adds the bytes [address, end) to *crc; *erased: they all are 0xff. Errors: MDY_FLASH. */
-static mdy_status_t scan(const mdy_flash_t *flash, mdy_page_t *page, uint32_t address, uint32_t end, uint32_t *crc, int *erased)
+static mdy_status_t scan(const mdy_flash_t *flash, mdy_page_t *page, uint32_t address, uint32_t end, uint32_t *crc,
+                         int *erased)
 {
     *erased = 1;
     while (address < end) {
@@ -148,7 +149,8 @@ mdy_status_t mdy_store_open(mdy_t *m)
     for (uint32_t bank = 0; bank < 2; bank++) {
         uint32_t header[MDY_STORE_WORDS] = {0};
         m->found[bank] = inspect(m, &page, bank, header);
-        if (header[MDY_H_MAGIC] == MDY_STORE_MAGIC && (!numbered || is_newer(header[MDY_H_GENERATION], m->generation))) {
+        if (header[MDY_H_MAGIC] == MDY_STORE_MAGIC &&
+            (!numbered || is_newer(header[MDY_H_GENERATION], m->generation))) {
             numbered = 1;
             m->bank = (uint8_t)bank;
             m->generation = header[MDY_H_GENERATION];
@@ -363,7 +365,8 @@ static mdy_status_t write_bank(mdy_t *m, mdy_page_t *page, uint32_t bank, uint32
     if (status != MDY_OK) {
         return status;
     }
-    return has_payload(m, page, bank, MDY_STORE_BODY_BYTES, *crc) ? program_header(m, page, bank, number, *crc) : MDY_FLASH;
+    return has_payload(m, page, bank, MDY_STORE_BODY_BYTES, *crc) ? program_header(m, page, bank, number, *crc)
+                                                                  : MDY_FLASH;
 }
 
 mdy_status_t mdy_store_commit(mdy_t *m)

@@ -79,8 +79,8 @@ void mdy_load(mdy_t *m, const mdy_tensor_t *x, mdy_band_t rows)
     }
 }
 
-void mdy_run_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_tensor_t *y, int16_t low,
-                  int16_t high, mdy_band_t rows)
+void mdy_run_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_tensor_t *y, int16_t low, int16_t high,
+                  mdy_band_t rows)
 {
     const mdy_range_t range = {low, high};
     for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_row(&walk);) {

@@ -36,8 +36,8 @@ typedef struct {
 static machine_t now;
 static machine_t kept;
 static mdy_flash_emu_t emu = {.geometry = &geometry, .image = now.image};
-static const mdy_flash_t flash = {&geometry, &emu, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program,
-                                  mdy_flash_emu_map};
+static const mdy_flash_t flash = {
+    &geometry, &emu, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program, mdy_flash_emu_map};
 
 void cut_probe_format(void)
 {
@@ -195,8 +195,8 @@ int cut_probe_roll_back(int cut, uint32_t seed)
 void cut_probe_arrays(arrays_t *arrays)
 {
     const mdy_t *m = &now.net;
-    *arrays = (arrays_t){m->generation, m->epochs, m->steps, m->saved_bytes, m->model->bank_weight_bytes,
-                         m->bank, m->state, m->weights};
+    *arrays = (arrays_t){m->generation, m->epochs, m->steps,  m->saved_bytes, m->model->bank_weight_bytes,
+                         m->bank,       m->state,  m->weights};
 }
 
 /* state, generation and origin of a bank as it was found, and the erases that headers tell of. */

@@ -16,7 +16,8 @@
 #include "second_model.h"
 #endif
 
-namespace {
+namespace
+{
 
 constexpr uint32_t sectors = 64, sector_bytes = 4096, unit_bytes = 8;
 const mdy_flash_run_t runs[] = {{sectors, sector_bytes}};
@@ -34,7 +35,7 @@ struct Trained {
         emulator.geometry = &geometry;
         emulator.image = image;
         mdy_flash_emu_format(&emulator);
-        flash = {&geometry, &emulator, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program,
+        flash = {&geometry,        &emulator, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program,
                  mdy_flash_emu_map};
         mdy_config_t config{};
         config.flash = &flash;

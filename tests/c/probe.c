@@ -2,8 +2,8 @@
 /* The generated model as a library: what the tests call through ctypes. */
 #include <string.h>
 
-#include "mdy/mdy.h"
 #include "mdy/crc.h"
+#include "mdy/mdy.h"
 #include "mdy/view.h"
 #include "mdy_model.h"
 

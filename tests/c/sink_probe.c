@@ -17,7 +17,9 @@ int32_t sink_row(const int32_t *accs, uint32_t width, uint32_t channels, int32_t
     const uint32_t scratch = 4096;
     int16_t e = 0;
     const mdy_gradient_t dx = {
-        .shape = {1, (uint16_t)width, (uint16_t)channels}, .rows = 1, .mask = {.offset = MDY_NONE},
+        .shape = {1, (uint16_t)width, (uint16_t)channels},
+        .rows = 1,
+        .mask = {.offset = MDY_NONE},
     };
     mdy_t m = {.planned = planned.bytes, .slot_r = r, .slot_e = &e, .reference = reference};
     mdy_sink_t sink;

@@ -127,6 +127,15 @@ def test_with_a_patience_of_one_nothing_is_trained_again(
     assert steps == len(log["history"]) * log["epoch_samples"]
 
 
+def test_an_interruption_says_how_to_go_on(digitnet_host: Compiled, digits: data.Dataset, tmp_path: Path) -> None:
+    def stop(tick: Tick) -> None:
+        if tick.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"after epoch 1 of 8.*--early-stop 2"):
+        run(digitnet_host, digits, asked(tmp_path / "f.bin", digits), stop)
+
+
 def test_a_training_that_gets_better_to_its_end_is_that_without_an_early_stop(
     digitnet_host: Compiled, digits: data.Dataset, tmp_path: Path
 ) -> None:
@@ -260,12 +269,22 @@ def test_the_command_survives_a_kill_and_says_what_is_kept(
         assert ended.code == 2 and "no run log of this version" in ended.err, change
 
 
-def test_weights_in_ram_go_back_too(digits: data.Dataset, tmp_path: Path) -> None:
+def test_weights_in_ram_go_back_too(digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = Options("host", Limits(128 << 10, weights="ram"), rank_epochs=1, builder="make")
     compile_model(DIGITNET, data.load("digits"), options, tmp_path / "out")
-    log = run(Compiled.read(tmp_path / "out"), digits, asked(tmp_path / "f.bin", digits), quiet)
+    compiled = Compiled.read(tmp_path / "out")
+    log = run(compiled, digits, asked(tmp_path / "f.bin", digits), quiet)
     kept = log["kept_epoch"]
     assert kept < len(log["history"]) and log["accuracy_after"] == log["history"][kept - 1]["accuracy"]
+
+    def disturbed(session: Any, parts: feed.Parts, training: Training, epoch: int, *rest: Any) -> dict[str, Any]:
+        wrong = replace(parts, y_train=(parts.y_train + 1) % 10)
+        return feed.train_epoch(session, wrong if epoch >= kept else parts, training, epoch, *rest)
+
+    monkeypatch.setattr(train, "train_epoch", disturbed)  # rejected right behind the best epoch
+    log = run(compiled, digits, asked(tmp_path / "f.bin", digits, 5), quiet)
+    assert (log["rejected"]["epoch"], log["kept_epoch"], len(log["history"])) == (kept + 1, kept, kept)
+    assert log["accuracy_after"] == log["history"][-1]["accuracy"] > 0.8
 
 
 def test_too_few_samples_to_hold_some_out_are_refused(digitnet_host: Compiled, run_cli: Cli, tmp_path: Path) -> None:

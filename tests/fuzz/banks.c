@@ -68,7 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static mdy_t net, again;
     static uint8_t saved[MDY_MODEL_STATE_BYTES + 8];
-    const mdy_config_t usual = {.schedule = {.rate_mult = 20000, .rate_exponent = -16}, .load = load_row, .flash = &flash};
+    const mdy_config_t usual = {
+        .schedule = {.rate_mult = 20000, .rate_exponent = -16}, .load = load_row, .flash = &flash};
     input_t in = {data, size};
     const uint32_t mode = take(&in, 1);
     const mdy_config_t given = settings(&in, 0);

@@ -27,8 +27,8 @@ static _Alignas(8) uint8_t state[MDY_MODEL_STATE_BYTES + 8];
 static const mdy_memory_t memory = {
     {planned, MDY_MODEL_PLANNED_BYTES}, {epoch, MDY_MODEL_EPOCH_BYTES}, {state, MDY_MODEL_STATE_BYTES}};
 static mdy_flash_emu_t emu = {.geometry = &geometry, .image = image};
-static const mdy_flash_t flash = {&geometry, &emu, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program,
-                                  mdy_flash_emu_map};
+static const mdy_flash_t flash = {
+    &geometry, &emu, mdy_flash_emu_read, mdy_flash_emu_erase, mdy_flash_emu_program, mdy_flash_emu_map};
 static uint8_t trained[IMAGE_BYTES]; /* two generations that are right */
 
 /* The input, taken from its front; zeros follow it. */
@@ -80,9 +80,11 @@ static inline mdy_status_t use_sample(mdy_t *net, uint32_t number, int train)
 static inline void train_once(void)
 {
     static mdy_t net;
-    const mdy_config_t config = {
-        .flash = &flash,
-        .seed = 5, .schedule = {.rate_mult = 20000, .rate_exponent = -16}, .fresh = 1, .load = load_row};
+    const mdy_config_t config = {.flash = &flash,
+                                 .seed = 5,
+                                 .schedule = {.rate_mult = 20000, .rate_exponent = -16},
+                                 .fresh = 1,
+                                 .load = load_row};
     mdy_flash_emu_format(&emu);
     check(mdy_init(&net, &mdy_model, &memory, &config) == MDY_OK);
     for (uint32_t number = 0; number < 8; number++) {

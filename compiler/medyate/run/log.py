@@ -135,6 +135,8 @@ class RunLog:
         flip = " --flip" if self.training.flip else ""
         more = f" --shift {self.training.shift}" if self.training.shift else ""
         more += f" --smoothing {self.training.smoothing:.6g}" if self.training.smoothing else ""
+        early = self.facts.get("early_stop")
+        more += "" if early is None else f" --early-stop {early}"
         numbers = f"--rate {self.training.rate:.6g} --clip {self.training.clip:.6g}{flip}{more}"
         return (
             f"stopped after epoch {self.committed} of {total}, which is in flash; "

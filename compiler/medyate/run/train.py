@@ -443,7 +443,8 @@ def _learn(
             log.rejected, moved = asdict(rejected), True
         if stop is not None and log.history:
             log.ended(early.best_epoch(log.history))
-    if log.kept_epoch is not None and log.kept_epoch != log.history[-1]["epoch"]:
+    last = int(log.history[-1]["epoch"]) if log.history else 0
+    if log.kept_epoch is not None and {last, session.position.epochs} != {log.kept_epoch}:
         options.tell(early.text(log))
         early.go_back(session, parts, log, restarts, progress)
         moved = True

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define MDY_LINK_BODY 530u /* largest body that is received */
+#define MDY_LINK_BODY 530u  /* largest body that is received */
 #define MDY_LINK_REPLY 160u /* largest body that is sent */
 #define MDY_LINK_CHUNK 256u
 

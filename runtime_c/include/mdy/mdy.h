@@ -23,13 +23,13 @@ extern "C" {
 /** What the application chooses at start. */
 typedef struct {
     const mdy_flash_t *flash; /* where the banks are; NULL only with weights in RAM, which need none */
-    uint32_t seed;          /* of all random numbers; a committed generation brings its own */
-    mdy_schedule_t schedule; /* likewise */
-    uint8_t head_only;      /* 1: train the classifier alone */
-    uint8_t flip;           /* 1: flip training samples left to right at random */
-    uint8_t fresh;          /* 1: start from the factory weights, whatever the banks hold */
-    uint8_t shift;          /* training samples are moved by up to so many pixels, up to MDY_SHIFT_MAX, at random */
-    uint8_t smoothing;      /* of labels, in 1/256, up to MDY_SMOOTHING_MAX: so much of a label goes to all classes */
+    uint32_t seed;            /* of all random numbers; a committed generation brings its own */
+    mdy_schedule_t schedule;  /* likewise */
+    uint8_t head_only;        /* 1: train the classifier alone */
+    uint8_t flip;             /* 1: flip training samples left to right at random */
+    uint8_t fresh;            /* 1: start from the factory weights, whatever the banks hold */
+    uint8_t shift;            /* training samples are moved by up to so many pixels, up to MDY_SHIFT_MAX, at random */
+    uint8_t smoothing;        /* of labels, in 1/256, up to MDY_SMOOTHING_MAX: so much of a label goes to all classes */
     int (*yield)(void *context); /* may be NULL; called between bands of rows, nonzero aborts the step */
     void *yield_context;
     /**
@@ -43,8 +43,8 @@ typedef struct {
 
 /** What one sample gave. */
 typedef struct {
-    uint32_t loss;        /* cross-entropy in nats or mean squared error, Q16 */
-    uint16_t prediction;  /* class of the largest logit */
+    uint32_t loss;       /* cross-entropy in nats or mean squared error, Q16 */
+    uint16_t prediction; /* class of the largest logit */
 } mdy_result_t;
 
 /**
@@ -58,8 +58,7 @@ typedef struct {
  *          load hook), MDY_MODEL (the banks hold generations of another network, plan or format only), MDY_FLASH (the
  *          banks do not fit)
  */
-mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory,
-                      const mdy_config_t *config);
+mdy_status_t mdy_init(mdy_t *m, const mdy_model_t *model, const mdy_memory_t *memory, const mdy_config_t *config);
 
 /** Where the next sample goes: H * W * C int8 values, used up by each step or inference; NULL: it comes by rows. */
 int8_t *mdy_input(mdy_t *m);

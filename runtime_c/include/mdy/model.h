@@ -16,8 +16,8 @@ extern "C" {
 #define MDY_ABI 9
 
 #define MDY_BATCH_LOG2_MAX 6
-#define MDY_SHIFT_MAX 31       /* pixels */
-#define MDY_SMOOTHING_MAX 128  /* half of a label */
+#define MDY_SHIFT_MAX 31      /* pixels */
+#define MDY_SMOOTHING_MAX 128 /* half of a label */
 #define MDY_ALIGN4(n) (((n) + 3u) & ~(uint32_t)3u)
 
 /** Puts a variable into a section that a linker script can place; elsewhere it lies where the compiler likes. */
@@ -50,29 +50,29 @@ enum {
  * holds those of this epoch's channels.
  */
 typedef struct {
-    mdy_tensor_t x;          /* features; all H * W * C elements count */
-    mdy_gradient_t dx;       /* their gradient */
-    uint32_t logits;         /* int32 in Q16, offset in the planned region */
-    uint32_t dlogits;        /* int16 in Q15; of a squared error, in Q16 shifted right by error_shift */
-    uint32_t target;         /* int32 in Q16, offset in the planned region; MDY_NONE: labels are classes */
-    uint32_t scratch;        /* x.shape.c int32 */
-    uint32_t features;       /* H * W * C */
-    uint16_t classes;        /* outputs; 2 or more, 1 or more of a squared error */
-    uint16_t columns;        /* features that an epoch trains, drawn uniformly; 0: all */
-    uint32_t bank_bytes;     /* of the weights of a sampled head, the first part of a bank's weights; else 0 */
-    uint8_t loss;            /* MDY_CROSS_ENTROPY or MDY_SQUARED_ERROR */
+    mdy_tensor_t x;      /* features; all H * W * C elements count */
+    mdy_gradient_t dx;   /* their gradient */
+    uint32_t logits;     /* int32 in Q16, offset in the planned region */
+    uint32_t dlogits;    /* int16 in Q15; of a squared error, in Q16 shifted right by error_shift */
+    uint32_t target;     /* int32 in Q16, offset in the planned region; MDY_NONE: labels are classes */
+    uint32_t scratch;    /* x.shape.c int32 */
+    uint32_t features;   /* H * W * C */
+    uint16_t classes;    /* outputs; 2 or more, 1 or more of a squared error */
+    uint16_t columns;    /* features that an epoch trains, drawn uniformly; 0: all */
+    uint32_t bank_bytes; /* of the weights of a sampled head, the first part of a bank's weights; else 0 */
+    uint8_t loss;        /* MDY_CROSS_ENTROPY or MDY_SQUARED_ERROR */
     uint8_t error_shift;
-    uint8_t sum_shift;       /* bits that sums of weight * dlogit over the outputs give up to fit int32 */
+    uint8_t sum_shift; /* bits that sums of weight * dlogit over the outputs give up to fit int32 */
     int16_t x_zero;
-    uint16_t mult;           /* logit in Q16 = sum * mult * 2^exponent */
+    uint16_t mult; /* logit in Q16 = sum * mult * 2^exponent */
     int16_t exponent;
-    int16_t grad_exponent;   /* 2-exponent of the shifted sums of weight * dlogit */
-    uint16_t rate_mult;      /* weight step = lr * dlogit * (x - x_zero) * rate_mult * 2^rate_exponent */
+    int16_t grad_exponent; /* 2-exponent of the shifted sums of weight * dlogit */
+    uint16_t rate_mult;    /* weight step = lr * dlogit * (x - x_zero) * rate_mult * 2^rate_exponent */
     int16_t rate_exponent;
-    uint16_t bias_mult;      /* bias step = lr * dlogit * bias_mult * 2^bias_exponent */
+    uint16_t bias_mult; /* bias step = lr * dlogit * bias_mult * 2^bias_exponent */
     int16_t bias_exponent;
-    const int16_t *weight;   /* (classes, features) at the start, or NULL: zeros */
-    const int32_t *bias;     /* Q16, or NULL: zeros */
+    const int16_t *weight; /* (classes, features) at the start, or NULL: zeros */
+    const int32_t *bias;   /* Q16, or NULL: zeros */
 } mdy_head_t;
 
 /**
@@ -109,17 +109,17 @@ typedef struct {
     const mdy_head_t *head; /* NULL: inference only */
     const mdy_candidate_t *candidates;
     const mdy_biases_t *biases;
-    const uint8_t *eligible;        /* bitmap: candidate channels that may be selected at all */
-    const uint16_t *norm_start;     /* packed as in fixed.h, 0: never drawn; NULL: 1 for every eligible channel */
-    const int16_t *exponent_start;  /* per slot, log2 relative to the loss gradient, in 1/16 */
+    const uint8_t *eligible;       /* bitmap: candidate channels that may be selected at all */
+    const uint16_t *norm_start;    /* packed as in fixed.h, 0: never drawn; NULL: 1 for every eligible channel */
+    const int16_t *exponent_start; /* per slot, log2 relative to the loss gradient, in 1/16 */
     uint16_t candidate_count;
     uint16_t channel_count; /* candidate channels in all */
     uint16_t slot_count;
     uint16_t bias_layer_count;
-    uint32_t bias_count;    /* trained biases in all */
+    uint32_t bias_count; /* trained biases in all */
     const mdy_optimizer_t *optimizer;
-    uint8_t policy;         /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
-    uint8_t batch_log2;     /* log2 of the samples whose mean gradient makes one update; at most MDY_BATCH_LOG2_MAX */
+    uint8_t policy;     /* MDY_PROPORTIONAL, MDY_UNIFORM or MDY_FIXED */
+    uint8_t batch_log2; /* log2 of the samples whose mean gradient makes one update; at most MDY_BATCH_LOG2_MAX */
     uint32_t planned_bytes, epoch_bytes;
     mdy_state_t state;
     uint32_t bank_weight_bytes;
@@ -149,12 +149,12 @@ static inline int mdy_by_rows(const mdy_model_t *model)
 
 /** The learning rate over the steps of a whole training. */
 typedef struct {
-    uint32_t rate_mult;     /* peak rate = rate_mult * 2^rate_exponent, rate_mult <= 65535 */
+    uint32_t rate_mult; /* peak rate = rate_mult * 2^rate_exponent, rate_mult <= 65535 */
     int32_t rate_exponent;
-    uint32_t cosine;        /* 0: constant; 1: cosine decay to zero */
-    uint32_t warmup_steps;  /* linear rise from zero */
-    uint32_t total_steps;   /* length of the training; a constant rate needs none */
-    uint16_t clip;          /* largest norm of a layer's gradient in a step, packed as in fixed.h; 0: any */
+    uint32_t cosine;       /* 0: constant; 1: cosine decay to zero */
+    uint32_t warmup_steps; /* linear rise from zero */
+    uint32_t total_steps;  /* length of the training; a constant rate needs none */
+    uint16_t clip;         /* largest norm of a layer's gradient in a step, packed as in fixed.h; 0: any */
 } mdy_schedule_t;
 
 /** What a bank holds. */
@@ -183,27 +183,27 @@ struct mdy {
     const mdy_flash_t *flash;         /* of the banks */
     uint8_t *planned, *epoch, *state; /* the three regions */
     /* Views into the state region (mdy_state_t); NULL: the model has no such array. */
-    int16_t *head_weight;  /* (classes, features), or where the head is sampled (columns, classes) */
-    uint16_t *head_index;  /* the features of those columns, ascending */
+    int16_t *head_weight; /* (classes, features), or where the head is sampled (columns, classes) */
+    uint16_t *head_index; /* the features of those columns, ascending */
     int32_t *head_bias;
-    uint16_t *norms;       /* one per candidate channel, packed; only where they change: MDY_PROPORTIONAL */
-    int16_t *slot_r;       /* predicted log2 of each gradient's maximum, in 1/16 */
-    uint8_t *selection;    /* bitmap of candidate channels */
-    int32_t *biases;       /* trained ones, layer by layer */
-    uint32_t saved_bytes;  /* bytes of the state region that a generation holds */
-    int16_t *slot_e;       /* this step's exponents */
-    uint32_t *first;       /* per candidate: offset of its records in the epoch region */
-    uint16_t *count;       /* per candidate: how many records */
+    uint16_t *norms;        /* one per candidate channel, packed; only where they change: MDY_PROPORTIONAL */
+    int16_t *slot_r;        /* predicted log2 of each gradient's maximum, in 1/16 */
+    uint8_t *selection;     /* bitmap of candidate channels */
+    int32_t *biases;        /* trained ones, layer by layer */
+    uint32_t saved_bytes;   /* bytes of the state region that a generation holds */
+    int16_t *slot_e;        /* this step's exponents */
+    uint32_t *first;        /* per candidate: offset of its records in the epoch region */
+    uint16_t *count;        /* per candidate: how many records */
     const uint8_t *weights; /* in force, of a sampled head and the candidates, in a bank or in RAM; NULL: factory */
     int16_t *held_dlogits;  /* of the samples that wait for their update, (batch, classes); only where batch_log2 > 0 */
     int8_t *held_features;  /* the head's inputs of those samples, (batch, features) */
     uint8_t *ram_weights;   /* their place in the state region; NULL: they are in flash */
     mdy_bank_t banks[2];
-    mdy_found_t found[2];   /* what the banks held at the start */
-    uint32_t erases[2];     /* how often each bank has been erased, as far as headers tell; stays at its largest */
-    uint32_t payload_crc;   /* of the generation in use, as it was loaded or written */
-    uint32_t body_bytes;    /* of its settings, in front of its state */
-    uint32_t fault;         /* number of the reserved sector that refused for good in the last commit, roll-back or
+    mdy_found_t found[2]; /* what the banks held at the start */
+    uint32_t erases[2];   /* how often each bank has been erased, as far as headers tell; stays at its largest */
+    uint32_t payload_crc; /* of the generation in use, as it was loaded or written */
+    uint32_t body_bytes;  /* of its settings, in front of its state */
+    uint32_t fault;       /* number of the reserved sector that refused for good in the last commit, roll-back or
                                reset, from 0; MDY_NONE: none */
     mdy_schedule_t schedule;
     uint32_t seed;
@@ -213,20 +213,20 @@ struct mdy {
     uint32_t epoch_step; /* training steps since the last commit */
     uint32_t rate_mult;  /* this step's learning rate */
     int32_t rate_exponent;
-    int32_t reference;   /* log2 of this step's largest loss gradient, in 1/16 */
+    int32_t reference;    /* log2 of this step's largest loss gradient, in 1/16 */
     uint32_t saturations; /* gradient values clipped since init */
-    uint16_t deepest;    /* order of the deepest layer with a selected channel or biases; MDY_FROZEN: none */
-    uint8_t training;    /* MDY_FORWARD or MDY_BACKWARD inside a training step, else 0 */
-    uint8_t flipped;     /* this step's sample is mirrored, and then */
-    int8_t down, right;  /* moved by so many pixels */
-    uint8_t head_only;   /* no channel is selected, whatever the bitmap says */
-    uint8_t flip;        /* random horizontal flips of training samples */
-    uint8_t shift;       /* and moves, by up to so many pixels */
-    uint8_t smoothing;   /* of labels, in 1/256 */
-    uint8_t bank;        /* the bank that the next commit leaves alone */
-    uint8_t aborted;     /* the yield hook stopped this step */
+    uint16_t deepest;     /* order of the deepest layer with a selected channel or biases; MDY_FROZEN: none */
+    uint8_t training;     /* MDY_FORWARD or MDY_BACKWARD inside a training step, else 0 */
+    uint8_t flipped;      /* this step's sample is mirrored, and then */
+    int8_t down, right;   /* moved by so many pixels */
+    uint8_t head_only;    /* no channel is selected, whatever the bitmap says */
+    uint8_t flip;         /* random horizontal flips of training samples */
+    uint8_t shift;        /* and moves, by up to so many pixels */
+    uint8_t smoothing;    /* of labels, in 1/256 */
+    uint8_t bank;         /* the bank that the next commit leaves alone */
+    uint8_t aborted;      /* the yield hook stopped this step */
     uint32_t loss_crc, selection_crc; /* running digests of what the training did */
-    int (*yield)(void *context); /* called between bands of rows; nonzero aborts the step */
+    int (*yield)(void *context);      /* called between bands of rows; nonzero aborts the step */
     void *yield_context;
     int (*load)(void *context, uint16_t row, int8_t *values); /* see mdy_config_t */
     void *load_context;

@@ -15,8 +15,17 @@ extern "C" {
 #endif
 
 /** What the numbers are for; part of the key, so that no two uses share a stream. */
-enum { MDY_RNG_ROUNDING = 1, MDY_RNG_SAMPLER = 2, MDY_RNG_FLIP = 3, MDY_RNG_HEAD = 4, MDY_RNG_ORDER = 5 /* of samples, on the host */,
-       MDY_RNG_COLUMNS = 6, MDY_RNG_BATCH = 7, MDY_RNG_BIASES = 8, MDY_RNG_SHIFT = 9 };
+enum {
+    MDY_RNG_ROUNDING = 1,
+    MDY_RNG_SAMPLER = 2,
+    MDY_RNG_FLIP = 3,
+    MDY_RNG_HEAD = 4,
+    MDY_RNG_ORDER = 5 /* of samples, on the host */,
+    MDY_RNG_COLUMNS = 6,
+    MDY_RNG_BATCH = 7,
+    MDY_RNG_BIASES = 8,
+    MDY_RNG_SHIFT = 9
+};
 
 /** A bijective mixer of 32 bits (two multiplications, three xor-shifts). */
 static inline uint32_t mdy_rng_mix(uint32_t x)

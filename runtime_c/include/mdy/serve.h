@@ -42,21 +42,21 @@ typedef struct {
     const mdy_memory_t *memory;
     mdy_t net;
     mdy_link_t link;
-    uint32_t input_bytes;  /* bytes of the sample that have arrived */
-    const uint8_t *piece;  /* of a sample that comes by rows: what the step has not taken yet */
+    uint32_t input_bytes; /* bytes of the sample that have arrived */
+    const uint8_t *piece; /* of a sample that comes by rows: what the step has not taken yet */
     uint32_t piece_bytes;
-    uint32_t waited;       /* ticks spent on the link in the middle of a step */
-    uint32_t kept;         /* bytes of a request that ended a step and is still to be carried out; 0: none */
-    uint32_t answered;     /* length of the reply kept for a repeated request; 0: none */
-    uint16_t session;      /* number that the last HELLO gave; 0: none since the start */
-    uint8_t sequence;      /* of the kept reply */
-    uint8_t unanswered;    /* the request at hand has no reply yet */
+    uint32_t waited;    /* ticks spent on the link in the middle of a step */
+    uint32_t kept;      /* bytes of a request that ended a step and is still to be carried out; 0: none */
+    uint32_t answered;  /* length of the reply kept for a repeated request; 0: none */
+    uint16_t session;   /* number that the last HELLO gave; 0: none since the start */
+    uint8_t sequence;   /* of the kept reply */
+    uint8_t unanswered; /* the request at hand has no reply yet */
 #if MDY_LINK_KEY
     uint8_t nonce[MDY_LINK_NONCE]; /* of the last challenge */
     uint8_t challenged;            /* it is good for one request */
 #endif
-    uint8_t ready;         /* mdy_init succeeded */
-    uint8_t pattern;       /* the regions and the stack were painted with it */
+    uint8_t ready;   /* mdy_init succeeded */
+    uint8_t pattern; /* the regions and the stack were painted with it */
 } mdy_server_t;
 
 /**

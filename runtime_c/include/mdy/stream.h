@@ -34,8 +34,8 @@ static inline int mdy_again(const mdy_t *m, uint16_t order)
 }
 
 /** The clamp mask of rows of a tensor that is still there on the way back; low and high: its activation's range. */
-void mdy_run_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_tensor_t *y, int16_t low,
-                  int16_t high, mdy_band_t rows);
+void mdy_run_mask(mdy_t *m, uint16_t order, const mdy_mask_t *mask, const mdy_tensor_t *y, int16_t low, int16_t high,
+                  mdy_band_t rows);
 
 #ifdef __cplusplus
 }

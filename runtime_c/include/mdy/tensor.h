@@ -18,7 +18,7 @@ typedef struct mdy mdy_t;
 typedef struct {
     uint32_t offset; /* bytes from the start of the planned region */
     mdy_shape_t shape;
-    uint16_t rows;   /* that memory holds: all, or those of a ring */
+    uint16_t rows; /* that memory holds: all, or those of a ring */
 } mdy_tensor_t;
 
 /** A clamp mask in the planned region: one bit per element, every row begins at a byte. */

@@ -16,7 +16,10 @@
 /* How much of an operation happens; ODD: all of it, with one bit wrong. */
 typedef enum { ALL, PART, NOTHING, ODD } extent_t;
 
-static uint32_t memory_bytes(const mdy_flash_emu_t *emu) { return mdy_flash_bytes(emu->geometry); }
+static uint32_t memory_bytes(const mdy_flash_emu_t *emu)
+{
+    return mdy_flash_bytes(emu->geometry);
+}
 
 static uint32_t mark_bytes(const mdy_flash_emu_t *emu)
 {
@@ -36,7 +39,10 @@ static uint32_t mark_address(const mdy_flash_emu_t *emu, uint32_t unit)
     return memory_bytes(emu) + unit / 4U;
 }
 
-static uint32_t mark_shift(uint32_t unit) { return 2U * (unit % 4U); }
+static uint32_t mark_shift(uint32_t unit)
+{
+    return 2U * (unit % 4U);
+}
 
 static uint32_t mark_get(const mdy_flash_emu_t *emu, uint32_t unit)
 {
@@ -290,8 +296,7 @@ mdy_status_t mdy_flash_emu_erase(void *context, uint32_t address)
 }
 
 /* Programs one unit in memory; `*done`: the unit changed, which it may even if the call fails. */
-static mdy_status_t program_unit(mdy_flash_emu_t *emu, uint32_t address, const uint8_t *src,
-                                 bool *done)
+static mdy_status_t program_unit(mdy_flash_emu_t *emu, uint32_t address, const uint8_t *src, bool *done)
 {
     const uint32_t unit_bytes = emu->geometry->unit_bytes;
     const uint32_t unit = address / unit_bytes;
@@ -319,8 +324,7 @@ static mdy_status_t program_unit(mdy_flash_emu_t *emu, uint32_t address, const u
     return status;
 }
 
-mdy_status_t mdy_flash_emu_program(void *context, uint32_t address, const void *src,
-                                   uint32_t n)
+mdy_status_t mdy_flash_emu_program(void *context, uint32_t address, const void *src, uint32_t n)
 {
     mdy_flash_emu_t *const emu = context;
     const uint32_t unit_bytes = emu->geometry->unit_bytes;

@@ -22,7 +22,7 @@ extern "C" {
 
 /** Bytes of an image: so many bytes of flash in units, and so many sectors. */
 #define MDY_FLASH_EMU_MARK_BYTES(bytes, unit_bytes) (((bytes) / (unit_bytes) + 3U) / 4U)
-#define MDY_FLASH_EMU_IMAGE_BYTES(bytes, unit_bytes, sectors) \
+#define MDY_FLASH_EMU_IMAGE_BYTES(bytes, unit_bytes, sectors)                                                          \
     ((bytes) + MDY_FLASH_EMU_MARK_BYTES(bytes, unit_bytes) + 4U * (sectors))
 
 /** Where in the chosen operation the power goes. */
@@ -39,8 +39,7 @@ typedef enum {
 } mdy_lie_t;
 
 /** Follows a change of the image: n bytes that now stand at `address`. Errors: MDY_FLASH. */
-typedef mdy_status_t (*mdy_flash_sync_t)(void *context, uint32_t address, const uint8_t *bytes,
-                                         uint32_t n);
+typedef mdy_status_t (*mdy_flash_sync_t)(void *context, uint32_t address, const uint8_t *bytes, uint32_t n);
 
 /** The emulator. The caller fills the first group and clears the rest; all memory is his. */
 typedef struct {
@@ -97,10 +96,10 @@ uint32_t mdy_flash_emu_erases(const mdy_flash_emu_t *emu, uint32_t sector);
  * Errors: MDY_ARGUMENT (range, alignment, no start of a sector), MDY_FLASH (fault, dead, sync; of read, a torn or bad
  * unit; of program, not erased). Units are programmed in rising order, and those before a failing one stay programmed.
  */
-mdy_status_t mdy_flash_emu_read(void *emu, uint32_t address, void *dst, uint32_t n);
-mdy_status_t mdy_flash_emu_erase(void *emu, uint32_t address);
-mdy_status_t mdy_flash_emu_program(void *emu, uint32_t address, const void *src, uint32_t n);
-const uint8_t *mdy_flash_emu_map(void *emu);
+mdy_status_t mdy_flash_emu_read(void *context, uint32_t address, void *dst, uint32_t n);
+mdy_status_t mdy_flash_emu_erase(void *context, uint32_t address);
+mdy_status_t mdy_flash_emu_program(void *context, uint32_t address, const void *src, uint32_t n);
+const uint8_t *mdy_flash_emu_map(void *context);
 
 #ifdef __cplusplus
 }

@@ -41,8 +41,7 @@ static const mdy_flash_geometry_t geometry = {
     .unit_bytes = MDY_FLASH_UNIT_BYTES,
 };
 
-static mdy_status_t write_through(void *context, uint32_t address, const uint8_t *bytes,
-                                  uint32_t n);
+static mdy_status_t write_through(void *context, uint32_t address, const uint8_t *bytes, uint32_t n);
 
 /* Aligned as flash would be: kernels read words through the map. */
 static _Alignas(32) uint8_t flash_image[IMAGE_BYTES];
@@ -92,7 +91,8 @@ static mdy_status_t read_image(uint32_t n)
 static void refuse_usage(void)
 {
     static const char text[] = "MDY_FLASH_CUT is N:before, N:inside or N:after; MDY_FLASH_FAIL and "
-                               "MDY_FLASH_IGNORE N:COUNT; MDY_FLASH_BAD and MDY_FLASH_DEAD ADDRESS:COUNT; MDY_FLASH_SEED N; N and COUNT are at least 1\n";
+                               "MDY_FLASH_IGNORE N:COUNT; MDY_FLASH_BAD and MDY_FLASH_DEAD ADDRESS:COUNT; "
+                               "MDY_FLASH_SEED N; N and COUNT are at least 1\n";
     if (write(STDERR_FILENO, text, sizeof text - 1U) < 0) {
         /* The exit status says it too. */
     }
@@ -215,8 +215,7 @@ static mdy_status_t erase_sector(void *context, uint32_t address)
 static mdy_status_t program_units(void *context, uint32_t address, const void *src, uint32_t n)
 {
     (void)context;
-    return flash_is_ready() ? end_if_cut(mdy_flash_emu_program(&flash, address, src, n))
-                            : MDY_FLASH;
+    return flash_is_ready() ? end_if_cut(mdy_flash_emu_program(&flash, address, src, n)) : MDY_FLASH;
 }
 
 static const uint8_t *map_flash(void *context)

@@ -56,10 +56,12 @@ __attribute__((section(".vectors"), used)) static const struct {
     .stack_top = mdy_stack_top,
     .handlers =
         {
+            /* clang-format off */
             mdy_reset, mdy_fault, mdy_fault, /* reset, NMI, HardFault */
             mdy_fault, mdy_fault, mdy_fault, /* MemManage, BusFault, UsageFault */
             0,         0,         0,         /* reserved */
             0,         mdy_fault, mdy_fault, /* reserved, SVCall, DebugMonitor */
             0,         mdy_fault, mdy_fault, /* reserved, PendSV, SysTick */
+            /* clang-format on */
         },
 };
