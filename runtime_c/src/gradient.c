@@ -12,8 +12,8 @@
 /* Steps of 2^29 and more round away too much to be carried in the room that sums leave: half a step, 2^28. */
 #define CARRY_BITS_MAX 30
 
-void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const mdy_joins_t *joins,
-                   uint32_t scratch, int acc_exponent, uint16_t row)
+void mdy_sink_open(mdy_sink_t *sink, mdy_t *m, const mdy_gradient_t *dx, const mdy_joins_t *joins, uint32_t scratch,
+                   int acc_exponent, uint16_t row)
 {
     sink->m = m;
     sink->dx = dx;
@@ -178,10 +178,10 @@ void mdy_sink_end(mdy_sink_t *sink, int32_t y, int32_t x)
 /* What stores a channel's values of some pixels of a row: without joins, where 32 bits do. */
 typedef struct {
     mdy_sink_t *sink;
-    uint32_t shift;  /* to the right */
-    uint32_t plain;  /* see plain_below */
-    uint32_t pitch;  /* values from pixel to pixel */
-    uint32_t step;   /* bytes of the mask from pixel to pixel, whose bits are in the same place */
+    uint32_t shift; /* to the right */
+    uint32_t plain; /* see plain_below */
+    uint32_t pitch; /* values from pixel to pixel */
+    uint32_t step;  /* bytes of the mask from pixel to pixel, whose bits are in the same place */
 } store_t;
 
 /* Returns what the last pixel leaves. One at a time: unrolled, it needs more registers than a core has. */
@@ -211,8 +211,8 @@ static int32_t store_channel(store_t *store, const uint8_t *mask, uint32_t bit, 
 }
 
 /* The same with joins, or where 32 bits do not do. first: what is joined first. */
-static int32_t store_joined(mdy_sink_t *sink, int32_t y, const joined_t *first, uint32_t i, uint32_t count, int32_t carry,
-                            const int32_t *sums)
+static int32_t store_joined(mdy_sink_t *sink, int32_t y, const joined_t *first, uint32_t i, uint32_t count,
+                            int32_t carry, const int32_t *sums)
 {
     const uint32_t joins = join_count(sink);
     for (const int32_t *end = sums + count; sums != end; sums++, i += sink->dx->shape.c) {
@@ -245,9 +245,9 @@ void mdy_sink_channels(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, 
     }
     for (int32_t *carry = sink->acc + c; channels > 0; channels--, carry++, i++, sums += pitch) {
         const uint8_t *mask = is_masked ? sink->mask + i / 8 : &all;
-        const int32_t left =
-            is_simple ? store_channel(&store, mask, 1u << i % 8, sink->out + i, *carry, sums, sums + count)
-                      : store_joined(sink, y, &first, i, count, *carry, sums);
+        const int32_t left = is_simple
+                                 ? store_channel(&store, mask, 1u << i % 8, sink->out + i, *carry, sums, sums + count)
+                                 : store_joined(sink, y, &first, i, count, *carry, sums);
         *carry = is_last ? 0 : left;
     }
 }
@@ -303,8 +303,7 @@ static int sum_exponent(const mdy_t *m, const mdy_joins_t *joins)
     return highest + MDY_GRAD_BITS - 1 + 15 - 28;
 }
 
-void mdy_back_sum(mdy_t *m, uint16_t order, const mdy_gradient_t *dx, const mdy_joins_t *joins,
-                  uint32_t scratch)
+void mdy_back_sum(mdy_t *m, uint16_t order, const mdy_gradient_t *dx, const mdy_joins_t *joins, uint32_t scratch)
 {
     if (mdy_stops_at(m, order)) {
         return;

@@ -284,9 +284,8 @@ static void learn(mdy_t *m, const int8_t *x, const int16_t *dlogits, uint32_t nu
         } else {
             learn_columns(m, x, dlogits[o], key, o);
         }
-        const int32_t step =
-            mdy_stochastic_shift((int64_t)dlogits[o] * (int64_t)m->rate_mult * p->bias_mult,
-                                 -(p->bias_exponent + m->rate_exponent), mdy_rng(bias_key, o));
+        const int32_t step = mdy_stochastic_shift((int64_t)dlogits[o] * (int64_t)m->rate_mult * p->bias_mult,
+                                                  -(p->bias_exponent + m->rate_exponent), mdy_rng(bias_key, o));
         m->head_bias[o] = mdy_clamp32((int64_t)m->head_bias[o] - step);
     }
 }

@@ -80,8 +80,7 @@ static void run_corrected(mdy_t *m, const mdy_layer_t *layer, const mdy_selected
     }
 }
 
-void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y,
-                   mdy_band_t rows)
+void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows)
 {
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
     const int corrected = selected.count > 0 || layer->bias != MDY_FROZEN;
@@ -117,8 +116,7 @@ void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy
     const mdy_view_t dy_view = mdy_grad_view(m, dy);
     const mdy_workspace_t workspace = {m->planned + layer->workspace_back, layer->workspace_back_bytes};
     mdy_sink_t sink;
-    mdy_sink_open(&sink, m, dx, joins, layer->scratch_back, m->slot_e[dy->slot] + layer->p->grad_exponent,
-                  rows.begin);
+    mdy_sink_open(&sink, m, dx, joins, layer->scratch_back, m->slot_e[dy->slot] + layer->p->grad_exponent, rows.begin);
     for (mdy_rows_t walk = mdy_rows(m, dx->shape.h, rows); mdy_next_band(&walk, layer->band_back);) {
         layer->op->backward_input(layer->p, weights, &selected, &dy_view, mdy_this_band(&walk), &sink, workspace);
     }
@@ -227,8 +225,7 @@ static mdy_update_t update_of(mdy_t *m, const mdy_layer_t *layer, const mdy_sele
     return update;
 }
 
-void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums,
-                      mdy_band_t rows)
+void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums, mdy_band_t rows)
 {
     const mdy_selected_t selected = mdy_layer_selected(m, layer);
     const uint32_t biases = learns_biases(m, layer) ? layer->p->out.c : 0;

@@ -227,8 +227,7 @@ static void take_channel(const mdy_update_t *u, uint32_t slot, uint32_t rate_mul
             const uint32_t offset = u->layer->op->weight_offset(p, o, i / p->group_out, channel);
             const uint32_t scale = ((uint32_t)p->rate_mult[o] << 16) / p->norm_mult; /* of 1 / s_w, at most 2^17 */
             const int64_t product = (int64_t)mean[i] * scale * rate_mult;
-            const int32_t step =
-                step_of(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
+            const int32_t step = step_of(product, -(exponent + p->rate_exponent[o]), mdy_rng(u->key, offset));
             delta[i] = changed(delta[i], u->weights[offset], step, p->w_min);
         }
     }

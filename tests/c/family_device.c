@@ -22,7 +22,7 @@ static void failed(void)
 }
 
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
-    &stack_top, (const void *)_start, (const void *)failed, (const void *)failed,
+    &stack_top,           (const void *)_start, (const void *)failed, (const void *)failed,
     (const void *)failed, (const void *)failed, (const void *)failed,
 };
 

@@ -31,7 +31,8 @@ void family_call(int direction, int depthwise, void *const parts[PARTS], void *o
     const int8_t *w = (const int8_t *)parts[WEIGHT];
     const mdy_view_t x = {(uint8_t *)parts[X], (uint32_t)(g[1] * g[2]), (uint16_t)g[21], 0};
     const mdy_view_t y = {(uint8_t *)out, (uint32_t)(g[4] * g[5]), (uint16_t)g[22], 0};
-    const mdy_view_t dy = {(uint8_t *)parts[DY], (uint32_t)(g[4] * g[5]) * (uint32_t)sizeof(mdy_grad_t), (uint16_t)g[3], 0};
+    const mdy_view_t dy = {(uint8_t *)parts[DY], (uint32_t)(g[4] * g[5]) * (uint32_t)sizeof(mdy_grad_t), (uint16_t)g[3],
+                           0};
     const mdy_band_t first = {(uint16_t)ranges[0], (uint16_t)ranges[1]};
     const mdy_band_t second = {(uint16_t)ranges[2], (uint16_t)ranges[3]};
     const mdy_tile_t tile = {first, second};

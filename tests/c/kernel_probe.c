@@ -3,9 +3,8 @@
 #include "layer.h"
 
 /* Input and weight gradients of one layer; every channel of `records` is selected. dw: (channels, taps, outputs). */
-void probe_backward(int depthwise, const int32_t g[24], const int16_t *grad_mult, const int8_t *w,
-                    uint8_t *records, uint32_t record_bytes, uint32_t delta_bytes, int8_t *dy, int32_t *dx,
-                    int64_t *dw)
+void probe_backward(int depthwise, const int32_t g[24], const int16_t *grad_mult, const int8_t *w, uint8_t *records,
+                    uint32_t record_bytes, uint32_t delta_bytes, int8_t *dy, int32_t *dx, int64_t *dw)
 {
     const mdy_weighted_op_t *op = depthwise ? &mdy_depthwise : &mdy_conv2d;
     mdy_conv_t p = layer_of(g);

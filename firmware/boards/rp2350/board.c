@@ -27,7 +27,7 @@
 #define REF_SRC_ROSC 0U
 #define REF_SRC_XOSC 2U
 #define SYS_SRC_REF 0U
-#define SYS_SRC_AUX 1U /* AUXSRC 0: PLL_SYS */
+#define SYS_SRC_AUX 1U         /* AUXSRC 0: PLL_SYS */
 #define PERI_ENABLE (1U << 11) /* AUXSRC 0: the system's clock */
 
 /* 8.2.8 Crystal oscillator. */
@@ -82,7 +82,7 @@ static bool release(uint32_t blocks)
  * 12 MHz: the UART is then too inexact to talk. */
 static uint32_t start_clock(void)
 {
-    mdy_time_start(XOSC_HZ); /* the ring oscillator is about as fast; it bounds waits only */
+    mdy_time_start(XOSC_HZ);    /* the ring oscillator is about as fast; it bounds waits only */
     CLK_SYS_CTRL = SYS_SRC_REF; /* the boot ROM, or a run before, may have left another */
     (void)mdy_wait(&CLK_SYS_SELECTED, 3U, 1U << SYS_SRC_REF, START_US);
     XOSC_STARTUP = XOSC_DELAY;

@@ -51,13 +51,13 @@ static mdy_status_t find_functions(void)
 {
     uintptr_t at = ROM_LOOKUP;
     __asm__("" : "+r"(at)); /* gcc takes so low an address for a mistake */
-    const lookup_t rom_lookup = (lookup_t)(uintptr_t) * (const volatile uint16_t *)at;
+    const lookup_t rom_lookup = (lookup_t)(uintptr_t)*(const volatile uint16_t *)at;
     rom_connect = (call_t)(uintptr_t)rom_lookup(ROM_CODE('I', 'F'), ROM_ARM_SECURE);
     rom_exit_xip = (call_t)(uintptr_t)rom_lookup(ROM_CODE('E', 'X'), ROM_ARM_SECURE);
     rom_flash_op = (flash_op_t)(uintptr_t)rom_lookup(ROM_CODE('F', 'O'), ROM_ARM_SECURE);
     rom_flush_cache = (call_t)(uintptr_t)rom_lookup(ROM_CODE('F', 'C'), ROM_ARM_SECURE);
     return rom_connect != NULL && rom_exit_xip != NULL && rom_flash_op != NULL && rom_flush_cache != NULL ? MDY_OK
-                                                                                                         : MDY_FLASH;
+                                                                                                          : MDY_FLASH;
 }
 
 /* 5.4.8.9, the sequence there; calls nothing that lies in flash. Returns what the ROM does. */

@@ -47,12 +47,10 @@ extern "C" {
     "ldrd   r10, r11, [%[at], #" filter "]\n"                                                                          \
     "add    r1, r1, lr\n"                                                                                              \
     "ldrd   r6, r8, [r1]\n"                                                                                            \
-    "ldr    r9, [r1, #8]\n"                                                                                            \
-    begin("r2", "r3", "r4", "r5")                                                                                      \
-    "smlabt r2, r8, r11, r2\n"                                                                                         \
-    "smlad  r3, r8, r11, r3\n"                                                                                         \
-    "smlabt r4, r9, r11, r4\n"                                                                                         \
-    "smlad  r5, r9, r11, r5\n"
+    "ldr    r9, [r1, #8]\n" begin("r2", "r3", "r4", "r5") "smlabt r2, r8, r11, r2\n"                                   \
+                                                          "smlad  r3, r8, r11, r3\n"                                   \
+                                                          "smlabt r4, r9, r11, r4\n"                                   \
+                                                          "smlad  r5, r9, r11, r5\n"
 #define MDY_DSP_FIRST(a, b, c, d)                                                                                      \
     "smuad  " a ", r6, r10\n"                                                                                          \
     "smultb " b ", r6, r10\n"                                                                                          \

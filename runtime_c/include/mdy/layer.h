@@ -19,12 +19,12 @@ typedef struct {
     const int8_t *weight; /* factory weights, in the operation's packed layout */
     uint32_t weight_bytes;
     mdy_mask_t mask;
-    uint32_t scratch;   /* forward: MDY_TILE * OC int32 of a candidate; planned region, or MDY_NONE */
+    uint32_t scratch;        /* forward: MDY_TILE * OC int32 of a candidate; planned region, or MDY_NONE */
     uint32_t scratch_back;   /* backward: C int32 and OC int16 */
     uint32_t scratch_update; /* of one tap, and of biases: OC sums of a candidate whose dy is there as a whole */
-    uint32_t workspace;       /* forward: planned region that is free meanwhile, and how much of it */
+    uint32_t workspace;      /* forward: planned region that is free meanwhile, and how much of it */
     uint32_t workspace_bytes;
-    uint32_t workspace_back;  /* the same of the gradient of its input */
+    uint32_t workspace_back; /* the same of the gradient of its input */
     uint32_t workspace_back_bytes;
     uint32_t workspace_update; /* and of the gradient of its weights */
     uint32_t workspace_update_bytes;
@@ -48,11 +48,11 @@ typedef struct {
 /** One layer whose biases are trained, all of them in every step; arrays have out.c entries. */
 typedef struct {
     const mdy_layer_t *layer;
-    uint32_t first;               /* index of its first bias among all that are trained */
-    int32_t most;                 /* largest |bias| with which no accumulator can overflow */
-    const uint16_t *rate_mult;    /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
+    uint32_t first;            /* index of its first bias among all that are trained */
+    int32_t most;              /* largest |bias| with which no accumulator can overflow */
+    const uint16_t *rate_mult; /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
     const int8_t *rate_exponent;
-    uint16_t norm_mult;           /* |dL/db| = sum * norm_mult * 2^(e_y + norm_exponent) in units of 2^-18 */
+    uint16_t norm_mult; /* |dL/db| = sum * norm_mult * 2^(e_y + norm_exponent) in units of 2^-18 */
     int16_t norm_exponent;
 } mdy_biases_t;
 
@@ -73,8 +73,7 @@ void mdy_back_input(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy
                     const mdy_joins_t *joins, mdy_band_t rows);
 
 /** Adds what rows of dy contribute to the weight gradients at `sums`: an offset in the planned region. */
-void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums,
-                      mdy_band_t rows);
+void mdy_back_weights(mdy_t *m, const mdy_layer_t *layer, const mdy_gradient_t *dy, uint32_t sums, mdy_band_t rows);
 
 /**
  * Updates the selected channels, after the last read of their weights: from the sums of mdy_back_weights, or

@@ -227,7 +227,8 @@ static inline uint32_t mdy_between(uint32_t bytes, uint32_t first, uint32_t last
     uint32_t bits = 0;
     for (uint32_t i = 0; i < 4; i++) {
         const int8_t value = (int8_t)(bytes >> (8 * i) & 0xFFu);
-        bits |= (uint32_t)(value >= (int8_t)(first >> (8 * i) & 0xFFu) && value <= (int8_t)(last >> (8 * i) & 0xFFu)) << i;
+        bits |= (uint32_t)(value >= (int8_t)(first >> (8 * i) & 0xFFu) && value <= (int8_t)(last >> (8 * i) & 0xFFu))
+                << i;
     }
     return bits;
 }

@@ -30,11 +30,11 @@ struct mdy_update {
     mdy_wacc_t *sums;    /* (slots, taps, group_out) of the gradients, or of as many as there is room for */
     uint32_t sums_bytes; /* that room; at least one tap's */
     mdy_workspace_t workspace;
-    uint8_t summed;   /* the sums are those of every tap of every slot, and made */
-    uint8_t mode;     /* the optimiser's own: what `tap` is to do */
-    uint32_t key;     /* of this step's and layer's random numbers */
-    int exponent;     /* the sums carry 2^exponent */
-    uint64_t squares; /* the optimiser's own: of what it measured */
+    uint8_t summed;     /* the sums are those of every tap of every slot, and made */
+    uint8_t mode;       /* the optimiser's own: what `tap` is to do */
+    uint32_t key;       /* of this step's and layer's random numbers */
+    int exponent;       /* the sums carry 2^exponent */
+    uint64_t squares;   /* the optimiser's own: of what it measured */
     uint32_t rate_mult; /* of this step; of a batch's end, of the whole batch */
     int32_t rate_exponent;
 };

@@ -138,9 +138,8 @@ static void place_gradients(const block_t *block, const mdy_grad_t *dy, uint32_t
     "smlad  " second ", r11, r12, " second "\n"
 
 #define MULTIPLY_OTHERS                                                                                                \
-    "ldr    r11, [r1], #4\n" MULTIPLY_PAIR("r4", "r8")                                                                 \
-    "ldr    r11, [r1], #4\n" MULTIPLY_PAIR("r5", "r9")                                                                 \
-    "ldr    r11, [r1], #4\n" MULTIPLY_PAIR("r6", "r10")
+    "ldr    r11, [r1], #4\n" MULTIPLY_PAIR("r4", "r8") "ldr    r11, [r1], #4\n" MULTIPLY_PAIR(                         \
+        "r5", "r9") "ldr    r11, [r1], #4\n" MULTIPLY_PAIR("r6", "r10")
 
 /* Sums of two channels of the block's pixels over pairs of outputs; w: the channels' weights of the first output. */
 static __attribute__((noinline)) void multiply(const block_t *block, const int8_t *weights, end_t *behind)
@@ -159,10 +158,8 @@ static __attribute__((noinline)) void multiply(const block_t *block, const int8_
                      "mov    r9, r7\n"
                      "mov    r10, r7\n"
                      "b      2f\n"
-                     "1:\n"
-                     TAKE_WEIGHTS MULTIPLY_PAIR("r3", "r7") MULTIPLY_OTHERS
-                     "ldr    r11, [r1], #4\n"
-                     TAKE_WEIGHTS MULTIPLY_PAIR("r3", "r7") MULTIPLY_OTHERS
+                     "1:\n" TAKE_WEIGHTS MULTIPLY_PAIR("r3", "r7") MULTIPLY_OTHERS
+                     "ldr    r11, [r1], #4\n" TAKE_WEIGHTS MULTIPLY_PAIR("r3", "r7") MULTIPLY_OTHERS
                      "2:\n"
                      "ldr    r11, [r1], #4\n"
                      "cmp    r11, #0x80008000\n"
@@ -267,8 +264,7 @@ void mdy_dsp_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const m
         mdy_conv2d_backward_input(p, w, sel, dy, rows, sink, workspace);
         return;
     }
-    if (!mdy_dsp_is_pixelwise(p) || p->in.c % 2 != 0 ||
-        workspace.bytes < block_bytes(p->out.c)) {
+    if (!mdy_dsp_is_pixelwise(p) || p->in.c % 2 != 0 || workspace.bytes < block_bytes(p->out.c)) {
         const mdy_spread_t spread = {spread_tap, w, sel};
         mdy_conv_spread(p, &spread, dy, rows, sink);
         return;
@@ -349,7 +345,8 @@ static int values_of(const mdy_conv_t *p, const mdy_view_t *x, const uint32_t ch
         values[pixel] = 0;
         if (row != NULL && ix >= 0 && ix < p->in.w) {
             const int8_t *value = row + ix * p->in.c;
-            values[pixel] = mdy_lows((uint32_t)(value[channel[0]] - p->x_zero), (uint32_t)(value[channel[1]] - p->x_zero));
+            values[pixel] = mdy_lows((uint32_t)(value[channel[0]] - p->x_zero),
+                                     (uint32_t)(value[channel[1]] - p->x_zero));
         }
         any |= values[pixel];
     }
@@ -357,8 +354,8 @@ static int values_of(const mdy_conv_t *p, const mdy_view_t *x, const uint32_t ch
 }
 
 /* Adds what two selected channels bring to some output pixels of a row; other == NULL: one. */
-static void correct_row(const mdy_conv_t *p, const mdy_view_t *x, uint8_t *record, uint8_t *other, int32_t oy, int32_t ox,
-                        uint32_t pixels, int32_t *acc)
+static void correct_row(const mdy_conv_t *p, const mdy_view_t *x, uint8_t *record, uint8_t *other, int32_t oy,
+                        int32_t ox, uint32_t pixels, int32_t *acc)
 {
     const uint32_t channel[2] = {mdy_record_channel(record), mdy_record_channel(other == NULL ? record : other)};
     const int8_t *first = mdy_record_delta(record);
@@ -410,11 +407,11 @@ void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, cons
 typedef struct {
     const mdy_conv_t *p;
     const mdy_selected_t *sel;
-    mdy_wacc_t *sums;  /* of the first slot */
-    uint32_t pitch;    /* from slot to slot */
-    uint32_t *turned;  /* of a run of pixels */
-    int8_t *apart;     /* what the map holds at a stride, side by side */
-    uint32_t run;      /* pixels, a multiple of TURNED */
+    mdy_wacc_t *sums; /* of the first slot */
+    uint32_t pitch;   /* from slot to slot */
+    uint32_t *turned; /* of a run of pixels */
+    int8_t *apart;    /* what the map holds at a stride, side by side */
+    uint32_t run;     /* pixels, a multiple of TURNED */
 } gradients_t;
 
 /*

@@ -13,7 +13,7 @@
 
 #include "mdy/dsp.h"
 
-#define GROUP 4u      /* taps that are widened together */
+#define GROUP 4u       /* taps that are widened together */
 #define GROUP_WORDS 8u /* of them in a block */
 
 /* One call. */
@@ -21,10 +21,10 @@ typedef struct {
     const mdy_conv_t *p;
     const int8_t *w;
     const mdy_view_t *x;
-    uint32_t *block;  /* groups of GROUP_WORDS words */
-    int8_t *window;   /* one pixel's taps, where they do not lie side by side */
-    uint32_t taps;    /* of an output */
-    uint32_t rare;    /* the first output that is requantised in a rare way; how many there are: none */
+    uint32_t *block; /* groups of GROUP_WORDS words */
+    int8_t *window;  /* one pixel's taps, where they do not lie side by side */
+    uint32_t taps;   /* of an output */
+    uint32_t rare;   /* the first output that is requantised in a rare way; how many there are: none */
 } job_t;
 
 static uint32_t groups_of(uint32_t taps)
@@ -266,15 +266,13 @@ static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
                      "ldr    r1, [%[at]]\n"
                      "cmp    r1, r7\n"
                      "beq    3f\n"
-                     "2:\n" MULTIPLY_GROUP MULTIPLY_GROUP MULTIPLY_GROUP MULTIPLY_GROUP
-                     "cmp    r1, r7\n"
+                     "2:\n" MULTIPLY_GROUP MULTIPLY_GROUP MULTIPLY_GROUP MULTIPLY_GROUP "cmp    r1, r7\n"
                      "bne    2b\n"
                      "3:\n"
                      "ldr    r12, [%[at], #8]\n"
                      "cmp    r1, r12\n"
                      "beq    5f\n"
-                     "4:\n" MULTIPLY_GROUP
-                     "ldr    r12, [%[at], #8]\n"
+                     "4:\n" MULTIPLY_GROUP "ldr    r12, [%[at], #8]\n"
                      "cmp    r1, r12\n"
                      "bne    4b\n"
                      "5:\n" /* requantise them and go on */
@@ -292,22 +290,19 @@ static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
                      "lsl    r3, r3, #1\n"
                      "lsl    r4, r4, #1\n"
                      "lsl    r5, r5, #1\n"
-                     "lsl    r6, r6, #1\n"
-                     MDY_DSP_REQUANTIZE("r3", "r8", "r10", "r9", "r12")
-                     MDY_DSP_REQUANTIZE("r4", "r8", "r10", "r9", "r12")
-                     MDY_DSP_REQUANTIZE("r5", "r8", "r10", "r9", "r12")
-                     MDY_DSP_REQUANTIZE("r6", "r8", "r10", "r9", "r12")
-                     "ldrd   r1, r2, [%[at], #28]\n"
-                     "strb   r4, [r1, r2]\n"
-                     "add    r12, r1, r2, lsl #1\n"
-                     "strb   r5, [r12]\n"
-                     "strb   r6, [r12, r2]\n"
-                     "strb   r3, [r1], #1\n"
-                     "str    r1, [%[at], #28]\n"
-                     "ldr    r12, [%[at], #40]\n"
-                     "cmp    r1, r12\n"
-                     "bne    1b\n"
-                     "ldr    r7, [%[at], #52]\n"
+                     "lsl    r6, r6, #1\n" MDY_DSP_REQUANTIZE("r3", "r8", "r10", "r9", "r12") MDY_DSP_REQUANTIZE(
+                         "r4", "r8", "r10", "r9", "r12") MDY_DSP_REQUANTIZE("r5", "r8", "r10", "r9", "r12")
+                         MDY_DSP_REQUANTIZE("r6", "r8", "r10", "r9", "r12") "ldrd   r1, r2, [%[at], #28]\n"
+                                                                            "strb   r4, [r1, r2]\n"
+                                                                            "add    r12, r1, r2, lsl #1\n"
+                                                                            "strb   r5, [r12]\n"
+                                                                            "strb   r6, [r12, r2]\n"
+                                                                            "strb   r3, [r1], #1\n"
+                                                                            "str    r1, [%[at], #28]\n"
+                                                                            "ldr    r12, [%[at], #40]\n"
+                                                                            "cmp    r1, r12\n"
+                                                                            "bne    1b\n"
+                                                                            "ldr    r7, [%[at], #52]\n"
                      : [at] "+r"(at)
                      :
                      : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");

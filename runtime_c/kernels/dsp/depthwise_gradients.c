@@ -8,9 +8,9 @@
 
 #include "mdy/dsp.h"
 
-#define CHANNELS 4u  /* that are turned together: a word of gradients */
-#define TAPS_MAX 7u  /* of a row of a window */
-#define ROWS_MAX 4u  /* rows of the input for which gradients are turned together */
+#define CHANNELS 4u /* that are turned together: a word of gradients */
+#define TAPS_MAX 7u /* of a row of a window */
+#define ROWS_MAX 4u /* rows of the input for which gradients are turned together */
 
 void mdy_dsp_add_row(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
 {
@@ -76,7 +76,8 @@ static uint32_t room_for(const mdy_conv_t *p, uint32_t rows, uint32_t together)
 }
 
 /* Writes a word of each of four channels from two pixels' gradients; NULL: zeros. */
-static inline void turn(const job_t *job, const mdy_grad_t *left, const mdy_grad_t *right, uint32_t channel, uint32_t *to)
+static inline void turn(const job_t *job, const mdy_grad_t *left, const mdy_grad_t *right, uint32_t channel,
+                        uint32_t *to)
 {
     const uint32_t pitch = job->rows * job->row_words;
     int32_t one[CHANNELS] = {0, 0, 0, 0};
@@ -111,7 +112,8 @@ static void turn_row(const job_t *job, int32_t oy, uint32_t channel, uint32_t *t
     const mdy_grad_t *row = mdy_grad_row(job->dy, oy);
     const int32_t stride = p->stride_w;
     const int32_t end = p->out.w;
-    const int32_t first = p->kernel_w - 1 - p->pad_left; /* place of the first output; that of the others: a stride on */
+    const int32_t first = p->kernel_w - 1 -
+                          p->pad_left; /* place of the first output; that of the others: a stride on */
     /* Without a stride: the words that have two pixels. */
     const uint32_t begin = (uint32_t)(first + 1) / 2;
     const uint32_t inside = (uint32_t)(end + first) / 2;

@@ -13,8 +13,8 @@
 
 #include "mdy/dsp.h"
 
-#define CHANNELS 4u   /* that are turned together: a word of the input */
-#define TAPS_MAX 7u   /* of a row of a window */
+#define CHANNELS 4u /* that are turned together: a word of the input */
+#define TAPS_MAX 7u /* of a row of a window */
 
 /* Columns of the output in one go, and where things lie for them in the workspace. */
 typedef struct {
@@ -145,8 +145,7 @@ typedef struct {
     "ldr    r1, [%[at], #" row "]\n"                                                                                   \
     "ldrd   r10, r11, [%[at], #" filter "]\n"                                                                          \
     "add    r1, r1, lr\n"                                                                                              \
-    "ldm    r1, {r6, r8, r9, r12}\n"                                                                                   \
-    first "ldr    r6, [r1, #16]\n"                                                                                     \
+    "ldm    r1, {r6, r8, r9, r12}\n" first "ldr    r6, [r1, #16]\n"                                                    \
     "smlabt r2, r8, r11, r2\n"                                                                                         \
     "smlabt r3, r9, r11, r3\n"                                                                                         \
     "smlabt r4, r12, r11, r4\n"                                                                                        \
@@ -168,23 +167,20 @@ typedef struct {
     "add    r2, r6, r2, lsl #1\n"                                                                                      \
     "add    r3, r6, r3, lsl #1\n"                                                                                      \
     "add    r4, r6, r4, lsl #1\n"                                                                                      \
-    "add    r5, r6, r5, lsl #1\n"                                                                                      \
-    MDY_DSP_REQUANTIZE("r2", "r8", "r9", "r10", "r12")                                                                 \
-    MDY_DSP_REQUANTIZE("r3", "r8", "r9", "r10", "r12")                                                                 \
-    MDY_DSP_REQUANTIZE("r4", "r8", "r9", "r10", "r12")                                                                 \
-    MDY_DSP_REQUANTIZE("r5", "r8", "r9", "r10", "r12")                                                                 \
-    "ldrd   r6, r8, [%[at], #52]\n"                                                                                    \
-    "strb   r2, [r6]\n"                                                                                                \
-    "strb   r3, [r6, r8]\n"                                                                                            \
-    "add    r6, r6, r8, lsl #1\n"                                                                                      \
-    "strb   r4, [r6]\n"                                                                                                \
-    "strb   r5, [r6, r8]\n"                                                                                            \
-    "add    r6, r6, r8, lsl #1\n"                                                                                      \
-    "str    r6, [%[at], #52]\n"                                                                                        \
-    "ldr    r12, [%[at], #60]\n"                                                                                       \
-    "add    lr, lr, #" bytes "\n"                                                                                      \
-    "cmp    lr, r12\n"                                                                                                 \
-    "bne    1b\n"
+    "add    r5, r6, r5, lsl #1\n" MDY_DSP_REQUANTIZE("r2", "r8", "r9", "r10", "r12")                                   \
+        MDY_DSP_REQUANTIZE("r3", "r8", "r9", "r10", "r12") MDY_DSP_REQUANTIZE("r4", "r8", "r9", "r10", "r12")          \
+            MDY_DSP_REQUANTIZE("r5", "r8", "r9", "r10", "r12") "ldrd   r6, r8, [%[at], #52]\n"                         \
+                                                               "strb   r2, [r6]\n"                                     \
+                                                               "strb   r3, [r6, r8]\n"                                 \
+                                                               "add    r6, r6, r8, lsl #1\n"                           \
+                                                               "strb   r4, [r6]\n"                                     \
+                                                               "strb   r5, [r6, r8]\n"                                 \
+                                                               "add    r6, r6, r8, lsl #1\n"                           \
+                                                               "str    r6, [%[at], #52]\n"                             \
+                                                               "ldr    r12, [%[at], #60]\n"                            \
+                                                               "add    lr, lr, #" bytes "\n"                           \
+                                                               "cmp    lr, r12\n"                                      \
+                                                               "bne    1b\n"
 static __attribute__((noinline)) void three_by_three(three_t *three)
 {
     register three_t *at __asm__("r0") = three;
@@ -301,7 +297,8 @@ static void pack_filter(const job_t *job, const int8_t *w)
 }
 
 /* As mdy_dsp_add_row, of outputs that are two pixels of the input apart. */
-static __attribute__((noinline)) void add_row_by_two(const uint32_t *x, const uint32_t *w, uint32_t words, int32_t acc[4])
+static __attribute__((noinline)) void add_row_by_two(const uint32_t *x, const uint32_t *w, uint32_t words,
+                                                     int32_t acc[4])
 {
     int32_t a = acc[0];
     int32_t b = acc[1];
@@ -320,7 +317,8 @@ static __attribute__((noinline)) void add_row_by_two(const uint32_t *x, const ui
 }
 
 /* One channel of an output row with any window. start: sums so far, C apart, or NULL: the bias. */
-static void row_of_any(const job_t *job, const uint32_t *const *x_rows, uint32_t channel, const int32_t *start, int8_t *y)
+static void row_of_any(const job_t *job, const uint32_t *const *x_rows, uint32_t channel, const int32_t *start,
+                       int8_t *y)
 {
     const mdy_conv_t *p = job->p;
     const uint32_t channels = p->in.c;

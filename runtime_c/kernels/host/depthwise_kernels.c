@@ -52,8 +52,8 @@ static int are_common(const mdy_conv_t *p, int32_t first, int32_t count)
 }
 
 /* Some channels of an output pixel. acc: their sums so far. */
-static void pixel_channels(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, int32_t oy, int32_t ox, int32_t first,
-                           int32_t count, int32_t *acc)
+static void pixel_channels(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, int32_t oy, int32_t ox,
+                           int32_t first, int32_t count, int32_t *acc)
 {
     const int32_t iy0 = oy * p->stride_h - p->pad_top;
     const int32_t ix0 = ox * p->stride_w - p->pad_left;
@@ -66,8 +66,8 @@ static void pixel_channels(const mdy_conv_t *p, const int8_t *w, const mdy_view_
     for (int32_t ky = ky0; ky < ky1; ky++) {
         const int8_t *row = mdy_row(x, iy0 + ky * p->dilation_h) + first;
         for (int32_t kx = kx0; kx < kx1; kx++) {
-            add_tap(acc, row + (ix0 + kx * p->dilation_w) * p->in.c, w + (ky * p->kernel_w + kx) * p->in.c + first, p->x_zero,
-                    count);
+            add_tap(acc, row + (ix0 + kx * p->dilation_w) * p->in.c, w + (ky * p->kernel_w + kx) * p->in.c + first,
+                    p->x_zero, count);
         }
     }
 }

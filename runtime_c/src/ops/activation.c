@@ -35,6 +35,6 @@ void mdy_back_activation(mdy_t *m, const mdy_activation_t *p, const mdy_gradient
     if (mdy_stops_at(m, p->order)) {
         return;
     }
-    mdy_activation_backward(p, (const int8_t *)m->planned + x->offset,
-                            (mdy_grad_t *)(void *)(m->planned + dy->offset), mdy_tensor_bytes(x));
+    mdy_activation_backward(p, (const int8_t *)m->planned + x->offset, (mdy_grad_t *)(void *)(m->planned + dy->offset),
+                            mdy_tensor_bytes(x));
 }

@@ -52,8 +52,7 @@ static void add_row(const mdy_add_t *p, const int8_t *a, const int8_t *b, int8_t
     }
 }
 
-void mdy_add_forward(const mdy_add_t *p, const mdy_view_t *a, const mdy_view_t *b, const mdy_view_t *y,
-                     mdy_band_t rows)
+void mdy_add_forward(const mdy_add_t *p, const mdy_view_t *a, const mdy_view_t *b, const mdy_view_t *y, mdy_band_t rows)
 {
     for (int32_t row = rows.begin; row < rows.end; row++) {
         const int8_t *a_row = mdy_row(a, row);
@@ -68,14 +67,13 @@ void mdy_add_forward(const mdy_add_t *p, const mdy_view_t *a, const mdy_view_t *
             const int32_t b_value = (b_row[i] - p->b_zero) * (1 << LEFT_SHIFT);
             const int32_t sum = mdy_requantize(a_value, p->a_mult, p->a_shift) +
                                 mdy_requantize(b_value, p->b_mult, p->b_shift);
-            y_row[i] = mdy_output8(mdy_requantize(sum, p->y_mult, p->y_shift), p->y_zero, p->act_min,
-                                  p->act_max);
+            y_row[i] = mdy_output8(mdy_requantize(sum, p->y_mult, p->y_shift), p->y_zero, p->act_min, p->act_max);
         }
     }
 }
 
-void mdy_run_add(mdy_t *m, const mdy_add_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
-                 const mdy_tensor_t *y, mdy_band_t rows)
+void mdy_run_add(mdy_t *m, const mdy_add_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b, const mdy_tensor_t *y,
+                 mdy_band_t rows)
 {
     const mdy_view_t a_view = mdy_view(m, a);
     const mdy_view_t b_view = mdy_view(m, b);

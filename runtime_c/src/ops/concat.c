@@ -47,8 +47,8 @@ void mdy_concat_backward(const mdy_concat_t *p, uint32_t index, mdy_shape_t y_sh
     }
 }
 
-void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x,
-                    const mdy_tensor_t *y, mdy_band_t rows)
+void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                    mdy_band_t rows)
 {
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);

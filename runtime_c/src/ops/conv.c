@@ -18,8 +18,8 @@ static void scale_pixel(const mdy_conv_t *p, const mdy_grad_t *dy, int16_t *g_ac
     }
 }
 
-void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy,
-                     mdy_band_t rows, mdy_sink_t *sink)
+void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy, mdy_band_t rows,
+                     mdy_sink_t *sink)
 {
     for (int32_t iy = rows.begin; iy < rows.end; iy++) {
         for (int32_t ix = 0; ix < p->in.w; ix++) {
@@ -32,12 +32,10 @@ void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_
                 }
                 const mdy_grad_t *dy_row = mdy_grad_row(dy, oy);
                 for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-                    const int32_t ox =
-                        covering(ix, p->pad_left, kx * p->dilation_w, p->stride_w, p->out.w);
+                    const int32_t ox = covering(ix, p->pad_left, kx * p->dilation_w, p->stride_w, p->out.w);
                     if (ox >= 0) {
                         scale_pixel(p, dy_row + ox * p->out.c, g_acc);
-                        spread->tap(p, spread->w, spread->selected, g_acc,
-                                    (uint32_t)(ky * p->kernel_w + kx), acc);
+                        spread->tap(p, spread->w, spread->selected, g_acc, (uint32_t)(ky * p->kernel_w + kx), acc);
                     }
                 }
             }
@@ -72,13 +70,12 @@ static void correct_pixel(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const 
     }
 }
 
-void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
-                      const mdy_view_t *x, mdy_tile_t tile, int32_t *acc_init)
+void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel, const mdy_view_t *x,
+                      mdy_tile_t tile, int32_t *acc_init)
 {
     for (int32_t oy = tile.rows.begin; oy < tile.rows.end; oy++) {
         for (int32_t ox = tile.columns.begin; ox < tile.columns.end; ox++) {
-            correct_pixel(p, add_tap, sel, x, oy * p->stride_h - p->pad_top, ox * p->stride_w - p->pad_left,
-                          acc_init);
+            correct_pixel(p, add_tap, sel, x, oy * p->stride_h - p->pad_top, ox * p->stride_w - p->pad_left, acc_init);
             acc_init += p->out.c;
         }
     }

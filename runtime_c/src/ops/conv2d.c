@@ -21,8 +21,8 @@ static int32_t dot(const mdy_conv_t *p, const int8_t *w, const int8_t *x, int32_
     return acc;
 }
 
-void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                        mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace)
+void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y, mdy_tile_t tile,
+                        const int32_t *acc_init, mdy_workspace_t workspace)
 {
     (void)workspace;
     const int32_t in_c = p->in.c;
@@ -66,8 +66,7 @@ void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *
     }
 }
 
-static void correct_tap(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c, int32_t value,
-                        int32_t *acc)
+static void correct_tap(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c, int32_t value, int32_t *acc)
 {
     const int8_t *taps = delta + tap * p->group_out;
     acc += mdy_first_output(p, c);
@@ -82,8 +81,8 @@ void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const md
     mdy_conv_correct(p, correct_tap, sel, x, tile, acc_init);
 }
 
-static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                       const int16_t *g_acc, uint32_t tap, int32_t *acc)
+static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const int16_t *g_acc,
+                       uint32_t tap, int32_t *acc)
 {
     const uint32_t group_in = p->group_in;
     const uint32_t filter = (uint32_t)p->kernel_h * p->kernel_w * group_in;
@@ -112,9 +111,8 @@ static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_
     }
 }
 
-void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
-                                mdy_workspace_t workspace)
+void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const mdy_view_t *dy,
+                               mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace)
 {
     (void)workspace;
     const mdy_spread_t spread = {spread_tap, w, sel};
@@ -151,8 +149,8 @@ static void add_tap(const mdy_conv_t *p, const int8_t *map, uint32_t tap, uint32
     }
 }
 
-void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
-                                const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace)
+void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps, const mdy_view_t *dy,
+                                mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace)
 {
     (void)workspace;
     for (uint32_t slot = 0; slot < sel->count; slot++) {

@@ -44,8 +44,7 @@ void mdy_depthwise_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_
     }
 }
 
-static void correct_tap(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c, int32_t value,
-                        int32_t *acc)
+static void correct_tap(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c, int32_t value, int32_t *acc)
 {
     (void)p;
     acc[c] += delta[tap] * value;
@@ -57,8 +56,8 @@ void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const
     mdy_conv_correct(p, correct_tap, sel, x, tile, acc_init);
 }
 
-static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                       const int16_t *g_acc, uint32_t tap, int32_t *acc)
+static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const int16_t *g_acc,
+                       uint32_t tap, int32_t *acc)
 {
     const int8_t *w_tap = w + tap * p->in.c;
     const int32_t w_zero = p->w_zero;
@@ -72,9 +71,8 @@ static void spread_tap(const mdy_conv_t *p, const int8_t *w, const mdy_selected_
     }
 }
 
-void mdy_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                                  const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
-                                   mdy_workspace_t workspace)
+void mdy_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const mdy_view_t *dy,
+                                  mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace)
 {
     (void)workspace;
     const mdy_spread_t spread = {spread_tap, w, sel};
@@ -108,8 +106,7 @@ static mdy_wacc_t correlate(const mdy_conv_t *p, const mdy_view_t *dy, mdy_band_
 }
 
 void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
-                                   const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums,
-                                   mdy_workspace_t workspace)
+                                   const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace)
 {
     (void)workspace;
     for (uint32_t slot = 0; slot < sel->count; slot++) {

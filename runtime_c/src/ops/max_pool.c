@@ -24,8 +24,8 @@ static place_t largest(const mdy_view_t *x, const mdy_window_t *w, int32_t chann
     return best;
 }
 
-void mdy_max_pool_forward(const mdy_max_pool_t *p, mdy_shape_t x_shape, const mdy_view_t *x,
-                          mdy_shape_t y_shape, const mdy_view_t *y, mdy_band_t rows)
+void mdy_max_pool_forward(const mdy_max_pool_t *p, mdy_shape_t x_shape, const mdy_view_t *x, mdy_shape_t y_shape,
+                          const mdy_view_t *y, mdy_band_t rows)
 {
     for (int32_t oy = rows.begin; oy < rows.end; oy++) {
         int8_t *out = mdy_row(y, oy);
@@ -38,8 +38,8 @@ void mdy_max_pool_forward(const mdy_max_pool_t *p, mdy_shape_t x_shape, const md
     }
 }
 
-void mdy_max_pool_gather(const mdy_max_pool_t *p, mdy_shape_t x_shape, const mdy_view_t *x,
-                         mdy_shape_t y_shape, const mdy_view_t *dy, int32_t iy, int32_t ix, int32_t *acc)
+void mdy_max_pool_gather(const mdy_max_pool_t *p, mdy_shape_t x_shape, const mdy_view_t *x, mdy_shape_t y_shape,
+                         const mdy_view_t *dy, int32_t iy, int32_t ix, int32_t *acc)
 {
     const mdy_window_t outputs = mdy_covering(&p->extent, y_shape, iy, ix);
     for (int32_t oy = outputs.y0; oy < outputs.y1; oy++) {
@@ -56,8 +56,7 @@ void mdy_max_pool_gather(const mdy_max_pool_t *p, mdy_shape_t x_shape, const mdy
     }
 }
 
-void mdy_run_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
-                      mdy_band_t rows)
+void mdy_run_max_pool(mdy_t *m, const mdy_max_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows)
 {
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);

@@ -29,8 +29,7 @@ void mdy_move_forward(const mdy_move_t *p, mdy_shape_t x_shape, const mdy_view_t
         for (int32_t ox = 0; ox < y_shape.w; ox++) {
             for (int32_t c = 0; c < y_shape.c; c++) {
                 const int32_t at[3] = {oy, ox, c};
-                *out++ = source(p, x_shape, at, in) ? mdy_row(x, in[0])[in[1] * x_shape.c + in[2]]
-                                                    : (int8_t)p->zero;
+                *out++ = source(p, x_shape, at, in) ? mdy_row(x, in[0])[in[1] * x_shape.c + in[2]] : (int8_t)p->zero;
             }
         }
     }
@@ -70,8 +69,7 @@ void mdy_move_gather(const mdy_move_t *p, mdy_shape_t y_shape, const mdy_view_t 
     }
 }
 
-void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
-                  mdy_band_t rows)
+void mdy_run_move(mdy_t *m, const mdy_move_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows)
 {
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);

@@ -37,8 +37,8 @@ void mdy_mul_gather(const mdy_grad_t *dy, const int8_t *other, int32_t zero, uin
     }
 }
 
-void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
-                 const mdy_tensor_t *y, mdy_band_t rows)
+void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b, const mdy_tensor_t *y,
+                 mdy_band_t rows)
 {
     const mdy_view_t a_view = mdy_view(m, a);
     const mdy_view_t b_view = mdy_view(m, b);
@@ -79,9 +79,9 @@ static void back_factor(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, 
     mdy_sink_close(&sink);
 }
 
-void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *a,
-                  const mdy_tensor_t *b, const mdy_gradient_t *da, const mdy_gradient_t *db,
-                  const mdy_joins_t *a_joins, const mdy_joins_t *b_joins)
+void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *a, const mdy_tensor_t *b,
+                  const mdy_gradient_t *da, const mdy_gradient_t *db, const mdy_joins_t *a_joins,
+                  const mdy_joins_t *b_joins)
 {
     if (mdy_stops_at(m, p->order)) {
         return;

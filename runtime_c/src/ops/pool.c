@@ -69,8 +69,8 @@ int mdy_pool_bits(const mdy_pool_t *p)
     return room < 15 ? room : 15;
 }
 
-void mdy_pool_gather(const mdy_pool_t *p, mdy_shape_t x_shape, mdy_shape_t y_shape, const mdy_view_t *dy,
-                     int32_t iy, int32_t ix, int32_t *acc)
+void mdy_pool_gather(const mdy_pool_t *p, mdy_shape_t x_shape, mdy_shape_t y_shape, const mdy_view_t *dy, int32_t iy,
+                     int32_t ix, int32_t *acc)
 {
     const mdy_window_t outputs = mdy_covering(&p->extent, y_shape, iy, ix);
     const int32_t one = 1 << mdy_pool_bits(p);
@@ -87,8 +87,7 @@ void mdy_pool_gather(const mdy_pool_t *p, mdy_shape_t x_shape, mdy_shape_t y_sha
     }
 }
 
-void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
-                  mdy_band_t rows)
+void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows)
 {
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);

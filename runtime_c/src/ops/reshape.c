@@ -10,8 +10,7 @@ static uint32_t gradient_bytes(const mdy_gradient_t *g)
     return (uint32_t)g->shape.h * g->shape.w * g->shape.c * (uint32_t)sizeof(mdy_grad_t);
 }
 
-void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
-                     mdy_band_t rows)
+void mdy_run_reshape(mdy_t *m, const mdy_reshape_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows)
 {
     (void)p;
     (void)rows; /* all at once: the rows of one are not the rows of the other */

@@ -61,8 +61,7 @@ void mdy_softmax_gather(const mdy_grad_t *dy, const int8_t *y, uint32_t n, int32
     }
 }
 
-void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
-                     mdy_band_t rows)
+void mdy_run_softmax(mdy_t *m, const mdy_softmax_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows)
 {
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);

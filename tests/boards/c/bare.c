@@ -16,11 +16,20 @@ __attribute__((weak, alias("stop_weak"))) void pendsv(void);
 __attribute__((weak, alias("stop_weak"))) void systick(void);
 __attribute__((weak, alias("stop_weak"))) void interrupt(void);
 void stop_weak(void);
-void stop_weak(void) { stop(); }
+void stop_weak(void)
+{
+    stop();
+}
 
 __attribute__((section(".vectors"), used)) static const handler vectors[VECTORS] = {
-    [0] = (handler)&bare_stack, [1] = reset, [3] = hard_fault, [5] = hard_fault, [11] = svcall,
-    [14] = pendsv,              [15] = systick, [16 ... VECTORS - 1] = interrupt,
+    [0] = (handler)&bare_stack,
+    [1] = reset,
+    [3] = hard_fault,
+    [5] = hard_fault,
+    [11] = svcall,
+    [14] = pendsv,
+    [15] = systick,
+    [16 ... VECTORS - 1] = interrupt,
 };
 
 #ifdef IMAGE_DEF /* RP2350 datasheet, 5.9.5.1 */

@@ -21,6 +21,9 @@ void pendsv(void);
 void systick(void);
 void interrupt(void); /* of every number */
 
-static inline void enable_interrupt(uint32_t number) { REG(0xE000E100u + number / 32u * 4u) = 1u << (number % 32u); }
+static inline void enable_interrupt(uint32_t number)
+{
+    REG(0xE000E100u + number / 32u * 4u) = 1u << (number % 32u);
+}
 
 #endif

@@ -5,8 +5,8 @@
 enum { LOW = 10, HIGH = 11, MIDDLE = 12 }; /* interrupts that nothing else raises */
 
 volatile uint32_t done, ticks, tick_ipsr, calls, pendsvs, nested, order[8], orders, svc_ipsr, masked_ticks, late_ticks,
-    basepri_low, basepri_after, psp_ticks, psp_kept, slept, cycles, flags_kept, counted, icsr_active, msp_after, odd_stack,
-    preempted, undisturbed, disturbed, ticks_meanwhile;
+    basepri_low, basepri_after, psp_ticks, psp_kept, slept, cycles, flags_kept, counted, icsr_active, msp_after,
+    odd_stack, preempted, undisturbed, disturbed, ticks_meanwhile;
 volatile float in_handler = 1.0f, sum;
 static uint32_t process_stack[128];
 
@@ -33,7 +33,10 @@ void svcall(void)
     svc_ipsr = ipsr();
 }
 
-void pendsv(void) { pendsvs++; }
+void pendsv(void)
+{
+    pendsvs++;
+}
 
 void interrupt(void)
 {

@@ -13,10 +13,18 @@ volatile uint32_t result, faults;
     uint32_t result_of;                                                                                                \
     uintptr_t at = ask.address;                                                                                        \
     switch (ask.kind) {                                                                                                \
-    case LOAD: result = REG(at); break;                                                                                \
-    case STORE: REG(at) = ask.value; break;                                                                            \
-    case STORE_HALF: *(volatile uint16_t *)at = (uint16_t)ask.value; break;                                            \
-    case STORE_BYTE: *(volatile uint8_t *)at = (uint8_t)ask.value; break;                                              \
+    case LOAD:                                                                                                         \
+        result = REG(at);                                                                                              \
+        break;                                                                                                         \
+    case STORE:                                                                                                        \
+        REG(at) = ask.value;                                                                                           \
+        break;                                                                                                         \
+    case STORE_HALF:                                                                                                   \
+        *(volatile uint16_t *)at = (uint16_t)ask.value;                                                                \
+        break;                                                                                                         \
+    case STORE_BYTE:                                                                                                   \
+        *(volatile uint8_t *)at = (uint8_t)ask.value;                                                                  \
+        break;                                                                                                         \
     case COPY:                                                                                                         \
         for (uint32_t n = 0; n < ask.count; n++) {                                                                     \
             REG(at + 4u * n) = ask.value + n;                                                                          \
@@ -30,8 +38,9 @@ volatile uint32_t result, faults;
         for (result = 0; result < ask.count && (REG(at) & ask.value) != ask.value; result++) {                         \
         }                                                                                                              \
         break;                                                                                                         \
-    case CALL: result = ((uint32_t(*)(uint32_t, uint32_t, uint32_t, uint32_t))at)(arguments[0], arguments[1],          \
-                                                                                  arguments[2], arguments[3]);        \
+    case CALL:                                                                                                         \
+        result = ((uint32_t (*)(uint32_t, uint32_t, uint32_t, uint32_t))at)(arguments[0], arguments[1], arguments[2],  \
+                                                                            arguments[3]);                             \
         break;                                                                                                         \
     case MASK:                                                                                                         \
         if (ask.value) {                                                                                               \
@@ -40,7 +49,9 @@ volatile uint32_t result, faults;
             __asm volatile("cpsie i" ::: "memory");                                                                    \
         }                                                                                                              \
         break;                                                                                                         \
-    case FAULTMASK: __asm volatile("msr faultmask, %0" ::"r"(ask.value) : "memory"); break;                            \
+    case FAULTMASK:                                                                                                    \
+        __asm volatile("msr faultmask, %0" ::"r"(ask.value) : "memory");                                               \
+        break;                                                                                                         \
     case LOAD_FOUR: /* all in one block of code */                                                                     \
         __asm volatile("ldr r1, [%1]\n ldr r2, [%1, #4]\n ldr r3, [%1, #8]\n ldr %0, [%1, #12]\n nop"                  \
                        : "=&r"(result_of)                                                                              \
@@ -48,14 +59,21 @@ volatile uint32_t result, faults;
                        : "r1", "r2", "r3", "memory");                                                                  \
         result = result_of;                                                                                            \
         break;                                                                                                         \
-    default: break;                                                                                                    \
+    default:                                                                                                           \
+        break;                                                                                                         \
     }                                                                                                                  \
     ask.kind = NOTHING
 
 volatile uint32_t arguments[4];
 
-__attribute__((noinline)) static void do_in_flash(void) { DO; }
-RAMCODE static void do_in_ram(void) { DO; }
+__attribute__((noinline)) static void do_in_flash(void)
+{
+    DO;
+}
+RAMCODE static void do_in_ram(void)
+{
+    DO;
+}
 
 /* Steps over the instruction of a precise fault. */
 void fault(uint32_t *frame);
@@ -69,7 +87,10 @@ void fault(uint32_t *frame)
     REG(0xE000ED28) = REG(0xE000ED28);
 }
 
-__attribute__((naked)) void hard_fault(void) { __asm volatile("mov r0, sp\n b fault"); }
+__attribute__((naked)) void hard_fault(void)
+{
+    __asm volatile("mov r0, sp\n b fault");
+}
 
 RAMCODE static void loop(void)
 {

@@ -25,7 +25,10 @@ static int uart_received(void)
     UART(0x108) = 0;
     return 1;
 }
-static uint8_t uart_take(void) { return (uint8_t)UART(0x518); }
+static uint8_t uart_take(void)
+{
+    return (uint8_t)UART(0x518);
+}
 static int uart_empty(void)
 {
     if (sending && UART(0x11C)) {
@@ -39,4 +42,7 @@ static void uart_send(uint8_t byte)
     sending = 1;
     UART(0x51C) = byte;
 }
-static int uart_idle(void) { return uart_empty(); }
+static int uart_idle(void)
+{
+    return uart_empty();
+}

@@ -27,8 +27,23 @@ static void uart_init(uint32_t baud)
     REG(0x40070030) = 1u | 1u << 8 | 1u << 9;
 }
 
-static int uart_received(void) { return !(REG(0x40070018) & 1u << 4); }
-static uint8_t uart_take(void) { return (uint8_t)REG(0x40070000); }
-static int uart_empty(void) { return !(REG(0x40070018) & 1u << 5); }
-static void uart_send(uint8_t byte) { REG(0x40070000) = byte; }
-static int uart_idle(void) { return !(REG(0x40070018) & 1u << 3); }
+static int uart_received(void)
+{
+    return !(REG(0x40070018) & 1u << 4);
+}
+static uint8_t uart_take(void)
+{
+    return (uint8_t)REG(0x40070000);
+}
+static int uart_empty(void)
+{
+    return !(REG(0x40070018) & 1u << 5);
+}
+static void uart_send(uint8_t byte)
+{
+    REG(0x40070000) = byte;
+}
+static int uart_idle(void)
+{
+    return !(REG(0x40070018) & 1u << 3);
+}

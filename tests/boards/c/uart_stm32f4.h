@@ -12,8 +12,23 @@ static void uart_init(uint32_t baud)
     REG(0x4001100C) = 1u << 13 | 1u << 5 | 1u << 3 | 1u << 2;
 }
 
-__attribute__((unused)) static int uart_received(void) { return (REG(0x40011000) & 1u << 5) != 0u; }
-__attribute__((unused)) static uint8_t uart_take(void) { return (uint8_t)REG(0x40011004); }
-__attribute__((unused)) static int uart_empty(void) { return (REG(0x40011000) & 1u << 7) != 0u; }
-static void uart_send(uint8_t byte) { REG(0x40011004) = byte; }
-__attribute__((unused)) static int uart_idle(void) { return (REG(0x40011000) & 1u << 6) != 0u; }
+__attribute__((unused)) static int uart_received(void)
+{
+    return (REG(0x40011000) & 1u << 5) != 0u;
+}
+__attribute__((unused)) static uint8_t uart_take(void)
+{
+    return (uint8_t)REG(0x40011004);
+}
+__attribute__((unused)) static int uart_empty(void)
+{
+    return (REG(0x40011000) & 1u << 7) != 0u;
+}
+static void uart_send(uint8_t byte)
+{
+    REG(0x40011004) = byte;
+}
+__attribute__((unused)) static int uart_idle(void)
+{
+    return (REG(0x40011000) & 1u << 6) != 0u;
+}

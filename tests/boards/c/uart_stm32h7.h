@@ -17,7 +17,19 @@ static int uart_received(void)
     REG(0x40004820) = 1u << 3; /* ORECF: an overrun keeps the interrupt up */
     return (REG(0x4000481C) & 1u << 5) != 0u;
 }
-static uint8_t uart_take(void) { return (uint8_t)REG(0x40004824); }
-static int uart_empty(void) { return (REG(0x4000481C) & 1u << 7) != 0u; }
-static void uart_send(uint8_t byte) { REG(0x40004828) = byte; }
-static int uart_idle(void) { return (REG(0x4000481C) & 1u << 6) != 0u; }
+static uint8_t uart_take(void)
+{
+    return (uint8_t)REG(0x40004824);
+}
+static int uart_empty(void)
+{
+    return (REG(0x4000481C) & 1u << 7) != 0u;
+}
+static void uart_send(uint8_t byte)
+{
+    REG(0x40004828) = byte;
+}
+static int uart_idle(void)
+{
+    return (REG(0x4000481C) & 1u << 6) != 0u;
+}

@@ -34,17 +34,20 @@ extern const vectors_t mdy_vectors;
  * interrupts on. MDY_MEMORY_CLOCK, a register, then gets MDY_MEMORY_CLOCK_BITS. */
 __attribute__((naked)) void mdy_reset(void)
 {
-    __asm__ volatile("cpsid i\n"
+    __asm__ volatile(
+        "cpsid i\n"
 #ifdef MDY_MEMORY_CLOCK
-                     "ldr r0, =" TEXT(MDY_MEMORY_CLOCK) "\n"
-                     "ldr r1, =" TEXT(MDY_MEMORY_CLOCK_BITS) "\n"
-                     "ldr r2, [r0]\n"
-                     "orr r2, r1\n"
-                     "str r2, [r0]\n"
-                     "ldr r2, [r0]\n" /* the clock is there after a read */
-                     "dsb\n"
+        "ldr r0, =" TEXT(
+            MDY_MEMORY_CLOCK) "\n"
+                              "ldr r1, =" TEXT(
+                                  MDY_MEMORY_CLOCK_BITS) "\n"
+                                                         "ldr r2, [r0]\n"
+                                                         "orr r2, r1\n"
+                                                         "str r2, [r0]\n"
+                                                         "ldr r2, [r0]\n" /* the clock is there after a read */
+                                                         "dsb\n"
 #endif
-                     "b mdy_start\n");
+                                                         "b mdy_start\n");
 }
 
 __attribute__((used)) void mdy_start(void)
@@ -89,11 +92,21 @@ __attribute__((section(".vectors"), used)) const vectors_t mdy_vectors = {
     .stack_top = mdy_stack_top,
     .system =
         {
-            mdy_reset, mdy_fault, mdy_fault,       /* reset, NMI, HardFault */
-            mdy_fault, mdy_fault, mdy_fault,       /* MemManage, BusFault, UsageFault */
-            mdy_fault, 0,         0,               /* SecureFault, reserved */
-            0,         mdy_fault, mdy_fault,       /* reserved, SVCall, DebugMonitor */
-            0,         mdy_fault, mdy_isr_systick, /* reserved, PendSV, SysTick */
+            mdy_reset,
+            mdy_fault,
+            mdy_fault, /* reset, NMI, HardFault */
+            mdy_fault,
+            mdy_fault,
+            mdy_fault, /* MemManage, BusFault, UsageFault */
+            mdy_fault,
+            0,
+            0, /* SecureFault, reserved */
+            0,
+            mdy_fault,
+            mdy_fault, /* reserved, SVCall, DebugMonitor */
+            0,
+            mdy_fault,
+            mdy_isr_systick, /* reserved, PendSV, SysTick */
         },
     .interrupts = {[MDY_UART_IRQ] = mdy_isr_uart},
 };

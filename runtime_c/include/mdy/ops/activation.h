@@ -23,7 +23,8 @@ void mdy_activation_forward(const mdy_activation_t *p, const int8_t *x, int8_t *
 void mdy_activation_backward(const mdy_activation_t *p, const int8_t *x, mdy_grad_t *dy, uint32_t n);
 
 /** The step: rows of y from planned tensors. */
-void mdy_run_activation(mdy_t *m, const mdy_activation_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_activation(mdy_t *m, const mdy_activation_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                        mdy_band_t rows);
 
 /** Multiplies dy by the slope at x, in place: dx is dy's buffer. */
 void mdy_back_activation(mdy_t *m, const mdy_activation_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *x,

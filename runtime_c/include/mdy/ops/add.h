@@ -31,8 +31,8 @@ void mdy_add_forward(const mdy_add_t *p, const mdy_view_t *a, const mdy_view_t *
                      mdy_band_t rows);
 
 /** The step: rows of y from planned tensors. The clamp mask is kept in training. */
-void mdy_run_add(mdy_t *m, const mdy_add_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
-                 const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_add(mdy_t *m, const mdy_add_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b, const mdy_tensor_t *y,
+                 mdy_band_t rows);
 
 #ifdef __cplusplus
 }

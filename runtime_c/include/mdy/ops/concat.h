@@ -25,8 +25,8 @@ void mdy_concat_backward(const mdy_concat_t *p, uint32_t index, mdy_shape_t y_sh
                          mdy_shape_t x_shape, const mdy_view_t *dx);
 
 /** The step: rows of y from planned tensors. Of input `index` alone. */
-void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x,
-                    const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_tensor_t *x, const mdy_tensor_t *y,
+                    mdy_band_t rows);
 
 /** Takes one input's part out of dy. dx may be NULL. */
 void mdy_back_concat(mdy_t *m, const mdy_concat_t *p, uint32_t index, const mdy_gradient_t *dy,

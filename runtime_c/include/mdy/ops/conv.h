@@ -31,7 +31,7 @@ typedef struct {
     int16_t grad_exponent;          /* 2-exponent of g_acc minus that of g_y */
     const uint16_t *rate_mult;      /* dq = -lr * sum * rate_mult * 2^(e_y + rate_exponent); 0: frozen */
     const int8_t *rate_exponent;
-    uint16_t norm_mult;             /* |dL/dw| = sum * norm_mult * 2^(e_y + norm_exponent) in units of 2^-18 */
+    uint16_t norm_mult; /* |dL/dw| = sum * norm_mult * 2^(e_y + norm_exponent) in units of 2^-18 */
     int16_t norm_exponent;
 } mdy_conv_t;
 
@@ -60,12 +60,12 @@ void mdy_sink_channels(mdy_sink_t *sink, int32_t y, uint32_t x, uint32_t count, 
 
 /** The directions of a weighted operation; see ops/conv2d.h for what each promises. */
 typedef struct {
-    void (*forward)(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                    mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace);
+    void (*forward)(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y, mdy_tile_t tile,
+                    const int32_t *acc_init, mdy_workspace_t workspace);
     void (*correct)(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
                     int32_t *acc_init);
-    void (*backward_input)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                           const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
+    void (*backward_input)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const mdy_view_t *dy,
+                           mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
     void (*backward_weight)(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps, const mdy_view_t *dy,
                             mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace);
     uint32_t (*weight_offset)(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);
@@ -78,8 +78,7 @@ static inline uint32_t mdy_first_output(const mdy_conv_t *p, uint32_t c)
 }
 
 /** The window taps [begin, end) along one axis whose input coordinate start + tap * dilation is inside. */
-static inline void mdy_taps(int32_t start, int32_t dilation, int32_t kernel, int32_t size,
-                            int32_t *begin, int32_t *end)
+static inline void mdy_taps(int32_t start, int32_t dilation, int32_t kernel, int32_t size, int32_t *begin, int32_t *end)
 {
     int32_t low = 0;
     int32_t high = kernel;
@@ -110,23 +109,23 @@ static inline int8_t mdy_conv_output(const mdy_conv_t *p, uint32_t o, int32_t ac
 
 /** One operation's way to add an output pixel's g_acc through window tap `tap` to the input pixel's acc. */
 typedef struct {
-    void (*tap)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const int16_t *g_acc,
-                uint32_t tap, int32_t *acc);
+    void (*tap)(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const int16_t *g_acc, uint32_t tap,
+                int32_t *acc);
     const int8_t *w;
     const mdy_selected_t *selected;
 } mdy_spread_t;
 
 /** One operation's way to add delta tap `tap` of channel c, times the input's value, to an output pixel. */
-typedef void (*mdy_correct_tap_t)(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c,
-                                  int32_t value, int32_t *acc);
+typedef void (*mdy_correct_tap_t)(const mdy_conv_t *p, const int8_t *delta, uint32_t tap, uint32_t c, int32_t value,
+                                  int32_t *acc);
 
 /** Sets acc_init of some output pixels to the bias plus what the selected channels' deltas add. */
-void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel,
-                      const mdy_view_t *x, mdy_tile_t tile, int32_t *acc_init);
+void mdy_conv_correct(const mdy_conv_t *p, mdy_correct_tap_t add_tap, const mdy_selected_t *sel, const mdy_view_t *x,
+                      mdy_tile_t tile, int32_t *acc_init);
 
 /** Visits the input pixels of `rows` and, for each, the output pixels whose window covers it. */
-void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy,
-                     mdy_band_t rows, mdy_sink_t *sink);
+void mdy_conv_spread(const mdy_conv_t *p, const mdy_spread_t *spread, const mdy_view_t *dy, mdy_band_t rows,
+                     mdy_sink_t *sink);
 
 #ifdef __cplusplus
 }

@@ -24,8 +24,8 @@ extern "C" {
  * Cost     rows * columns * OC * KH * KW * group_in multiply-adds
  * Source   DESIGN.md, section 3; requantisation as in TFLite's reference kernels
  */
-void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y,
-                        mdy_tile_t tile, const int32_t *acc_init, mdy_workspace_t workspace);
+void mdy_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_view_t *x, const mdy_view_t *y, mdy_tile_t tile,
+                        const int32_t *acc_init, mdy_workspace_t workspace);
 
 /**
  * What the deltas of the selected channels add to output pixels, on top of the bias.
@@ -50,9 +50,8 @@ void mdy_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const md
  * Errors   none; grad_mult is chosen so that no sum passes 2^31
  * Source   DESIGN.md, section 3
  */
-void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                               const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
-                                mdy_workspace_t workspace);
+void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const mdy_view_t *dy,
+                               mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
 
 /**
  * Adds the gradient with respect to the weights of the selected input channels.
@@ -64,8 +63,8 @@ void mdy_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_s
  * Memory   nothing but the workspace; `rows` are rows of the output, `taps` those of the window that are asked for
  * Source   MeDyate, arXiv 2510.20979, section 3.1; DESIGN.md, section 3
  */
-void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
-                                const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace);
+void mdy_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps, const mdy_view_t *dy,
+                                mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace);
 
 /** Offset of weight (o, tap, c) in the packed layout (OC, KH, KW, group_in). */
 uint32_t mdy_conv2d_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);

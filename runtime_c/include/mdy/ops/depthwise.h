@@ -23,14 +23,12 @@ void mdy_depthwise_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const
                            int32_t *acc_init);
 
 /** Gradient with respect to the input; `rows` are rows of the input. See mdy_conv2d_backward_input. */
-void mdy_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel,
-                                  const mdy_view_t *dy, mdy_band_t rows, mdy_sink_t *sink,
-                                   mdy_workspace_t workspace);
+void mdy_depthwise_backward_input(const mdy_conv_t *p, const int8_t *w, const mdy_selected_t *sel, const mdy_view_t *dy,
+                                  mdy_band_t rows, mdy_sink_t *sink, mdy_workspace_t workspace);
 
 /** Gradient of the selected channels' filters, one sum per tap. See mdy_conv2d_backward_weight. */
 void mdy_depthwise_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
-                                   const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums,
-                                   mdy_workspace_t workspace);
+                                   const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace);
 
 /** Offset of weight (c, tap) in the packed layout (KH, KW, C); o equals c. */
 uint32_t mdy_depthwise_weight_offset(const mdy_conv_t *p, uint32_t o, uint32_t tap, uint32_t c);

@@ -45,13 +45,13 @@ int mdy_mul_shift(uint32_t pixels);
 #define MDY_MUL_PIXELS (UINT32_C(1) << 24)
 
 /** The step: rows of y from planned tensors. The clamp mask is kept in training. */
-void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b,
-                 const mdy_tensor_t *y, mdy_band_t rows);
+void mdy_run_mul(mdy_t *m, const mdy_mul_t *p, const mdy_tensor_t *a, const mdy_tensor_t *b, const mdy_tensor_t *y,
+                 mdy_band_t rows);
 
 /** Gradients of both factors, in sums of 32 bits with the joined ones; either target may be NULL. */
-void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *a,
-                  const mdy_tensor_t *b, const mdy_gradient_t *da, const mdy_gradient_t *db,
-                  const mdy_joins_t *a_joins, const mdy_joins_t *b_joins);
+void mdy_back_mul(mdy_t *m, const mdy_mul_t *p, const mdy_gradient_t *dy, const mdy_tensor_t *a, const mdy_tensor_t *b,
+                  const mdy_gradient_t *da, const mdy_gradient_t *db, const mdy_joins_t *a_joins,
+                  const mdy_joins_t *b_joins);
 
 #ifdef __cplusplus
 }

@@ -47,8 +47,8 @@ void mdy_pool_backward(const mdy_pool_t *p, mdy_shape_t y_shape, const mdy_view_
 int mdy_pool_bits(const mdy_pool_t *p);
 
 /** Adds dy / count of every window over pixel (iy, ix) to acc (C int32), in units of 2^-mdy_pool_bits. */
-void mdy_pool_gather(const mdy_pool_t *p, mdy_shape_t x_shape, mdy_shape_t y_shape, const mdy_view_t *dy,
-                     int32_t iy, int32_t ix, int32_t *acc);
+void mdy_pool_gather(const mdy_pool_t *p, mdy_shape_t x_shape, mdy_shape_t y_shape, const mdy_view_t *dy, int32_t iy,
+                     int32_t ix, int32_t *acc);
 
 /** The step: rows of y from planned tensors. */
 void mdy_run_pool(mdy_t *m, const mdy_pool_t *p, const mdy_tensor_t *x, const mdy_tensor_t *y, mdy_band_t rows);

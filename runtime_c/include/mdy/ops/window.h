@@ -13,7 +13,7 @@ extern "C" {
 typedef struct {
     uint8_t kernel_h, kernel_w; /* 1 .. 255 */
     uint8_t stride_h, stride_w;
-    uint8_t pad_top, pad_left;  /* below kernel_h, kernel_w */
+    uint8_t pad_top, pad_left; /* below kernel_h, kernel_w */
 } mdy_extent_t;
 
 /** Rows [y0, y1), columns [x0, x1). */

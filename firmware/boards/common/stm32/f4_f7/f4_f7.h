@@ -29,14 +29,14 @@ enum { MDY_APB_1 = 0, MDY_APB_2 = 4, MDY_APB_4 = 5 };
 
 /** How fast a part may run, and what it needs for that. */
 typedef struct {
-    uint32_t hse_hz;       /* crystal or clock of the board */
-    bool is_bypassed;      /* a clock, as from a Nucleo's ST-LINK: no crystal */
-    bool has_over_drive;   /* RM0385, 4.1.4: needed above 180 MHz */
-    uint32_t core_mhz;     /* PLL: 1 MHz in, twice this in the oscillator, divided by 2 */
-    uint32_t pll_q;        /* divider for the clock of the RNG, which may not pass 48 MHz */
-    uint32_t voltage;      /* PWR_CR: bits of VOS for scale 1 */
-    uint32_t access;       /* FLASH_ACR: wait states, caches */
-    uint32_t apb1, apb2;   /* codes of the dividers */
+    uint32_t hse_hz;     /* crystal or clock of the board */
+    bool is_bypassed;    /* a clock, as from a Nucleo's ST-LINK: no crystal */
+    bool has_over_drive; /* RM0385, 4.1.4: needed above 180 MHz */
+    uint32_t core_mhz;   /* PLL: 1 MHz in, twice this in the oscillator, divided by 2 */
+    uint32_t pll_q;      /* divider for the clock of the RNG, which may not pass 48 MHz */
+    uint32_t voltage;    /* PWR_CR: bits of VOS for scale 1 */
+    uint32_t access;     /* FLASH_ACR: wait states, caches */
+    uint32_t apb1, apb2; /* codes of the dividers */
 } mdy_f4_f7_clock_t;
 
 /**
