@@ -72,6 +72,7 @@ def test_update(library: ctypes.CDLL, clip: float, size: int, batch_log2: int) -
     rate_mult[3] = 0  # a dead output
     rate_exponent = random.integers(-8, -4, OUTPUTS).astype(np.int8)
     weights = random.integers(-127, 128, CHANNELS * OUTPUTS).astype(np.int8)
+    weights[::3] = 0  # whose deltas may be as low as -127, not -128
     norm_mult, norm_exponent, exponent, lr_mult, lr_exponent = 20000, -9, -6, 24576, -21
     cost = ChannelCost(OUTPUTS, 1).trained_by(SGD, 1 << batch_log2)
     records = np.zeros((CHANNELS, cost.record_bytes), np.uint8)
@@ -115,7 +116,7 @@ def test_update(library: ctypes.CDLL, clip: float, size: int, batch_log2: int) -
             shift = -(unit + lr_exponent + batch_log2 + int(rate_exponent[o]) - norm_exponent - 16)
             step = shifted(step * scale * mult, shift, rng.draw(KEY - 1, offset))
         base = int(weights[offset])
-        low, high = (-127 - base if base < 0 else -128), (127 - base if base > 0 else 127)
+        low, high = max(-128, -127 - base), min(127, 127 - base)
         assert records[c, HEAD + o].astype(np.int8) == max(low, min(high, -step))
     assert not records[:, cost.record_bytes - cost.kept * cost.weights :].any(), "the next batch starts anew"
 
