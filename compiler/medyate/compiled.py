@@ -93,6 +93,7 @@ PLAN: artefact.Form = {
     "b_mem_elements": artefact.count,
     "planned_bytes": artefact.count,
     "planned_lower_bound_bytes": artefact.count,
+    "workspace_bytes": artefact.count,
     "epoch_bytes": artefact.count,
     "state_bytes": artefact.count,
     "arena_bytes": artefact.count,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "mdy/fixed.h"
+#include "mdy/gradient_norm.h"
 #include "mdy/rng.h"
 
 /* What is done with the sums of a tap: their squares go to the norms, they change deltas, or wait for their batch. */
@@ -11,66 +12,6 @@ enum { MEASURE = 1, APPLY = 2, ADD = 4 };
 
 /* log2 of the unit of a batch's sums without a clip, in norm units: 2^-13 of dL/dw. */
 #define UNCLIPPED_UNIT 5
-
-/* Norm units: one channel's |dL/dw| is clipped here, so that 2^16 squares fit 64 bits. */
-#define NORM_MAX ((int64_t)1 << 24)
-
-/* A sum over pixels as 32 bits; the 16-bit build gives up 8 bits of it, see reduced_exponent. */
-static int32_t reduce(mdy_wacc_t sum)
-{
-    return MDY_GRAD_BITS == 16 ? mdy_clamp32(mdy_round_shift(sum, 8)) : (int32_t)sum;
-}
-
-static int reduced_exponent(int exponent)
-{
-    return MDY_GRAD_BITS == 16 ? exponent + 8 : exponent;
-}
-
-/* |sum| * mult * 2^exponent squared, in norm units. */
-static uint64_t squared(int32_t sum, uint16_t mult, int exponent)
-{
-    int64_t value = (int64_t)(sum < 0 ? -(int64_t)sum : sum) * mult;
-    if (exponent <= 0) {
-        value = exponent < -62 ? 0 : mdy_round_shift(value, -exponent);
-    } else {
-        value = exponent > 14 ? (value != 0 ? NORM_MAX : 0) : value * ((int64_t)1 << exponent);
-    }
-    value = value > NORM_MAX ? NORM_MAX : value;
-    return (uint64_t)value * (uint64_t)value;
-}
-
-/* x / 2^shift for 1 <= shift <= 31, of which 32 bits are asked for. */
-static inline uint32_t low_word(uint64_t x, uint32_t shift)
-{
-    return (uint32_t)(x >> 32) << (32 - shift) | (uint32_t)x >> shift;
-}
-
-/* squared() of many sums at once; those of frozen outputs do not count. 2^16 squares fit. */
-static uint64_t squared_all(const mdy_conv_t *p, uint32_t first, const mdy_wacc_t *sums, int exponent)
-{
-    const uint32_t count = p->group_out;
-    const uint16_t *rate_mult = p->rate_mult + first;
-    uint64_t squares = 0;
-    if (exponent > -1 || exponent < -31) {
-        for (uint32_t i = 0; i < count; i++) {
-            squares += rate_mult[i] == 0 ? 0 : squared(reduce(sums[i]), p->norm_mult, exponent);
-        }
-        return squares;
-    }
-    const uint32_t mult = p->norm_mult;
-    const uint32_t shift = (uint32_t)-exponent;
-    const uint32_t half = UINT32_C(1) << (shift - 1);
-    for (uint32_t i = 0; i < count; i++) {
-        const int32_t sum = reduce(sums[i]);
-        if (sum != 0 && rate_mult[i] != 0) {
-            const uint64_t scaled = (uint64_t)(sum < 0 ? 0u - (uint32_t)sum : (uint32_t)sum) * mult + half;
-            const uint32_t low = low_word(scaled, shift);
-            const uint32_t value = scaled >> 32 >> shift != 0 || low > NORM_MAX ? (uint32_t)NORM_MAX : low;
-            squares += (uint64_t)value * value;
-        }
-    }
-    return squares;
-}
 
 static uint64_t add_saturated(uint64_t a, uint64_t b)
 {
@@ -82,8 +23,8 @@ static void measure(mdy_update_t *u, uint8_t *record, const mdy_wacc_t *sums)
 {
     const mdy_conv_t *p = u->layer->p;
     const uint32_t first = mdy_first_output(p, mdy_record_channel(record));
-    const int exponent = reduced_exponent(u->exponent) + p->norm_exponent;
-    const uint64_t squares = squared_all(p, first, sums, exponent);
+    const int exponent = mdy_reduced_exponent(u->exponent) + p->norm_exponent;
+    const uint64_t squares = mdy_squares(sums, p->rate_mult + first, p->group_out, p->norm_mult, exponent);
     mdy_record_set_squares(record, add_saturated(mdy_record_squares(record), squares));
     u->squares = add_saturated(u->squares, squares);
 }
@@ -140,9 +81,9 @@ static void add(const mdy_update_t *u, uint8_t *record, uint32_t tap, const mdy_
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
     int16_t *mean = mean_of(u, record) + tap * p->group_out;
-    const int exponent = reduced_exponent(u->exponent) + p->norm_exponent - batch_unit(u) - u->m->model->batch_log2;
+    const int exponent = mdy_reduced_exponent(u->exponent) + p->norm_exponent - batch_unit(u) - u->m->model->batch_log2;
     for (uint32_t i = 0; i < p->group_out; i++) {
-        const int32_t sum = p->rate_mult[first + i] == 0 ? 0 : reduce(sums[i]);
+        const int32_t sum = p->rate_mult[first + i] == 0 ? 0 : mdy_reduce(sums[i]);
         if (sum != 0) {
             const uint32_t offset = u->layer->op->weight_offset(p, first + i, tap, channel);
             const int64_t product = (int64_t)sum * p->norm_mult;
@@ -158,7 +99,7 @@ static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const md
     const uint32_t channel = mdy_record_channel(record);
     const uint32_t first = mdy_first_output(p, channel);
     int8_t *delta = mdy_record_delta(record) + tap * p->group_out;
-    const int exponent = reduced_exponent(u->exponent) + u->rate_exponent;
+    const int exponent = mdy_reduced_exponent(u->exponent) + u->rate_exponent;
     const stride_t stride = weights_of(u, first, tap, channel);
     const uint16_t *rate_mult = p->rate_mult + first;
     const int8_t *rate_exponent = p->rate_exponent + first;
@@ -170,7 +111,7 @@ static void apply(const mdy_update_t *u, uint8_t *record, uint32_t tap, const md
     const int32_t w_min = p->w_min;
     uint32_t offset = stride.first;
     for (uint32_t i = 0; i < count; i++, offset += stride.step) {
-        const int32_t sum = reduce(sums[i]);
+        const int32_t sum = mdy_reduce(sums[i]);
         if (sum != 0 && rate_mult[i] != 0) {
             const int64_t product = (int64_t)sum * (int32_t)(rate_mult[i] * rate); /* 15 and 16 bits */
             const int32_t step = step_of(product, -(exponent + rate_exponent[i]), mdy_rng(key, offset));
@@ -259,16 +200,17 @@ static void take_batch(mdy_update_t *u)
 static void take_biases(mdy_update_t *u, const mdy_biases_t *p, int32_t *bias)
 {
     const uint32_t outputs = u->layer->p->out.c;
-    const int exponent = reduced_exponent(u->exponent);
+    const int exponent = mdy_reduced_exponent(u->exponent);
     for (uint32_t o = 0; o < outputs && u->m->schedule.clip != 0; o++) {
-        const int32_t sum = p->rate_mult[o] == 0 ? 0 : reduce(u->sums[o]);
-        u->squares = add_saturated(u->squares, squared(sum, p->norm_mult, exponent + p->norm_exponent));
+        const uint64_t squares = mdy_squares(&u->sums[o], &p->rate_mult[o], 1, p->norm_mult,
+                                             exponent + p->norm_exponent);
+        u->squares = add_saturated(u->squares, squares);
     }
     if (u->m->schedule.clip != 0) {
         clip(u);
     }
     for (uint32_t o = 0; o < outputs; o++) {
-        const int64_t product = (int64_t)reduce(u->sums[o]) * (int64_t)(p->rate_mult[o] * u->rate_mult);
+        const int64_t product = (int64_t)mdy_reduce(u->sums[o]) * (int64_t)(p->rate_mult[o] * u->rate_mult);
         const int shift = -(exponent + p->rate_exponent[o] + u->rate_exponent);
         const int64_t value = bias[o] - (int64_t)mdy_stochastic_shift(product, shift, mdy_rng(u->key, o));
         bias[o] = (int32_t)(value < -p->most ? -p->most : value > p->most ? p->most : value);

@@ -18,7 +18,7 @@ from clibrary import HERE, RUNTIME, load
 from medyate import data
 from medyate.assets import PORTABLE, families, kernel_files
 from medyate.boards import BOARDS, MACHINES
-from medyate.ledger import BAND
+from medyate.kernel_room import BAND
 from medyate.ops import OPS
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise

@@ -24,6 +24,7 @@ RUNTIME = (
     "src/layer.c",
     "src/gradient.c",
     "src/schedule.c",
+    "src/gradient_norm.c",
     "src/sgd.c",
     "src/head.c",
     "src/ops/*.c",

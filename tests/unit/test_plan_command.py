@@ -77,14 +77,18 @@ def test_alternatives_are_what_plans_with_these_options_give(told: Any) -> None:
     streams = told("--ram", "64KiB")
 
     def fixed(plan: dict[str, Any]) -> int:
-        return -(-plan["planned_bytes"] // 8) * 8 + int(plan["state_bytes"])
+        return -(-needed(plan) // 8) * 8 + int(plan["state_bytes"])
+
+    def needed(plan: dict[str, Any]) -> int:
+        """Without what is left over for kernels to work in."""
+        return next(int(row["planned_bytes"]) for row in plan["table"] if row["k"] == len(plan["candidates"]))
 
     for here, change, there in ((wide, "--grad-bits 8", layers), (layers, "--schedule auto", streams)):
         found = {other["change"]: other for other in here["alternatives"]}
         assert [a["saved_bytes"] for a in found.values()] == sorted(
             (a["saved_bytes"] for a in found.values()), reverse=True
         )
-        assert found[change]["planned_bytes"] == there["planned_bytes"]
+        assert found[change]["planned_bytes"] == needed(there) <= there["planned_bytes"]
         assert found[change]["saved_bytes"] == fixed(here) - fixed(there)
     repeated = next(a for a in streams["alternatives"] if a["change"] == "--recompute auto")
     assert repeated["macs"] > 0

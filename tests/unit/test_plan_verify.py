@@ -12,7 +12,7 @@ import pytest
 import nets
 from medyate.errors import PlanError
 from medyate.frontends.torch import from_module
-from medyate.ledger import BAND
+from medyate.kernel_room import BAND
 from medyate.passes.pipeline import normalise
 from medyate.plan.ids import ValueId
 from medyate.plan.layout import Layout

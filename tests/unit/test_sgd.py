@@ -26,7 +26,11 @@ KEY = 0x1234ABCD
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    return load("sgd_probe.c", tmp_path_factory.mktemp("sgd"), ("src/sgd.c", "src/schedule.c", "src/fixed.c"))
+    return load(
+        "sgd_probe.c",
+        tmp_path_factory.mktemp("sgd"),
+        ("src/sgd.c", "src/gradient_norm.c", "src/schedule.c", "src/fixed.c"),
+    )
 
 
 def round_shift(x: int, shift: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medyate import ledger
+from medyate import kernel_room
 from medyate.errors import GraphError
 from medyate.ir import Activation, Attrs, Shape
 from medyate.ledger import ChannelCost
@@ -69,10 +69,10 @@ def _workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
     if kind == "input":
         _, columns, channels = inputs[0]
         by_blocks = not gathered and a.stride == (1, 1) and columns > 2 and channels % 2 == 0
-        return ledger.gradient_block_bytes(a.channels) if by_blocks else 0
+        return kernel_room.gradient_block_bytes(a.channels) if by_blocks else 0
     if height * width < 3 and taps % 4 == 0 and a.channels % 4 == 0:  # a pixel or two need no block
         return taps if gathered else 0
-    return ledger.block_bytes(taps, gathered=gathered)
+    return kernel_room.block_bytes(taps, gathered=gathered)
 
 
 def _convolve(a: Conv2d, x: Any, weight: Any, bias: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medyate import ledger
+from medyate import kernel_room
 from medyate.ir import Activation, Attrs, Shape
 from medyate.ledger import ChannelCost
 from medyate.ops._spatial import (
@@ -61,9 +61,9 @@ def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
 
 def _workspace(a: Depthwise, inputs: tuple[Shape, ...], kind: str) -> int:
     if kind == "input":
-        return ledger.gradient_ring_bytes(a.kernel, a.stride, min(inputs[0][0], ledger.BAND), inputs[0][1])
+        return kernel_room.gradient_ring_bytes(a.kernel, a.stride, min(inputs[0][0], kernel_room.BAND), inputs[0][1])
     height, width, _ = _shape(a, inputs)
-    return ledger.ring_bytes(a.kernel, a.stride, min(height, ledger.BAND), width)
+    return kernel_room.ring_bytes(a.kernel, a.stride, min(height, kernel_room.BAND), width)
 
 
 _real, _integer = convolution_forms(_convolve)

@@ -228,6 +228,7 @@ class Plan:
             ],
             "planned_bytes": self.layout.planned_bytes,
             "planned_lower_bound_bytes": self.layout.lower_bound_bytes,
+            "workspace_bytes": self.layout.extra_bytes,
             "epoch_bytes": self.epoch_bytes,
             "state_bytes": self.state.bytes,
             "arena_bytes": self.arena_bytes,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medyate.ir import Graph
-from medyate.ledger import BAND, KERNEL_SHARE, align
+from medyate.kernel_room import BAND, KERNEL_SHARE
+from medyate.ledger import align
 from medyate.ops import OPS
 from medyate.plan.ids import ValueId
 from medyate.plan.layout import Layout

@@ -23,11 +23,13 @@ def print_table(content: Mapping[str, Any], console: Console) -> None:
         cells = [f"{r[k]:,}" for k in ("planned_bytes", "state_bytes", "left_bytes", "b_mem_bytes", "m_bytes")]
         table.add_row(str(r["k"]), *cells, share, r["deepest"])
     console.print(table)
+    spare = content["workspace_bytes"]
+    for_kernels = f"; {spare:,} left over for kernels to work in" if spare else ""
     console.print(
         f"{content['network']}: {len(content['candidates'])} of {content['total_layers']} layers may be trained, "
         f"{content['b_mem_bytes']:,} B = {content['b_mem_elements']:,} elements at a time\n"
         f"arena {content['arena_bytes']:,} B = planned {content['planned_bytes']:,} "
-        f"(lower bound {content['planned_lower_bound_bytes']:,}) + epoch {content['epoch_bytes']:,} "
+        f"(lower bound {content['planned_lower_bound_bytes']:,}{for_kernels}) + epoch {content['epoch_bytes']:,} "
         f"+ state {content['state_bytes']:,}; reserved: static {content['static_reserved_bytes']:,}, "
         f"stack {content['stack_reserved_bytes']:,}; limit {content['ram_limit_bytes']:,} B"
     )
