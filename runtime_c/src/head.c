@@ -232,7 +232,7 @@ void mdy_head_backward(mdy_t *m)
 /* The update of a weight, of which a gradient takes `step`. */
 static inline int16_t changed(int16_t w, int32_t step)
 {
-    return mdy_clamp16(w - (step > INT16_MAX * 2 ? INT16_MAX * 2 : step < -INT16_MAX * 2 ? -INT16_MAX * 2 : step));
+    return mdy_clamp16((int64_t)w - step);
 }
 
 /* A sample's update of one output's weights. */

@@ -131,14 +131,15 @@ def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], 
     depthwise = bool(random.random() < 0.4)
     product = not depthwise and random.random() < 0.6
     kernel = (1, 1) if product else tuple(random.integers(1, 8 if depthwise else 4, 2))
-    stride = (1, 1) if product and random.random() < 0.8 else tuple(random.integers(1, 3, 2))
+    strides = (1, 1) if product and random.random() < 0.8 else random.integers(1, 6 if random.random() < 0.2 else 3, 2)
+    stride = tuple(int(step) for step in strides)
     pad = (0, 0) if product else tuple(int(random.integers(0, k)) for k in kernel)
     height, width = (int(n) for n in random.integers(max(kernel), 14, 2))
     groups = 1 if depthwise or random.random() < 0.8 else 2
     channels = int(random.integers(1, 40)) if groups == 1 else 2 * int(random.integers(1, 8))
     channels = channels + -channels % 4 if random.random() < 0.6 else channels
     outputs = channels if depthwise else groups * int(random.integers(1, 20))
-    behind = [p + int(random.random() < 0.1) * int(random.integers(1, 3)) for p in pad]  # of a product, too
+    behind = [p + int(random.random() < 0.1) * int(random.integers(1, 11)) for p in pad]  # of a product, too
     sizes = zip((height, width), pad, behind, kernel, stride, strict=True)
     out = [(n + p + q - k) // s + 1 for n, p, q, k, s in sizes]
     own = (1, 1) if depthwise else (channels // groups, outputs // groups)

@@ -291,9 +291,8 @@ def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
 def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
     """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
     steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule)
-    left = limits.assign(layout.peak_bytes, 0).left_bytes
-    layout = _with_room(layout, missing_bytes(steps, layout, qgraph.graph, {}), left)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
+    plan = _with_room(plan)
     needed = plan.arena_bytes + limits.reserved_bytes
     if needed > limits.ram_bytes:
         raise BudgetError(
@@ -339,32 +338,35 @@ def make_plan(
     return replace(plan, candidates=tuple(replace(c, bank_offset=c.bank_offset + head_bytes) for c in candidates))
 
 
-def _with_room(layout: Layout, missing_bytes: int, left_bytes: int) -> Layout:
-    """With all that kernels lack to work in, as far as memory is left."""
-    return replace(layout, extra_bytes=max(0, min(missing_bytes, left_bytes)))
-
-
 def _with_free_memory(plan: Plan, planner: Planner) -> Plan:
     """With what neither regions nor records take: kernels work there, and rows need not take turns."""
-    if _left(plan, plan.layout) > 0:
+    if _fits(plan, plan.layout, 8):
         steps, layout = free_schedule(plan.schedule.plan, plan.limits.schedule, planner)
-        if _left(plan, layout) >= 0:
+        if _fits(plan, layout, 0):
             plan = replace(plan, schedule=steps, layout=layout)
+    return _with_room(plan)
+
+
+def _with_room(plan: Plan) -> Plan:
+    """With all that kernels lack to work in, as far as the area of the planned region has it."""
     missing = missing_bytes(plan.schedule, plan.layout, plan.qgraph.graph, _sum_bytes(plan))
-    layout = _with_room(plan.layout, missing, _left(plan, plan.layout))
-    return replace(plan, layout=layout) if _left(plan, layout) >= 0 else plan
+    low, high = 0, max(0, missing) // 8 + 1  # in steps of 8 bytes: `low` fits, `high` does not or is more than enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _fits(plan, plan.layout, 8 * middle) else (low, middle)
+    return replace(plan, layout=replace(plan.layout, extra_bytes=8 * low)) if low else plan
 
 
-def _left(plan: Plan, layout: Layout) -> int:
-    """Bytes of the planned region's area that a plan with this layout leaves; negative where it does not fit."""
-    left = plan.limits.assign(layout.planned_bytes, plan.state.bytes).left_bytes
-    return (left - ledger.align(plan.epoch_bytes, 8)) // 8 * 8
+def _fits(plan: Plan, layout: Layout, extra_bytes: int) -> bool:
+    """Whether the regions have room with this layout and so many bytes behind it."""
+    left = plan.limits.assign(layout.peak_bytes + extra_bytes, plan.state.bytes).left_bytes
+    return left >= ledger.align(plan.epoch_bytes, 8)
 
 
 def _sum_bytes(plan: Plan) -> dict[str, int]:
     """Of all weight gradients of a layer, as sums."""
     each = ledger.sum_bytes(plan.limits.grad_bits)
-    return {c.layer: c.worst * c.cost.weights * each for c in plan.candidates}
+    return {c.layer: ledger.align(c.worst * c.cost.weights * each, 8) for c in plan.candidates}
 
 
 def _candidates(

@@ -62,7 +62,7 @@ def missing_bytes(schedule: Schedule, layout: Layout, graph: Graph, sums: Mappin
             wanted = 0 if kernel is None else kernel.workspace(node.attrs, graph.input_shapes(node), kind)
         if wanted > free.bytes:
             beyond = free.offset if free.offset + free.bytes == layout.planned_bytes else align(layout.planned_bytes, 8)
-            missing = max(missing, beyond + wanted - layout.planned_bytes)
+            missing = max(missing, align(beyond + wanted - layout.planned_bytes, 8))
     return missing
 
 

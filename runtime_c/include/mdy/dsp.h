@@ -21,6 +21,7 @@ extern "C" {
 #define MDY_DSP_PIXELS 4u /* that kernels of this family compute at once */
 
 #ifdef MDY_DSP
+/* clang-format off: instructions, one in a line */
 /**
  * Instructions that make an output of twice an accumulator below 2^30, as mdy_dsp_requantize does: names of registers,
  * the first of which holds the one and then the other; `temp` is anything.
@@ -63,6 +64,7 @@ extern "C" {
     "smlatb " d ", r8, r10, " d "\n"
 #define MDY_DSP_CLOBBERED "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory"
 #endif
+/* clang-format on */
 
 /** Whether every window is one pixel of the input: none lies in padding, behind the input either. */
 static inline int mdy_dsp_is_pixel(const mdy_conv_t *p)

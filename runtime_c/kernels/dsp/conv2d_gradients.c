@@ -10,7 +10,7 @@
 
 #define PAIR_WORDS MDY_DSP_PIXELS /* of a pair of outputs in a block: one for each of its pixels */
 #define TOGETHER 8u               /* channels whose sums are stored together */
-#define END 0x80008000u           /* behind a block: no gradient is -2^15 (|g| * 2^15 >> 7 is less) */
+#define END 0x80008000u           /* behind a block: no g_acc is -2^15 */
 
 /* A dense filter that is read as it is: the offset of an output's weights of a tap is o * pitch + tap * channels. */
 static int is_product(const mdy_conv_t *p)
@@ -123,6 +123,7 @@ static void place_gradients(const block_t *block, const mdy_grad_t *dy, uint32_t
 }
 
 #ifdef MDY_DSP
+/* clang-format off: instructions, one in a line */
 /* Takes the weights of two channels and two outputs: r12 has those of the second channel, lr those of the first. */
 #define TAKE_WEIGHTS                                                                                                   \
     "ldrh   lr, [r2]\n"                                                                                                \
@@ -140,6 +141,8 @@ static void place_gradients(const block_t *block, const mdy_grad_t *dy, uint32_t
 #define MULTIPLY_OTHERS                                                                                                \
     "ldr    r11, [r1], #4\n" MULTIPLY_PAIR("r4", "r8") "ldr    r11, [r1], #4\n" MULTIPLY_PAIR(                         \
         "r5", "r9") "ldr    r11, [r1], #4\n" MULTIPLY_PAIR("r6", "r10")
+
+_Static_assert(offsetof(end_t, kept) == 4 && offsetof(end_t, sums) == 8, "read by instructions");
 
 /* Sums of two channels of the block's pixels over pairs of outputs; w: the channels' weights of the first output. */
 static __attribute__((noinline)) void multiply(const block_t *block, const int8_t *weights, end_t *behind)
@@ -171,6 +174,7 @@ static __attribute__((noinline)) void multiply(const block_t *block, const int8_
                      : "r"(pitch)
                      : "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "lr", "cc", "memory");
 }
+/* clang-format on */
 #else
 /* Sums of two channels of the block's pixels over pairs of outputs; w: the channels' weights of the first output. */
 static void multiply(const block_t *block, const int8_t *w, end_t *behind)
@@ -407,7 +411,6 @@ void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, cons
 typedef struct {
     const mdy_conv_t *p;
     const mdy_selected_t *sel;
-    mdy_wacc_t *sums; /* of the first slot */
     uint32_t pitch;   /* from slot to slot */
     uint32_t *turned; /* of a run of pixels */
     int8_t *apart;    /* what the map holds at a stride, side by side */
@@ -464,7 +467,7 @@ static void multiply_map(const uint32_t *turned, const int8_t *map, uint32_t fou
                 "ldmia   %[g]!, {r8, r9}\n"
                 "smlad   %[c], r8, %[pair], %[c]\n"
                 "smlad   %[d], r9, %[pair], %[d]\n"
-                : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [g] "+r"(turned), [map] "+r"(map),
+                : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c), [d] "+&r"(d), [g] "+&r"(turned), [map] "+&r"(map),
                   [values] "=&r"(values), [pair] "=&r"(pair)
                 : [zero] "r"(minus_zero)
                 : "r8", "r9", "memory");
@@ -566,14 +569,13 @@ void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *s
     const gradients_t job = {
         .p = p,
         .sel = sel,
-        .sums = sums,
         .pitch = (uint32_t)(taps.end - taps.begin) * p->out.c,
         .turned = (uint32_t *)(void *)workspace.at,
         .apart = (int8_t *)(workspace.at + run / TURNED * TURNED_WORDS * sizeof(uint32_t)),
         .run = run,
     };
     if (is_one_run) {
-        for (uint32_t tap = taps.begin; tap < taps.end; tap++) {
+        if (taps.begin < taps.end) { /* there is one */
             add_pixels(&job, mdy_grad_row(dy, rows.begin), (uint32_t)rows.begin * p->in.w, pixels, sums);
         }
         return;

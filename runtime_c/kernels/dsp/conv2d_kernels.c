@@ -141,6 +141,7 @@ static void place_line(const job_t *job, int32_t oy, int32_t ox, uint32_t count)
 }
 
 #ifdef MDY_DSP
+/* clang-format off: instructions, one in a line */
 /* Adds a group's products to the sums of four pixels, r3 to r6; r1 goes over the block, r2 over the weights. */
 #define MULTIPLY_GROUP                                                                                                 \
     "ldr    r12, [r2], #4\n"                                                                                           \
@@ -156,6 +157,7 @@ static void place_line(const job_t *job, int32_t oy, int32_t ox, uint32_t count)
     "smlad  r4, r9, r12, r4\n"                                                                                         \
     "smlad  r5, r10, r12, r5\n"                                                                                        \
     "smlad  r6, r11, r12, r6\n"
+/* clang-format on */
 
 /* Adds the products of the block's groups with one output's weights to the sums of four pixels. */
 static __attribute__((noinline)) void multiply(const uint32_t *block, const int8_t *weights, uint32_t groups,
@@ -247,7 +249,17 @@ typedef struct {
     uint32_t spare;          /* 48: of the last group's weights, those of the output behind it */
     uint32_t kept;           /* 52: a register that may be the frame pointer */
 } loop_t;
+_Static_assert(offsetof(loop_t, x_fours) == 4, "read by instructions");
+_Static_assert(offsetof(loop_t, mult) == 12, "read by instructions");
+_Static_assert(offsetof(loop_t, start) == 20, "read by instructions");
+_Static_assert(offsetof(loop_t, y) == 28, "read by instructions");
+_Static_assert(offsetof(loop_t, zero) == 36, "read by instructions");
+_Static_assert(offsetof(loop_t, y_end) == 40, "read by instructions");
+_Static_assert(offsetof(loop_t, w) == 44, "read by instructions");
+_Static_assert(offsetof(loop_t, spare) == 48, "read by instructions");
+_Static_assert(offsetof(loop_t, kept) == 52, "read by instructions");
 
+/* clang-format off: instructions, one in a line */
 /* Outputs of four pixels one after the other, to the end; shifts are -22 to -1. */
 static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
 {
@@ -307,6 +319,7 @@ static __attribute__((noinline)) void multiply_outputs(loop_t *loop)
                      :
                      : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 }
+/* clang-format on */
 
 static void limit(const mdy_conv_t *p, int8_t *y, uint32_t count)
 {
@@ -387,7 +400,7 @@ static __attribute__((noinline)) void multiply_pixel(const job_t *job, const int
                 "smlad   %[a], r8, r11, %[a]\n"
                 "sxtb16  r10, r10, ror #8\n"
                 "smlad   %[a], r9, r10, %[a]\n"
-                : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [x] "+r"(x), [w] "+r"(w)
+                : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c), [d] "+&r"(d), [x] "+&r"(x), [w] "+&r"(w)
                 : [taps] "r"(taps), [zero] "r"(minus_zero)
                 : "r8", "r9", "r10", "r11", "memory");
     }

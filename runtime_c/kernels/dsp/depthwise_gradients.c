@@ -116,7 +116,8 @@ static void turn_row(const job_t *job, int32_t oy, uint32_t channel, uint32_t *t
                           p->pad_left; /* place of the first output; that of the others: a stride on */
     /* Without a stride: the words that have two pixels. */
     const uint32_t begin = (uint32_t)(first + 1) / 2;
-    const uint32_t inside = (uint32_t)(end + first) / 2;
+    const uint32_t behind = (uint32_t)(end + first) / 2;
+    const uint32_t inside = behind < job->row_words ? behind : job->row_words;
     const uint32_t pairs = stride == 1 && first >= 0 && inside > begin ? inside - begin : 0;
     for (uint32_t word = 0; word < job->row_words; word++, to++) {
         if (word == begin && pairs > 0) {
@@ -141,21 +142,19 @@ static void pack_filter(const job_t *job, const int8_t *w, const int8_t *delta, 
 {
     const uint32_t channels = job->p->in.c;
     const uint32_t kernel_w = job->p->kernel_w;
-    const uint32_t last = (uint32_t)job->p->kernel_h * kernel_w - 1;
-    w += last * channels;
-    delta = delta == NULL ? NULL : delta + last;
+    uint32_t left = job->p->kernel_h * kernel_w; /* taps that are not packed yet */
     for (uint32_t ky = 0; ky < job->p->kernel_h; ky++) {
         uint32_t before = 0;
         for (uint32_t kx = 0; kx < 2 * job->words; kx += 2, packed += 2) {
             int32_t one = 0;
             int32_t two = 0;
             if (kx < kernel_w) {
-                one = *w + (delta == NULL ? 0 : *delta--);
-                w -= channels;
+                left--;
+                one = w[left * channels] + (delta == NULL ? 0 : delta[left]);
             }
             if (kx + 1 < kernel_w) {
-                two = *w + (delta == NULL ? 0 : *delta--);
-                w -= channels;
+                left--;
+                two = w[left * channels] + (delta == NULL ? 0 : delta[left]);
             }
             packed[0] = mdy_lows((uint32_t)one, (uint32_t)two);
             packed[1] = mdy_lows(before, (uint32_t)one);
@@ -183,7 +182,11 @@ typedef struct {
     int32_t *sums;        /* 36: the next ones */
     uint32_t end;         /* 40: bytes of a turned row that are used up at the end */
 } three_t;
+_Static_assert(offsetof(three_t, filter) == 12, "read by instructions");
+_Static_assert(offsetof(three_t, sums) == 36, "read by instructions");
+_Static_assert(offsetof(three_t, end) == 40, "read by instructions");
 
+/* clang-format off: instructions, one in a line */
 /* Fours of sums of as many rows of the window as the name says. */
 #define MAKE_SUMS(rows)                                                                                                \
     __asm__ volatile("mov    lr, #0\n"                                                                                 \
@@ -216,6 +219,7 @@ static __attribute__((noinline)) void three_rows(three_t *three)
     MAKE_SUMS(MDY_DSP_THREE("0", "12", MDY_DSP_FIRST) MDY_DSP_THREE("4", "20", MDY_DSP_NEXT)
                   MDY_DSP_THREE("8", "28", MDY_DSP_NEXT));
 }
+/* clang-format on */
 
 /* Sums of one channel's row of the input by a 3 x 3 window. */
 static void row_of_three(const job_t *job, const reach_t *reach, uint32_t turned, uint32_t filter, int32_t *sums)

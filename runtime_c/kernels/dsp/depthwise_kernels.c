@@ -29,11 +29,13 @@ typedef struct {
 } job_t;
 
 #define ROWS_MAX 4u /* output rows that are made channel by channel */
+#define WINDOWS_MAX                                                                                                    \
+    (TAPS_MAX + 2u * (ROWS_MAX - 1u)) /* rows of the input that they read: fewer are made at a larger stride */
 
 /* Some of the rows of four channels. */
 typedef struct {
-    const uint32_t *x[TAPS_MAX + 2 * (ROWS_MAX - 1)]; /* turned rows of the first channel, from the first window's on */
-    int8_t *y[ROWS_MAX];                              /* the first channel's first outputs */
+    const uint32_t *x[WINDOWS_MAX]; /* turned rows of the first channel, from the first window's on */
+    int8_t *y[ROWS_MAX];            /* the first channel's first outputs */
     uint32_t rows;
     uint32_t first; /* of the four channels */
 } band_t;
@@ -139,7 +141,13 @@ typedef struct {
     uint32_t step;        /* 56: from output to output */
     uint32_t end;         /* 60: bytes of a turned row that are used up at the end */
 } three_t;
+_Static_assert(offsetof(three_t, filter) == 12, "read by instructions");
+_Static_assert(offsetof(three_t, bias) == 36, "read by instructions");
+_Static_assert(offsetof(three_t, offset) == 44, "read by instructions");
+_Static_assert(offsetof(three_t, y) == 52, "read by instructions");
+_Static_assert(offsetof(three_t, end) == 60, "read by instructions");
 
+/* clang-format off: instructions, one in a line */
 /* Adds a row of the window to four outputs that are two pixels of the input apart, as MDY_DSP_THREE does. */
 #define TWO_APART(row, filter, first)                                                                                  \
     "ldr    r1, [%[at], #" row "]\n"                                                                                   \
@@ -202,6 +210,7 @@ static __attribute__((noinline)) void three_by_three_by_two(three_t *three)
                      :
                      : MDY_DSP_CLOBBERED);
 }
+/* clang-format on */
 
 static void make_outputs(const mdy_conv_t *p, three_t *three)
 {
@@ -386,8 +395,10 @@ static void four_channels(const job_t *job, const int8_t *w, const mdy_view_t *y
                           const int32_t *acc_init, uint32_t acc_row)
 {
     const mdy_conv_t *p = job->p;
-    const uint32_t kept = (job->ring - p->kernel_h) / p->stride_h + 1; /* rows whose inputs are kept */
-    const uint32_t together = kept < ROWS_MAX ? kept : ROWS_MAX;
+    const uint32_t kept = (job->ring - p->kernel_h) / p->stride_h + 1;   /* rows whose inputs are kept */
+    const uint32_t read = (WINDOWS_MAX - p->kernel_h) / p->stride_h + 1; /* rows whose windows have room in the band */
+    const uint32_t some = kept < read ? kept : read;
+    const uint32_t together = some < ROWS_MAX ? some : ROWS_MAX;
     const uint32_t count = (uint32_t)job->columns.end - job->columns.begin;
     const int is_in_line = count == p->out.w && y->rows >= p->out.h && count >= MDY_DSP_PIXELS;
     int32_t turned = INT32_MIN;
