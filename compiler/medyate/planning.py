@@ -114,7 +114,7 @@ def gradient(plan: Plan, ranking: Ranking) -> dict[str, float]:
     assert row is not None
     energy = {score.layer: (score.lara * score.elements) ** 2 for score in ranking.scores}
     share = sum(energy[c.layer] for c in plan.candidates) / (sum(energy.values()) or 1.0) * row.alpha
-    taken = plan.region_bytes + plan.static_reserved_bytes
+    taken = sum(plan.regions.values()) + plan.static_reserved_bytes
     return {
         "share": share,
         "per_kib": 1024 * share / taken,

@@ -14,7 +14,7 @@ from medyate.build.project import write_project
 from medyate.emit.size import image_bytes
 from medyate.errors import BudgetError
 from medyate.plan.budget import Limits
-from medyate.plan.plan import Plan
+from medyate.plan.plan import Plan, inference_plan
 from medyate.run.session import Digests, Training
 from medyate.run.train import Compiled, connect, int8_samples, measure
 from medyate.stages import Options, compile_model
@@ -72,7 +72,8 @@ def test_every_region_is_measured_as_planned(two: tuple[Compiled, Plan]) -> None
     image, plan = two
     samples, _ = int8_samples(image, field_digits())
     marks = measure(image, "qemu", samples[0])
-    assert {"planned": marks.planned, "epoch": marks.epoch, "state": marks.state} == plan.regions
+    assert {"epoch": marks.epoch, "state": marks.state} == {name: plan.regions[name] for name in ("epoch", "state")}
+    assert plan.layout.peak_bytes <= marks.planned <= plan.layout.planned_bytes
     assert 0 < marks.static - plan.arena_bytes <= image.plan["static_reserved_bytes"]
 
 
@@ -108,3 +109,16 @@ def test_a_region_that_is_short_or_misaligned_is_refused(one: tuple[Compiled, Pl
 def test_less_than_the_areas_may_be_allowed() -> None:
     free = TWO.assign(4000, 4000).left_bytes
     assert dataclasses.replace(TWO, ram_bytes=20 * KIB).assign(4000, 4000).left_bytes < free
+
+
+@pytest.mark.parametrize("beyond", range(0, 3000, 344))
+def test_room_for_kernels_is_that_of_the_planned_regions_area(two: tuple[Compiled, Plan], beyond: int) -> None:
+    """An area that holds the planned region and little more: the room is that little, whatever others have."""
+    qgraph, weights = two[1].qgraph, two[1].weights
+    least = inference_plan(qgraph, weights, Limits(1 << 20)).layout
+    free = -(-least.peak_bytes // 8) * 8 + beyond // 8 * 8
+    static = Limits(1).reserved_bytes
+    areas = (Area("low", 0x20000000, free), Area("high", 0x10000000, static + 64))
+    plan = inference_plan(qgraph, weights, Limits(free + static + 64, areas=areas))
+    assert plan.assignment.left_bytes >= 0
+    assert plan.layout.extra_bytes == min(least.extra_bytes, free - -(-least.peak_bytes // 8) * 8)

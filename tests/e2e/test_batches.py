@@ -136,7 +136,8 @@ def test_memory_is_as_planned(tiny: dict[int, Compiled], tmp_path: Path) -> None
         assert one["record_bytes"] == cost.record_bytes
         assert several["record_bytes"] == cost.record_bytes + align(2 * cost.weights, 4)
     marks = measure(tiny[BATCH], "host", samples_of(tiny[BATCH]).x[0])
-    assert marks.planned + marks.epoch + marks.state == plans[BATCH]["arena_planned_bytes"]
+    beyond = marks.planned + marks.epoch + marks.state - plans[BATCH]["arena_planned_bytes"]
+    assert 0 <= beyond <= plans[BATCH]["workspace_bytes"]
 
 
 def test_an_emulated_board_ends_like_the_host(tmp_path: Path) -> None:

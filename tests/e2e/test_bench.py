@@ -39,12 +39,13 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def assert_adds_up(result: dict[str, Any]) -> None:
-    """Layers and the rest are the total, and nearly all of it is a layer's."""
+    """Layers and the rest are the total, and nearly all of it is a layer's: a sample's way in takes 100,000 at most."""
     for phase in PHASES:
         layers = [row for row in result["layers"] if row["phase"] == phase]
         assert sum(row["instructions"] for row in layers) + result[phase]["other"] == result[phase]["instructions"]
         assert sum(row["macs"] for row in layers) == (result[phase]["macs"] or 0)
-        assert phase == "commit" or 0 <= result[phase]["other"] < 0.02 * result[phase]["instructions"]
+        most = max(100_000, 0.02 * result[phase]["instructions"])
+        assert phase == "commit" or 0 <= result[phase]["other"] < most
 
 
 def assert_as_in_the_table(target: str, result: dict[str, Any]) -> None:

@@ -98,7 +98,8 @@ def test_head_only_leaves_them(compiled: Compiled, tmp_path: Path) -> None:
 
 def test_memory_is_as_planned(compiled: Compiled) -> None:
     marks = measure(compiled, "host", samples_of(compiled).x[0])
-    assert marks.planned + marks.epoch + marks.state == compiled.plan["arena_planned_bytes"]
+    beyond = marks.planned + marks.epoch + marks.state - compiled.plan["arena_planned_bytes"]
+    assert 0 <= beyond <= compiled.plan["workspace_bytes"]
     count = sum(entry["count"] for entry in compiled.plan["biases"])
     assert count == {"bias": 24, "full": 24, "last-k": 12}[compiled.model["strategy"]]
     assert compiled.plan["state_bytes"] >= align(4 * count, 4)

@@ -111,7 +111,8 @@ def test_the_ledger_and_the_target_agree(heads: dict[str, Compiled], tmp_path: P
     compiled = compile_tiny(tmp_path, "qemu-m7", head="sampled", flash=None)
     marks = measure(compiled, "qemu", samples_of(compiled).x[0])
     assert marks.state == compiled.plan["state_bytes"]
-    assert marks.planned + marks.epoch + marks.state == compiled.plan["arena_planned_bytes"]
+    beyond = marks.planned + marks.epoch + marks.state - compiled.plan["arena_planned_bytes"]
+    assert 0 <= beyond <= compiled.plan["workspace_bytes"]
 
 
 def test_the_command_line_takes_both_choices(small_digits: Path, run_cli: Cli) -> None:

@@ -105,7 +105,8 @@ def test_what_was_learned_ends_with_the_program(both: dict[str, Compiled], sampl
 def test_a_target_needs_the_memory_that_was_planned(tmp_path: Path) -> None:
     compiled = compile_tiny(tmp_path, "qemu-m7", weights="ram", flash=None)
     marks = measure(compiled, "qemu", samples_of(compiled).x[0])
-    assert marks.planned + marks.epoch + marks.state == compiled.plan["arena_planned_bytes"]
+    beyond = marks.planned + marks.epoch + marks.state - compiled.plan["arena_planned_bytes"]
+    assert 0 <= beyond <= compiled.plan["workspace_bytes"]
     assert marks.state == compiled.plan["state_bytes"]
 
 

@@ -195,8 +195,10 @@ def _print(result: dict[str, Any]) -> None:
     elif not result["head_only"]:
         console.print("the head alone was not measured; `run --head-only` measures it")
     if result.get("arena_measured_bytes"):
+        spare = result["workspace_bytes"]
+        more = f" and {spare:,} for kernels to work in" if spare else ""
         console.print(
-            f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B; "
+            f"arena measured {result['arena_measured_bytes']:,} B, planned {result['arena_planned_bytes']:,} B{more}; "
             f"stack {result['stack_bytes']:,} B; used {result['ram_used_bytes']:,} of "
             f"{result['ram_limit_bytes']:,} B"
         )

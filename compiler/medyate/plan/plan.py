@@ -161,8 +161,8 @@ class Plan:
 
     @property
     def region_bytes(self) -> int:
-        """The three regions exactly: what the target's marks are compared with."""
-        return self.layout.planned_bytes + self.epoch_bytes + self.state.bytes
+        """The regions exactly, without what is left over for kernels: what the target's marks come to at least."""
+        return self.layout.peak_bytes + self.epoch_bytes + self.state.bytes
 
     @property
     def generation_bytes(self) -> int:

@@ -527,6 +527,7 @@ def _facts(compiled: Compiled, options: RunOptions, tried: Tried | None, test_sa
         "start_loss": None if tried is None else tried.found.start_loss,
         "ram_limit_bytes": plan["ram_limit_bytes"],
         "arena_planned_bytes": plan["arena_planned_bytes"],
+        "workspace_bytes": plan["workspace_bytes"],
         "b_mem_bytes": plan["b_mem_bytes"],
         "b_mem_elements": plan["b_mem_elements"],
         "candidate_layers": len(plan["candidates"]),
