@@ -13,8 +13,8 @@ from .machine import Image, Machine
 from .parts import PARTS
 from .uart import Line
 
-SECONDS = 60.0
-"""Of the part's time, that it may take to answer."""
+SECONDS = 10.0
+"""Of the part's time, that it may take to answer: longer than any commit."""
 
 
 class Direct:
@@ -25,14 +25,19 @@ class Direct:
 
     def __init__(self, machine: Machine, line: Line) -> None:
         self.machine, self.line = machine, line
+        self.resets = machine.resets
+        """When something was sent last."""
 
     def write(self, data: bytes) -> None:
         """Sends all bytes."""
+        self.resets = self.machine.resets
         self.line.put(data)
 
     def read(self, timeout: float) -> bytes:
-        """What the part says next; nothing if it is silent. Raises BoardError, PowerCut."""
-        self.machine.run(self.machine.cycles(SECONDS * 1e6), lambda: bool(self.line.sent))
+        """What the part says next; nothing if it is silent or has restarted. Raises BoardError, PowerCut."""
+        machine, resets = self.machine, self.machine.resets
+        seconds = SECONDS if resets == self.resets else timeout  # what was asked is forgotten: it is asked again
+        machine.run(machine.cycles(seconds * 1e6), lambda: bool(self.line.sent) or machine.resets != resets)
         data = bytes(self.line.sent)
         self.line.sent.clear()
         return data
