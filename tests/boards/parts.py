@@ -26,7 +26,7 @@ class Part:
 PARTS = {
     "stm32f405": Part(F405, 8e6, ("USART1", "USART2", "USART3", "USART6")),
     "stm32f411": Part(F411, 25e6, ("USART1", "USART2", "USART6")),
-    "stm32f746": Part(F746, 25e6, ("USART1", "USART2", "USART3", "USART6")),
+    "stm32f746": Part(F746, 8e6, ("USART3", "USART1", "USART2", "USART6")),
     "stm32h743": Part(H743, 8e6, ("USART3", "USART1", "USART2", "USART6")),
     "nrf52840": Part(Nrf52840, 32e6, ("UART0", "UART1")),
     "rp2350": Part(Rp2350, 12e6, ("UART0", "UART1")),

@@ -29,6 +29,8 @@ SECTOR, BLOCK_32K, BLOCK_64K, PAGE = (
     Times(45e3, 400e3), Times(120e3, 1600e3), Times(150e3, 2000e3), Times(400, 3000),
 )  # fmt: skip
 """W25Q32JV, 9.6: AC characteristics."""
+INVALID_ARG, INVALID_ADDRESS, BAD_ALIGNMENT = -5, -10, -11
+"""5.4.3."""
 
 
 class Registers(Block):
@@ -473,7 +475,7 @@ class Bootrom:
             "XM": lambda *_: 0,
             "SR": lambda *_: 0,
             "RB": self.reboot,
-            "FO": self.not_here,
+            "FO": self.flash_op,
         }
         self.at = {self.FIRST + 4 * n: name for n, name in enumerate(self.functions)}
         self.connected = self.serial = False
@@ -524,9 +526,6 @@ class Bootrom:
     def flash_flush_cache(self, *_: int) -> int:
         self.machine.flush()
         return 0
-
-    def not_here(self, *_: int) -> int:
-        raise BoardError("flash_op is called.", "The model has the low-level functions only.")
 
     def reboot(self, *_: int) -> int:
         self.machine.reset_part()
@@ -585,6 +584,33 @@ class Bootrom:
             cells.program(start, page, PAGE)
             cells.finish()
         return 0
+
+    def flash_op(self, flags: int, address: int, count: int, data: int) -> int:
+        """5.4.8.9: checks what it is given, then is as the two above; a secure caller, no partition table.
+
+        Addresses are those of XIP with and without translation, which is the identity after a reset (12.14.4).
+        """
+        name = {0: "erase", 1: "program", 2: "read"}.get(flags >> 16)
+        if name is None or flags & 0xFCFE or not flags >> 8 & 3:
+            return self.failed(INVALID_ARG, f"flags {flags:#x}")
+        unit = {"erase": 4096, "program": 256, "read": 1}[name]
+        offset = address - XIP
+        if not 0 <= offset <= offset + count <= FLASH_BYTES:
+            return self.failed(INVALID_ADDRESS, f"{name} of {count} bytes at {address:#010x}")
+        if address % unit or count % unit:
+            return self.failed(BAD_ALIGNMENT, f"{name} not in units of {unit} bytes")
+        if name == "read":
+            self.machine.uc.mem_write(data, self.machine.cells.get(offset, count))
+            return 0
+        return (
+            self.flash_range_erase(offset, count, 0, 0)
+            if name == "erase"
+            else self.flash_range_program(offset, data, count, 0)
+        )
+
+    def failed(self, code: int, what: str) -> int:
+        self.refuse(f"flash_op: {what}")
+        return code & 0xFFFFFFFF
 
 
 class Rp2350(Machine):

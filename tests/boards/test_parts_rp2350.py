@@ -91,6 +91,46 @@ def test_arguments_are_checked(board: Poker, name: str, arguments: tuple[int, ..
     assert board.machine.cells.operations == 0
 
 
+ERASE, PROGRAM, READ = 0x00101, 0x10101, 0x20101
+XIP = 0x10000000
+
+
+def test_the_function_for_all_operations(board: Poker) -> None:
+    cells = board.machine.cells
+    cells.put(AT, bytes(8192))
+    board.copy(DATA, 100, 64)
+    rom(board, "FO", ERASE, XIP + AT, 4096, 0)
+    assert board.refused() == ["bootrom: flash_range_erase before connect_internal_flash and flash_exit_xip"]
+    ready(board)
+    assert rom(board, "FO", ERASE, XIP + AT, 4096, 0) == 0
+    assert rom(board, "FO", PROGRAM, XIP + AT + 256, 256, DATA) == 0
+    assert [cells.get(AT + n, 2) for n in (0, 256, 4096)] == [b"\xff\xff", b"d\0", b"\0\0"]
+    assert rom(board, "FO", READ, XIP + AT + 257, 5, DATA + 1024) == 0
+    assert board.machine.peek(DATA + 1024, 5) == b"\0\0\0e\0"
+    assert (cells.erases, cells.programs, cells.typical_us) == ({AT >> 12: 1}, 1, 45e3 + 400)
+    assert board.refused() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "refusal"),
+    [
+        ((ERASE, XIP + AT + 256, 4096, 0), -11, "erase not in units of 4096 bytes"),
+        ((PROGRAM, XIP + AT, 32, DATA), -11, "program not in units of 256 bytes"),
+        ((ERASE, AT, 4096, 0), -10, "erase of 4096 bytes at 0x00200000"),
+        ((PROGRAM, XIP + 0x3FFF00, 512, DATA), -10, "program of 512 bytes at 0x103fff00"),
+        ((0x30101, XIP + AT, 4096, 0), -5, "flags 0x30101"),
+        ((0x00001, XIP + AT, 4096, 0), -5, "flags 0x1"),
+    ],
+)
+def test_the_function_for_all_operations_tells_what_is_wrong(
+    board: Poker, arguments: tuple[int, ...], code: int, refusal: str
+) -> None:
+    ready(board)
+    assert rom(board, "FO", *arguments) == code & 0xFFFFFFFF
+    assert board.refused() == [f"bootrom: flash_op: {refusal}"]
+    assert board.machine.cells.operations == 0
+
+
 def test_the_order_is_checked(board: Poker) -> None:
     rom(board, "RE", AT, 4096)
     assert board.refused() == ["bootrom: flash_range_erase before connect_internal_flash and flash_exit_xip"]

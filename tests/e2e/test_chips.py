@@ -16,42 +16,25 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from medyate import artefact, data, ledger
-from medyate.boards import BOARDS, TARGETS, Board
+from chips import CHIPS, RAM, compiled, limits
+from medyate import artefact, data
+from medyate.boards import BOARDS, Board
 from medyate.build.project import source_folders, target_defines
 from medyate.errors import LinkError
-from medyate.plan.budget import Limits
 from medyate.run.session import Digests, Session, Training
 from medyate.run.train import Compiled, connect, int8_samples
 from medyate.run.transport import emulator
 from medyate.stages import Options, compile_model
 from shared_files import ROOT, field_digits, shared
 
-CHIPS = [name for name in TARGETS if BOARDS[name].is_real]
-DIGITNET = ROOT / "models" / "digitnet" / "digitnet.onnx"
-RAM = 24 * 1024
 STEPS = 64
 PTY_SECONDS = 10.0
-
-
-def limits(board: Board) -> Limits:
-    return Limits(RAM, areas=board.areas, static_bytes=ledger.STATIC_BYTES + board.port_bytes)
 
 
 @pytest.fixture(scope="module")
 def ranking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made once for all chips, with the host's image of the F405's plan."""
     return compiled(tmp_path_factory.mktemp("host"), "host", BOARDS["stm32f405"], None).folder / "04_ranking.json"
-
-
-def compiled(
-    folder: Path, target: str, board: Board, ranking: Path | None, builder: str = "make", key: bytes | None = None
-) -> Compiled:
-    options = Options(
-        target, limits(board), head="keep", rank_epochs=1, builder=builder, ranking=ranking, board=board, link_key=key
-    )
-    compile_model(DIGITNET, field_digits(), options, folder)
-    return Compiled.read(folder)
 
 
 def spans(elf: Path) -> dict[str, tuple[int, int]]:
