@@ -194,7 +194,8 @@ def measured(shared: Path, point: Point, out: Path) -> tuple[str, ...]:
         session.commit()
         digest = str(session.digests())
     marks = measure(compiled, "qemu", samples[0])
-    assert marks.planned + marks.epoch + marks.state == plan["arena_planned_bytes"]
+    beyond = marks.planned + marks.epoch + marks.state - plan["arena_planned_bytes"]
+    assert 0 <= beyond <= plan["workspace_bytes"]
     return (
         f"{plan['ram_limit_bytes']:,}",
         " ".join(point.strategy) or "the rule",
