@@ -54,7 +54,7 @@ FLOORS = {
     "selected conv2d": 3.0,
     "selected depthwise": 8.0,
     "selected taps": 250.0,
-    "selected weights": 120.0,
+    "selected weights": 90.0,
 }
 """What the loops take at least; the steps alone cannot tell one kind of work from another that comes with it."""
 RAM = 1 << 21
