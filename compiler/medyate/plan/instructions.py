@@ -2,9 +2,9 @@
 """Instructions of a training step before anything is built: work by kind, weighed by what an emulated Cortex-M7 takes.
 
 A step is the forward pass, the head, the input gradients of all that lies behind the deepest selected layer, and what
-selected channels add: their deltas' share of both passes, their weight gradients, made twice where they are clipped (once,
-where memory is left for their sums), and the update of each weight. The weights are fitted to measured steps, of which none takes more
-(tools/instruction_study.py says how close they are).
+selected channels add: their deltas' share of both passes, their weight gradients, made twice where they are clipped
+(once where memory is left for their sums), and the update of each weight. The weights are fitted to measured steps, of
+which none takes more (tools/instruction_study.py says how close they are).
 They count instructions of `gcc -O2` for the emulated board, not cycles. Where most of a gradient is zero, a step takes
 less; of uint8 networks, whose weights have zero points, up to a quarter more.
 """
