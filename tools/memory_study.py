@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -175,15 +177,24 @@ def compared(shared: Path, model: str, ranking: Path) -> list[tuple[str, int, in
     return found
 
 
+def needed_bytes(plan: Mapping[str, Any]) -> int:
+    """RAM with which nothing is left for kernels to work in."""
+    row = next(row for row in plan["table"] if row["k"] == len(plan["candidates"]))
+    arena = arena_bytes(row["planned_bytes"], plan["epoch_bytes"], plan["state_bytes"])
+    return int(arena + plan["static_reserved_bytes"] + plan["stack_reserved_bytes"])
+
+
 def measured(shared: Path, point: Point, out: Path) -> tuple[str, ...]:
     """One row: compiled, and run on the emulated board."""
     model, data = str(shared / "models" / point.model), str(shared / "data" / TRAINED)
     ranking = ranked(shared, point.model, out)
     folder = str(out / f"{point.model}-{point.ram}")
-    saving = ("--ram", point.ram, "--recompute", point.recompute, "--min-elements", str(point.elements))
-    saving += point.strategy
-    target = ("--target", "qemu-m7", "--builder", "make")
-    plan = medyate("compile", model, "--data", data, *target, *saving, "--ranking", str(ranking), "-o", folder)
+    saving = ("--recompute", point.recompute, "--min-elements", str(point.elements), *point.strategy)
+    given = (model, "--data", data, "--target", "qemu-m7", "--builder", "make", *saving, "--ranking", str(ranking))
+    plan = medyate("compile", *given, "--ram", point.ram, "-o", folder)
+    plan = medyate("compile", *given, "--ram", str(needed_bytes(plan)), "-o", folder) | {
+        "ram_limit_bytes": plan["ram_limit_bytes"]
+    }
     compiled = Compiled.read(Path(folder))
     dataset = load(data)
     samples, _ = int8_samples(compiled, dataset)
