@@ -3,8 +3,9 @@
  * How gradients change the selected channels' weights and the biases: what an optimiser supplies, and what it is given.
  *
  * An optimiser is one source file with a mdy_optimizer_t, named by the model. Weight gradients are kept nowhere: a layer's
- * backward pass makes the sums of as many window taps as there is room for at a time, and unless that is all of them
- * makes them again as often as the optimiser asks. What an optimiser keeps of a channel, a number of bytes for each of its weights, is the last part of its record.
+ * backward pass makes the sums of as many window taps as there is room for at a time, and unless that is all of them makes
+ * them again as often as the optimiser asks. What an optimiser keeps of a channel, a number of bytes for each of its
+ * weights, is the last part of its record.
  */
 #ifndef MDY_UPDATE_H
 #define MDY_UPDATE_H
