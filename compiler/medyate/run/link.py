@@ -41,16 +41,18 @@ WORK_SECONDS = 120.0
 WORK_LEAST_SECONDS = 30.0
 WORK_FACTOR = 20.0
 """Patience with the next ones, in times of the longest so far."""
-FIRST_REPEAT_SECONDS = 0.1
+FIRST_REPEAT_SECONDS = 0.04
 FIRST_REPLY_BYTES = 200
 """Of a reply whose length is not known yet."""
-REPEAT_WORK_SECONDS = 0.05
+REPEAT_WORK_SECONDS = 0.02
 """The first time, where the line is known and the work is not."""
-REPEAT_LEAST_SECONDS = 0.003
+REPEAT_LEAST_SECONDS = 0.0015
 """Above the mean."""
-REPEAT_MOST_SECONDS = 0.25
+REPEAT_MOST_SECONDS = 0.12
 """As long as nothing was answered; then some times what that took, and no less than the next line."""
-REPEAT_KNOWN_SECONDS = 0.008
+REPEAT_KNOWN_SECONDS = 0.004
+SOONEST_SECONDS = 0.0001
+"""No reply takes less."""
 BAD_SECONDS = 20.0
 BAD_LOST = 10
 BAD_SHARE = 0.3
@@ -151,7 +153,7 @@ class Timer:
     @property
     def soonest(self) -> float:
         """What comes before is of something else."""
-        return max(self.smoothed / 2, 0.001)
+        return max(self.smoothed / 2, SOONEST_SECONDS)
 
     def answered(self, seconds: float) -> None:
         """Of a request that was sent once, or again after an answer that was damaged."""
