@@ -126,7 +126,7 @@ def check(
     meaning = None if fitted is None else scaling(pixels, fitted.x_train, own)
     qgraph, weights = quantised_form(imported, fitted, meaning, seed)
     samples = choose(qgraph, fitted, meaning, count, seed)
-    plan = inference_plan(qgraph, weights, Limits(1 << 40))
+    plan = inference_plan(qgraph, weights, Limits(1 << 40), least=True)
     plan = replace(plan, limits=Limits(ram_for(plan)))
     device = run_device(plan, target, samples.stored, progress)
     report = compare(path, imported, (qgraph, weights), target, samples, device)

@@ -288,11 +288,15 @@ def slot_openers(plan: Pass) -> tuple[Gradient, ...]:
     return tuple(gradient for gradient in opened if gradient is not None)
 
 
-def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits) -> Plan:
-    """A program that runs the whole network as it is. Raises BudgetError when the memory does not suffice."""
-    steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule)
+def inference_plan(qgraph: QGraph, weights: Weights, limits: Limits, *, least: bool = False) -> Plan:
+    """A program that runs the whole network as it is.
+
+    `least`: memory that is left is used by no more than what kernels lack. Raises BudgetError when it does not suffice.
+    """
+    planner = Planner()
+    steps, layout = make_schedule(inference_pass(qgraph, weights), limits.schedule, planner)
     plan = Plan(qgraph, weights, None, limits, None, (), steps, layout, (), 0, ())
-    plan = _with_room(plan)
+    plan = _with_room(plan) if least else _with_free_memory(plan, planner)
     needed = plan.arena_bytes + limits.reserved_bytes
     if needed > limits.ram_bytes:
         raise BudgetError(
