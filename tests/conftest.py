@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from medyate import cli, data
+from medyate import cli, datasets
 from medyate.plan.budget import Limits
 from medyate.run.train import Compiled, int8_samples
 from medyate.stages import Options, compile_model
@@ -77,7 +77,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture(scope="session")
 def small_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An npz with 12 training and 4 test images of each digit."""
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     parts = {}
     for part, count in (("train", 12), ("test", 4)):
         x, y = getattr(digits, f"x_{part}"), getattr(digits, f"y_{part}")
@@ -92,7 +92,7 @@ def small_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digitnet_host(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The demonstration network for 'digits' with a new head, 64 KiB, compiled for this machine."""
     out = tmp_path_factory.mktemp("digitnet")
-    compile_model(DIGITNET, data.load("digits"), Options("host", Limits(64 << 10), rank_epochs=1), out)
+    compile_model(DIGITNET, datasets.load("digits"), Options("host", Limits(64 << 10), rank_epochs=1), out)
     return Compiled.read(out)
 
 
@@ -110,7 +110,7 @@ def tiny_m7(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 @pytest.fixture(scope="session")
 def samples(digitnet_host: Compiled, small_digits: Path) -> Samples:
-    dataset = data.load(str(small_digits))
-    order = data.epoch_order(0, 0, len(dataset.x_train))
+    dataset = datasets.load(str(small_digits))
+    order = datasets.epoch_order(0, 0, len(dataset.x_train))
     x, _ = int8_samples(digitnet_host, dataset)
     return Samples(x[order], dataset.y_train[order])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from machine import AFTER, IGNORED, INSIDE, OK, WRONG, Machine
-from medyate.data import epoch_order
+from medyate.datasets import epoch_order
 from medyate.ledger import BANK_HEADER_BYTES
 from shared_files import Samples
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medyate.data import Dataset
+from medyate.datasets import Dataset
 
 ROOT = Path(__file__).parents[1]
 

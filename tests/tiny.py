@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medyate import data
+from medyate import datasets
 from medyate.plan.banks import BankFlash, Run
 from medyate.plan.budget import Limits
 from medyate.run.train import Compiled, int8_samples
@@ -65,7 +65,7 @@ def compile_tiny(
     module = Tiny()
     randomise(module, torch.Generator().manual_seed(3))
     torch.export.save(torch.export.export(module.eval(), (torch.zeros(1, 1, 8, 8),)), folder / "tiny.pt2")
-    dataset = data.load(str(write_data(folder / "data.npz")))
+    dataset = datasets.load(str(write_data(folder / "data.npz")))
     allowed = Limits(**{"ram_bytes": 16 << 10, "alpha": 0.5, **limits})
     options = Options(
         target,
@@ -83,6 +83,6 @@ def compile_tiny(
 
 def samples_of(compiled: Compiled) -> Samples:
     """The training samples as the device takes them."""
-    dataset = data.load(str(compiled.folder.parent / "data.npz"))
+    dataset = datasets.load(str(compiled.folder.parent / "data.npz"))
     x, _ = int8_samples(compiled, dataset)
     return Samples(x, dataset.y_train)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.bench.measure import bench
 from medyate.bench.phases import PHASES
 from medyate.boards import MACHINES
@@ -40,7 +40,7 @@ def compiler() -> str:
 
 def compiled(target: str, out: Path) -> Compiled:
     """The network for a target."""
-    compile_model(DIGITNET, data.load("digits"), Options(target, Limits(24 << 10), builder="make"), out)
+    compile_model(DIGITNET, datasets.load("digits"), Options(target, Limits(24 << 10), builder="make"), out)
     return Compiled.read(out)
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     table: dict[str, dict[str, int]] = {}
     for target in MACHINES:
         with tempfile.TemporaryDirectory() as folder:
-            table[target] = counts(bench(compiled(target, Path(folder)), data.load("digits")))
+            table[target] = counts(bench(compiled(target, Path(folder)), datasets.load("digits")))
         print(target, json.dumps(table[target]))
     artefact.write_json(TABLE, {"compiler": compiler(), "counts": table})
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench_table import compiled
-from medyate import data
+from medyate import datasets
 from medyate.bench.measure import choose, graph_of, sites_of, spans
 from medyate.boards import BOARDS
 from medyate.build.compile import require
@@ -76,7 +76,7 @@ def ratios(ran: Mapping[tuple[int, int], int], text: Mapping[int, str], core: st
 
 def main() -> None:
     """Prints the table."""
-    dataset = data.load("digits")
+    dataset = datasets.load("digits")
     print("| core | phase | without a gap | alone |\n| --- | --- | --: | --: |")
     for target in TARGETS:
         with tempfile.TemporaryDirectory() as folder:

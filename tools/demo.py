@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.errors import MedyateError
 from medyate.plan.budget import Limits
 from medyate.report.picture import draw
@@ -87,7 +87,7 @@ def float_reference() -> float:
     return float(train.accuracy(model, train.to_input(split.x_test), torch.from_numpy(split.y_test)))
 
 
-def train_both(compiled: Compiled, dataset: data.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+def train_both(compiled: Compiled, dataset: datasets.Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     """(selected channels and head, head only): the same image, two emulators at once."""
     columns = (
         TextColumn("{task.description:<28}", markup=False),
@@ -137,7 +137,9 @@ def main() -> int:
     started = time.monotonic()
     split = digitnet("task").load_adaptation()
     names = tuple(map(str, range(10)))
-    dataset = data.Dataset("digits, field condition", names, split.x_train, split.y_train, split.x_test, split.y_test)
+    dataset = datasets.Dataset(
+        "digits, field condition", names, split.x_train, split.y_train, split.x_test, split.y_test
+    )
     console.print(f"compiling digitnet for {TARGET}, {RAM // 1024} KiB of RAM ...")
     options = Options(TARGET, Limits(RAM), head="keep")
     plan, image = compile_model(DIGITNET / "digitnet.onnx", dataset, options, OUT / "model")

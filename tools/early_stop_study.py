@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from demo import DIGITNET, RAM, RATE, digitnet
-from medyate.data import Dataset
+from medyate.datasets import Dataset
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, epoch_samples, run

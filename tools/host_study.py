@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from line import Line
-from medyate import data
+from medyate import datasets
 from medyate.build.manifest import NAME as MANIFEST
 from medyate.errors import LinkError
 from medyate.run.link import Link
@@ -93,7 +93,7 @@ class Work:
     @staticmethod
     def begin(folder: Path) -> Work:
         """The small digitnet on some digits, compiled for the host."""
-        some = data.load("digits").first(SAMPLES, SAMPLES)
+        some = datasets.load("digits").first(SAMPLES, SAMPLES)
         given = folder / "digits.npz"
         parts = {name: getattr(some, name) for name in ("x_train", "y_train", "x_test", "y_test")}
         np.savez(given, **parts)
@@ -208,7 +208,7 @@ def _accuracies(rows: dict[str, Any]) -> dict[str, Any]:
 
 def _serial(work: Work, line: Line, name: str) -> dict[str, Any]:
     """A run over a line."""
-    dataset = data.load(str(work.data))
+    dataset = datasets.load(str(work.data))
     training = Training(0.05, 3, SAMPLES, seed=4)
     flash = work.folder / f"{name}.bin"
     told = RunOptions(line.port, training, flash, evaluate_each=False, measure=False)
@@ -237,7 +237,7 @@ def resets(work: Work, random: np.random.Generator, trials: int) -> list[str]:
 def two_hosts(work: Work, random: np.random.Generator, trials: int) -> list[str]:
     """A second host on the line in the middle of a training, and a second run in one folder."""
     faults = []
-    dataset = data.load(str(work.data))
+    dataset = datasets.load(str(work.data))
     sample = np.zeros(int(np.prod(work.compiled.model["input_shape"])), np.int8)
     for trial in range(trials):
         with (

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medyate import data
+from medyate import datasets
 from medyate.check import Report, check
-from medyate.data import AUTO, Dataset
+from medyate.datasets import AUTO, Dataset
 from medyate.stages import silent
 
 Source = Callable[[Path], Dataset]
@@ -69,7 +69,7 @@ def photos(size: int, *, background: int | None = None, grey: bool = False) -> S
 
 def arrays(name: str) -> Source:
     """A stored set."""
-    return lambda shared: data.load(str(next((shared / "data" / name).glob("*.npz"))))
+    return lambda shared: datasets.load(str(next((shared / "data" / name).glob("*.npz"))))
 
 
 def dequantised(name: str, scale: float, zero: int) -> Source:

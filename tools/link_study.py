@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from line import Line
-from medyate import data
+from medyate import datasets
 from medyate.errors import LinkError
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    dataset = data.load("digits")
+    dataset = datasets.load("digits")
     with tempfile.TemporaryDirectory() as folder:
         out = given.out or Path(folder)
         if given.out is None:
@@ -99,7 +99,7 @@ def main() -> int:
         return table(Compiled.read(out), given.samples, given.seeds, dataset)
 
 
-def table(compiled: Compiled, count: int, seeds: int, dataset: data.Dataset) -> int:
+def table(compiled: Compiled, count: int, seeds: int, dataset: datasets.Dataset) -> int:
     """Prints a row for each line, of the slowest seed; 1 when one misses its bound."""
     x, _ = int8_samples(compiled, dataset)
     missed = 0

@@ -24,7 +24,7 @@ import numpy as np
 from medyate import frontends
 from medyate.build.compile import build
 from medyate.build.project import write_project
-from medyate.data import epoch_order, load
+from medyate.datasets import epoch_order, load
 from medyate.ir import QGraph, Weights
 from medyate.ledger import arena_bytes
 from medyate.passes.pipeline import simplify

@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from medyate.data import SCALINGS, Scaling
+from medyate.datasets import SCALINGS, Scaling
 from medyate.frontends import load
 from medyate.ir import Graph, QGraph, Weights
 from medyate.passes.pipeline import simplify

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from demo import DIGITNET, EPOCHS, RAM, RATE, digitnet
-from medyate import data
-from medyate.data import Dataset
+from medyate import datasets
+from medyate.datasets import Dataset
 from medyate.plan.budget import Limits
 from medyate.recipe import CLIP
 from medyate.recipe import RATE as DEFAULT
@@ -65,7 +65,7 @@ def main() -> None:
     study(DIGITNET / "digitnet.onnx", field, Options("host", Limits(RAM), head="keep"), training, tuple(WAYS))
     if len(sys.argv) > 1:
         shared = Path(sys.argv[1])
-        some = data.load(str(shared / "data" / "flowers17")).first(340, 0)
+        some = datasets.load(str(shared / "data" / "flowers17")).first(340, 0)
         options = Options("host", Limits(128 << 10))
         model = shared / "models" / "mbv2-w0.35.pkl"
         study(model, some, options, Training(DEFAULT, 6, len(some.x_train)), ("auto", "no clip"))

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from import_study import Source, arrays, dequantised
-from medyate import data
-from medyate.data import AUTO, Dataset
+from medyate import datasets
+from medyate.datasets import AUTO, Dataset
 from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
@@ -53,7 +53,7 @@ def images(name: str, size: int) -> Source:
     """A set of class folders at another size."""
 
     def load(shared: Path) -> Dataset:
-        return data.load(str(shared / "data" / name)).resized((size, size, 3))
+        return datasets.load(str(shared / "data" / name)).resized((size, size, 3))
 
     return load
 

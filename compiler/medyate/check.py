@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medyate.boards import MACHINES
 from medyate.build.compile import build, check_tools
 from medyate.build.project import write_project
-from medyate.data import Dataset, Scaling, epoch_order, scaling
+from medyate.datasets import Dataset, Scaling, epoch_order, scaling
 from medyate.frontends import load
 from medyate.ir import Imported, QGraph, Quant, Weights
 from medyate.oracle import ORACLES, Given, oracle_for

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.chance import chance
-from medyate.data import AUTO, SCALINGS, STORED, Dataset, Scaling, epoch_order, meaning_of, scaling
+from medyate.datasets import AUTO, SCALINGS, STORED, Dataset, Scaling, epoch_order, meaning_of, scaling
 from medyate.errors import DataError
 from medyate.ir import Imported, Quant
 from medyate.quantize.apply import input_quant, rounded

@@ -10,7 +10,7 @@ from typing import Any
 
 from medyate import artefact
 from medyate.boards import Board
-from medyate.data import Dataset
+from medyate.datasets import Dataset
 from medyate.figure import check_drawing, check_picture
 from medyate.plan.advice import alternatives, peak
 from medyate.plan.budget import Network

@@ -26,7 +26,7 @@ from medyate.boards import Board
 from medyate.build.compile import Image, build, check_tools, reserves_suffice
 from medyate.build.project import Placed, write_project
 from medyate.compiled import check_own
-from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
+from medyate.datasets import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.emit.emitter import PREFIX
 from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, BudgetError, DataError

@@ -13,7 +13,7 @@ import pytest
 
 from bench_table import COMMAND, TABLE, compiled, compiler, counts, differences
 from conftest import DIGITNET, Cli
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.bench import counter
 from medyate.bench.measure import bench
 from medyate.bench.phases import PHASES
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def result(folder: Path) -> dict[str, Any]:
     """Its counts."""
-    return bench(Compiled.read(folder), data.load("digits"))
+    return bench(Compiled.read(folder), datasets.load("digits"))
 
 
 def assert_adds_up(result: dict[str, Any]) -> None:
@@ -153,8 +153,8 @@ def test_table_picture_and_comparison(folder: Path, result: dict[str, Any], run_
     ids=["again", "rows"],
 )
 def test_repetitions_rows_and_batches(limits: Limits, direction: str, tmp_path: Path) -> None:
-    compile_model(DIGITNET, data.load("digits"), Options(TARGET, limits, builder="make"), tmp_path)
-    result = bench(Compiled.read(tmp_path), data.load("digits"))
+    compile_model(DIGITNET, datasets.load("digits"), Options(TARGET, limits, builder="make"), tmp_path)
+    result = bench(Compiled.read(tmp_path), datasets.load("digits"))
     assert result["no_layers"] is None
     assert_adds_up(result)
     assert direction in {row["direction"] for row in result["layers"]}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import DIGITNET, Cli
-from medyate import data
+from medyate import datasets
 from medyate.export.trained import read_compiled
 from medyate.ledger import align
 from medyate.plan.budget import Limits
@@ -107,7 +107,7 @@ def test_memory_is_as_planned(compiled: Compiled) -> None:
 
 @pytest.mark.parametrize("schedule", ["layer", "stream"])
 def test_an_emulated_board_ends_like_the_host_whatever_the_schedule(schedule: str, tmp_path: Path) -> None:
-    dataset, seen = data.load("digits"), []
+    dataset, seen = datasets.load("digits"), []
     for target, on, order in (("host", "host", "layer"), ("qemu-m7", "qemu", schedule)):
         out = tmp_path / target
         limits = Limits(128 << 10, schedule=order)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from medyate.boards import HERE
-from medyate.data import Dataset
-from medyate.data import load as load_data
+from medyate.datasets import Dataset
+from medyate.datasets import load as load_data
 from medyate.plan.budget import Limits
 from medyate.run.session import Digests, Training
 from medyate.run.train import Compiled, RunOptions, connect, int8_samples, measure, run

@@ -17,7 +17,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from chips import CHIPS, RAM, compiled, limits
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.boards import BOARDS, Board
 from medyate.build.project import source_folders, target_defines
 from medyate.errors import LinkError
@@ -213,7 +213,7 @@ def test_without_random_numbers_a_key_opens_nothing_and_nothing_hangs(ranking: P
 def test_mobilenet_links_for_the_chips_that_have_room(tmp_path: Path) -> None:
     """MobileNetV2-w0.35 at 128 x 128; on the F405 the epoch region fills the CCM, the code lies behind the banks."""
     model = shared("models/derived/mbv2-w0.35_imagenet128_dequant_fp32.onnx")
-    flowers = data.load(str(shared("data/flowers17")), 0.25)
+    flowers = datasets.load(str(shared("data/flowers17")), 0.25)
     kept: Path | None = None
     for target, ram in (("stm32f405", 184), ("stm32f746", 320), ("stm32h743", 512)):
         board = BOARDS[target]

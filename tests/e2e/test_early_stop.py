@@ -20,7 +20,7 @@ import pytest
 
 from conftest import DIGITNET, Cli
 from line import Line
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.errors import DataError, LinkError
 from medyate.export.trained import read_compiled
 from medyate.plan.budget import Limits
@@ -42,9 +42,9 @@ class StoppedError(Exception):
 
 
 @pytest.fixture(scope="module")
-def digits() -> data.Dataset:
+def digits() -> datasets.Dataset:
     """Twenty training and ten test images of each digit."""
-    whole, parts = data.load("digits"), {}
+    whole, parts = datasets.load("digits"), {}
     for part, count in (("train", 20), ("test", 10)):
         x, y = getattr(whole, f"x_{part}"), getattr(whole, f"y_{part}")
         chosen = np.concatenate([np.flatnonzero(y == label)[:count] for label in range(10)])
@@ -52,7 +52,7 @@ def digits() -> data.Dataset:
     return replace(whole, **parts)
 
 
-def asked(flash: Path, digits: data.Dataset, patience: int | None = 2, **more: Any) -> RunOptions:
+def asked(flash: Path, digits: datasets.Dataset, patience: int | None = 2, **more: Any) -> RunOptions:
     """At a rate so high that an epoch in the middle is the best one."""
     training = Training(1.0, EPOCHS, epoch_samples(digits, None, patience), "constant", seed=1)
     return RunOptions("host", training, flash, measure=False, guard=True, early_stop=patience, **more)
@@ -74,14 +74,16 @@ def in_flash(compiled: Compiled, flash: Path) -> tuple[int, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(digitnet_host: Compiled, digits: data.Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Log, Path]:
+def whole(
+    digitnet_host: Compiled, digits: datasets.Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Log, Path]:
     """A training that nothing disturbs, with a patience of two epochs, and its flash."""
     flash = tmp_path_factory.mktemp("whole") / "flash.bin"
     return run(digitnet_host, digits, asked(flash, digits), quiet), flash
 
 
 def test_the_best_epoch_is_in_flash_bit_for_bit(
-    digitnet_host: Compiled, digits: data.Dataset, whole: tuple[Log, Path], tmp_path: Path
+    digitnet_host: Compiled, digits: datasets.Dataset, whole: tuple[Log, Path], tmp_path: Path
 ) -> None:
     log, flash = whole
     kept, history = log["kept_epoch"], log["history"]
@@ -91,7 +93,7 @@ def test_the_best_epoch_is_in_flash_bit_for_bit(
     assert log["accuracy_after"] == history[kept - 1]["accuracy"]
     # A training without an early stop on what was not held out, stopped there.
     count = len(digits.x_train)
-    seen = np.delete(np.arange(count), data.epoch_order(1, HELD_ORDER, count)[: held_samples(count)])
+    seen = np.delete(np.arange(count), datasets.epoch_order(1, HELD_ORDER, count)[: held_samples(count)])
     left = replace(digits, x_train=digits.x_train[seen], y_train=digits.y_train[seen])
 
     def stop(tick: Tick) -> None:
@@ -106,7 +108,7 @@ def test_the_best_epoch_is_in_flash_bit_for_bit(
 
 
 def test_test_samples_decide_nothing(
-    digitnet_host: Compiled, digits: data.Dataset, whole: tuple[Log, Path], tmp_path: Path
+    digitnet_host: Compiled, digits: datasets.Dataset, whole: tuple[Log, Path], tmp_path: Path
 ) -> None:
     wrong = replace(digits, y_test=(digits.y_test + 1) % 10)
     log = run(digitnet_host, wrong, asked(tmp_path / "f.bin", digits), quiet)
@@ -115,7 +117,7 @@ def test_test_samples_decide_nothing(
 
 
 def test_with_a_patience_of_one_nothing_is_trained_again(
-    digitnet_host: Compiled, digits: data.Dataset, tmp_path: Path
+    digitnet_host: Compiled, digits: datasets.Dataset, tmp_path: Path
 ) -> None:
     said: list[str] = []
     ticks: list[Tick] = []
@@ -127,7 +129,7 @@ def test_with_a_patience_of_one_nothing_is_trained_again(
     assert steps == len(log["history"]) * log["epoch_samples"]
 
 
-def test_an_interruption_says_how_to_go_on(digitnet_host: Compiled, digits: data.Dataset, tmp_path: Path) -> None:
+def test_an_interruption_says_how_to_go_on(digitnet_host: Compiled, digits: datasets.Dataset, tmp_path: Path) -> None:
     def stop(tick: Tick) -> None:
         if tick.epoch == 2:
             raise KeyboardInterrupt
@@ -137,7 +139,7 @@ def test_an_interruption_says_how_to_go_on(digitnet_host: Compiled, digits: data
 
 
 def test_a_training_that_gets_better_to_its_end_is_that_without_an_early_stop(
-    digitnet_host: Compiled, digits: data.Dataset, tmp_path: Path
+    digitnet_host: Compiled, digits: datasets.Dataset, tmp_path: Path
 ) -> None:
     options = asked(tmp_path / "f.bin", digits, 3)
     log = run(digitnet_host, digits, replace(options, training=replace(options.training, rate=0.01, epochs=2)), quiet)
@@ -147,7 +149,7 @@ def test_a_training_that_gets_better_to_its_end_is_that_without_an_early_stop(
 
 
 def test_interrupted_anywhere_it_ends_the_same(
-    digitnet_host: Compiled, digits: data.Dataset, whole: tuple[Log, Path], tmp_path: Path
+    digitnet_host: Compiled, digits: datasets.Dataset, whole: tuple[Log, Path], tmp_path: Path
 ) -> None:
     """In an epoch, in the judging, and on the way back: in its first and in its last epoch, and behind it."""
     log = whole[0]
@@ -180,7 +182,7 @@ def test_interrupted_anywhere_it_ends_the_same(
 
 
 def test_a_target_that_restarts_on_the_way_back_goes_on(
-    digitnet_host: Compiled, digits: data.Dataset, whole: tuple[Log, Path], tmp_path: Path
+    digitnet_host: Compiled, digits: datasets.Dataset, whole: tuple[Log, Path], tmp_path: Path
 ) -> None:
     flash, said, at = tmp_path / "f.bin", list[str](), list[int]()
     with Line(digitnet_host.image, flash) as line:
@@ -198,7 +200,7 @@ def test_a_target_that_restarts_on_the_way_back_goes_on(
 
 
 def test_an_epoch_that_is_not_the_same_again_is_an_error(
-    digitnet_host: Compiled, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digitnet_host: Compiled, digits: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def disturbed(session: Any, parts: feed.Parts, *rest: Any) -> dict[str, Any]:
         return feed.train_epoch(session, replace(parts, y_train=(parts.y_train + 1) % 10), *rest)
@@ -209,7 +211,7 @@ def test_an_epoch_that_is_not_the_same_again_is_an_error(
 
 
 def test_an_epoch_that_the_guard_rejects_leaves_the_best_one(
-    digitnet_host: Compiled, digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digitnet_host: Compiled, digits: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def disturbed(session: Any, parts: feed.Parts, training: Training, epoch: int, *rest: Any) -> dict[str, Any]:
         wrong = replace(parts, y_train=(parts.y_train + 1) % 10)
@@ -229,7 +231,7 @@ def test_an_epoch_that_the_guard_rejects_leaves_the_best_one(
 
 
 def test_the_command_survives_a_kill_and_says_what_is_kept(
-    digitnet_host: Compiled, digits: data.Dataset, whole: tuple[Log, Path], run_cli: Cli, tmp_path: Path
+    digitnet_host: Compiled, digits: datasets.Dataset, whole: tuple[Log, Path], run_cli: Cli, tmp_path: Path
 ) -> None:
     out, npz, log = tmp_path / "out", tmp_path / "digits.npz", tmp_path / "out" / "run.json"
     shutil.copytree(digitnet_host.folder, out, ignore=shutil.ignore_patterns("flash.bin", "run.json"))
@@ -269,9 +271,9 @@ def test_the_command_survives_a_kill_and_says_what_is_kept(
         assert ended.code == 2 and "no run log of this version" in ended.err, change
 
 
-def test_weights_in_ram_go_back_too(digits: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_in_ram_go_back_too(digits: datasets.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = Options("host", Limits(128 << 10, weights="ram"), rank_epochs=1, builder="make")
-    compile_model(DIGITNET, data.load("digits"), options, tmp_path / "out")
+    compile_model(DIGITNET, datasets.load("digits"), options, tmp_path / "out")
     compiled = Compiled.read(tmp_path / "out")
     log = run(compiled, digits, asked(tmp_path / "f.bin", digits), quiet)
     kept = log["kept_epoch"]
@@ -288,7 +290,7 @@ def test_weights_in_ram_go_back_too(digits: data.Dataset, tmp_path: Path, monkey
 
 
 def test_too_few_samples_to_hold_some_out_are_refused(digitnet_host: Compiled, run_cli: Cli, tmp_path: Path) -> None:
-    whole = data.load("digits")
+    whole = datasets.load("digits")
     few = {f"x_{part}": getattr(whole, f"x_{part}")[:99] for part in ("train", "test")}
     few |= {f"y_{part}": getattr(whole, f"y_{part}")[:99] for part in ("train", "test")}
     np.savez(tmp_path / "few.npz", **few)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import Cli
-from medyate import artefact, data, frontends
+from medyate import artefact, datasets, frontends
 from medyate.check import run_device
 from medyate.export.trained import logit_range, read_compiled, trained_network
 from medyate.ir import QGraph
@@ -71,7 +71,7 @@ def test_a_trained_network_goes_to_tflite_and_comes_back(name: str, run_cli: Cli
     path = tmp_path / "trained.tflite"
     ended = run_cli("export", compiled.folder, "-o", path)
     assert ended.code == 0, ended.err
-    dataset = data.load(source_)
+    dataset = datasets.load(source_)
     stored = int8_samples(compiled, dataset)[1][:SAMPLES]
     with connect(compiled, "host", compiled.folder / "flash.bin") as session:
         session.begin(replace(Training(0.0015, 2, 200), fresh=False))
@@ -122,7 +122,7 @@ def test_a_trained_network_goes_to_onnx(name: str, run_cli: Cli, tmp_path: Path)
     path = tmp_path / "trained.onnx"
     ended = run_cli("export", compiled.folder, "-o", path)
     assert ended.code == 0, ended.err
-    stored = int8_samples(compiled, data.load(source_))[1][:SAMPLES]
+    stored = int8_samples(compiled, datasets.load(source_))[1][:SAMPLES]
     qgraph, weights, facts = read_compiled(compiled)
     generation = newest(facts, (compiled.folder / "flash.bin").read_bytes())
     bounds = logit_range(artefact.read_json(compiled.folder / "run.json"))

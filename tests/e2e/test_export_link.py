@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DIGITNET, Cli
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.errors import ArtefactError
 from medyate.export.trained import read_compiled
 from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
@@ -38,7 +38,7 @@ def trained(digitnet_host: Compiled, small_digits: Path, tmp_path_factory: pytes
     shutil.copytree(digitnet_host.folder, folder)
     compiled = Compiled.read(folder)
     options = RunOptions("host", TRAINING, folder / "flash.bin", evaluate_each=False, measure=False)
-    log = run(compiled, data.load(str(small_digits)), options, lambda _: None)
+    log = run(compiled, datasets.load(str(small_digits)), options, lambda _: None)
     artefact.write_json(folder / "run.json", log)
     return compiled
 
@@ -78,7 +78,7 @@ def test_a_live_target_gives_the_file_that_its_flash_gives(
 def test_an_emulated_board_gives_the_file_that_its_flash_gives(trained: Compiled, run_cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = Options("qemu-m4", Limits(64 << 10), rank_epochs=1, builder="make")
-    compile_model(DIGITNET, data.load("digits"), options, out)
+    compile_model(DIGITNET, datasets.load("digits"), options, out)
     assert Compiled.read(out).model["digest"] == trained.model["digest"]
     for name in ("flash.bin", "run.json"):
         shutil.copy(trained.folder / name, out)

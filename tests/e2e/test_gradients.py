@@ -12,7 +12,7 @@ import pytest
 
 from gradients import autograd, cosine, device_bias_gradient, device_gradient
 from medyate import frontends
-from medyate.data import Dataset, epoch_order
+from medyate.datasets import Dataset, epoch_order
 from medyate.plan.budget import Limits
 from medyate.plan.plan import classes_loss, kept_head, make_plan
 from medyate.plan.selecting import Selecting

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import DIGITNET, Cli
-from medyate import data
+from medyate import datasets
 from medyate.plan.budget import Limits
 from medyate.run import feed, held, train
 from medyate.run.guard import Guard, Outcome, fall
@@ -30,7 +30,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """digitnet with its own head, on the digits that it knows."""
     out = tmp_path_factory.mktemp("pretrained")
     options = Options("host", Limits(64 << 10), head="keep", rank_epochs=1, builder="make")
-    compile_model(DIGITNET, data.load("digits"), options, out)
+    compile_model(DIGITNET, datasets.load("digits"), options, out)
     return Compiled.read(out)
 
 
@@ -71,7 +71,7 @@ def test_a_later_epoch_that_is_not_accepted_leaves_the_generation_before_it(
     told: list[str] = []
     flash = compiled.folder / "flash.bin"
     options = RunOptions("host", Training(0.1, 6, LIMIT), flash, guard=True, measure=False, tell=told.append)
-    log = train.run(compiled, data.load("digits"), options, lambda _: None)
+    log = train.run(compiled, datasets.load("digits"), options, lambda _: None)
     assert log["rejected"]["epoch"] == 3
     assert "generation 2" in told[-1] and "after 2 epochs" in told[-1]
     assert [entry["epoch"] for entry in log["history"]] == [1, 2]
@@ -85,7 +85,7 @@ def test_the_guard_changes_nothing_of_a_training_that_works(compiled: Compiled) 
     for guard in (True, False):
         flash = compiled.folder / f"{guard}.bin"
         options = RunOptions("host", Training(0.03, 2, LIMIT), flash, guard=guard, measure=False)
-        logs.append(train.run(compiled, data.load("digits"), options, lambda _: None))
+        logs.append(train.run(compiled, datasets.load("digits"), options, lambda _: None))
     assert logs[0]["rejected"] is None
     assert logs[0]["digest"] == logs[1]["digest"]
     assert logs[0]["history"] == logs[1]["history"]
@@ -169,7 +169,7 @@ def test_a_trial_is_what_a_commit_would_keep_and_a_rejected_one_leaves_no_trace(
     pretrained: Compiled, tmp_path: Path
 ) -> None:
     """With batches that the epoch leaves short: the trial has their update too."""
-    dataset = data.load("digits")
+    dataset = datasets.load("digits")
     samples, labels = int8_samples(pretrained, dataset)[0][:40], dataset.y_train[:40]
     options = Options("host", Limits(64 << 10, batch=4), head="keep", rank_epochs=1)
     plan = gather(DIGITNET, dataset, options, silent).plan(options.limits)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medyate.data import epoch_order
+from medyate.datasets import epoch_order
 from medyate.errors import LinkError
 from medyate.run.link import Link
 from medyate.run.session import COMMIT, DATA, SELECTION, STATE, TRAIN, WEIGHTS, Session, Training

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from medyate import frontends
-from medyate.data import epoch_order, load
+from medyate.datasets import epoch_order, load
 from medyate.plan.budget import Limits, choose
 from medyate.plan.plan import classes_loss
 from medyate.stages import Options, make_ranking, prepare, silent

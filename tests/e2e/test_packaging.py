@@ -29,11 +29,11 @@ def test_the_wheel_compiles_a_model_outside_the_repository(tmp_path: Path) -> No
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     script = (
-        "import sys, medyate; from pathlib import Path; from medyate import data, stages;"
+        "import sys, medyate; from pathlib import Path; from medyate import datasets, stages;"
         "from medyate.plan.budget import Limits;"
         "assert Path(medyate.__file__).is_relative_to(sys.argv[1]), medyate.__file__;"
         "o = stages.Options('qemu-m4', Limits(64 << 10), builder='make', rank_epochs=1);"
-        "stages.compile_model(Path(sys.argv[2]), data.load('digits'), o, Path('out'))"
+        "stages.compile_model(Path(sys.argv[2]), datasets.load('digits'), o, Path('out'))"
     )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     subprocess.run([sys.executable, "-c", script, str(site), str(DIGITNET)], cwd=tmp_path, env=environment, check=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from machine import AFTER, BEFORE, INSIDE, Identity, Machine
-from medyate.data import epoch_order
+from medyate.datasets import epoch_order
 from medyate.run.train import Compiled
 from shared_files import Samples
 from tiny import WIDE, compile_tiny, samples_of

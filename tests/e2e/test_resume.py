@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from medyate.data import load
+from medyate.datasets import load
 from medyate.errors import DataError
 from medyate.run.feed import Tick
 from medyate.run.session import Training

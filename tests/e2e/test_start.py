@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from conftest import Cli, Ended
-from medyate.data import load
+from medyate.datasets import load
 from medyate.export.trained import read_compiled
 from medyate.ledger import BANK_BODY_BYTES, BANK_HEADER_BYTES
 from medyate.run.feed import Tick

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import DIGITNET, Cli
-from medyate import data, ledger
+from medyate import datasets, ledger
 from medyate.errors import BudgetError, DataError
 from medyate.plan.budget import Limits, measure
 from medyate.plan.instructions import Effort
@@ -26,7 +26,7 @@ RAM = 64 << 10
 
 @pytest.fixture(scope="module")
 def material(small_digits: Path) -> Material:
-    return gather(DIGITNET, data.load(str(small_digits)), Options("host", Limits(0), rank_epochs=1), silent)
+    return gather(DIGITNET, datasets.load(str(small_digits)), Options("host", Limits(0), rank_epochs=1), silent)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_measured_steps_are_within_the_estimate(
     budget: int, bits: int, batch: int, kernels: str, small_digits: Path, tmp_path: Path
 ) -> None:
     """It is close to what portable kernels take where no memory is left for them; no family takes more with some."""
-    dataset = data.load(str(small_digits))
+    dataset = datasets.load(str(small_digits))
     limits = Limits(RAM if budget else 4 * RAM, budget_bytes=budget, grad_bits=bits, batch=batch)
     strategy = "medyate" if budget else "full"
     options = Options("qemu-m7", limits, rank_epochs=1, builder="make", strategy=strategy, kernels=kernels)
@@ -88,7 +88,7 @@ def test_the_budget_of_a_limit_is_the_largest(material: Material, effort: Effort
 
 
 def test_plans_keep_to_the_limit(material: Material, small_digits: Path) -> None:
-    dataset = data.load(str(small_digits))
+    dataset = datasets.load(str(small_digits))
     free = material.plan(Limits(RAM)).row
     assert free is not None
     budgets = []
@@ -105,7 +105,7 @@ def test_plans_keep_to_the_limit(material: Material, small_digits: Path) -> None
 
 
 def test_of_all_numbers_of_layers_the_one_with_the_largest_budget_is_taken(small_digits: Path) -> None:
-    dataset = data.load(str(small_digits))
+    dataset = datasets.load(str(small_digits))
     for share in (1.1, 1.4):
         free = gather(DIGITNET, dataset, Options("host", Limits(0), rank_epochs=1), silent)
         limit = round(share * Effort(free.qgraph.graph, 10).base_instructions)
@@ -130,4 +130,4 @@ def test_a_given_selection_is_not_cut_short(effort: Effort, material: Material, 
     limits = Limits(RAM, step_instructions=limit)
     options = Options("host", limits, rank_epochs=1, strategy="last-k", settings=Settings(k=9))
     with pytest.raises((BudgetError, DataError), match="max-step-instructions"):
-        gather(DIGITNET, data.load(str(small_digits)), options, silent).plan(limits)
+        gather(DIGITNET, datasets.load(str(small_digits)), options, silent).plan(limits)

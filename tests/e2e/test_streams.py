@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medyate import frontends
-from medyate.data import Dataset, epoch_order
+from medyate.datasets import Dataset, epoch_order
 from medyate.plan.budget import NOTHING, Limits, Network, Way, measure
 from medyate.plan.plan import Plan, make_plan
 from medyate.plan.recompute import Blocks

@@ -17,7 +17,7 @@ import pytest
 from conftest import Cli
 from line import Line
 from medyate import artefact
-from medyate.data import load
+from medyate.datasets import load
 from medyate.errors import DataError
 from medyate.recipe import CLIP, RATE, over_horizon
 from medyate.recipe import CLIPS as BOUNDS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DIGITNET, Cli
-from medyate import data
+from medyate import datasets
 from medyate.errors import DataError, LinkError
 from medyate.ledger import align
 from medyate.plan.budget import Limits
@@ -33,7 +33,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Compiled]:
     for weights in ("flash", "ram"):
         folder = tmp_path_factory.mktemp(weights)
         limits = Limits(ENOUGH.ram_bytes, weights=weights)
-        compile_model(DIGITNET, data.load("digits"), Options("host", limits, rank_epochs=1), folder)
+        compile_model(DIGITNET, datasets.load("digits"), Options("host", limits, rank_epochs=1), folder)
         compiled[weights] = Compiled.read(folder)
     return compiled
 
@@ -133,7 +133,7 @@ def test_the_command_line_says_what_it_costs_and_refuses_what_cannot_be(
     assert ended.code == 2 and "keeps its weights in RAM" in ended.err
     training = Training(0.02, 4, EPOCH_SAMPLES, fresh=False)
     with pytest.raises(DataError, match="weights in RAM"):
-        run(both["ram"], data.load(str(small_digits)), RunOptions("host", training, tmp_path / "f"), lambda _: None)
+        run(both["ram"], datasets.load(str(small_digits)), RunOptions("host", training, tmp_path / "f"), lambda _: None)
 
 
 @pytest.mark.parametrize("strategy", ["head", "bias"])

@@ -42,7 +42,7 @@ import torch  # noqa: E402
 
 import checkpoint_files  # noqa: E402
 import shared_files  # noqa: E402
-from medyate import artefact, data, frontends  # noqa: E402
+from medyate import artefact, datasets, frontends  # noqa: E402
 from medyate.check import quantised_form  # noqa: E402
 from medyate.errors import MedyateError  # noqa: E402
 from medyate.export import onnx as onnx_writer  # noqa: E402
@@ -269,7 +269,7 @@ def read(path: Path) -> None:
     elif path.suffix == ".json":
         quantised_from_json({**artefact.read_json(path), "quant": {}})
     elif path.suffix == ".npz":
-        dataset = data.load(str(path)).check((8, 8, 1))
+        dataset = datasets.load(str(path)).check((8, 8, 1))
         dataset.warnings()
     elif path.suffix == ".toml":
         spec.read(path)

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clibrary import HERE, RUNTIME, load
-from medyate import data
+from medyate import datasets
 from medyate.assets import PORTABLE, families, kernel_files
 from medyate.boards import BOARDS, MACHINES
 from medyate.kernel_room import BAND
@@ -337,7 +337,7 @@ def test_an_image_with_it_trains_alike_in_fewer_instructions(
         monkeypatch.setitem(BOARDS, "qemu-m4", replace(board, build=replace(board.build, kernels=kernels)))
         out = tmp_path / kernels
         options = Options("qemu-m4", Limits(48 << 10), rank_epochs=1, builder=builder)
-        compile_model(ROOT / "models" / "digitnet" / "digitnet.onnx", data.load("digits"), options, out)
+        compile_model(ROOT / "models" / "digitnet" / "digitnet.onnx", datasets.load("digits"), options, out)
         with connect(Compiled.read(out), "qemu", tmp_path / f"{kernels}.bin") as session:
             session.begin(Training(0.02, 1, 8, seed=1))
             steps = [session.train(samples.x[i], int(samples.y[i])) for i in range(8)]

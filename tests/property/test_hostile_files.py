@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nets
-from medyate import data, frontends
+from medyate import datasets, frontends
 from medyate.errors import MedyateError
 from medyate.passes.pipeline import normalise
 from shared_files import shared
@@ -57,7 +57,7 @@ def sound(name: str, folder: Path) -> bytes:
 def read(path: Path) -> None:
     """What a command does with the file first."""
     if path.suffix == ".npz":
-        data.load(str(path))
+        datasets.load(str(path))
     else:
         normalise(frontends.load(path))
 

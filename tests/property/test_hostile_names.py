@@ -19,7 +19,7 @@ from torch import nn
 
 from medyate import frontends
 from medyate.artefact import read_arrays, write_arrays
-from medyate.data import Dataset
+from medyate.datasets import Dataset
 from medyate.emit.emitter import emit
 from medyate.frontends.builder import NAME_MAX, printable
 from medyate.ir import Node, QGraph, Weights

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import Cli
-from medyate import data, rng
+from medyate import datasets, rng
 from medyate.plan.budget import Limits
 from medyate.run.link import RefusedError
 from medyate.run.session import BEGIN, Session, Training
@@ -30,7 +30,7 @@ def by_rows(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The program of `digitnet_host`, but for the place of the sample."""
     out = tmp_path_factory.mktemp("rows")
     options = Options("host", Limits(64 << 10, sample="rows"), rank_epochs=1)
-    compile_model(ROOT / "models" / "digitnet" / "digitnet.onnx", data.load("digits"), options, out)
+    compile_model(ROOT / "models" / "digitnet" / "digitnet.onnx", datasets.load("digits"), options, out)
     return Compiled.read(out)
 
 

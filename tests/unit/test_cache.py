@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Cli
 from medyate import cache, stages
-from medyate.data import Dataset
+from medyate.datasets import Dataset
 from medyate.plan import exponents
 from medyate.plan.budget import Limits
 from medyate.plan.layout import _Placer

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from conftest import DIGITNET, REPOSITORY, Cli, Ended
-from medyate import __version__, artefact, data
+from medyate import __version__, artefact, datasets
 from medyate.boards import BOARDS, Area, Board, Flash, Sectors
 from medyate.errors import ArtefactError, DataError
 from medyate.run.train import Compiled
@@ -338,13 +338,13 @@ def test_a_class_that_only_the_test_part_has_is_named(tmp_path: Path) -> None:
     names = ["train/cat/0.png", "train/dog/0.png", "test/cat/0.png", "test/emu/0.png"]
     folder = images(tmp_path, dict.fromkeys(names, (16, 16)))
     with pytest.raises(DataError, match="without training samples: emu"):
-        data.load(str(folder)).check((16, 16, 3))
+        datasets.load(str(folder)).check((16, 16, 3))
 
 
 def test_a_part_without_samples_is_refused(tmp_path: Path) -> None:
     folder = images(tmp_path, {"cat/0.png": (16, 16), "dog/0.png": (16, 16)})
     with pytest.raises(DataError, match="no samples to train or to test"):
-        data.load(str(folder)).check((16, 16, 3))
+        datasets.load(str(folder)).check((16, 16, 3))
 
 
 def test_an_npz_whose_test_part_has_a_class_of_its_own_is_refused(

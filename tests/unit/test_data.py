@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medyate.data import SCALINGS, Dataset, epoch_order, load
+from medyate.datasets import SCALINGS, Dataset, epoch_order, load
 from medyate.errors import DataError
 from medyate.ir import Quant
 

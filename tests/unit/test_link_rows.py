@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_link import FAULTS, PATIENCE, STEPS, TRAINING, Noise, Work, answer, frame, host, train
 
-from medyate import data
+from medyate import datasets
 from medyate.errors import LinkError
 from medyate.plan.budget import Limits
 from medyate.run.link import Link
@@ -27,7 +27,7 @@ def by_rows(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The program of `digitnet_host`, but for the place of the sample."""
     out = tmp_path_factory.mktemp("rows")
     options = Options("host", Limits(64 << 10, sample="rows"), rank_epochs=1)
-    compile_model(ROOT / "models" / "digitnet" / "digitnet.onnx", data.load("digits"), options, out)
+    compile_model(ROOT / "models" / "digitnet" / "digitnet.onnx", datasets.load("digits"), options, out)
     return Compiled.read(out)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medyate.data import check_pixels
+from medyate.datasets import check_pixels
 from medyate.emit.filters import c_comment, c_ident, c_string, derived, unique_idents
 from medyate.errors import BudgetError, DataError, UnsupportedOpError
 from medyate.frontends.builder import GraphBuilder

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from conftest import DIGITNET, Cli
-from medyate import data
+from medyate import datasets
 from medyate.boards import BOARDS
 from medyate.errors import BudgetError
 from medyate.plan.budget import Limits
@@ -38,7 +38,7 @@ def told(run_cli: Cli, small_digits: Path, ranking: Path) -> Any:
 @pytest.fixture(scope="module")
 def material(small_digits: Path) -> Material:
     options = Options("host", Limits(0), rank_epochs=1)
-    return gather(DIGITNET, data.load(str(small_digits)), options, silent)
+    return gather(DIGITNET, datasets.load(str(small_digits)), options, silent)
 
 
 @pytest.fixture(scope="module")

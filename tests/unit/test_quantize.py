@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from medyate.arithmetic.scheme import activation_quant, weight_scales
-from medyate.data import SCALINGS, Scaling
+from medyate.datasets import SCALINGS, Scaling
 from medyate.errors import DataError, GraphError
 from medyate.frontends import load
 from medyate.frontends.builder import GraphBuilder

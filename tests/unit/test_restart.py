@@ -14,7 +14,7 @@ from test_link_line import replies
 from conftest import Cli
 from frames import frame
 from line import Line
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.errors import ArtefactError, LinkError
 from medyate.run.link import HEAD, PROTOCOL, SESSION, Link, RestartedError
 from medyate.run.session import BEGIN, DIGESTS, HELLO, Session, Training
@@ -30,7 +30,7 @@ STEP = 300
 def go(compiled: Compiled, data_: Path, line: Line, flash: Path, **more: object) -> tuple[dict[str, object], list[str]]:
     told: list[str] = []
     options = RunOptions(line.port, TRAINING, flash, evaluate_each=False, measure=False, tell=told.append)
-    return run(compiled, data.load(str(data_)), replace(options, **more), lambda _: None), told  # type: ignore[arg-type]
+    return run(compiled, datasets.load(str(data_)), replace(options, **more), lambda _: None), told  # type: ignore[arg-type]
 
 
 def learned(log: dict[str, object]) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_restart_in_the_first_epoch_does_not_take_an_older_training_for_this_o
 ) -> None:
     flash = tmp_path / "flash.bin"
     options = RunOptions("host", replace(TRAINING, epochs=1, seed=9), flash, evaluate_each=False, measure=False)
-    run(digitnet_host, data.load(str(small_digits)), options, lambda _: None)
+    run(digitnet_host, datasets.load(str(small_digits)), options, lambda _: None)
     with Line(digitnet_host.image, flash, restarts=(int(0.3 * whole[1]),)) as line:
         log, told = go(digitnet_host, small_digits, line, flash, overwrite=True)
     assert len(told) == 1 and "after 0 epochs" in told[0]

@@ -25,7 +25,7 @@ from torch import nn
 
 from conftest import Cli
 from fuzz.importers import changed_value
-from medyate import artefact, data, files, frontends
+from medyate import artefact, datasets, files, frontends
 from medyate.errors import ArtefactError, DataError, ModelError, UnsupportedOpError
 from medyate.export.flatfile import Options
 from medyate.export.trained import read_compiled
@@ -81,22 +81,22 @@ X, Y = npy(np.zeros((4, 8, 8, 1), np.uint8)), npy(np.array([0, 1, 0, 1]))
 )
 def test_a_member_that_is_no_array_is_refused(member: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no readable npz"):
-        data.load(str(archive(tmp_path / "x.npz", {"x.npy": member, "y.npy": Y})))
+        datasets.load(str(archive(tmp_path / "x.npz", {"x.npy": member, "y.npy": Y})))
 
 
 def test_archives_that_are_encrypted_packed_otherwise_or_hold_more_are_refused(tmp_path: Path) -> None:
     plain = archive(tmp_path / "x.npz", {"x.npy": X, "y.npy": Y})
-    assert len(data.load(str(plain), 0.5).x_train) == 2
+    assert len(datasets.load(str(plain), 0.5).x_train) == 2
     content = bytearray(plain.read_bytes())
     content[content.find(b"PK\1\2") + 8] |= 1
     plain.write_bytes(content)
     with pytest.raises(DataError, match="encrypted"):
-        data.load(str(plain))
+        datasets.load(str(plain))
     for packed in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with pytest.raises(DataError, match="unknown way"):
-            data.load(str(archive(plain, {"x.npy": X, "y.npy": Y}, packed)))
+            datasets.load(str(archive(plain, {"x.npy": X, "y.npy": Y}, packed)))
     with pytest.raises(DataError, match=r"'notes.txt' is no array"):
-        data.load(str(archive(plain, {"x.npy": X, "y.npy": Y, "notes.txt": b"mine"})))
+        datasets.load(str(archive(plain, {"x.npy": X, "y.npy": Y, "notes.txt": b"mine"})))
 
 
 def test_an_archive_is_not_unpacked_beyond_a_bound(tmp_path: Path) -> None:
@@ -106,12 +106,12 @@ def test_an_archive_is_not_unpacked_beyond_a_bound(tmp_path: Path) -> None:
             member.write(bytes(1 << 20))
     assert path.stat().st_size < 2 << 20
     with pytest.raises(DataError, match="larger than 1,073,741,824 B"):
-        data.load(str(path))
+        datasets.load(str(path))
     many = b"".join(b"PK\1\2" + bytes(42) for _ in range(40_000))
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 40_000, 40_000, len(many), 0, 0)
     path.write_bytes(many + end)
     with pytest.raises(DataError, match="too many members"):
-        data.load(str(path))
+        datasets.load(str(path))
 
 
 # --- what is no file ---
@@ -141,7 +141,7 @@ def test_what_is_no_regular_file_is_refused_at_once(kind: str, tmp_path: Path) -
 def test_names_that_no_file_can_have_are_refused() -> None:
     for name in ("a" * 5000, "a" * 5000 + ".npz", "a\0b.npz"):
         with pytest.raises(DataError):
-            data.load(name)
+            datasets.load(name)
 
 
 # --- images ---
@@ -167,14 +167,14 @@ def test_pixels_are_counted_before_they_are_unpacked(tmp_path: Path) -> None:
     ):
         (tmp_path / "one" / "a" / "0.png").write_bytes(png(width, height))
         with pytest.raises(DataError, match=words):
-            data.load(str(tmp_path / "one"))
+            datasets.load(str(tmp_path / "one"))
     for name in ("c0", "c1"):
         (tmp_path / "all" / name).mkdir(parents=True)
     Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(tmp_path / "all" / "c0" / "0.png")
     for number in range(100):
         (tmp_path / "all" / "c1" / f"{number}.png").symlink_to(tmp_path / "all" / "c0" / "0.png")
     with pytest.raises(DataError, match=r"101 images.*1,212,000,000 B"):
-        data.load(str(tmp_path / "all"))
+        datasets.load(str(tmp_path / "all"))
 
 
 def test_only_images_are_read_as_images(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_only_images_are_read_as_images(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a" / "0.tiff")
     (tmp_path / "a" / "0.tiff").rename(tmp_path / "a" / "0.png")
     with pytest.raises(DataError, match="no readable image"):
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
 
 
 # --- JSON and TOML ---

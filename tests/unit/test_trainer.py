@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from conftest import DIGITNET
-from medyate import data, frontends
-from medyate.data import SCALINGS
+from medyate import datasets, frontends
+from medyate.datasets import SCALINGS
 from medyate.ops import OPS
 from medyate.passes.pipeline import Normalised, normalise
 from medyate.rank.collect import GradientNorms, channel_squares
@@ -46,7 +46,7 @@ def problem(budget: int = 3000) -> Problem:
 
 
 def trainer(recipe: Recipe = RECIPE) -> Trainer:
-    found = data.load("digits").check(digitnet().graph.shapes[digitnet().graph.input])
+    found = datasets.load("digits").check(digitnet().graph.shapes[digitnet().graph.input])
     found = replace(found, x_train=found.x_train[:64], y_train=found.y_train[:64])
     samples = {"train": SCALINGS["signed"].real(found.x_train), "test": SCALINGS["signed"].real(found.x_test[:50])}
     return Trainer(digitnet(), samples, replace(found, y_test=found.y_test[:50]), recipe)
@@ -91,7 +91,7 @@ def test_gradient_norms_are_those_of_the_mean_loss() -> None:
     made.tail = Tail(made.network, [layer.layer for layer in layers])
     torch.nn.init.normal_(made.head.weight)
     found = made.gradient_norms(layers)
-    chosen = torch.from_numpy(data.epoch_order(RECIPE.seed, 0, 64)[:32])
+    chosen = torch.from_numpy(datasets.epoch_order(RECIPE.seed, 0, 64)[:32])
     for parameter in made.network.parameters():
         parameter.requires_grad_(True)
     logits = made.head(channels_last(made.network(made.x["train"][chosen])))

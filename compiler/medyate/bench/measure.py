@@ -26,7 +26,7 @@ from medyate.bench.result import summary
 from medyate.bench.sites import OUTSIDE, Sites, Work
 from medyate.boards import BOARDS, MACHINES
 from medyate.compiled import COMPILE
-from medyate.data import Dataset, Scaling, epoch_order
+from medyate.datasets import Dataset, Scaling, epoch_order
 from medyate.errors import ArtefactError, DataError, ToolchainError
 from medyate.graph_json import quantised_from_json
 from medyate.ir import Graph

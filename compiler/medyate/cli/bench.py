@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medyate import data
+from medyate import datasets
 from medyate.boards import MACHINES
 from medyate.cli.options import (
     BOUND,
@@ -31,7 +31,7 @@ from medyate.progress import Bar
 from medyate.terminal import console
 
 if TYPE_CHECKING:
-    from medyate.data import Dataset
+    from medyate.datasets import Dataset
     from medyate.run.train import Compiled
     from medyate.stages import Options
 
@@ -81,7 +81,7 @@ def bench(
         if planning != Planning() or stack is not None:
             raise DataError(f"'{source}' is compiled already: options of `compile` change nothing.", "Leave them out.")
         compiled = _folder(source, target)
-        content = measure.bench(compiled, None if data_ is None else data.load(data_, compiled.model["split"]), key)
+        content = measure.bench(compiled, None if data_ is None else datasets.load(data_, compiled.model["split"]), key)
     else:
         check_packages(source)
         if data_ is None:
@@ -94,7 +94,7 @@ def bench(
             link_key=key,
         )
         with tempfile.TemporaryDirectory(prefix="medyate-") as name:
-            content = _model(source, data.load(data_, planning.split), options, Path(name))
+            content = _model(source, datasets.load(data_, planning.split), options, Path(name))
     if content["no_layers"] is not None:
         drawn = "" if picture is None else ", and no picture is drawn"
         tell(f"layers and the commit are not counted{drawn}: {content['no_layers'].rstrip('.')}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.assets import families
 from medyate.boards import BOARDS, TARGETS
 from medyate.build.compile import check_tools
@@ -97,7 +97,7 @@ def compile(
         )
     check_packages(model)
     check_tools(target, builder)
-    dataset = data.load(data_, planning.split)
+    dataset = datasets.load(data_, planning.split)
     with Bar() as bar:
         made, image = compile_model(model, dataset, options, out, bar.show, tell)
     flash = out / "flash.bin"

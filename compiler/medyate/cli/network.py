@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from medyate import data
+from medyate import datasets
 from medyate.boards import HERE
 from medyate.cli.options import Json, Model, Pixels, Seed, Split, choice, show, warn
-from medyate.data import AUTO, PIXELS
+from medyate.datasets import AUTO, PIXELS
 from medyate.progress import Bar
 from medyate.terminal import console
 
@@ -53,7 +53,7 @@ def verify(
     choice(on, HERE, "--on")
     choice(pixels, PIXELS, "--pixels")
     check_installed(model, on)
-    dataset = None if data_ is None else data.load(data_, split)
+    dataset = None if data_ is None else datasets.load(data_, split)
     with Bar() as bar:
         report = check(model, on, samples or (200 if on == "host" else 10), dataset, pixels, seed, bar.show)
 

@@ -17,7 +17,7 @@ import typer
 from medyate import ledger
 from medyate.boards import CHIPS, Board, with_limit
 from medyate.boards import find as find_board
-from medyate.data import AUTO, PIXELS
+from medyate.datasets import AUTO, PIXELS
 from medyate.errors import DataError
 from medyate.plan.budget import ALPHA, HEADS, SAMPLE, WEIGHTS, Limits
 from medyate.plan.recompute import RECOMPUTE

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medyate import data
+from medyate import datasets
 from medyate.cli.options import Data, Json, Model, Planning, show, taking, warn
 from medyate.progress import Bar
 from medyate.terminal import console
@@ -33,7 +33,7 @@ def plan(
     options = planning.options()
     pictures = Pictures(out, picture)
     check_packages(model)
-    dataset = data.load(data_, planning.split)
+    dataset = datasets.load(data_, planning.split)
     with Bar() as bar:
         if frontier:
             bounded = planning.ram is not None or planning.chip is not None

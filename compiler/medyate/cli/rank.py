@@ -12,9 +12,9 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.cli.options import Json, Pixels, Seed, Split, choice, show, warn
-from medyate.data import AUTO, PIXELS
+from medyate.datasets import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
 from medyate.extras import require
 from medyate.figure import check_picture
@@ -54,7 +54,7 @@ def rank(
     choice(pixels, PIXELS, "--pixels")
     check_beside(out)
     check_packages(files[0])
-    dataset = data.load(data_, split)
+    dataset = datasets.load(data_, split)
     normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:

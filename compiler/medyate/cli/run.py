@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medyate import artefact, data
+from medyate import artefact, datasets
 from medyate.cli.options import Baud, Data, Json, LinkKey, Seed, choice, link_key, number, show, warn
 from medyate.cli.options import tell as say
 from medyate.errors import ArtefactError, DataError
@@ -125,7 +125,7 @@ def run(
     artefact.check_writable(store)
     digest = int(compiled.model["digest"])
     earlier = read_log(written, digest) if resume and written.exists() else None
-    dataset = data.load(data_, float(compiled.model["split"]))
+    dataset = datasets.load(data_, float(compiled.model["split"]))
     warnings = warn(dataset.warnings())
     count = epoch_samples(dataset, limit, early_stop)
     if epochs * count >= 2**32:

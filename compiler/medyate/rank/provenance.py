@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import __version__
-from medyate.data import Dataset
+from medyate.datasets import Dataset
 from medyate.ir import Weights
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.data import epoch_order
+from medyate.datasets import epoch_order
 from medyate.errors import DataError, LinkError
 from medyate.run.feed import Parts, Progress, train_epoch
 from medyate.run.log import RunLog, Score

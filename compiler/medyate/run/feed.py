@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate.data import epoch_order
+from medyate.datasets import epoch_order
 from medyate.run.log import Score
 from medyate.run.session import Session, Training
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medyate.boards import MACHINES, TARGETS
 from medyate.compiled import load_compiled
-from medyate.data import Dataset, Scaling, epoch_order
+from medyate.datasets import Dataset, Scaling, epoch_order
 from medyate.emit.emitter import ABI
 from medyate.errors import DataError, LinkError
 from medyate.ir import Quant

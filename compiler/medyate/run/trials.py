@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.chance import NOISE
-from medyate.data import epoch_order
+from medyate.datasets import epoch_order
 from medyate.recipe import CLIP, RATE, over_horizon
 from medyate.run.log import Score
 from medyate.run.restart import repeat

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medyate import data, frontends
+from medyate import datasets, frontends
 from medyate.extras import require
 from medyate.study import spec
 from medyate.study.job import Outcome, Work, rank_work
@@ -37,7 +37,7 @@ def check_packages(study: Study) -> None:
     for network in {cell.network for cell in study.cells}:
         frontends.check(Path(network))
     for name in {source for cell in study.cells for source in (cell.data, cell.ranking.data)}:
-        data.check(spec.located(study.folder, name))
+        datasets.check(spec.located(study.folder, name))
 
 
 def run(study: Study, path: Path, backend: Backend, progress: Progress) -> Summary:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from medyate import files
-from medyate.data import AUTO, PIXELS
+from medyate.datasets import AUTO, PIXELS
 from medyate.errors import DataError
 from medyate.recipe import CLIP, check_batch, check_clip
 from medyate.sample.policy import FITS, NORMS, SKIP, SQUARES

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import data, frontends
-from medyate.data import Dataset
+from medyate import datasets, frontends
+from medyate.datasets import Dataset
 from medyate.errors import DataError
 from medyate.ir import Shape
 from medyate.passes.pipeline import Normalised, normalise
@@ -40,14 +40,14 @@ def load_task(network: str, source: str, samples: Samples) -> Task:
     if dataset.regression:
         raise DataError(f"'{dataset.name}' has no classes.", "Studies compare accuracies.")
     own = None if normal.quantised is None else input_quant(normal.quantised[0])
-    meaning = data.scaling(samples.pixels, dataset.x_train, own)
+    meaning = datasets.scaling(samples.pixels, dataset.x_train, own)
     parts = {"train": meaning.real(dataset.x_train), "test": meaning.real(dataset.x_test)}
     return Task(normal, dataset, parts)
 
 
 def load_data(source: str, samples: Samples, shape: Shape) -> Dataset:
     """As many samples as are wanted, in the size of a network's input."""
-    chosen = data.load(source, samples.split).first(samples.limit, samples.test_limit)
+    chosen = datasets.load(source, samples.split).first(samples.limit, samples.test_limit)
     return chosen.resized(shape) if samples.resize else chosen
 
 

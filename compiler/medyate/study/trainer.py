@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medyate.data import Dataset, epoch_order
+from medyate.datasets import Dataset, epoch_order
 from medyate.ir import Node, elements
 from medyate.ops import OPS
 from medyate.passes.pipeline import Normalised
