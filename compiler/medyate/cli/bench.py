@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,21 +11,9 @@ import typer
 
 from medyate import datasets
 from medyate.boards import MACHINES
-from medyate.cli.options import (
-    BOUND,
-    BUILDERS,
-    Builder,
-    Json,
-    LinkKey,
-    Planning,
-    Stack,
-    choice,
-    link_key,
-    show,
-    taking,
-    tell,
-)
+from medyate.cli.options import OPTIONS, Json, LinkKey, show, taking, tell
 from medyate.errors import DataError
+from medyate.options import BUILDERS, BuildOptions, PlanOptions, choice, link_key
 from medyate.progress import Bar
 from medyate.terminal import console
 
@@ -38,7 +25,7 @@ if TYPE_CHECKING:
 TARGET = "qemu-m7"
 
 
-@taking(Planning)
+@taking
 def bench(
     source: Annotated[
         Path | None,
@@ -50,8 +37,8 @@ def bench(
     target: Annotated[
         str | None, typer.Option(help=f"{', '.join(MACHINES)}. Default: that of the folder, else {TARGET}.")
     ] = None,
-    stack: Stack = None,
-    builder: Builder = "platformio",
+    stack: Annotated[str | None, OPTIONS["stack"]] = None,
+    builder: Annotated[str, OPTIONS["builder"]] = BUILDERS[0],
     picture: Annotated[Path | None, typer.Option("-o", "--out", help="Bars of the layers: a PNG or SVG.")] = None,
     two: Annotated[
         tuple[Path, Path] | None, typer.Option("--compare", metavar="A.json B.json", help="Two results of --json.")
@@ -59,7 +46,7 @@ def bench(
     link_key_: LinkKey = None,
     json_: Json = False,
     *,
-    planning: Planning,
+    planned: PlanOptions,
 ) -> None:
     """Instructions of an inference, a training step and a commit, layer by layer. They are not cycles."""
     from medyate.bench import measure
@@ -78,7 +65,7 @@ def bench(
         check_picture(picture)
     key = link_key(link_key_)
     if source.is_dir():
-        if planning != Planning() or stack is not None:
+        if planned != PlanOptions() or stack is not None:
             raise DataError(f"'{source}' is compiled already: options of `compile` change nothing.", "Leave them out.")
         compiled = _folder(source, target)
         content = measure.bench(compiled, None if data_ is None else datasets.load(data_, compiled.model["split"]), key)
@@ -86,15 +73,11 @@ def bench(
         check_packages(source)
         if data_ is None:
             raise DataError("a model is compiled for some data.", "Give --data, or a folder made by `compile`.")
-        options = replace(
-            planning.options(stack),
-            target=choice(target or TARGET, tuple(MACHINES), "--target"),
-            builder=choice(builder, BUILDERS, "--builder"),
-            tight=stack == BOUND,
-            link_key=key,
-        )
+        choice(target or TARGET, tuple(MACHINES), "--target")
+        built = BuildOptions(target=target or TARGET, stack=stack, builder=builder, link_key=link_key_)
+        options = built.options(planned)
         with tempfile.TemporaryDirectory(prefix="medyate-") as name:
-            content = _model(source, datasets.load(data_, planning.split), options, Path(name))
+            content = _model(source, datasets.load(data_, planned.split), options, Path(name))
     if content["no_layers"] is not None:
         drawn = "" if picture is None else ", and no picture is drawn"
         tell(f"layers and the commit are not counted{drawn}: {content['no_layers'].rstrip('.')}")

@@ -11,8 +11,9 @@ import typer
 
 from medyate.boards import BOARDS
 from medyate.build.flashing import PROGRAMMERS, command, run
-from medyate.cli.options import Json, choice, show
+from medyate.cli.options import Json, show
 from medyate.errors import DataError
+from medyate.options import choice
 from medyate.run.train import Compiled
 from medyate.terminal import console
 

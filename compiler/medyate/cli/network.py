@@ -10,8 +10,9 @@ from rich.table import Table
 
 from medyate import datasets
 from medyate.boards import HERE
-from medyate.cli.options import Json, Model, Pixels, Seed, Split, choice, show, warn
+from medyate.cli.options import Json, Model, Pixels, Seed, Split, show, warn
 from medyate.datasets import AUTO, PIXELS
+from medyate.options import choice
 from medyate.progress import Bar
 from medyate.terminal import console
 

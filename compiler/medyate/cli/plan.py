@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from medyate import datasets
-from medyate.cli.options import Data, Json, Model, Planning, show, taking, warn
+from medyate.cli.options import Data, Json, Model, show, taking, warn
+from medyate.options import PlanOptions
 from medyate.progress import Bar
 from medyate.terminal import console
 
 
-@taking(Planning)
+@taking
 def plan(
     model: Model,
     data_: Data,
@@ -23,20 +24,20 @@ def plan(
     picture: Annotated[Path | None, typer.Option(help="A picture: FILE.svg or FILE.png.")] = None,
     json_: Json = False,
     *,
-    planning: Planning,
+    planned: PlanOptions,
 ) -> None:
     """Bytes by region and area, peak, what would lower it, flash; or the frontier. Nothing is built."""
     from medyate.planning import Pictures, plan_frontier, plan_one
     from medyate.report.plan import print_frontier, print_plan
     from medyate.stages import check_packages
 
-    options = planning.options()
+    options = planned.options()
     pictures = Pictures(out, picture)
     check_packages(model)
-    dataset = datasets.load(data_, planning.split)
+    dataset = datasets.load(data_, planned.split)
     with Bar() as bar:
         if frontier:
-            bounded = planning.ram is not None or planning.chip is not None
+            bounded = planned.ram is not None or planned.chip is not None
             largest = options.limits.ram_bytes if bounded else None
             content = plan_frontier(model, dataset, options, largest, pictures, bar.show)
         else:

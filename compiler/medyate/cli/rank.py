@@ -13,11 +13,12 @@ import typer
 from rich.table import Table
 
 from medyate import artefact, datasets
-from medyate.cli.options import Json, Pixels, Seed, Split, choice, show, warn
+from medyate.cli.options import Json, Pixels, Seed, Split, show, warn
 from medyate.datasets import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
 from medyate.extras import require
 from medyate.figure import check_picture
+from medyate.options import choice
 from medyate.plan.budget import Limits
 from medyate.progress import Bar
 from medyate.rank.lara import COVERAGE

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from medyate import files
-from medyate.cli.options import Baud, Json, LinkKey, link_key, show
+from medyate.cli.options import Baud, Json, LinkKey, show
 from medyate.errors import ArtefactError
+from medyate.options import link_key
 from medyate.run.transport import BAUD
 from medyate.terminal import console
 
