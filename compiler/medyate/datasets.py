@@ -143,7 +143,7 @@ class Dataset:
 
         Raises DataError when samples and network do not fit.
         """
-        fitted = replace(self, x_train=_fit(self.x_train, shape), x_test=_fit(self.x_test, shape))
+        fitted = replace(self, x_train=fit_samples(self.x_train, shape), x_test=fit_samples(self.x_test, shape))
         for samples in (fitted.x_train, fitted.x_test):
             if samples.shape[1:] != tuple(shape):
                 raise DataError(
@@ -281,7 +281,7 @@ def _resize(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
     return found
 
 
-def _fit(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
+def fit_samples(samples: NDArray[Any], shape: Shape) -> NDArray[Any]:
     """Samples with the axes (n, height, width, channels) in whichever of the usual orders they fit; RGB as grey.
 
     The documented order comes first: (n, L, C) for series, (n, h, w, C) for images.
@@ -326,11 +326,16 @@ def check(source: str) -> None:
         require("reading images", "PIL")
 
 
+def check_split(split: float) -> None:
+    """Raises DataError for a share that leaves one of the parts nothing."""
+    if not 0.0 < split < 1.0:
+        raise DataError(f"--split {split:g} leaves no samples to train or to test.", "Give a share like 0.25.")
+
+
 def load(source: str, split: float = 0.25, seed: int = 0) -> Dataset:
     """Reads a built-in name, an npz file or a folder. Raises DataError, and what `check` raises."""
     check(source)
-    if not 0.0 < split < 1.0:
-        raise DataError(f"--split {split:g} leaves no samples to train or to test.", "Give a share like 0.25.")
+    check_split(split)
     if source == "digits":
         return _digits(split, seed)
     path = Path(source)
@@ -415,12 +420,23 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _npz(path: Path, split: float, seed: int) -> Dataset:
     arrays = read_arrays(path, DataError, "Save it with numpy.savez, without objects.")
+    return of_arrays(_name(path), arrays, split, seed, str(path))
+
+
+def of_arrays(
+    name: str, arrays: Mapping[str, NDArray[Any]], split: float = 0.25, seed: int = 0, source: str = ""
+) -> Dataset:
+    """The set of arrays named as in an npz: x_train, y_train, x_test, y_test, or x, y; classes. `source`: for messages.
+
+    Raises DataError where they are no samples with labels or targets; without any y they are to be reconstructed.
+    """
+    source = source or name
     names = arrays.get("classes", arrays.get("class_names"))
     if "x" in arrays and "x_train" not in arrays:  # no split of its own
         whole = {f"{k}_{part}": arrays[k] for k in ("x", "y") if k in arrays for part in ("train", "test")}
-        checked = _parts(path, whole, names)
-        return _split(_name(path), checked.classes, checked.x_train, checked.y_train, split, seed)
-    return _parts(path, arrays, names)
+        checked = _parts(name, whole, names, source)
+        return _split(name, checked.classes, checked.x_train, checked.y_train, split, seed)
+    return _parts(name, arrays, names, source)
 
 
 def _name(path: Path) -> str:
@@ -428,44 +444,44 @@ def _name(path: Path) -> str:
     return path.parent.name if path.stem == "data" and path.parent.name else path.stem
 
 
-def _parts(path: Path, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] | None) -> Dataset:
+def _parts(name: str, arrays: Mapping[str, NDArray[Any]], given: NDArray[Any] | None, source: str) -> Dataset:
     wanted = ("x_train", "y_train", "x_test", "y_test")
     if {"x_train", "x_test"} <= set(arrays) and not {"y_train", "y_test"} & set(arrays):  # reconstruction
         empty = {f"y_{part}": np.zeros((*arrays[f"x_{part}"].shape[:1], 0), np.float32) for part in PARTS}
         arrays = {**arrays, **empty}
     missing = [name for name in wanted if name not in arrays]
     if missing:
-        raise DataError(f"'{path}' lacks {', '.join(missing)}.", f"It needs {', '.join(wanted)}.")
+        raise DataError(f"'{source}' lacks {', '.join(missing)}.", f"It needs {', '.join(wanted)}.")
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if not 2 <= x.ndim <= 4 or y.ndim not in (1, 2) or len(x) != len(y) or x.size == 0:
             raise DataError(
-                f"'{path}': x_{part} is {x.shape} and y_{part} {y.shape}.",
+                f"'{source}': x_{part} is {x.shape} and y_{part} {y.shape}.",
                 "Samples are (n, height, width, channels), (n, length, channels) or (n, k), labels (n,) or targets "
                 "(n, m), n above 0.",
             )
         if not (np.issubdtype(x.dtype, np.number) or x.dtype == bool) or np.iscomplexobj(x):
-            raise DataError(f"'{path}': x_{part} holds no real numbers but {x.dtype}.", "Samples are uint8 or float.")
+            raise DataError(f"'{source}': x_{part} holds no real numbers but {x.dtype}.", "Samples are uint8 or float.")
         if y.dtype.kind == "f" and y.ndim == 2:
             if not np.isfinite(y).all() or np.abs(y).max(initial=0.0) >= TARGET_MAX:
-                raise DataError(f"'{path}': y_{part} holds values above {TARGET_MAX:,} or NaN.", "Scale the targets.")
+                raise DataError(f"'{source}': y_{part} holds values above {TARGET_MAX:,} or NaN.", "Scale the targets.")
         elif y.ndim == 2 or not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= CLASSES_MAX:
             raise DataError(
-                f"'{path}': y_{part} holds no class numbers.",
+                f"'{source}': y_{part} holds no class numbers.",
                 f"Labels are 0, 1, 2 ... below {CLASSES_MAX:,}; real targets are (n, m).",
             )
     if any(arrays[f"y_{part}"].ndim == 2 for part in PARTS):
         targets = [arrays[f"y_{part}"].astype(np.float32) for part in PARTS]
         if targets[0].shape[1:] != targets[1].shape[1:]:
-            raise DataError(f"'{path}': targets of {targets[0].shape} and {targets[1].shape}.", "Give one length.")
-        return Dataset(_name(path), (), arrays["x_train"], targets[0], arrays["x_test"], targets[1])
+            raise DataError(f"'{source}': targets of {targets[0].shape} and {targets[1].shape}.", "Give one length.")
+        return Dataset(name, (), arrays["x_train"], targets[0], arrays["x_test"], targets[1])
     count = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     listed = np.arange(count) if given is None else np.ravel(given)
     if not count <= len(listed) <= CLASSES_MAX:
-        raise DataError(f"'{path}' names {len(listed):,} classes, its labels reach {count - 1}.", "Name every class.")
+        raise DataError(f"'{source}' names {len(listed):,} classes, its labels reach {count - 1}.", "Name every class.")
     names = tuple(map(str, listed))
     y_train, y_test = arrays["y_train"].astype(np.int64), arrays["y_test"].astype(np.int64)
-    return Dataset(_name(path), names, arrays["x_train"], y_train, arrays["x_test"], y_test)
+    return Dataset(name, names, arrays["x_train"], y_train, arrays["x_test"], y_test)
 
 
 def _digits(split: float, seed: int) -> Dataset:

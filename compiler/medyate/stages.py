@@ -56,7 +56,7 @@ from medyate.quantize.apply import input_quant, quantize, reference
 from medyate.rank.collect import GradientNorms, collect
 from medyate.rank.lara import Ranking, rank
 from medyate.rank.provenance import provenance
-from medyate.strategies import strategy
+from medyate.strategies import find_strategy
 from medyate.strategies.device import on_device
 from medyate.strategies.problem import Settings
 from medyate.strategies.strategy import Sampled
@@ -332,7 +332,7 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress, 
         calibration = (samples, dataset.y_train[order], at_start)
         head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
         network = (normal.graph, normal.weights)
-        chosen, trainable, limits = strategy(options.strategy), ranking, options.limits
+        chosen, trainable, limits = find_strategy(options.strategy), ranking, options.limits
         if limits.step_instructions and isinstance(chosen.rule, Sampled):
             effort = Effort(qgraph.graph, head.loss.outputs, limits.grad_bits, limits.batch)
             trainable = affordable(ranking, effort, limits.step_instructions)

@@ -12,7 +12,7 @@ from medyate.datasets import epoch_order, load
 from medyate.plan.budget import Limits, choose
 from medyate.plan.plan import classes_loss
 from medyate.stages import Options, make_ranking, prepare, silent
-from medyate.strategies import strategy
+from medyate.strategies import find_strategy
 from medyate.strategies.device import on_device
 from medyate.strategies.problem import Settings
 from memory_study import ARENAS, POINTS, RANKED, Point, arena
@@ -44,7 +44,7 @@ def test_training_fits(point: Point) -> None:
         name, scheme = point.strategy[1], point.strategy[3].removeprefix("scheme=")
         network = (normal.graph, normal.weights)
         selecting = on_device(
-            strategy(name), Settings(scheme=scheme), network, ranking, Limits(1, min_elements=point.elements), 0
+            find_strategy(name), Settings(scheme=scheme), network, ranking, Limits(1, min_elements=point.elements), 0
         )
         limits = replace(limits, selecting=selecting)
     row, _ = choose(qgraph, weights, ranking, classes_loss(17), limits)

@@ -12,7 +12,6 @@ from typing import Any
 
 import jinja2
 
-from medyate import __version__
 from medyate.assets import PORTABLE, assets, kernel_files
 from medyate.boards import BOARDS, MACHINES, Area, Board, stand_ins
 from medyate.build.manifest import replace_files
@@ -22,6 +21,7 @@ from medyate.plan.areas import PARTS
 from medyate.plan.banks import SECTOR_BYTES, UNIT_BYTES, BankFlash, Run, emulated_flash, place_banks
 from medyate.plan.plan import Plan
 from medyate.plan.sectors import Reservation
+from medyate.version import VERSION
 
 COPIED = {
     "runtime_c/CMakeLists.txt": "runtime/CMakeLists.txt",
@@ -248,7 +248,7 @@ def _platformio_library(defines: Sequence[str]) -> str:
     """PlatformIO's description of the runtime, for those who put the folder into their project's lib/."""
     facts = {
         "name": "medyate-runtime",
-        "version": __version__,
+        "version": VERSION,
         "description": "Fine-tunes a network on the microcontroller; the model comes from `medyate compile`.",
         "license": "Apache-2.0",
         "headers": ["mdy/mdy.h"],

@@ -8,11 +8,12 @@ import shutil
 
 import typer
 
-from medyate import __version__, extras
+from medyate import extras
 from medyate.boards import BOARDS
 from medyate.build.compile import APT
 from medyate.cli.options import Json, show
 from medyate.terminal import console
+from medyate.version import VERSION
 
 
 def doctor(json_: Json = False) -> None:
@@ -47,4 +48,4 @@ def boards(json_: Json = False) -> None:
 
 def version(json_: Json = False) -> None:
     """The version of medyate."""
-    show({"version": __version__}, json_, lambda: console.print(__version__))
+    show({"version": VERSION}, json_, lambda: console.print(VERSION))

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import re
 
-from medyate import __version__
 from medyate.emit.calls import Calls
 from medyate.emit.context import Context
 from medyate.emit.filters import c_array, c_comment, c_string
 from medyate.errors import DataError
 from medyate.plan.plan import Plan
+from medyate.version import VERSION
 
 ABI = 9
 """MDY_ABI of the runtime that the emitted tables are for."""
@@ -36,7 +36,7 @@ def emit(plan: Plan, prefix: str = PREFIX) -> dict[str, str]:
     environment = environment_for("emit/templates")
     context = Context(plan)
     calls = Calls(context)
-    values = {**context.values(), **calls.values(), "version": __version__, "abi": ABI}
+    values = {**context.values(), **calls.values(), "version": VERSION, "abi": ABI}
     values |= {"prefix": check_prefix(prefix), "macro": prefix.upper()}
     return {f"{prefix}_{name}": environment.get_template(f"{name}.j2").render(values) for name in FILES}
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medyate import __version__
 from medyate.datasets import Dataset
 from medyate.ir import Weights
+from medyate.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Provenance:
 def provenance(dataset: Dataset, weights: Weights, epochs: int, seed: int) -> Provenance:
     """Of a ranking that is about to be made."""
     samples = {"x": dataset.x_train, "y": dataset.y_train}
-    return Provenance(epochs, seed, len(dataset.x_train), digest(samples), digest(weights), __version__)
+    return Provenance(epochs, seed, len(dataset.x_train), digest(samples), digest(weights), VERSION)
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:

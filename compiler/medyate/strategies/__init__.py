@@ -169,7 +169,7 @@ STRATEGIES = {
 }
 
 
-def strategy(name: str) -> Strategy:
+def find_strategy(name: str) -> Strategy:
     """The strategy of a name. Raises DataError."""
     if name not in STRATEGIES:
         raise DataError(f"there is no strategy '{name}'.", f"It is one of {', '.join(STRATEGIES)}.")

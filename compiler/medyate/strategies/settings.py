@@ -9,7 +9,7 @@ from typing import Any
 
 from medyate.errors import DataError
 from medyate.plan.budget import ALPHA
-from medyate.strategies import strategy
+from medyate.strategies import find_strategy
 from medyate.strategies.problem import Settings
 
 TEXTS = ("scheme", "boost")
@@ -19,7 +19,7 @@ ELSEWHERE = ("budget", "alpha")
 
 def settings(name: str, texts: Iterable[str], alpha: float, *, sampled_head: bool) -> Settings:
     """Raises DataError for a strategy or a setting that does not exist. A sampled head heeds alpha too."""
-    heeded = [setting for setting in strategy(name).heeds if setting not in ELSEWHERE]
+    heeded = [setting for setting in find_strategy(name).heeds if setting not in ELSEWHERE]
     found: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -27,7 +27,7 @@ def settings(name: str, texts: Iterable[str], alpha: float, *, sampled_head: boo
             known = f"It has {', '.join(heeded)}; give one like {heeded[0]}=VALUE." if heeded else "It has no settings."
             raise DataError(f"'{name}' has no setting '{text}'.", known)
         found[key] = value if key in TEXTS else _value(value)
-    if alpha != ALPHA and "alpha" not in strategy(name).heeds and not sampled_head:
+    if alpha != ALPHA and "alpha" not in find_strategy(name).heeds and not sampled_head:
         raise DataError(f"'{name}' does not use alpha.", "Leave out --alpha.")
     return Settings(alpha=alpha, **found)
 

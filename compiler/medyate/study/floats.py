@@ -9,7 +9,7 @@ from typing import Any
 
 from medyate.optimizer import SGD
 from medyate.rank.lara import Ranking
-from medyate.strategies import strategy
+from medyate.strategies import find_strategy
 from medyate.strategies.cost import cost_model
 from medyate.strategies.problem import Problem, Settings
 from medyate.strategies.selection import layer_macs
@@ -21,7 +21,7 @@ from medyate.study.trainer import Recipe, Trainer, final_accuracy
 
 def train(cell: Cell, task: Task, ranking: Ranking) -> dict[str, Any]:
     """Trains it. Raises MedyateError where its facts do not fit together."""
-    fixed, chosen = cell.facts, strategy(cell.strategy)
+    fixed, chosen = cell.facts, find_strategy(cell.strategy)
     settings = Settings(**dict(cell.settings))
     graph = task.normal.graph
     priced = ranking.trained_by(SGD, fixed.batch)

@@ -36,7 +36,7 @@ from medyate.datasets import AUTO, PIXELS
 from medyate.errors import DataError
 from medyate.recipe import CLIP, check_batch, check_clip
 from medyate.sample.policy import FITS, NORMS, SKIP, SQUARES
-from medyate.strategies import STRATEGIES, strategy
+from medyate.strategies import STRATEGIES, find_strategy
 from medyate.strategies.cost import COSTS
 from medyate.strategies.problem import Settings
 
@@ -337,7 +337,7 @@ def _cell(
     if (facts.engine, facts.cost) != (fixed.engine, fixed.cost):
         raise DataError(f"'{path}': engine and cost are the same for the whole study.", "Correct the grid.")
     own = dict(chosen) if isinstance(chosen, dict) else {"name": chosen}
-    named = strategy(str(own.pop("name", "")))
+    named = find_strategy(str(own.pop("name", "")))
     unknown = sorted(set(own) - set(SETTINGS))
     if unknown:
         raise DataError(f"'{path}': '{unknown[0]}' is no setting of a strategy.", f"There are {', '.join(SETTINGS)}.")

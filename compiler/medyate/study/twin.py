@@ -14,7 +14,7 @@ from medyate.plan.budget import Limits
 from medyate.run.session import Training
 from medyate.run.train import Compiled, RunOptions, run
 from medyate.stages import Options, compile_model
-from medyate.strategies import strategy
+from medyate.strategies import find_strategy
 from medyate.strategies.cost import DEVICE
 from medyate.strategies.device import says_itself
 from medyate.strategies.problem import Settings
@@ -33,7 +33,7 @@ def train(cell: Cell, ranking: Mapping[str, Any]) -> dict[str, Any]:
     graph = frontends.load(Path(cell.network)).graph
     dataset = load_data(cell.data, fixed.samples, graph.shapes[graph.input])
     head_only = cell.strategy == "head"
-    whole = not head_only and says_itself(strategy(cell.strategy), settings)
+    whole = not head_only and says_itself(find_strategy(cell.strategy), settings)
     counted = Limits(PLENTY, budget_bytes=0 if whole else cell.budget or LITTLE)
     limits = counted if fixed.cost == DEVICE.name else Limits(cell.budget)
     most = 0 if head_only else fixed.step_instructions
