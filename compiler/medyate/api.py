@@ -35,6 +35,7 @@ from medyate.progress import Bar
 from medyate.recipe import CLIP, RATE, check_clip
 from medyate.report.layers import describe
 from medyate.report.memory_map import draw_plan
+from medyate.report.page import check_page, write_page
 from medyate.report.picture import draw_last_run
 from medyate.report.plan import print_plan
 from medyate.run.feed import Tick
@@ -365,10 +366,18 @@ class Run:
         """What a run finds odd about itself."""
         return tuple(sign["text"] for sign in self.content["warnings"])
 
-    def report(self, picture: str | Path) -> None:
-        """Accuracy, memory, ranking and selected channels, as a PNG or SVG; needs matplotlib."""
-        check_picture(Path(picture))
-        draw_last_run(self.built.folder, Path(picture))
+    def report(self, path: str | Path, data: Any = None) -> None:
+        """Accuracy, memory, ranking and selected channels, as a PNG or SVG; with more as an HTML page.
+
+        `data`: what was trained with, for samples that were taken wrong. Raises ToolchainError without matplotlib.
+        """
+        path, out = Path(path), self.built.folder
+        if path.suffix.lower() != ".html":
+            check_picture(path)
+            draw_last_run(out, path)
+            return
+        check_page(path)
+        write_page(out, path, None if data is None else _dataset(data, float(self.built.compiled.model["split"])))
 
     def __str__(self) -> str:
         what = "loss" if self.accuracy is None else "accuracy"

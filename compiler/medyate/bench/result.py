@@ -11,17 +11,9 @@ from medyate import artefact
 from medyate.bench.costs import Row
 from medyate.bench.phases import PHASES
 from medyate.boards import BOARDS
+from medyate.cycles import LEFT_OUT, cycles_on
 
 NOT_MEASURED = "instructions are not cycles; no board was measured"
-CYCLES_PER_INSTRUCTION = {"Cortex-M4": (1.05, 1.35), "Cortex-M7": (0.8, 1.5)}
-"""By llvm-mca's models, from code that repeats without a gap to code that overlaps with nothing: what
-`tools/cycle_study.py` prints, rounded away from each other."""
-ANY_CORE = (0.8, 1.5)
-"""Assumed for cores that llvm-mca has no model of."""
-LEFT_OUT = (
-    "flash wait states, caches, memory stalls, branches that empty the pipeline, interrupts; of a commit the time in "
-    "which the flash is busy"
-)
 
 _ROW: artefact.Form = {
     "phase": PHASES.__contains__,
@@ -57,17 +49,15 @@ def summary(facts: Mapping[str, Any], totals: Mapping[str, int], rows: Sequence[
 
 def _estimate(target: str, totals: Mapping[str, int]) -> dict[str, Any]:
     """Cycles and milliseconds from least to most."""
-    board = BOARDS[target]
-    assert board.build is not None and board.build.clock_hz > 0  # an emulated board has both
-    clock, per_instruction = board.build.clock_hz, CYCLES_PER_INSTRUCTION.get(board.core, ANY_CORE)
-    cycles = {phase: [round(total * each) for each in per_instruction] for phase, total in totals.items()}
+    found = cycles_on(BOARDS[target])
+    assert found is not None  # of an emulated board the clock is known
     return {
         "is": "an estimate, no measurement",
-        "cycles_per_instruction": list(per_instruction),
-        "clock_hz": clock,
+        "cycles_per_instruction": list(found.per_instruction),
+        "clock_hz": found.clock_hz,
         "leaves_out": LEFT_OUT,
-        "cycles": cycles,
-        "milliseconds": {phase: [round(1e3 * c / clock, 3) for c in both] for phase, both in cycles.items()},
+        "cycles": {phase: found.count(total) for phase, total in totals.items()},
+        "milliseconds": {phase: found.milliseconds(total) for phase, total in totals.items()},
     }
 
 

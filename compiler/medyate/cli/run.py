@@ -76,7 +76,13 @@ def run(
         except KeyboardInterrupt as stop:
             tell(str(stop) or "stopped before the training began")
             raise typer.Exit(INTERRUPTED) from None
-    show(result, json_, lambda: _print(result))
+
+    def human() -> None:
+        _print(result)
+        if chosen.log is None:
+            console.print(f"look at it: medyate report {out} --html --data {data_}")
+
+    show(result, json_, human)
     if result["rejected"]:
         raise typer.Exit(1)
 

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from medyate import files
+from medyate import artefact, datasets, files
 from medyate.cli.options import Baud, Json, LinkKey, show
-from medyate.errors import ArtefactError
+from medyate.errors import ArtefactError, DataError
 from medyate.options import link_key
+from medyate.run.train import Compiled
 from medyate.run.transport import BAUD
 from medyate.terminal import console
 
@@ -44,15 +45,30 @@ def export(
 
 def report(
     out: Annotated[Path, typer.Argument(help="A folder in which `run` has left its log.")],
-    picture: Annotated[Path | None, typer.Option("-o", "--out", help="A PNG; default: OUT/report.png.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("-o", "--out", help="A PNG, SVG or HTML file; default: OUT/report.png or .html.")
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="A page with all that is known of the run.")] = False,
+    data_: Annotated[
+        str | None, typer.Option("--data", help="What was trained with: the page shows samples that were taken wrong.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Accuracy, memory map, LaRa scores and selected channels of the last run, as a picture."""
+    """Accuracy, memory map, LaRa scores and selected channels of the last run, as a picture; as a page with more."""
     from medyate.figure import check_picture
+    from medyate.report.page import check_page, write_page
     from medyate.report.picture import draw_last_run
 
-    path = picture or out / "report.png"
-    check_picture(path)
+    path = to or out / ("report.html" if html else "report.png")
+    paged = html or path.suffix.lower() == ".html"
+    check_page(path) if paged else check_picture(path)
+    if data_ is not None and not paged:
+        raise DataError("only a page shows samples.", "Give --html, or leave out --data.")
+    artefact.check_writable(path)
     with files.boundary(ArtefactError, f"plan, ranking and log in '{out}' do not fit each other", "Make them again."):
-        draw_last_run(out, path)
-    show({"picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))
+        if paged:
+            split = float(Compiled.read(out).model["split"])
+            write_page(out, path, None if data_ is None else datasets.load(data_, split))
+        else:
+            draw_last_run(out, path)
+    show({"page" if paged else "picture": str(path)}, json_, lambda: console.print(f"wrote {path}"))

@@ -27,7 +27,7 @@ def memory_map(axis: Any, plan: Mapping[str, Any], *, labels: bool = True) -> No
     values = [value for value in plan["values"] if value["bytes"] > 0]
     groups = plan["groups"]
     top = max(plan["planned_bytes"], 1)
-    for value in values:
+    for number, value in enumerate(values):
         axis.bar(
             value["first"],
             value["bytes"] / KIB,
@@ -37,6 +37,7 @@ def memory_map(axis: Any, plan: Mapping[str, Any], *, labels: bool = True) -> No
             color=COLOURS[value["kind"]],
             edgecolor="white",
             linewidth=0.3,
+            gid=f"value-{number}",
         )
     if labels:
         _labels(axis, values, len(groups), top)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,37 @@ from medyate.report.memory_map import COLOURS, memory_map
 from medyate.run.log import read_log
 
 
+@dataclass(frozen=True)
+class LastRun:
+    """The run whose log lies in a compiled folder, with what it trained."""
+
+    model: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    ranking: Mapping[str, Any]
+    log: Mapping[str, Any]
+
+    @staticmethod
+    def read(out: Path) -> LastRun:
+        """Raises ArtefactError for another model's log, or without epochs."""
+        model, plan = load_compiled(out)
+        log = read_log(out / "run.json", int(model["digest"]))
+        channels = sum(c["channels"] for c in plan["candidates"])
+        if not log["history"]:
+            raise ArtefactError("the last run ended before its first epoch did.", "Go on with `medyate run --resume`.")
+        if any(not 0 <= channel < channels for entry in log["history"] for channel in entry["selected"]):
+            raise ArtefactError(f"'{out / 'run.json'}' selects channels that the model has not.", "Train again.")
+        return LastRun(model, plan, artefact.read_json(out / "04_ranking.json"), log)
+
+    @property
+    def label(self) -> str:
+        """What was trained."""
+        return "head only" if self.log["head_only"] else "selected channels and head"
+
+
 def draw_last_run(out: Path, path: Path) -> None:
-    """The run whose log lies in a compiled folder. Raises ArtefactError for another model's, or without epochs."""
-    model, plan = load_compiled(out)
-    log = read_log(out / "run.json", int(model["digest"]))
-    channels = sum(c["channels"] for c in plan["candidates"])
-    if not log["history"]:
-        raise ArtefactError("the last run ended before its first epoch did.", "Go on with `medyate run --resume`.")
-    if any(not 0 <= channel < channels for entry in log["history"] for channel in entry["selected"]):
-        raise ArtefactError(f"'{out / 'run.json'}' selects channels that the model has not.", "Train again.")
-    label = "head only" if log["head_only"] else "selected channels and head"
-    draw(plan, artefact.read_json(out / "04_ranking.json"), [(label, log)], None, path)
+    """The run whose log lies in a compiled folder. Raises what `LastRun.read` raises."""
+    last = LastRun.read(out)
+    draw(last.plan, last.ranking, [(last.label, last.log)], None, path)
 
 
 def draw(
@@ -40,7 +61,7 @@ def draw(
 ) -> None:
     """Writes a PNG or SVG. `runs`: (label, run log), the trained one first."""
     figure, axes = new_figure(2, 2, (14, 9))
-    _accuracy(axes[0, 0], runs, reference)
+    scores(axes[0, 0], runs, reference)
     memory_map(axes[0, 1], plan, labels=False)
     axes[0, 1].set_title(
         f"Planned memory over one training step; beside it epoch {plan['epoch_bytes'] / KIB:,.1f}, "
@@ -48,8 +69,8 @@ def draw(
         pad=18,
         fontsize="medium",
     )
-    _lara(axes[1, 0], plan, ranking)
-    _selected(figure, axes[1, 1], plan, runs[0][1])
+    lara(axes[1, 0], plan, ranking)
+    selected(figure, axes[1, 1], plan, runs[0][1])
     figure.suptitle(
         f"{plan['network']} on {runs[0][1]['target']}: {plan['arena_planned_bytes']:,} B of arena, "
         f"limit {plan['ram_limit_bytes']:,} B"
@@ -57,7 +78,9 @@ def draw(
     write_figure(figure, [path])
 
 
-def _accuracy(axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], reference: tuple[str, float] | None) -> None:
+def scores(
+    axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], reference: tuple[str, float] | None = None
+) -> None:
     """On the held-out samples; their loss where vectors are to be hit."""
     classes = all(log["accuracy_before"] is not None for _, log in runs)
     what, each = ("accuracy", "accuracy") if classes else ("loss", "test_loss")
@@ -74,8 +97,9 @@ def _accuracy(axis: Any, runs: Sequence[tuple[str, Mapping[str, Any]]], referenc
     axis.grid(alpha=0.3)
 
 
-def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> None:
-    from matplotlib.ticker import NullFormatter
+def lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> None:
+    """The layers in their order, candidates in colour."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     layers = ranking["layers"]
     chosen = {c["layer"] for c in plan["candidates"]}
@@ -88,10 +112,12 @@ def _lara(axis: Any, plan: Mapping[str, Any], ranking: Mapping[str, Any]) -> Non
     if any(layer["lara"] > 0 for layer in layers):
         axis.set_xscale("log")
     axis.set(xlabel="LaRa", title=f"Layer ranking; {len(chosen)} candidates in blue")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # text is not read as mathematics
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _selected(figure: Any, axis: Any, plan: Mapping[str, Any], log: Mapping[str, Any]) -> None:
+def selected(figure: Any, axis: Any, plan: Mapping[str, Any], log: Mapping[str, Any]) -> None:
+    """What share of each candidate layer's channels each epoch trained."""
     candidates = plan["candidates"]
     if not candidates:
         axis.set(title="No channels are selected", xticks=(), yticks=())

@@ -46,12 +46,16 @@ def evaluate(
 ) -> Score:
     """Accuracy and loss over all samples, by the device's own inference."""
     right, loss = 0, 0.0
+    predictions = []
     for i, (sample, label) in enumerate(zip(samples, labels, strict=True)):
         result = session.infer(sample, label)
+        predictions.append(result.prediction)
         right += labels.ndim == 1 and result.prediction == int(label)
         loss += result.loss
         progress(Tick(phase, i + 1, len(samples), loss / (i + 1), right / (i + 1)))
-    return Score(right / len(samples) if labels.ndim == 1 else None, loss / len(samples))
+    if labels.ndim == 2:
+        return Score(None, loss / len(samples))
+    return Score(right / len(samples), loss / len(samples), tuple(predictions))
 
 
 def logit_range(session: Session, samples: NDArray[np.int8], progress: Progress) -> list[float]:

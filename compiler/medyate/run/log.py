@@ -23,6 +23,8 @@ class Score:
 
     accuracy: float | None
     loss: float
+    predictions: tuple[int, ...] = ()
+    """Of each sample, where classes are predicted."""
 
 
 NOT_EVALUATED = {"accuracy": None, "loss": None}

@@ -335,6 +335,7 @@ def run(compiled: Compiled, dataset: Dataset, options: RunOptions, progress: Pro
             raise KeyboardInterrupt(log.stopped()) from None
     ended: dict[str, Any] = {"digest": digest, "logit_range": logits}
     steps, times = log.instructions, log.milliseconds
+    ended |= _answers(log.after, parts)
     ended["flash"] = None if compiled.weights_in_ram else _flash(compiled, options, position, worn)
     ended["instructions_per_step"] = round(statistics.mean(steps)) if any(steps) else None
     ended["instructions_per_step_max"] = max(steps, default=0) or None
@@ -545,6 +546,12 @@ def _head_facts(options: RunOptions, head: HeadOnly | None) -> dict[str, Any]:
     if head is not None:
         return dict(zip(HEAD_ONLY, (head.accuracy, head.loss, head.steps), strict=True))
     return {key: (options.earlier or {}).get(key) for key in HEAD_ONLY}
+
+
+def _answers(after: Score, parts: Parts) -> dict[str, Any]:
+    """Of every test sample its label and what was predicted at the end, where there are classes."""
+    labels = parts.y_test.tolist() if parts.y_test.ndim == 1 else []
+    return {"test_labels": labels, "test_predictions": list(after.predictions)}
 
 
 def _flash(compiled: Compiled, options: RunOptions, start: Position, worn: Position) -> dict[str, Any]:
