@@ -15,6 +15,8 @@ def assets() -> Path:
 KERNELS = "runtime_c/kernels"
 PORTABLE = "ref"
 """The family that any C compiler takes, and that all others compute alike."""
+LIKE = {"mve": "dsp"}
+"""Families whose cores have what another one is for, too: its file is taken rather than the portable one."""
 
 
 def families() -> tuple[str, ...]:
@@ -24,7 +26,9 @@ def families() -> tuple[str, ...]:
 
 
 def kernel_files(family: str) -> list[str]:
-    """The files of a family, as `<family>/<file>`: its own, and the portable one of what it does not have."""
-    folder = assets() / KERNELS
-    names = {path.name for each in (PORTABLE, family) for path in (folder / each).glob("*.c")}
-    return [f"{family if (folder / family / name).exists() else PORTABLE}/{name}" for name in sorted(names)]
+    """The files of a family, as `<family>/<file>`: its own, and of what it does not have another's or the portable one."""
+    folder, order = assets() / KERNELS, [PORTABLE, family]
+    if family in LIKE:
+        order.insert(1, LIKE[family])
+    files = {path.name: f"{each}/{path.name}" for each in order for path in (folder / each).glob("*.c")}
+    return [files[name] for name in sorted(files)]

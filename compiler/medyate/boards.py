@@ -95,6 +95,8 @@ class Build:
     """Family of the kernels."""
     cpu: str = ""
     """-mcpu of the compiler; '' on this machine."""
+    float_abi: str = "soft"
+    """-mfloat-abi of the compiler: `hard` lets it use the registers of vectors. No program has a float."""
     clock_hz: int = 0
     machine: str = ""
     """QEMU's name of it; '' if it is not emulated."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kernels work in, in bytes: as much as they can use. No plan needs it; they manage with less."""
+"""What kernels work in, in bytes: as much as they can use. No plan needs it; they manage with less.
+
+Which family a target has is no fact of a plan: what a plan leaves free is the most that any family can use.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ BAND = 4
 """Rows that a kernel makes at once where it may: blocks of pixels then go on from one row to the next."""
 KERNEL_SHARE = 1024
 """What a kernel is left of a workspace that sums of weight gradients go to: layer.c has the same."""
+
+
+# Of the family dsp, and what the family mve takes of it.
 
 
 def block_bytes(taps: int, *, gathered: bool) -> int:
@@ -33,3 +39,22 @@ def gradient_ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: 
     words, pitch = kernel[1] // 2 + 1, align(width, 4)
     turned = 4 * ((rows + kernel[0] - 2) // stride[0] + 1) * (pitch // 2 + words)
     return 4 * (turned + 4 * (2 * kernel[0] * words + pitch))
+
+
+# Of the family mve.
+
+WINDOWS = 8
+"""Windows of a dense kernel that are copied before they are multiplied: kernels/mve/conv2d_kernels.c has the same."""
+VECTOR = 16
+"""Bytes of a vector."""
+
+
+def window_bytes(taps: int, outputs: int, pixels: int) -> int:
+    """What a dense kernel works in that makes so many pixels in a call: sums of weights, and the windows of some."""
+    return 4 * outputs + taps * min(pixels, WINDOWS)
+
+
+def pixel_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, width: int) -> int:
+    """What a depthwise kernel works in: a vector of every pixel that `rows` of `width` outputs read, and the filters."""
+    columns = (width - 1) * stride[1] + kernel[1]
+    return VECTOR * (((rows - 1) * stride[0] + kernel[0]) * columns + kernel[0] * kernel[1])

@@ -5,6 +5,7 @@
  * without bytes is NULL. The first part is its direction, whether it is depthwise, and the room; the second the output
  * before the call, with guard bands; the others are what family_call takes.
  */
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +22,37 @@ static void failed(void)
     exit(3);
 }
 
+/* The C library's heap: where QEMU says that there is memory for one is not always so. */
+void *_sbrk(ptrdiff_t bytes);
+void *_sbrk(ptrdiff_t bytes)
+{
+    static char heap[1 << 15] __attribute__((aligned(8)));
+    static char *end = heap;
+    char *begin = end;
+    if (bytes > heap + sizeof heap - end) {
+        exit(7);
+    }
+    end += bytes;
+    return begin;
+}
+
+/* Vectors are coprocessors 10 and 11, which are off after a reset (CPACR). */
+__attribute__((naked)) static void reset(void)
+{
+    __asm__ volatile(
+#ifdef __ARM_FEATURE_MVE
+        "ldr r0, =0xE000ED88\n"
+        "ldr r1, [r0]\n"
+        "orr r1, r1, #0xF00000\n"
+        "str r1, [r0]\n"
+        "dsb\n"
+        "isb\n"
+#endif
+        "b _start\n");
+}
+
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
-    &stack_top,           (const void *)_start, (const void *)failed, (const void *)failed,
+    &stack_top,           (const void *)reset,  (const void *)failed, (const void *)failed,
     (const void *)failed, (const void *)failed, (const void *)failed,
 };
 

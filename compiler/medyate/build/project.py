@@ -220,6 +220,7 @@ def _platformio_board(board: Board) -> str:
         "url": "" if board.is_real else "https://www.qemu.org/docs/master/system/arm/mps2.html",
         "build": {
             "cpu": build.cpu,
+            "float_abi": build.float_abi,
             "mcu": build.cpu,
             "f_cpu": f"{build.clock_hz}L",
             "ldscript": link_script(board),

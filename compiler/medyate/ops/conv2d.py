@@ -61,7 +61,7 @@ def _channel_cost(a: Conv2d, inputs: tuple[Shape, ...]) -> ChannelCost:
     return ChannelCost(a.channels // a.groups * a.kernel[0] * a.kernel[1], height * width)
 
 
-def _workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
+def _dsp_workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
     height, width, _ = _shape(a, inputs)
     taps, gathered = a.kernel[0] * a.kernel[1] * inputs[0][2], a.kernel != (1, 1) or any(a.pads)
     if a.groups > 1:
@@ -73,6 +73,25 @@ def _workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
     if height * width < 3 and taps % 4 == 0 and a.channels % 4 == 0:  # a pixel or two need no block
         return taps if gathered else 0
     return kernel_room.block_bytes(taps, gathered=gathered)
+
+
+def _mve_workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
+    if kind == "input":
+        return 0
+    height, width, _ = _shape(a, inputs)
+    is_portable = a.groups > 1 or a.dilation != (1, 1) or a.channels < 4
+    if is_portable or (a.kernel == (1, 1) and not any(a.pads)):
+        return 0
+    taps = a.kernel[0] * a.kernel[1] * inputs[0][2]
+    return kernel_room.window_bytes(taps, a.channels, min(height, kernel_room.BAND) * width)
+
+
+WORKSPACES = {"dsp": _dsp_workspace, "mve": _mve_workspace}
+"""Of each family."""
+
+
+def _workspace(a: Conv2d, inputs: tuple[Shape, ...], kind: str) -> int:
+    return max(workspace(a, inputs, kind) for workspace in WORKSPACES.values())
 
 
 def _convolve(a: Conv2d, x: Any, weight: Any, bias: Any) -> Any:

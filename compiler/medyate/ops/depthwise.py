@@ -59,13 +59,30 @@ def _convolve(a: Depthwise, x: Any, weight: Any, bias: Any) -> Any:
     return torch.nn.functional.conv2d(pad_nchw(x, a.pads), filters, bias, a.stride, 0, a.dilation, filters.shape[0])
 
 
-def _workspace(a: Depthwise, inputs: tuple[Shape, ...], kind: str) -> int:
+def _dsp_workspace(a: Depthwise, inputs: tuple[Shape, ...], kind: str) -> int:
     if kind == "input":
         return kernel_room.gradient_ring_bytes(a.kernel, a.stride, min(inputs[0][0], kernel_room.BAND), inputs[0][1])
     if a.stride[1] > 2:  # the portable kernel's
         return 0
     height, width, _ = _shape(a, inputs)
     return kernel_room.ring_bytes(a.kernel, a.stride, min(height, kernel_room.BAND), width)
+
+
+def _mve_workspace(a: Depthwise, inputs: tuple[Shape, ...], kind: str) -> int:
+    if kind == "input":
+        return _dsp_workspace(a, inputs, kind)
+    height, width, channels = _shape(a, inputs)
+    if channels < 4 or a.dilation != (1, 1):  # the portable kernel's
+        return 0
+    return kernel_room.pixel_bytes(a.kernel, a.stride, min(height, kernel_room.BAND), width)
+
+
+WORKSPACES = {"dsp": _dsp_workspace, "mve": _mve_workspace}
+"""Of each family."""
+
+
+def _workspace(a: Depthwise, inputs: tuple[Shape, ...], kind: str) -> int:
+    return max(workspace(a, inputs, kind) for workspace in WORKSPACES.values())
 
 
 _real, _integer = convolution_forms(_convolve)

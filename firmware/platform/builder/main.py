@@ -15,7 +15,7 @@ env = DefaultEnvironment()
 board = env.BoardConfig()
 
 TOOL_PREFIX = "arm-none-eabi-"
-TARGET_FLAGS = ["-mcpu=" + board.get("build.cpu"), "-mthumb", "-mfloat-abi=soft"]
+TARGET_FLAGS = ["-mcpu=" + board.get("build.cpu"), "-mthumb", "-mfloat-abi=" + board.get("build.float_abi")]
 TARGET_FLAGS += board.get("build.extra_flags", "").split()
 
 env.Replace(

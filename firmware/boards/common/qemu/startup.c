@@ -15,10 +15,26 @@ extern uint32_t mdy_stack_top[];
 
 int main(void);
 void mdy_reset(void);
+_Noreturn void mdy_start(void);
 void mdy_fault(void);
 _Noreturn void mdy_fault_exit(void);
 
-void mdy_reset(void)
+/* Before any C runs: loops of it may use vectors, which are coprocessors 10 and 11 (CPACR, full access). */
+__attribute__((naked)) void mdy_reset(void)
+{
+    __asm__ volatile(
+#ifdef __ARM_FEATURE_MVE
+        "ldr r0, =0xE000ED88\n"
+        "ldr r1, [r0]\n"
+        "orr r1, r1, #0xF00000\n"
+        "str r1, [r0]\n"
+        "dsb\n"
+        "isb\n"
+#endif
+        "b mdy_start\n");
+}
+
+__attribute__((used)) void mdy_start(void)
 {
     const uint32_t *from = mdy_data_load;
     for (uint32_t *to = mdy_data_start; to < mdy_data_end; to++) {
