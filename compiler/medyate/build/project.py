@@ -34,12 +34,17 @@ COPIED = {
 """Folders and files of the assets, and where they go."""
 
 TEMPLATES = {
-    "firmware/apps/finetune/main.c.j2": "app/main.c",
     "firmware/flash_geometry.h.j2": "src/flash_geometry.h",
     "firmware/platform/platformio.ini.j2": "platformio.ini",
     "firmware/Makefile.j2": "Makefile",
     "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
 }
+
+APPS = {"serial_trainer": (), "learn_by_button": ("common",), "replay": ("common",)}
+"""The applications of firmware/apps, and the folders there that each shares with others."""
+APPS_FOLDER = "firmware/apps"
+APP = "serial_trainer"
+"""The one that `run` and all other commands speak to."""
 
 
 def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
@@ -74,6 +79,7 @@ def write_project(
     prefix: str = PREFIX,
     kernels: str | None = None,
     placed: Placed | None = None,
+    app: str = APP,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
@@ -82,6 +88,7 @@ def write_project(
     earlier call wrote there is replaced; other files stay, and where they are in the way, `tell` is told their new
     name. With a `link_key` the emulated targets and the host are no longer open.
     `prefix`: in front of what the program sees of the model. `kernels`: a family for all targets; None: their own.
+    `app`: one of APPS.
     Raises DataError for a prefix that C cannot have.
     """
     flash = bank_flash(plan, reserved)
@@ -92,6 +99,7 @@ def write_project(
         files |= _copies(assets() / place, target)
     if placed is not None:
         files |= _copies(assets() / "firmware/boards/common", "boards/common", (".h",))
+    files |= app_files(app, prefix, "app")
     files |= _descriptions(plan, flash, targets, board_ram_bytes, prefix, kernels, placed, is_open=link_key is None)
     if link_key is not None:
         files[KEY_FILE] = _key_source(link_key).encode()
@@ -100,6 +108,19 @@ def write_project(
     if link_key is not None:
         (folder / KEY_FILE).chmod(0o600)
     return flash
+
+
+def app_files(app: str, prefix: str, target: str) -> dict[str, bytes]:
+    """The sources of an application of APPS, for a model's prefix, by their paths below `target`."""
+    files: dict[str, bytes] = {}
+    for folder in (*APPS[app], app):
+        source = assets() / APPS_FOLDER / folder
+        files |= _copies(source, target)
+        files |= {
+            f"{target}/{template.stem}": _render(template, {"prefix": prefix}).encode()
+            for template in source.glob("*.j2")
+        }
+    return files
 
 
 def _descriptions(

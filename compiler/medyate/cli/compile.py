@@ -12,6 +12,7 @@ from medyate import artefact, data
 from medyate.assets import families
 from medyate.boards import BOARDS, TARGETS
 from medyate.build.compile import check_tools
+from medyate.build.project import APP, APPS
 from medyate.cli.options import (
     BOUND,
     BUILDERS,
@@ -57,6 +58,7 @@ def compile(
     kernels: Annotated[
         str | None, typer.Option(help=f"Family of kernels, {' or '.join(families())}; default: the target's own.")
     ] = None,
+    app: Annotated[str, typer.Option(help=f"Application, {', '.join(APPS)}; `run` speaks to the first alone.")] = APP,
     link_key_: LinkKey = None,
     json_: Json = False,
     *,
@@ -70,6 +72,7 @@ def compile(
     choice(target, TARGETS, "--target")
     choice(builder, BUILDERS, "--builder")
     choice(rounding, ("auto", "once", "twice"), "--rounding")
+    choice(app, tuple(APPS), "--app")
     if kernels is not None:
         choice(kernels, families(), "--kernels")
     if BOARDS[target].is_real:
@@ -84,6 +87,7 @@ def compile(
         board_ram_bytes=None if board_ram is None else parse_size(board_ram),
         tight=stack == BOUND,
         kernels=kernels,
+        app=app,
         link_key=link_key(link_key_),
         prefix=check_prefix(name),
     )
