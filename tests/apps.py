@@ -67,21 +67,30 @@ def taught(x: NDArray[np.int8], y: Sequence[int], burst: int = 8, pause: int = 2
 
 def in_qemu(image: Path, target: str, folder: Path, turns: Iterable[Turn]) -> list[Shown]:
     """What an image shows from power-on until the script ends; `folder` keeps its flash."""
+    return shown(in_qemu_raw(image, target, folder, script(turns)))
+
+
+def in_qemu_raw(image: Path, target: str, folder: Path, line: bytes) -> bytes:
+    """What an image sends where it receives `line` and then nothing more."""
     folder.mkdir(exist_ok=True)
-    (folder / "link.in").write_bytes(script(turns))
+    (folder / "link.in").write_bytes(line)
     (folder / "link.out").write_bytes(b"")
     command = [emulator(), "-M", MACHINES[target], "-display", "none", "-monitor", "none", "-serial", "none"]
     command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(image.resolve())]
     subprocess.run(command, cwd=folder, check=True, timeout=SECONDS, capture_output=True)
-    return shown((folder / "link.out").read_bytes())
+    return (folder / "link.out").read_bytes()
 
 
 def on_host(image: Path, folder: Path, turns: Iterable[Turn], **faults: str) -> list[Shown]:
     """Likewise on this machine; `faults` of its flash, as ports/host/port.c names them."""
+    return shown(on_host_raw(image, folder, script(turns), **faults))
+
+
+def on_host_raw(image: Path, folder: Path, line: bytes, **faults: str) -> bytes:
+    """What a program of this machine sends, likewise."""
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "MDY_FLASH_FILE": str(folder / "flash.bin"), **faults}
-    done = subprocess.run([image], input=script(turns), env=environment, check=True, capture_output=True)
-    return shown(done.stdout)
+    return subprocess.run([image], input=line, env=environment, check=True, capture_output=True).stdout
 
 
 def right(events: Sequence[Shown], y: Sequence[int]) -> float:

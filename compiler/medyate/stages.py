@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from medyate import artefact, cache, frontends, ledger
 from medyate.boards import Board
 from medyate.build.compile import Image, build, check_tools, reserves_suffice
-from medyate.build.project import APP, Placed, write_project
+from medyate.build.project import APP, Placed, config, write_project
 from medyate.compiled import check_own
 from medyate.data import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.emit.emitter import PREFIX
@@ -405,6 +405,8 @@ def compile_model(
             "target": options.target,
             "strategy": options.strategy,
             "app": options.app,
+            "prefix": options.prefix,
+            "config": config(plan),
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
             "stack_bound_bytes": image.stack_bytes,

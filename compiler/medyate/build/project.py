@@ -96,9 +96,9 @@ def write_project(
     targets = [BOARDS[name] for name in MACHINES] + ([] if placed is None else [placed.board])
     sources = {f"firmware/{part}": part for board in targets for part in source_folders(board)}
     for place, target in {**COPIED, **sources}.items():
-        files |= _copies(assets() / place, target)
+        files |= copies(assets() / place, target)
     if placed is not None:
-        files |= _copies(assets() / "firmware/boards/common", "boards/common", (".h",))
+        files |= copies(assets() / "firmware/boards/common", "boards/common", (".h",))
     files |= app_files(app, prefix, "app")
     files |= _descriptions(plan, flash, targets, board_ram_bytes, prefix, kernels, placed, is_open=link_key is None)
     if link_key is not None:
@@ -110,14 +110,19 @@ def write_project(
     return flash
 
 
+def config(plan: Plan) -> dict[str, int]:
+    """What the runtime has to be built for: the macros of mdy/config.h."""
+    return {"MDY_GRAD_BITS": plan.limits.grad_bits, "MDY_ROUND_ONCE": int(plan.qgraph.rounds_once)}
+
+
 def app_files(app: str, prefix: str, target: str) -> dict[str, bytes]:
     """The sources of an application of APPS, for a model's prefix, by their paths below `target`."""
     files: dict[str, bytes] = {}
     for folder in (*APPS[app], app):
         source = assets() / APPS_FOLDER / folder
-        files |= _copies(source, target)
+        files |= copies(source, target)
         files |= {
-            f"{target}/{template.stem}": _render(template, {"prefix": prefix}).encode()
+            f"{target}/{template.stem}": render(template, {"prefix": prefix}).encode()
             for template in source.glob("*.j2")
         }
     return files
@@ -136,11 +141,9 @@ def _descriptions(
 ) -> dict[str, bytes]:
     """Of the build: what is made from the templates, by path."""
     areas = linked_areas(plan, board_ram_bytes)
-    defines = [
-        f"MDY_GRAD_BITS={plan.limits.grad_bits}",
-        f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
-        *(() if is_open else ("MDY_LINK_KEY=1",)),
-    ]
+    defines = [f"{name}={value}" for name, value in config(plan).items()]
+    if not is_open:
+        defines.append("MDY_LINK_KEY=1")
     values = {
         "ram_bytes": sum(area.bytes for area, _ in areas),
         "areas": _area_values(areas),
@@ -152,10 +155,10 @@ def _descriptions(
         "targets": [_target_values(board, kernels) for board in targets],
         "host_kernels": _kernels(BOARDS["host"], kernels),
     }
-    rendered = {target: _render(assets() / place, values) for place, target in TEMPLATES.items()}
+    rendered = {target: render(assets() / place, values) for place, target in TEMPLATES.items()}
     for board in targets:
         own = values if placed is None or board != placed.board else {**values, **_link_values(plan, placed)}
-        rendered[link_script(board)] = _render(assets() / "firmware" / _link_template(board), own)
+        rendered[link_script(board)] = render(assets() / "firmware" / _link_template(board), own)
     rendered |= {f"platform/boards/{board.name}.json": _platformio_board(board) for board in targets}
     rendered["runtime/library.json"] = _platformio_library(defines)
     return {target: text.encode() for target, text in rendered.items()}
@@ -308,7 +311,7 @@ def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tu
     return list(zip(stand_ins(tuple(area for area, _ in used)), (holds for _, holds in used), strict=True))
 
 
-def _copies(source: Path, target: str, kinds: tuple[str, ...] = ()) -> dict[str, bytes]:
+def copies(source: Path, target: str, kinds: tuple[str, ...] = ()) -> dict[str, bytes]:
     """A file, or a folder's files, by their new paths; `kinds`: suffixes, all but templates and records if empty."""
     if source.is_file():
         return {target: source.read_bytes()}
@@ -319,7 +322,8 @@ def _copies(source: Path, target: str, kinds: tuple[str, ...] = ()) -> dict[str,
     }
 
 
-def _render(template: Path, values: dict[str, object]) -> str:
+def render(template: Path, values: dict[str, object]) -> str:
+    """The text of a template."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
