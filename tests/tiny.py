@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from medyate import datasets
+from medyate.build.project import APP
 from medyate.plan.banks import BankFlash, Run
 from medyate.plan.budget import Limits
 from medyate.run.train import Compiled, int8_samples
@@ -59,6 +60,7 @@ def compile_tiny(
     strategy: str = "medyate",
     settings: Settings | None = None,
     head_start: str = "new",
+    app: str = APP,
     **limits: Any,
 ) -> Compiled:
     """The network built for a target, with other limits; the data lie in folder/data.npz."""
@@ -76,6 +78,7 @@ def compile_tiny(
         flash=flash,
         strategy=strategy,
         settings=settings or Settings(),
+        app=app,
     )
     compile_model(folder / "tiny.pt2", dataset, options, folder / "out")
     return Compiled.read(folder / "out")

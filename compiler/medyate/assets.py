@@ -26,7 +26,7 @@ def families() -> tuple[str, ...]:
 
 
 def kernel_files(family: str) -> list[str]:
-    """The files of a family, as `<family>/<file>`: its own, and of what it does not have another's or the portable one."""
+    """The files of a family, as `<family>/<file>`: its own, else those of the family it is like, else portable ones."""
     folder, order = assets() / KERNELS, [PORTABLE, family]
     if family in LIKE:
         order.insert(1, LIKE[family])

@@ -55,6 +55,6 @@ def window_bytes(taps: int, outputs: int, pixels: int) -> int:
 
 
 def pixel_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: int, width: int) -> int:
-    """What a depthwise kernel works in: a vector of every pixel that `rows` of `width` outputs read, and the filters."""
+    """What a depthwise kernel works in: a vector for each pixel that `rows` of `width` outputs read, and filters."""
     columns = (width - 1) * stride[1] + kernel[1]
     return VECTOR * (((rows - 1) * stride[0] + kernel[0]) * columns + kernel[0] * kernel[1])

@@ -13,6 +13,7 @@ from medyate import ledger
 from medyate.assets import families
 from medyate.boards import BOARDS, TARGETS, Board, with_limit
 from medyate.boards import find as find_board
+from medyate.build.project import APP, APPS
 from medyate.datasets import AUTO, PIXELS
 from medyate.emit.emitter import PREFIX, check_prefix
 from medyate.errors import DataError
@@ -185,6 +186,7 @@ class BuildOptions:
     rounding: str = ROUNDINGS[0]
     name: str = PREFIX
     kernels: str | None = None
+    app: str = APP
     link_key: str | None = None
 
     def options(self, planned: PlanOptions) -> Options:
@@ -192,6 +194,7 @@ class BuildOptions:
         choice(self.target, TARGETS, "--target")
         choice(self.builder, BUILDERS, "--builder")
         choice(self.rounding, ROUNDINGS, "--rounding")
+        choice(self.app, tuple(APPS), "--app")
         if self.kernels is not None:
             choice(self.kernels, families(), "--kernels")
         if BOARDS[self.target].is_real:
@@ -206,6 +209,7 @@ class BuildOptions:
             board_ram_bytes=None if self.board_ram is None else parse_size(self.board_ram),
             tight=self.stack == BOUND,
             kernels=self.kernels,
+            app=self.app,
             link_key=link_key(self.link_key),
             prefix=check_prefix(self.name),
         )

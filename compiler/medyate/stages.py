@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from medyate import artefact, cache, frontends, ledger
 from medyate.boards import Board
 from medyate.build.compile import Image, build, check_tools, reserves_suffice
-from medyate.build.project import Placed, write_project
+from medyate.build.project import APP, Placed, config, write_project
 from medyate.compiled import check_own
 from medyate.datasets import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.emit.emitter import PREFIX
@@ -105,6 +105,8 @@ class Options:
     """In front of the generated files, symbols and macros."""
     kernels: str | None = None
     """Family of kernels; None: the target's own."""
+    app: str = APP
+    """Application of firmware/apps."""
     link_key: bytes | None = None
     """Guards what ends, resets or reads out the program; None: the emulated targets are open."""
 
@@ -402,6 +404,9 @@ def compile_model(
             "digest": plan.digest,
             "target": options.target,
             "strategy": options.strategy,
+            "app": options.app,
+            "prefix": options.prefix,
+            "config": config(plan),
             "image": str(image.path.relative_to(out)),
             "static_bytes": image.static_bytes,
             "stack_bound_bytes": image.stack_bytes,
@@ -444,6 +449,7 @@ def _build(
             options.prefix,
             options.kernels,
             Placed(board, banks) if board is not None and board.is_real else None,
+            options.app,
         )
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks

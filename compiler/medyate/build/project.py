@@ -34,12 +34,17 @@ COPIED = {
 """Folders and files of the assets, and where they go."""
 
 TEMPLATES = {
-    "firmware/apps/finetune/main.c.j2": "app/main.c",
     "firmware/flash_geometry.h.j2": "src/flash_geometry.h",
     "firmware/platform/platformio.ini.j2": "platformio.ini",
     "firmware/Makefile.j2": "Makefile",
     "firmware/CMakeLists.txt.j2": "CMakeLists.txt",
 }
+
+APPS = {"serial_trainer": (), "learn_by_button": ("common",), "replay": ("common",)}
+"""The applications of firmware/apps, and the folders there that each shares with others."""
+APPS_FOLDER = "firmware/apps"
+APP = "serial_trainer"
+"""The one that `run` and all other commands speak to."""
 
 
 def bank_flash(plan: Plan, reserved: BankFlash | None) -> BankFlash:
@@ -74,6 +79,7 @@ def write_project(
     prefix: str = PREFIX,
     kernels: str | None = None,
     placed: Placed | None = None,
+    app: str = APP,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
@@ -82,6 +88,7 @@ def write_project(
     earlier call wrote there is replaced; other files stay, and where they are in the way, `tell` is told their new
     name. With a `link_key` the emulated targets and the host are no longer open.
     `prefix`: in front of what the program sees of the model. `kernels`: a family for all targets; None: their own.
+    `app`: one of APPS.
     Raises DataError for a prefix that C cannot have.
     """
     flash = bank_flash(plan, reserved)
@@ -89,9 +96,10 @@ def write_project(
     targets = [BOARDS[name] for name in MACHINES] + ([] if placed is None else [placed.board])
     sources = {f"firmware/{part}": part for board in targets for part in source_folders(board)}
     for place, target in {**COPIED, **sources}.items():
-        files |= _copies(assets() / place, target)
+        files |= copies(assets() / place, target)
     if placed is not None:
-        files |= _copies(assets() / "firmware/boards/common", "boards/common", (".h",))
+        files |= copies(assets() / "firmware/boards/common", "boards/common", (".h",))
+    files |= app_files(app, prefix, "app")
     files |= _descriptions(plan, flash, targets, board_ram_bytes, prefix, kernels, placed, is_open=link_key is None)
     if link_key is not None:
         files[KEY_FILE] = _key_source(link_key).encode()
@@ -100,6 +108,24 @@ def write_project(
     if link_key is not None:
         (folder / KEY_FILE).chmod(0o600)
     return flash
+
+
+def config(plan: Plan) -> dict[str, int]:
+    """What the runtime has to be built for: the macros of mdy/config.h."""
+    return {"MDY_GRAD_BITS": plan.limits.grad_bits, "MDY_ROUND_ONCE": int(plan.qgraph.rounds_once)}
+
+
+def app_files(app: str, prefix: str, target: str) -> dict[str, bytes]:
+    """The sources of an application of APPS, for a model's prefix, by their paths below `target`."""
+    files: dict[str, bytes] = {}
+    for folder in (*APPS[app], app):
+        source = assets() / APPS_FOLDER / folder
+        files |= copies(source, target)
+        files |= {
+            f"{target}/{template.stem}": render(template, {"prefix": prefix}).encode()
+            for template in source.glob("*.j2")
+        }
+    return files
 
 
 def _descriptions(
@@ -115,11 +141,9 @@ def _descriptions(
 ) -> dict[str, bytes]:
     """Of the build: what is made from the templates, by path."""
     areas = linked_areas(plan, board_ram_bytes)
-    defines = [
-        f"MDY_GRAD_BITS={plan.limits.grad_bits}",
-        f"MDY_ROUND_ONCE={int(plan.qgraph.rounds_once)}",
-        *(() if is_open else ("MDY_LINK_KEY=1",)),
-    ]
+    defines = [f"{name}={value}" for name, value in config(plan).items()]
+    if not is_open:
+        defines.append("MDY_LINK_KEY=1")
     values = {
         "ram_bytes": sum(area.bytes for area, _ in areas),
         "areas": _area_values(areas),
@@ -131,10 +155,10 @@ def _descriptions(
         "targets": [_target_values(board, kernels) for board in targets],
         "host_kernels": _kernels(BOARDS["host"], kernels),
     }
-    rendered = {target: _render(assets() / place, values) for place, target in TEMPLATES.items()}
+    rendered = {target: render(assets() / place, values) for place, target in TEMPLATES.items()}
     for board in targets:
         own = values if placed is None or board != placed.board else {**values, **_link_values(plan, placed)}
-        rendered[link_script(board)] = _render(assets() / "firmware" / _link_template(board), own)
+        rendered[link_script(board)] = render(assets() / "firmware" / _link_template(board), own)
     rendered |= {f"platform/boards/{board.name}.json": _platformio_board(board) for board in targets}
     rendered["runtime/library.json"] = _platformio_library(defines)
     return {target: text.encode() for target, text in rendered.items()}
@@ -288,7 +312,7 @@ def linked_areas(plan: Plan, board_ram_bytes: int | None) -> list[tuple[Area, tu
     return list(zip(stand_ins(tuple(area for area, _ in used)), (holds for _, holds in used), strict=True))
 
 
-def _copies(source: Path, target: str, kinds: tuple[str, ...] = ()) -> dict[str, bytes]:
+def copies(source: Path, target: str, kinds: tuple[str, ...] = ()) -> dict[str, bytes]:
     """A file, or a folder's files, by their new paths; `kinds`: suffixes, all but templates and records if empty."""
     if source.is_file():
         return {target: source.read_bytes()}
@@ -299,7 +323,8 @@ def _copies(source: Path, target: str, kinds: tuple[str, ...] = ()) -> dict[str,
     }
 
 
-def _render(template: Path, values: dict[str, object]) -> str:
+def render(template: Path, values: dict[str, object]) -> str:
+    """The text of a template."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

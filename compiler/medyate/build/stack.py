@@ -39,8 +39,9 @@ BOARDS, KERNELS = "boards", "runtime/kernels"
 """Ports and families, of which a program has one: only what was compiled counts."""
 SET = r"(?:\.|->)\s*{0}\s*=(?!=)\s*([^;,}}]+)"
 """A member that is given a value, in an initialiser or an assignment."""
-OPTIMIZER = r"\bmdy_optimizer_t\s+\w+\s*=\s*\{{[^}}]*?\.\s*{0}\s*=\s*([^;,}}]+)"
-"""A member of an optimiser's table: others have members of these names, too."""
+TABLE = r"\s+\w+\s*=\s*\{{[^}}]*?\.\s*{0}\s*=\s*([^;,}}]+)"
+OPTIMIZER, HARDWARE = rf"\bmdy_optimizer_t{TABLE}", rf"\bapp_hardware_t{TABLE}"
+"""A member of a table of one type: others have members of these names, too."""
 POINTERS = (
     (r"op->(\w+)", (KERNELS,), SET),
     (r"model->(\w+)", ("src",), SET),
@@ -53,15 +54,16 @@ POINTERS = (
     (r"emu->(sync)", EVERYWHERE, SET),
     (r"flash->(\w+)", EVERYWHERE, SET),
     (r"port->(\w+)", EVERYWHERE, SET),
+    (r"hardware->(\w+)", ("app",), HARDWARE),
     (r"stages", ("src",), r"\b(stream_\d+)\("),
 )
 """How a pointer is called; the folders and the text where what it may hold is named."""
 OPTIONAL = ("m->yield", "m->load", "stages")
 """Hooks that an application may leave out, and streams, which a plan may have none of."""
 UNNAMED = re.compile(
-    r"\b(mdy_(?:config|flash|port|optimizer)_t)\b(?:\s+\w+\s*(?:\[[^\]]*\]\s*)*=\s*|\s*\)\s*)\{[\s{]*(?!\s*(?:\.|0\s*\}|\[|\}|\{))"
+    r"\b((?:mdy_(?:config|flash|port|optimizer)|app_hardware)_t)\b(?:\s+\w+\s*(?:\[[^\]]*\]\s*)*=\s*|\s*\)\s*)\{[\s{]*(?!\s*(?:\.|0\s*\}|\[|\}|\{))"
 )
-"""A configuration, port or optimiser whose members are set by position."""
+"""A configuration, port, optimiser or hardware whose members are set by position."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from medyate.cli.compile import compile
 from medyate.cli.doctor import boards, doctor, version
 from medyate.cli.flash import flash
 from medyate.cli.network import inspect, verify
+from medyate.cli.package import package
 from medyate.cli.plan import plan
 from medyate.cli.rank import rank
 from medyate.cli.run import reset, run
@@ -45,6 +46,7 @@ COMMANDS = (
     rank,
     plan,
     compile,
+    package,
     flash,
     bench,
     report,

@@ -15,6 +15,7 @@ import typer
 
 from medyate.assets import families
 from medyate.boards import CHIPS, TARGETS
+from medyate.build.project import APPS
 from medyate.datasets import PIXELS
 from medyate.options import BUILDERS
 from medyate.plan.budget import SAMPLE, WEIGHTS
@@ -72,6 +73,7 @@ OPTIONS = {
     "rounding": typer.Option(help="Rounding of sums: once (onnxruntime), twice (TFLite) or auto (as the file)."),
     "name": typer.Option(help="Prefix of generated files, symbols and macros, so that one image can hold two models."),
     "kernels": typer.Option(help=f"Family of kernels, {' or '.join(families())}; default: the target's own."),
+    "app": typer.Option(help=f"Application, {', '.join(APPS)}; `run` speaks to the first alone."),
     "link_key": KEY,
     "on": typer.Option(help="host, qemu or serial:PORT."),
     "epochs": typer.Option(help="Times that every training sample is seen."),

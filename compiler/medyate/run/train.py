@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.boards import MACHINES, TARGETS
+from medyate.build.project import APP
 from medyate.compiled import load_compiled
 from medyate.datasets import Dataset, Scaling, epoch_order
 from medyate.emit.emitter import ABI
@@ -102,7 +103,11 @@ def connect(
 
 def check_target(compiled: Compiled, on: str) -> str:
     """The target that was compiled for. Raises LinkError where its image cannot run there."""
-    target = str(compiled.model["target"])
+    target, app = str(compiled.model["target"]), compiled.model.get("app", APP)
+    if app != APP:
+        raise LinkError(
+            f"the image holds the application {app}, which speaks to no host.", f"Compile with --app {APP}."
+        )
     if not (on.startswith("serial:") or (on, target) == ("host", "host") or (on == "qemu" and target in MACHINES)):
         raise LinkError(
             f"the image was compiled for {target}, it cannot run on '{on}'.",

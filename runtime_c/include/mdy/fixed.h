@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "mdy/config.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -34,11 +36,6 @@ static inline int32_t mdy_scale2(int32_t x, int exponent)
     }
     return mdy_clamp32((int64_t)x * ((int64_t)1 << (exponent > 31 ? 31 : exponent)));
 }
-
-/** How requantisation rounds: 0 twice, as TFLite's reference kernels; 1 once, as runtimes that divide in float. */
-#ifndef MDY_ROUND_ONCE
-#define MDY_ROUND_ONCE 0
-#endif
 
 /** a * b * 2^-31, halves towards +infinity; not for a = b = -2^31. Source: gemmlowp's doubling high multiply. */
 static inline int32_t mdy_high_mul(int32_t a, int32_t b)

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mdy/config.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -13,23 +15,6 @@ extern "C" {
 #if defined(__BYTE_ORDER__) && (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
 #error "medyate stores state and banks in little-endian order; this target needs a port of generation.c"
 #endif
-
-/** Bits of a stored gradient: 8 by default, 16 as a compile option (-DMDY_GRAD_BITS=16). */
-#ifndef MDY_GRAD_BITS
-#define MDY_GRAD_BITS 8
-#endif
-
-#if MDY_GRAD_BITS == 16
-typedef int16_t mdy_grad_t;
-typedef int64_t mdy_wacc_t; /* a weight gradient's sum over the pixels: 15 + 8 + 16 bits */
-#elif MDY_GRAD_BITS == 8
-typedef int8_t mdy_grad_t;
-typedef int32_t mdy_wacc_t; /* 7 + 8 + 16 bits */
-#else
-#error "MDY_GRAD_BITS must be 8 or 16"
-#endif
-
-#define MDY_GRAD_MAX ((1 << (MDY_GRAD_BITS - 1)) - 1)
 
 /** Tallest convolution window that the kernels keep row pointers for; the compiler refuses more. */
 #define MDY_KERNEL_MAX 16

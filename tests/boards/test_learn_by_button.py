@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learn by button on an emulated STM32F405: it commits to the part's flash while no button is down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from apps import COMMITTED, NO_LABEL, Shown, Turn, looked_at, on_host, shown, taught
+from boards.attached import SECONDS, Attached
+from chips import DIGITNET, limits
+from medyate.boards import BOARDS
+from medyate.run.train import Compiled, int8_samples
+from medyate.stages import Options, compile_model
+from shared_files import field_digits
+
+NAME = "stm32f405"
+PRESSES, LOOKS, COMMIT_STEPS = 40, 10, 32
+QUIET_US = 1_000_000
+"""After which a board that has shown nothing more waits for the next sample."""
+
+
+def learning(folder: Path, target: str, ranking: Path | None = None) -> Compiled:
+    """By the part's plan."""
+    board = BOARDS[NAME]
+    own = {"head": "keep", "rank_epochs": 1, "builder": "make", "board": board, "ranking": ranking}
+    compile_model(DIGITNET, field_digits(), Options(target, limits(board), app="learn_by_button", **own), folder)
+    return Compiled.read(folder)
+
+
+def turns_on(board: Attached, turns: Iterable[Turn]) -> Iterator[tuple[list[Shown], bool]]:
+    """What the board shows of each turn, and whether it wrote to its flash."""
+    machine, cells, sent = board.machine, board.cells, board.line.sent
+    for turn in turns:
+        before = cells.operations
+        board.line.put(turn.message())
+        assert machine.run(machine.cycles(SECONDS * 1e6), lambda: len(sent) >= 4)
+        machine.run(machine.cycles(QUIET_US))
+        if cells.operations != before:
+            assert machine.run(machine.cycles(SECONDS * 1e6), lambda: len(sent) >= 8)
+        events = shown(bytes(sent))
+        sent.clear()
+        yield events, cells.operations != before
+
+
+def test_it_commits_while_no_button_is_down_and_a_reset_forgets_nothing(tmp_path: Path) -> None:
+    host = learning(tmp_path / "host", "host")
+    chip = learning(tmp_path / "chip", NAME, host.folder / "04_ranking.json")
+    data = field_digits()
+    x, x_test = int8_samples(chip, data)
+    teach, look = taught(x[:PRESSES], data.y_train[:PRESSES].tolist()), looked_at(x_test[:LOOKS])
+    board = Attached(NAME, chip.image)
+    board.machine.power_on()
+    events = []
+    for turn, (own, wrote) in zip(teach, turns_on(board, teach), strict=True):
+        assert wrote == (own[-1].event == COMMITTED)
+        assert not wrote or turn.label == NO_LABEL
+        events += own
+    assert [event.event for event in events].count(COMMITTED) == PRESSES // COMMIT_STEPS
+    assert events == on_host(host.image, tmp_path / "run", teach)
+    board.machine.power_on()  # what was not committed is gone
+    found = [event for own, _ in turns_on(board, look) for event in own]
+    assert found == on_host(host.image, tmp_path / "run", look)
+    assert found != on_host(host.image, tmp_path / "untrained", look)
+    assert not board.machine.refusals
