@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from medyate.errors import DataError, ToolchainError
 from medyate.plan.budget import Limits
 from medyate.plan.plan import Plan
 from medyate.run.train import Compiled, connect
-from medyate.scons_package import lay_out_scons
 from medyate.stages import Options, compile_model
 from programs import program
 from shared_files import ROOT, field_digits
@@ -59,7 +57,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     return made
 
 
-def compiled(folder: Path, parts: list[Model], compiler: tuple[str, str], flags: tuple[str, ...]) -> Path:
+def compiled(
+    folder: Path, parts: list[Model], compiler: tuple[str, str], flags: tuple[str, ...], standard: str = "c++17"
+) -> Path:
     """A program with some models."""
     c, cxx = compiler
     includes = [f"-I{RUNTIME / 'include'}", f"-I{RUNTIME / 'ports' / 'emu'}", *(f"-I{m.sources}" for m in parts)]
@@ -70,7 +70,7 @@ def compiled(folder: Path, parts: list[Model], compiler: tuple[str, str], flags:
     folder.mkdir()
     subprocess.run([c, "-std=c11", *warnings, *flags, *includes, "-c", *map(str, sources)], cwd=folder, check=True)
     own = [f"-DWITH_{m.prefix.upper()}" for m in parts]
-    command = [cxx, "-std=c++17", *warnings, *flags, *includes, *own, str(SOURCE), *map(str, folder.glob("*.o"))]
+    command = [cxx, f"-std={standard}", *warnings, *flags, *includes, *own, str(SOURCE), *map(str, folder.glob("*.o"))]
     subprocess.run([*command, "-o", str(folder / "program")], check=True)
     return folder / "program"
 
@@ -108,6 +108,13 @@ def test_two_models_in_one_program_train_as_each_does_alone(
     both = compiled(tmp_path / "both", list(models.values()), COMPILERS[name], flags)
     assert printed(both) == [*alone["first"], *alone["second"]]
     assert len(alone["first"]) == 1
+
+
+def test_two_models_in_a_program_in_the_oldest_cxx_that_is_supported(
+    models: dict[str, Model], alone: dict[str, list[str]], tmp_path: Path
+) -> None:
+    both = compiled(tmp_path / "both", list(models.values()), COMPILERS["gcc"], ("-O2",), "c++11")
+    assert printed(both) == [*alone["first"], *alone["second"]]
 
 
 def lld() -> bool:
@@ -186,26 +193,3 @@ def test_cmake_takes_the_runtime_as_a_target(
     for command in ([cmake, "-S", ".", "-B", "build"], [cmake, "--build", "build"]):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert printed(tmp_path / "build" / "own") == alone["first"]
-
-
-def test_platformio_takes_the_runtime_as_a_library(models: dict[str, Model], tmp_path: Path) -> None:
-    """A project of the user's own: the runtime in lib/, the model and the port beside an application."""
-    model, own = models["first"], tmp_path / "own"
-    source = model.folder / "project"
-    shutil.copytree(source / "runtime", own / "lib" / "medyate-runtime")
-    for folder in ("platform", "boards"):
-        shutil.copytree(source / folder, own / folder)
-    shutil.copytree(source / "src", own / "src")
-    shutil.copy(source / "app" / "main.c", own / "src" / "main.c")
-    for file in [*(source / "boards/common/qemu").glob("*.[ch]"), *(source / "runtime/ports/emu").glob("*.[ch]")]:
-        shutil.copy(file, own / "src" / file.name)
-    (own / "platformio.ini").write_text(
-        "[platformio]\nplatforms_dir = .pio/platforms\n[env:qemu-m7]\nplatform = symlink://platform\nboard = qemu-m7\n"
-        "build_flags = -DMDY_LINK_OPEN=1\n"
-    )
-    lay_out_scons(tmp_path / "core")
-    environment = {**os.environ, "PLATFORMIO_CORE_DIR": str(tmp_path / "core")}
-    command = [sys.executable, "-m", "platformio", "run", "-s", "-d", str(own), "-e", "qemu-m7"]
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert (own / ".pio" / "build" / "qemu-m7" / "firmware.elf").exists()
