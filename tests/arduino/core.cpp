@@ -29,7 +29,9 @@ static void end()
 #else
 #include <cstdlib>
 
-static void construct() {}
+static void construct()
+{
+}
 
 static void end()
 {
@@ -46,14 +48,18 @@ static uint8_t next()
     return byte;
 }
 
-void pinMode(uint8_t, uint8_t) {}
+void pinMode(uint8_t, uint8_t)
+{
+}
 
 int digitalRead(uint8_t)
 {
     return next();
 }
 
-void digitalWrite(uint8_t, uint8_t) {}
+void digitalWrite(uint8_t, uint8_t)
+{
+}
 
 int analogRead(uint8_t)
 {
@@ -68,7 +74,9 @@ void delay(unsigned long ms)
     }
 }
 
-void SerialPort::begin(unsigned long) {}
+void SerialPort::begin(unsigned long)
+{
+}
 
 int SerialPort::available()
 {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A C++ application with one model or two, each with flash and memory of its own, that train in turn.
-#include <cinttypes>
+// It prints through semihosting on a Cortex-M, where there is no C library to print with.
+#include <stdint.h>
+#ifndef __arm__
 #include <cstdio>
-#include <cstring>
+#endif
 
 #include "flash_emu.h"
 #include "mdy/crc.h"
@@ -22,6 +24,24 @@ namespace
 constexpr uint32_t sectors = 64, sector_bytes = 4096, unit_bytes = 8;
 const mdy_flash_run_t runs[] = {{sectors, sector_bytes}};
 const mdy_flash_geometry_t geometry = {runs, 1, unit_bytes};
+
+void put(char letter)
+{
+#ifdef __arm__
+    register uint32_t r0 __asm__("r0") = 3; // SYS_WRITEC
+    register const char *r1 __asm__("r1") = &letter;
+    __asm__ volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
+#else
+    std::putchar(letter);
+#endif
+}
+
+void put_hex(uint32_t value)
+{
+    for (int shift = 28; shift >= 0; shift -= 4) {
+        put("0123456789abcdef"[value >> shift & 15u]);
+    }
+}
 
 struct Trained {
     alignas(32) uint8_t image[MDY_FLASH_EMU_IMAGE_BYTES(sectors * sector_bytes, unit_bytes, sectors)];
@@ -59,8 +79,16 @@ struct Trained {
 
     void print(const char *name) const
     {
-        std::printf("%s %08" PRIx32 " %08" PRIx32 " %08" PRIx32 " %08" PRIx32 "\n", name, net.loss_crc,
-                    net.selection_crc, mdy_crc32(0, net.state, net.saved_bytes), mdy_crc32(0, image, sizeof image));
+        for (; *name != '\0'; name++) {
+            put(*name);
+        }
+        const uint32_t digests[] = {net.loss_crc, net.selection_crc, mdy_crc32(0, net.state, net.saved_bytes),
+                                    mdy_crc32(0, image, sizeof image)};
+        for (const uint32_t digest : digests) {
+            put(' ');
+            put_hex(digest);
+        }
+        put('\n');
     }
 };
 

@@ -13,6 +13,7 @@ import pytest
 from apps import COMMITTED, INFERRED, NO_LABEL, REFUSED, Shown, Turn, in_qemu_raw, looked_at, on_host, on_host_raw
 from conftest import Cli
 from medyate.boards import BOARDS
+from medyate.build.package import read_model, write_packages
 from medyate.build.project import target_defines
 from medyate.run.session import Digests, Training
 from medyate.run.train import Compiled, connect_image
@@ -97,8 +98,6 @@ class Kit:
 
 @pytest.fixture(scope="module", params=["host", "qemu-m7"])
 def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    from medyate.build.package import read_model, write_packages
-
     folder = tmp_path_factory.mktemp("kit")
     model = compile_tiny(folder, request.param, head_start="keep", ram_bytes=64 << 10)
     write_packages("arduino", folder / "libraries", read_model(model.folder))
@@ -191,6 +190,15 @@ def test_a_sketch_is_trained_by_a_host_as_the_program_is(
 ) -> None:
     right = digests(kit.model.image, kit.target, kit.model, tmp_path / "alone.bin")
     assert digests(sketches["SerialTrainer", standard], kit.target, kit.model, tmp_path / "sketch.bin") == right
+
+
+def test_a_sketch_whose_weights_are_in_ram_needs_no_flash(tmp_path: Path) -> None:
+    model = compile_tiny(tmp_path, head_start="keep", weights="ram", ram_bytes=64 << 10)
+    write_packages("arduino", tmp_path / "libraries", read_model(model.folder))
+    kit = Kit("host", model, tmp_path / "libraries")
+    program = kit.sketch("Infer", "c++11", kit.objects(tmp_path / "objects"), tmp_path / "Infer")
+    x = samples_of(model).x[:4]
+    assert len(printed(kit, program, tmp_path / "run", x.tobytes()).split()) == len(x)
 
 
 def test_models_that_need_different_runtimes_are_refused(tmp_path: Path, run_cli: Cli) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from apps import INFERRED, TRAINED, in_qemu, taught
 from conftest import REPOSITORY, Cli
 from medyate.run.session import Digests, Training
 from medyate.run.train import Compiled, connect_image
@@ -37,6 +38,12 @@ custom_medyate_kernels = dsp
 test_framework = custom
 custom_qemu_machine = mps2-an500
 test_build_src = yes
+"""
+PLAIN = """[platformio]
+platforms_dir = .pio/platforms
+[env:qemu-m7]
+platform = symlink://platform
+board = qemu-m7
 """
 TEST = """#include "mdy/mdy.h"
 #include "mdy/port.h"
@@ -166,6 +173,24 @@ def test_pio_test_runs_on_an_emulated_board(tiny: Compiled, core: Path, tmp_path
     outcomes = dict(re.findall(rf"{TARGET}:(\w+) \[(\w+)\]", said))
     assert outcomes == {"test_learns": "PASSED", "test_has_no_class": "FAILED"}
     assert "status 2" in said
+
+
+@pytest.mark.parametrize("app", ["learn_by_button", "replay"])
+def test_the_examples_are_programs(app: str, tiny: Compiled, core: Path, tmp_path: Path, run_cli: Cli) -> None:
+    """With libraries that are there already, nothing is compiled."""
+    own = project_of(tiny, tmp_path / "own", run_cli)
+    assert run_cli("package", tiny.folder, "--for", "platformio", "-o", own / "lib").code == 0
+    (own / "platformio.ini").write_text(PLAIN)
+    (own / "src" / "main.c").unlink()
+    for file in (own / "lib" / "mdy_model" / "examples" / app / "src").iterdir():
+        shutil.copy(file, own / "src" / file.name)
+    done = pio(core, "run", "-d", own, "-e", TARGET)
+    assert done.returncode == 0, done.stdout + done.stderr
+    samples = samples_of(tiny)
+    turns = taught(samples.x[:4], samples.y[:4].tolist(), burst=1, pause=1)
+    events = [e.event for e in in_qemu(own / ".pio/build/qemu-m7/firmware.elf", TARGET, tmp_path / "run", turns)]
+    assert events.count(TRAINED) == 4
+    assert events.count(INFERRED) == (4 if app == "learn_by_button" else 8)
 
 
 @pytest.mark.parametrize("part", ["medyate", "mdy_model"])

@@ -32,6 +32,7 @@ COMMANDS = (
     "plan {model} --data data.npz --ram 64KiB --json",
     "compile {model} --data data.npz -o out",
     "rank {model} --data data.npz -o ranking.json",
+    "package out --for arduino -o libraries",
     "run out --data data.npz",
     "bench out --json",
     "bench {model} --data data.npz --ram 64KiB --json",

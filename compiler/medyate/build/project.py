@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from medyate.assets import PORTABLE, assets, kernel_files
+from medyate.assets import assets, kernel_files
 from medyate.boards import BOARDS, MACHINES, Area, Board, stand_ins
 from medyate.build.manifest import replace_files
 from medyate.emit.emitter import PREFIX, emit
@@ -21,7 +21,6 @@ from medyate.plan.areas import PARTS
 from medyate.plan.banks import SECTOR_BYTES, UNIT_BYTES, BankFlash, Run, emulated_flash, place_banks
 from medyate.plan.plan import Plan
 from medyate.plan.sectors import Reservation
-from medyate.version import VERSION
 
 COPIED = {
     "runtime_c/CMakeLists.txt": "runtime/CMakeLists.txt",
@@ -160,7 +159,6 @@ def _descriptions(
         own = values if placed is None or board != placed.board else {**values, **_link_values(plan, placed)}
         rendered[link_script(board)] = render(assets() / "firmware" / _link_template(board), own)
     rendered |= {f"platform/boards/{board.name}.json": _platformio_board(board) for board in targets}
-    rendered["runtime/library.json"] = _platformio_library(defines)
     return {target: text.encode() for target, text in rendered.items()}
 
 
@@ -267,24 +265,6 @@ def _image_values(board: Board) -> dict[str, str]:
         return {}
     family = board.build.uf2_family
     return {"flash_address": f"0x{board.flash.address:08x}", "uf2_family": f"0x{family:08x}" if family else ""}
-
-
-def _platformio_library(defines: Sequence[str]) -> str:
-    """PlatformIO's description of the runtime, for those who put the folder into their project's lib/."""
-    facts = {
-        "name": "medyate-runtime",
-        "version": VERSION,
-        "description": "Fine-tunes a network on the microcontroller; the model comes from `medyate compile`.",
-        "license": "Apache-2.0",
-        "headers": ["mdy/mdy.h"],
-        "build": {
-            "srcDir": ".",
-            "includeDir": "include",
-            "srcFilter": ["-<*>", "+<src/>", f"+<kernels/{PORTABLE}/>"],
-            "flags": [f"-D{define}" for define in defines],
-        },
-    }
-    return json.dumps(facts, indent=2) + "\n"
 
 
 def _key_source(key: bytes) -> str:

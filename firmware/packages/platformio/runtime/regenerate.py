@@ -16,7 +16,6 @@ custom_medyate_python says, and the host's C compiler and make.
 
 import hashlib
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -70,5 +69,5 @@ def regenerate():
     stamp.write_text(json.dumps(wanted))
 
 
-if not ENV.IsIntegrationDump() and not ENV.IsCleanTarget() and "MEDYATE_AS_IT_IS" not in os.environ:
+if not ENV.IsIntegrationDump() and not ENV.IsCleanTarget():
     regenerate()
