@@ -22,6 +22,7 @@ from medyate.cli.network import inspect, verify
 from medyate.cli.plan import plan
 from medyate.cli.rank import rank
 from medyate.cli.run import reset, run
+from medyate.cli.selftest import selftest
 from medyate.cli.strategies import strategies
 from medyate.cli.study import app as study
 from medyate.cli.trained import export, report
@@ -46,6 +47,7 @@ COMMANDS = (
     plan,
     compile,
     flash,
+    selftest,
     bench,
     report,
     version,

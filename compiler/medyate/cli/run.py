@@ -41,7 +41,7 @@ def reset(
     if not on.startswith("serial:") and not store.exists():
         raise DataError(f"'{store}' is not there: nothing was learned.", "Give --flash, or --on serial:PORT.")
     key = link_key(link_key_)
-    with artefact.lock(out, _busy(out)), connect(compiled, on, store, count=False, baud=baud, key=key) as session:
+    with artefact.lock(out, busy(out)), connect(compiled, on, store, count=False, baud=baud, key=key) as session:
         session.begin_inference()
         session.reset(wipe=wipe)
     done = "wiped" if wipe else "reset"
@@ -154,7 +154,7 @@ def run(
         head_only_accuracy=head_only_accuracy(written, digest),
         keep=lambda so_far: artefact.write_json(written, so_far),
     )
-    with artefact.lock(out, _busy(out)), Bar() as bar:
+    with artefact.lock(out, busy(out)), Bar() as bar:
 
         def tell(tick: Tick) -> None:
             note = f"accuracy {tick.accuracy:.3f}" + (f"  loss {tick.loss:.3f}" if tick.loss else "")
@@ -173,7 +173,8 @@ def run(
         raise typer.Exit(1)
 
 
-def _busy(out: Path) -> ArtefactError:
+def busy(out: Path) -> ArtefactError:
+    """Raised where two runs want one folder."""
     return ArtefactError(f"another run uses '{out}'.", "Wait for it, or compile into another folder.")
 
 
