@@ -16,6 +16,7 @@ from medyate import __version__
 from medyate.assets import PORTABLE, assets, kernel_files
 from medyate.boards import BOARDS, MACHINES, Area, Board, stand_ins
 from medyate.build.manifest import replace_files
+from medyate.emit.context import Data
 from medyate.emit.emitter import PREFIX, emit
 from medyate.emit.filters import c_comment
 from medyate.plan.areas import PARTS
@@ -74,6 +75,7 @@ def write_project(
     prefix: str = PREFIX,
     kernels: str | None = None,
     placed: Placed | None = None,
+    data: Data | None = None,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
@@ -82,10 +84,11 @@ def write_project(
     earlier call wrote there is replaced; other files stay, and where they are in the way, `tell` is told their new
     name. With a `link_key` the emulated targets and the host are no longer open.
     `prefix`: in front of what the program sees of the model. `kernels`: a family for all targets; None: their own.
+    `data`: what the model's header says of it.
     Raises DataError for a prefix that C cannot have.
     """
     flash = bank_flash(plan, reserved)
-    files = {f"src/{name}": text.encode() for name, text in emit(plan, prefix).items()}
+    files = {f"src/{name}": text.encode() for name, text in emit(plan, prefix, data).items()}
     targets = [BOARDS[name] for name in MACHINES] + ([] if placed is None else [placed.board])
     sources = {f"firmware/{part}": part for board in targets for part in source_folders(board)}
     for place, target in {**COPIED, **sources}.items():
