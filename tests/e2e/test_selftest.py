@@ -14,9 +14,10 @@ import pytest
 from conftest import Cli, Ended
 from line import Line
 from medyate.run.link import Link
-from medyate.run.session import Session, Training
+from medyate.run.session import SELF_TEST, Found, Position, Session, Training
 from medyate.run.train import Compiled
 from medyate.run.transport import SerialPort
+from medyate.selftest import Options, Seen, commit_time
 from tiny import compile_tiny, samples_of
 
 BANKS = ("commit", "commit to the other bank, both read back", "resume from flash", "4 training steps after the resume")
@@ -157,3 +158,13 @@ def test_a_training_in_ram_is_not_lost_unasked(tmp_path: Path, run_cli: Cli) -> 
         refused = run_cli("selftest", host.folder, *on)
         assert refused.code == 2 and "a training in RAM" in refused.err
         assert run_cli("selftest", host.folder, *on, "--fresh").code == 0
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(0.9, True), (2.9, True), (3.6, False)])
+def test_a_commit_may_take_the_largest_time_on_flash_and_the_cores_work(seconds: float, passes: bool) -> None:
+    bank = {"bytes": 49152, "commit_ms": 932.0, "commit_max_ms": 2640.0}
+    chip = Compiled(Path(), {"target": "stm32f405", "banks": {"banks": [bank, bank], "generation_bytes": 45588}}, {})
+    position = Position(1, 1, 64, 0, SELF_TEST.settings(), 0, (Found("empty", 0, 0, 0),) * 2)
+    seen = Seen(positions=[position] * 3, commit_seconds=[0.9, seconds])
+    assert commit_time(chip, Options("serial:x"), seen).passed == passes
+    assert commit_time(chip, Options("host"), seen).passed is None
