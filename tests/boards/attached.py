@@ -9,7 +9,8 @@ from pathlib import Path
 from medyate.run.link import Link
 from medyate.run.session import Session
 
-from .machine import Image, Machine
+from .image import Image
+from .machine import Machine
 from .parts import PARTS
 from .uart import Line
 

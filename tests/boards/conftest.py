@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the ports share: one network, compiled once for each chip."""
+"""What tests share: of the parts poke.c for their TARGET; of the ports one network, compiled once for each chip."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from boards.bare import build
 from boards.trained import Pair, right
 from chips import compiled
 from medyate.boards import BOARDS
+
+
+@pytest.fixture(scope="module")
+def poke(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("poke", request.module.TARGET, tmp_path_factory.mktemp("poke"))
 
 
 @pytest.fixture(scope="session")

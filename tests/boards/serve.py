@@ -19,7 +19,8 @@ from pathlib import Path
 from medyate.errors import MedyateError
 
 from .flash import BEFORE, INSIDE
-from .machine import Image, Machine, PowerCut
+from .image import Image
+from .machine import Machine, PowerCut
 from .parts import PARTS
 from .uart import PtyLine
 
