@@ -83,7 +83,7 @@ class Probe:
             pointer = ctypes.c_void_p.in_dll(self.lib, name)
             pointer.value = array.ctypes.data
 
-    def init(self, seed: int = 0, rate_mult: int = 0, rate_exponent: int = 0, clip: float = 0.0) -> None:
+    def init(self, seed: int = 0, rate_mult: int = 1 << 14, rate_exponent: int = -64, clip: float = 0.0) -> None:
         """Factory state."""
         code = pack(round(clip * 2**NORM_BITS))
         assert self.lib.probe_init(ctypes.c_uint32(seed), rate_mult, rate_exponent, code) == 0

@@ -27,6 +27,7 @@ from medyate.build.compile import Image, build, check_tools, reserves_suffice
 from medyate.build.project import APP, Placed, config, write_project
 from medyate.compiled import check_own
 from medyate.datasets import AUTO, Dataset, Scaling, epoch_order, scaling
+from medyate.emit.context import Data
 from medyate.emit.emitter import PREFIX
 from medyate.emit.size import image_bytes
 from medyate.errors import ArtefactError, BudgetError, DataError
@@ -381,6 +382,8 @@ def compile_model(
     kept = out if keep else None
     made = gather(model, dataset, options, progress, kept)
     network, limits = made.network(), options.limits
+    is_pixels = dataset.x_train.dtype == np.uint8
+    header = Data(dataset.classes, made.meaning, is_pixels, len(dataset.x_train))
     for number in range(ROUNDS):
         progress("plan", 0, 1)
         with made.kept(kept):
@@ -389,7 +392,7 @@ def compile_model(
             made.write(out)
         artefact.write_json(out / "05_plan.json", plan.to_json())
         progress("build", 0, 1)
-        image, flash, banks = _build(plan, options, out, tell)
+        image, flash, banks = _build(plan, options, out, header, tell)
         fits = reserves_suffice(limits, image)
         if not options.tight or (fits and number > 0):
             break
@@ -430,7 +433,7 @@ def compile_model(
 
 
 def _build(
-    plan: Plan, options: Options, out: Path, tell: Callable[[str], None]
+    plan: Plan, options: Options, out: Path, header: Data, tell: Callable[[str], None]
 ) -> tuple[Image, BankFlash, Reservation | None]:
     """(image, sectors of the banks, where they lie on the board); built anew if its size moves the banks."""
     (out / "model.json").unlink(missing_ok=True)  # the old image must not run under the new plan
@@ -450,6 +453,7 @@ def _build(
             options.kernels,
             Placed(board, banks) if board is not None and board.is_real else None,
             options.app,
+            header,
         )
         image = build(plan, project, options.target, options.builder)
         measured = bank_sectors(plan, options.board, image.flash_bytes) if image.flash_bytes else banks

@@ -215,7 +215,7 @@ static void augment(mdy_t *m)
 
 mdy_status_t mdy_train_step(mdy_t *m, uint16_t label, mdy_result_t *result)
 {
-    if (label >= mdy_classes(m->model)) {
+    if (label >= mdy_classes(m->model) || m->schedule.rate_mult == 0) { /* a rate of 0 is that of inference */
         return MDY_ARGUMENT;
     }
     m->aborted = 0;

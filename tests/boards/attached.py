@@ -9,7 +9,8 @@ from pathlib import Path
 from medyate.run.link import Link
 from medyate.run.session import Session
 
-from .machine import Image, Machine
+from .image import Image
+from .machine import Machine
 from .parts import PARTS
 from .uart import Line
 
@@ -36,7 +37,8 @@ class Direct:
     def read(self, timeout: float) -> bytes:
         """What the part says next; nothing if it is silent or has restarted. Raises BoardError, PowerCut."""
         machine, resets = self.machine, self.machine.resets
-        seconds = SECONDS if resets == self.resets else timeout  # what was asked is forgotten: it is asked again
+        is_lost = resets != self.resets or self.line.bad > 0.0  # then it is asked again
+        seconds = timeout if is_lost else SECONDS
         machine.run(machine.cycles(seconds * 1e6), lambda: bool(self.line.sent) or machine.resets != resets)
         data = bytes(self.line.sent)
         self.line.sent.clear()
@@ -46,9 +48,10 @@ class Direct:
 class Attached:
     """A part by its board's name, with an image in its flash."""
 
-    def __init__(self, name: str, image: Path, baud: int | None = None) -> None:
+    def __init__(self, name: str, image: Path, baud: int | None = None, bad: float = 0.0) -> None:
+        """`baud` and `bad`: of its line."""
         part = PARTS[name]
-        self.line = Line(baud)
+        self.line = Line(baud, bad)
         self.machine = part.model({part.uarts[0]: self.line}, crystal=part.crystal)
         self.cells = self.machine.cells
         self.cells.load(Image.read(image))

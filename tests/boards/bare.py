@@ -8,7 +8,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .machine import Image, Machine
+from .image import Image
+from .machine import Machine
+from .uart import Line
 
 C = Path(__file__).parent / "c"
 FLAGS = ("-std=gnu11", "-O1", "-ffreestanding", "-nostdlib", "-Wall", "-Wextra", "-Werror", "-mthumb")
@@ -90,3 +92,30 @@ class Poker:
         names = list(self.machine.refusals.elements())
         self.machine.refusals.clear()
         return names
+
+
+class Echo:
+    """A part that runs echo.c, which sends back each character plus 1, and its line."""
+
+    LATE = "a character is lost, as the last has not been read (overrun)"
+
+    def __init__(self, machine: Machine, line: Line, elf: Path) -> None:
+        self.machine, self.line, self.image = machine, line, Image.read(elf)
+        machine.cells.load(self.image)
+        machine.power_on()
+        assert machine.run(1_000_000, lambda: machine.peek(self.image.symbols["ready"], 1) == b"\1")
+
+    def check_all(self) -> None:
+        """Each of many characters comes back."""
+        sent = bytes(range(250))
+        self.line.put(sent)
+        assert self.machine.run(100_000_000, lambda: len(self.line.sent) == len(sent))
+        assert self.line.sent == bytes((b + 1) % 256 for b in sent)
+        assert not self.machine.refusals
+
+    def lost(self, uart: str, hold: int, count: int = 100) -> int:
+        """How many of `count` characters are lost while the program does not listen for so many rounds of a loop."""
+        self.machine.uc.mem_write(self.image.symbols["hold"], hold.to_bytes(4, "little"))
+        self.line.put(bytes(count))
+        self.machine.run(5_000_000)
+        return self.machine.refusals[f"{uart}: {self.LATE}"]

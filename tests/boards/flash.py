@@ -11,7 +11,8 @@ from pathlib import Path
 
 import unicorn
 
-from .machine import BoardError, Image, Machine, PowerCut
+from .image import Image
+from .machine import BoardError, Machine, PowerCut
 
 BEFORE, INSIDE, AFTER = range(3)
 """Where in an operation power is cut."""

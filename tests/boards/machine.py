@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import unicorn
 import unicorn.arm_const as arm
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 from unicorn.unicorn_py3 import unicorn as binding
 from unicorn.unicorn_py3.unicorn import Uc, UcError
 
@@ -588,22 +586,3 @@ class Machine:
 
 class Reset(Exception):
     """SYSRESETREQ or a watchdog."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """What an ELF file puts into flash, and where its symbols are."""
-
-    segments: tuple[tuple[int, bytes], ...]
-    symbols: dict[str, int]
-
-    @staticmethod
-    def read(path: Path) -> Image:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            loads = [s for s in elf.iter_segments() if s["p_type"] == "PT_LOAD" and s["p_filesz"]]
-            segments = tuple((int(s["p_paddr"]), bytes(s.data())) for s in loads)
-            table = elf.get_section_by_name(".symtab")
-            assert isinstance(table, SymbolTableSection)
-            names = {s.name: int(s["st_value"]) for s in table.iter_symbols() if s.name}
-        return Image(segments, names)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from boards.bare import Target, build
-from boards.machine import BoardError, Image, Machine
+from boards.image import Image
+from boards.machine import BoardError, Machine
 from boards.nrf52840 import Nrf52840
 from boards.rp2350 import Rp2350
 from boards.stm32f4 import F405

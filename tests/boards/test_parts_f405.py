@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from boards.bare import Poker, Target, build
+from boards.bare import Echo, Poker, Target, build
 from boards.flash import AFTER, BEFORE, INSIDE
-from boards.machine import BoardError, Image, PowerCut
+from boards.machine import BoardError, PowerCut
 from boards.stm32f4 import F405
 from boards.uart import Line, PtyLine
 
@@ -20,11 +20,6 @@ KEYR, SR, CR, OPTCR = FLASH + 4, FLASH + 12, FLASH + 16, FLASH + 20
 BSY, LOCK = 1 << 16, 1 << 31
 X32 = 2 << 8
 SECTOR_5 = 0x08020000
-
-
-@pytest.fixture(scope="module")
-def poke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("poke", TARGET, tmp_path_factory.mktemp("poke"))
 
 
 @pytest.fixture
@@ -277,47 +272,35 @@ def test_the_watchdog_bites(board: Poker) -> None:
     assert "IWDG: the watchdog has reset the part" in board.refused()
 
 
-def echo(folder: Path, baud: int, line: Line) -> tuple[F405, Image]:
-    elf = build("echo", TARGET, folder, 'UART_HEADER="uart_stm32f4.h"', f"BAUD={baud}")
-    machine, image = F405({"USART1": line}), Image.read(elf)
-    machine.cells.load(image)
-    machine.power_on()
-    assert machine.run(1_000_000, lambda: machine.peek(image.symbols["ready"], 1) == b"\1")
-    return machine, image
+def echo(folder: Path, baud: int, line: Line) -> Echo:
+    return Echo(
+        F405({"USART1": line}), line, build("echo", TARGET, folder, 'UART_HEADER="uart_stm32f4.h"', f"BAUD={baud}")
+    )
 
 
 @pytest.mark.parametrize("baud", [None, 115200])
 def test_characters_by_interrupt(tmp_path: Path, baud: int | None) -> None:
-    line = Line(baud)
-    machine, image = echo(tmp_path, 115200, line)
-    sent = bytes(range(250))
-    before = machine.microseconds
-    line.put(sent)
-    assert machine.run(100_000_000, lambda: len(line.sent) == len(sent))
-    assert line.sent == bytes((b + 1) % 256 for b in sent)
-    assert int.from_bytes(machine.peek(image.symbols["interrupts"], 4), "little") > 100
-    assert not machine.refusals
+    board = echo(tmp_path, 115200, Line(baud))
+    machine, before = board.machine, board.machine.microseconds
+    board.check_all()
+    assert int.from_bytes(machine.peek(board.image.symbols["interrupts"], 4), "little") > 100
     if baud is not None:
         assert machine.microseconds - before == pytest.approx(251 * 10 / baud * 1e6, rel=0.02)
 
 
 def test_a_receiver_that_is_late_loses_characters(tmp_path: Path) -> None:
-    line = Line(115200)
-    machine, image = echo(tmp_path, 115200, line)
-    machine.uc.mem_write(image.symbols["hold"], (2000).to_bytes(4, "little"))
-    line.put(bytes(100))
-    machine.run(5_000_000)
-    lost = machine.refusals["USART1: a character is lost, as the last has not been read (overrun)"]
+    board = echo(tmp_path, 115200, Line(115200))
+    lost = board.lost("USART1", 2000)
     assert lost > 3
-    assert len(line.sent) == 100 - lost
-    line.put(b"abc")
-    machine.run(500_000)
-    assert line.sent[-3:] == b"bcd"
+    assert len(board.line.sent) == 100 - lost
+    board.line.put(b"abc")
+    board.machine.run(500_000)
+    assert board.line.sent[-3:] == b"bcd"
 
 
 def test_ends_of_different_rates_do_not_understand_each_other(tmp_path: Path) -> None:
     line = Line(921600)
-    machine, _ = echo(tmp_path, 115200, line)
+    machine = echo(tmp_path, 115200, line).machine
     line.put(b"abc")
     machine.run(500_000)
     assert machine.refusals["USART1: 115108 baud where the line has 921600"] >= 3
@@ -326,7 +309,7 @@ def test_ends_of_different_rates_do_not_understand_each_other(tmp_path: Path) ->
 
 def test_a_line_on_a_pseudo_terminal(tmp_path: Path) -> None:
     line = PtyLine()
-    machine, _ = echo(tmp_path, 115200, line)
+    machine = echo(tmp_path, 115200, line).machine
     host = os.open(line.path, os.O_RDWR | os.O_NOCTTY)
     os.write(host, b"hello")
     machine.run(2_000_000)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from boards.bare import Poker, Target, build
-from boards.machine import BoardError, Image
+from boards.bare import Echo, Poker, Target, build
+from boards.machine import BoardError
 from boards.stm32f4 import F411
 from boards.stm32f7 import F746
 from boards.uart import Line
@@ -137,22 +137,11 @@ def test_the_f746_goes_to_216_mhz_with_over_drive(f746: Poker) -> None:
 
 def test_characters_by_interrupt_on_the_f746(tmp_path: Path) -> None:
     line = Line(115200)
-    machine = F746({"USART1": line})
-    elf = build("echo", F7, tmp_path, 'UART_HEADER="uart_stm32f7.h"', "BAUD=115200")
-    image = Image.read(elf)
-    machine.cells.load(image)
-    machine.power_on()
-    machine.run(50_000)
-    sent = bytes(range(250))
-    line.put(sent)
-    assert machine.run(100_000_000, lambda: len(line.sent) == len(sent))
-    assert line.sent == bytes((b + 1) % 256 for b in sent)
-    assert not machine.refusals
-    machine.uc.mem_write(image.symbols["hold"], (2000).to_bytes(4, "little"))
-    line.put(bytes(100))
-    machine.run(5_000_000)
-    lost = machine.refusals["USART1: a character is lost, as the last has not been read (overrun)"]
-    assert lost > 0
+    board = Echo(
+        F746({"USART1": line}), line, build("echo", F7, tmp_path, 'UART_HEADER="uart_stm32f7.h"', "BAUD=115200")
+    )
+    board.check_all()
+    assert board.lost("USART1", 2000) > 0
     line.put(b"abc")
-    machine.run(500_000)
+    board.machine.run(500_000)
     assert line.sent[-3:] == b"bcd"

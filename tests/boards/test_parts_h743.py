@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from boards.bare import Poker, Target, build
+from boards.bare import Echo, Poker, Target, build
 from boards.flash import AFTER, BEFORE, BROKEN, INSIDE, EccCells
-from boards.machine import BoardError, Image, PowerCut
+from boards.machine import BoardError, PowerCut
 from boards.stm32h7 import H743
 from boards.uart import Line
 
@@ -19,11 +19,6 @@ BANK2 = 0x08100000
 KEYR2, CR2, SR2, CCR2 = (FLASH + 0x100 + offset for offset in (0x04, 0x0C, 0x10, 0x14))
 LOCK, PG, SER, START, X64 = 1, 2, 4, 1 << 7, 3 << 4
 BSY, WBNE, QW, EOP = 1, 2, 4, 1 << 16
-
-
-@pytest.fixture(scope="module")
-def poke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("poke", TARGET, tmp_path_factory.mktemp("poke"))
 
 
 @pytest.fixture
@@ -283,16 +278,8 @@ def test_clocks_that_the_part_cannot_have_are_seen(board: Poker, poke: Path) -> 
 @pytest.mark.parametrize("baud", [115200, 921600])
 def test_characters_by_interrupt(tmp_path: Path, baud: int) -> None:
     line = Line(baud)
-    machine = H743({"USART3": line})
     elf = build("echo", TARGET, tmp_path, 'UART_HEADER="uart_stm32h7.h"', f"BAUD={baud}")
-    machine.cells.load(Image.read(elf))
-    machine.power_on()
-    machine.run(50_000)
-    sent = bytes(range(250))
-    line.put(sent)
-    assert machine.run(100_000_000, lambda: len(line.sent) == len(sent))
-    assert line.sent == bytes((b + 1) % 256 for b in sent)
-    assert not machine.refusals
+    Echo(H743({"USART3": line}), line, elf).check_all()
 
 
 def test_flags_of_an_overrun(poke: Path) -> None:

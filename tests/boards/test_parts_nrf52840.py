@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from boards.bare import Poker, Target, build
+from boards.bare import Echo, Poker, Target, build
 from boards.flash import INSIDE
-from boards.machine import BoardError, Image, PowerCut
+from boards.image import Image
+from boards.machine import BoardError, PowerCut
 from boards.nrf52840 import Nrf52840
 from boards.uart import Line
 
@@ -17,11 +18,6 @@ TARGET = Target("cortex-m4", 0x00000000, 0x20000000, 0x20008000)
 NVMC = 0x4001E000
 READY, CONFIG, ERASEPAGE = NVMC + 0x400, NVMC + 0x504, NVMC + 0x508
 PAGE = 0x80000
-
-
-@pytest.fixture(scope="module")
-def poke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("poke", TARGET, tmp_path_factory.mktemp("poke"))
 
 
 @pytest.fixture
@@ -126,22 +122,11 @@ def test_counters_count(board: Poker) -> None:
 @pytest.mark.parametrize("baud", [None, 115200, 921600])
 def test_characters_by_interrupt(tmp_path: Path, baud: int | None) -> None:
     line = Line(baud)
-    machine = Nrf52840({"UART0": line})
     elf = build("echo", TARGET, tmp_path, 'UART_HEADER="uart_nrf52840.h"', f"BAUD={baud or 115200}")
-    image = Image.read(elf)
-    machine.cells.load(image)
-    machine.power_on()
-    machine.run(50_000)
-    sent = bytes(range(250))
-    line.put(sent)
-    assert machine.run(100_000_000, lambda: len(line.sent) == len(sent))
-    assert line.sent == bytes((b + 1) % 256 for b in sent)
-    assert not machine.refusals
+    board = Echo(Nrf52840({"UART0": line}), line, elf)
+    board.check_all()
     if baud is not None:
-        machine.uc.mem_write(image.symbols["hold"], (20_000).to_bytes(4, "little"))
-        line.put(bytes(100))
-        machine.run(3_000_000)
-        assert machine.refusals["UART0: a character is lost, as the last has not been read (overrun)"] > 0
+        assert board.lost("UART0", 20_000) > 0
 
 
 def test_blocks_by_easydma(tmp_path: Path) -> None:

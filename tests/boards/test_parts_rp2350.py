@@ -7,19 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from boards.bare import Poker, Target, build
+from boards.bare import Echo, Poker, Target, build
 from boards.flash import INSIDE
-from boards.machine import BoardError, Image, PowerCut
+from boards.image import Image
+from boards.machine import BoardError, PowerCut
 from boards.rp2350 import Rp2350
 from boards.uart import Line
 
 TARGET = Target("cortex-m33", 0x10000000, 0x20000000, 0x20080000, ("IMAGE_DEF",))
 AT, DATA = 0x200000, 0x20040000
-
-
-@pytest.fixture(scope="module")
-def poke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("poke", TARGET, tmp_path_factory.mktemp("poke"))
 
 
 @pytest.fixture
@@ -237,22 +233,11 @@ def test_clocks_that_the_part_cannot_have_are_seen(board: Poker, poke: Path) -> 
 @pytest.mark.parametrize(("baud", "fifo"), [(None, 1), (115200, 0), (115200, 1)])
 def test_characters_by_interrupt(tmp_path: Path, baud: int | None, fifo: int) -> None:
     line = Line(baud)
-    machine = Rp2350({"UART0": line})
     elf = build("echo", TARGET, tmp_path, 'UART_HEADER="uart_rp2350.h"', "BAUD=115200", f"FIFO={fifo}")
-    image = Image.read(elf)
-    machine.cells.load(image)
-    machine.power_on()
-    assert machine.run(200_000, lambda: machine.peek(image.symbols["ready"], 4) == b"\1\0\0\0")
-    sent = bytes(range(250))
-    line.put(sent)
-    assert machine.run(100_000_000, lambda: len(line.sent) == len(sent))
-    assert line.sent == bytes((b + 1) % 256 for b in sent)
-    assert not machine.refusals
+    board = Echo(Rp2350({"UART0": line}), line, elf)
+    board.check_all()
     if baud is not None:
-        machine.uc.mem_write(image.symbols["hold"], (10_000).to_bytes(4, "little"))
-        line.put(bytes(200))
-        machine.run(3_000_000)
-        assert machine.refusals["UART0: a character is lost, as the last has not been read (overrun)"] > 0
+        assert board.lost("UART0", 10_000, 200) > 0
 
 
 def test_a_pad_that_is_isolated_lets_nothing_through(board: Poker) -> None:

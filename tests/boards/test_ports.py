@@ -3,107 +3,33 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from boards.attached import Attached
 from boards.flash import INSIDE
 from boards.machine import BoardError, PowerCut
-from chips import CHIPS, RAM, compiled
+from boards.trained import FRESH, RESUME, Pair, committed, epoch, learned
+from chips import CHIPS, RAM
 from medyate.boards import BOARDS
 from medyate.errors import LinkError
-from medyate.run.session import Digests, Session, Training
-from medyate.run.train import Compiled, connect, int8_samples
-from shared_files import field_digits, some_long
+from medyate.run.train import Compiled
+from medyate.selftest import work_cycles
+from shared_files import some_long
 
-STEPS = 3
-"""Of an epoch."""
-FRESH = Training(0.02, 4, STEPS, flip=True, seed=3)
-RESUME = replace(FRESH, fresh=False)
 CUTS = 5
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What an epoch gave, and what is held behind its commit: at once, and by a start that finds it."""
-
-    losses: list[float]
-    done: Digests
-    found: Digests
-
-
-@dataclass(frozen=True)
-class Pair:
-    """digitnet for a chip and for this machine by the same plan, and the right epochs."""
-
-    name: str
-    chip: Compiled
-    right: tuple[Trained, Trained]
-
-
-@functools.cache
-def samples_of(folder: Path) -> list[tuple[NDArray[np.int8], int]]:
-    data = field_digits()
-    return list(zip(int8_samples(Compiled.read(folder), data)[0][: 2 * STEPS], data.y_train.tolist(), strict=False))
-
-
-def epoch(session: Session, image: Compiled, number: int) -> list[float]:
-    samples = samples_of(image.folder)[number * STEPS : (number + 1) * STEPS]
-    return [session.train(sample, label).loss for sample, label in samples]
-
-
-def committed(session: Session, image: Compiled, number: int) -> tuple[list[float], Digests]:
-    """Losses of an epoch, digests behind its commit."""
-    losses = epoch(session, image, number)
-    session.commit()
-    return losses, session.digests()
-
-
-def learned(digests: Digests) -> tuple[int, int]:
-    """Deltas and state: the generation that is in use."""
-    return digests.deltas, digests.state
-
-
-@pytest.fixture(scope="session")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
-    """By the chip's name; each made once."""
-    made: dict[str, Pair] = {}
-    rankings: list[Path] = []
-
-    def pair(name: str) -> Pair:
-        if name not in made:
-            folder, board = tmp_path_factory.mktemp(name), BOARDS[name]
-            ranking = rankings[0] if rankings else None
-            host = compiled(folder / "host", "host", board, ranking)
-            rankings.append(rankings[0] if rankings else host.folder / "04_ranking.json")
-            chip = compiled(folder / "chip", name, board, rankings[0])
-            assert chip.model["digest"] == host.model["digest"]
-            made[name] = Pair(name, chip, right(host, folder / "flash.bin"))
-        return made[name]
-
-    return pair
-
-
-def right(host: Compiled, flash: Path) -> tuple[Trained, Trained]:
-    with connect(host, "host", flash) as session:
-        session.begin(FRESH)
-        first, done = committed(session, host, 0)
-    with connect(host, "host", flash) as session:
-        session.begin(RESUME)
-        found = session.digests()
-        second, done_then = committed(session, host, 1)
-    with connect(host, "host", flash) as session:
-        session.begin(RESUME)
-        return Trained(first, done, found), Trained(second, done_then, session.digests())
+def clock_hz(name: str) -> int:
+    build = BOARDS[name].build
+    assert build is not None
+    return build.clock_hz
 
 
 @pytest.mark.parametrize("name", CHIPS)
@@ -114,14 +40,17 @@ def test_a_port_trains_commits_and_resumes_as_the_host_does(name: str, pairs: Ca
     for number, bank in enumerate(banks):
         session = board.power_on()
         assert session.hello.ticks_per_second == 1_000_000
-        before = board.cells.typical_us
         position = session.begin(RESUME if number else FRESH)
         assert position.generation == number
         if number:
             assert session.digests() == pair.right[0].found
-        assert committed(session, chip, number) == (pair.right[number].losses, pair.right[number].done)
-        flash_ms = (board.cells.typical_us - before) / 1000
-        assert flash_ms == pytest.approx(bank["commit_ms"], rel=0.01)
+        losses = epoch(session, chip, number)
+        flash_us, all_us = board.cells.typical_us, board.machine.microseconds
+        session.commit()
+        flash_us, all_us = board.cells.typical_us - flash_us, board.machine.microseconds - all_us
+        assert (losses, session.digests()) == (pair.right[number].losses, pair.right[number].done)
+        assert flash_us / 1000 == pytest.approx(bank["commit_ms"], rel=0.01)
+        assert 0 < (all_us - flash_us) / 1e6 * clock_hz(name) < work_cycles(chip.model["banks"], number)
         marks = session.marks()
         assert marks.static + marks.stack <= RAM
         assert marks.static + chip.plan["stack_reserved_bytes"] <= RAM

@@ -5,24 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from boards.bare import Target, build
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
+from boards.served import serve
 
 TARGET = Target("cortex-m4", 0x08000000, 0x20000000, 0x20008000)
-
-
-def serve(*arguments: object) -> subprocess.Popen[str]:
-    paths = os.pathsep.join(filter(None, (str(REPOSITORY / "compiler"), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-m", "tests.boards.serve", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
-    )
 
 
 def test_a_part_serves_a_pseudo_terminal_until_it_is_ended(tmp_path: Path) -> None:

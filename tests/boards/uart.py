@@ -8,6 +8,7 @@ line without one waits for the receiver: no character is lost, and none takes ti
 from __future__ import annotations
 
 import os
+import random
 import select
 import tty
 from collections import deque
@@ -24,29 +25,44 @@ UNTIMED = 64
 
 
 class Line:
-    """The other end, in this process. `sent` is what the part has sent."""
+    """The other end, in this process. `sent` is what the part has sent.
 
-    def __init__(self, baud: int | None = None) -> None:
+    `bad` is the share of bytes, in both directions, that arrive as others.
+    """
+
+    def __init__(self, baud: int | None = None, bad: float = 0.0) -> None:
         self.baud = baud
+        self.bad = bad
+        self.damaged = 0
+        """Bytes, in both directions."""
         self.sent = bytearray()
         self.waiting: deque[int] = deque()
+        self._random = random.Random(f"{baud} {bad}")
 
     def put(self, data: bytes) -> None:
         """Sends to the part."""
         self.waiting.extend(data)
 
     def next(self) -> int | None:
-        return self.waiting.popleft() if self.waiting else None
+        """To the part."""
+        return self._carried(self.waiting.popleft()) if self.waiting else None
 
     def arrive(self, byte: int) -> None:
-        self.sent.append(byte)
+        """From the part."""
+        self.sent.append(self._carried(byte))
+
+    def _carried(self, byte: int) -> int:
+        if not self.bad or self._random.random() >= self.bad:
+            return byte
+        self.damaged += 1
+        return byte ^ self._random.randrange(1, 256)
 
 
 class PtyLine(Line):
     """The other end is whoever opens `path`, a pseudo-terminal."""
 
-    def __init__(self, baud: int | None = None) -> None:
-        super().__init__(baud)
+    def __init__(self, baud: int | None = None, bad: float = 0.0) -> None:
+        super().__init__(baud, bad)
         self.master, self.slave = os.openpty()  # the slave stays open: readers come and go
         tty.setraw(self.slave)
         os.set_blocking(self.master, False)

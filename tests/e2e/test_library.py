@@ -182,7 +182,7 @@ def test_every_external_symbol_has_the_prefix(models: dict[str, Model], tmp_path
             assert names and all(name.startswith(f"{prefix}_") for name in names)
         header = (model.sources / f"{prefix}_model.h").read_text()
         defined = [line.split()[1] for line in header.splitlines() if line.startswith("#define")]
-        assert len(defined) > 5 and all(name.startswith(f"{prefix.upper()}_MODEL_") for name in defined)
+        assert len(defined) > 5 and all(name.startswith(f"{prefix.upper()}_") for name in defined)
 
 
 def test_a_model_with_a_name_of_its_own_is_served(models: dict[str, Model], tmp_path: Path) -> None:

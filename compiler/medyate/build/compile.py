@@ -58,6 +58,18 @@ def build(plan: Plan, project: Path, target: str, builder: str) -> Image:
         return _build(plan, project, target, builder)
 
 
+def build_host(project: Path, folder: Path) -> Path:
+    """The host's program of a project, for whatever target it was compiled; made in `folder`.
+
+    Raises ToolchainError.
+    """
+    check_tools("host", "make")
+    if not (project / "Makefile").is_file():
+        raise ToolchainError(f"there are no sources in '{project}'.", "Run `medyate compile` again.")
+    _run(["make", "-s", "-j2", f"BUILD={folder.resolve()}", "host"], project, {})
+    return folder / "host" / "firmware"
+
+
 def _build(plan: Plan, project: Path, target: str, builder: str) -> Image:
     if target == "host":
         _run(["make", "-s", "-j2", "host"], project, {})

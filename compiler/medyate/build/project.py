@@ -15,6 +15,7 @@ import jinja2
 from medyate.assets import assets, kernel_files
 from medyate.boards import BOARDS, MACHINES, Area, Board, stand_ins
 from medyate.build.manifest import replace_files
+from medyate.emit.context import Data
 from medyate.emit.emitter import PREFIX, emit
 from medyate.emit.filters import c_comment
 from medyate.plan.areas import PARTS
@@ -79,6 +80,7 @@ def write_project(
     kernels: str | None = None,
     placed: Placed | None = None,
     app: str = APP,
+    data: Data | None = None,
 ) -> BankFlash:
     """Writes sources, runtime, board files and the build descriptions into `folder`; gives the flash of the banks.
 
@@ -88,10 +90,11 @@ def write_project(
     name. With a `link_key` the emulated targets and the host are no longer open.
     `prefix`: in front of what the program sees of the model. `kernels`: a family for all targets; None: their own.
     `app`: one of APPS.
+    `data`: what the model's header says of it.
     Raises DataError for a prefix that C cannot have.
     """
     flash = bank_flash(plan, reserved)
-    files = {f"src/{name}": text.encode() for name, text in emit(plan, prefix).items()}
+    files = {f"src/{name}": text.encode() for name, text in emit(plan, prefix, data).items()}
     targets = [BOARDS[name] for name in MACHINES] + ([] if placed is None else [placed.board])
     sources = {f"firmware/{part}": part for board in targets for part in source_folders(board)}
     for place, target in {**COPIED, **sources}.items():

@@ -23,6 +23,7 @@ from medyate.cli.package import package
 from medyate.cli.plan import plan
 from medyate.cli.rank import rank
 from medyate.cli.run import reset, run
+from medyate.cli.selftest import selftest
 from medyate.cli.strategies import strategies
 from medyate.cli.study import app as study
 from medyate.cli.trained import export, report
@@ -48,6 +49,7 @@ COMMANDS = (
     compile,
     package,
     flash,
+    selftest,
     bench,
     report,
     version,

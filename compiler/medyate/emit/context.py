@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from medyate.arithmetic.scheme import mantissa15
+from medyate.datasets import Scaling
 from medyate.emit.filters import derived, unique_idents
-from medyate.ir import Node, Shape, elements
+from medyate.ir import Node, Quant, Shape, elements
 from medyate.ledger import OPTIONAL_STATE, RECORD_HEAD_BYTES, TILE_PIXELS, align
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX, is_narrow
@@ -23,7 +25,7 @@ from medyate.plan.plan import BiasLayer, Head, Plan
 from medyate.plan.steps import HEAD_WEIGHT_BITS, Gradient, Step, Use, head_factor
 from medyate.plan.workspace import Key, Workspace, key
 from medyate.quantize.apply import site
-from medyate.recipe import BATCH_MAX
+from medyate.recipe import BATCH_MAX, CLIP, RATE
 from medyate.sample.policy import pack
 
 NONE = "MDY_NONE"
@@ -56,6 +58,19 @@ class Line:
     name: str
     text: str
     comment: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a model's header says of the data that it was compiled with."""
+
+    classes: tuple[str, ...]
+    """Their names; none where targets are vectors."""
+    scaling: Scaling
+    """What a value means to the network."""
+    is_pixels: bool
+    """Whether values are whole numbers from 0 to 255."""
+    epoch_samples: int
 
 
 class Context:
@@ -383,6 +398,39 @@ class Context:
             "biases": self.biases,
             "state": self._state(),
         }
+
+
+SCALER_BITS = 36
+"""Behind the point, at most: sums then stay in 64 bits for inputs of Q16."""
+
+
+def scaler(scaling: Scaling, quant: Quant) -> tuple[int, int, int] | None:
+    """(bias, mult, shift) of a mdy_scaler_t: from a value of the data, in Q16, to a step of the network's input.
+
+    None where 64 bits do not hold that.
+    """
+    gain = scaling.gain / quant.scale
+    shift = min(SCALER_BITS, 31 - math.frexp(gain)[1])
+    bias = math.floor((scaling.offset / quant.scale + 0.5 + quant.zero) * 2.0 ** (16 + shift))
+    if shift < 0 or abs(bias) >= 2**62:
+        return None
+    return bias, min(round(gain * 2.0**shift), 2**31 - 1), 16 + shift
+
+
+def input_values(plan: Plan, data: Data | None) -> dict[str, Any]:
+    """What the header says of samples, classes and effort; without data less."""
+    quant = plan.qgraph.quant[plan.qgraph.graph.input]
+    pixels: list[int] = []
+    if data is not None and data.is_pixels:
+        pixels = [int(value) for value in data.scaling.int8(np.arange(256), quant)]
+    return {
+        "data": data,
+        "pixel_values": pixels,
+        "scaler": None if data is None else scaler(data.scaling, quant),
+        "rate": RATE,
+        "clip": CLIP,
+        "step_instructions": plan.row.step_instructions if plan.row else 0,
+    }
 
 
 def _shape(shape: Shape) -> str:

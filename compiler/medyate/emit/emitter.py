@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from medyate.emit.calls import Calls
-from medyate.emit.context import Context
+from medyate.emit.context import Context, Data, input_values
 from medyate.emit.filters import c_array, c_comment, c_string
 from medyate.errors import DataError
 from medyate.plan.plan import Plan
@@ -31,12 +31,15 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def emit(plan: Plan, prefix: str = PREFIX) -> dict[str, str]:
-    """Generated files by name. Two models with different prefixes can be parts of one program. Raises DataError."""
+def emit(plan: Plan, prefix: str = PREFIX, data: Data | None = None) -> dict[str, str]:
+    """Generated files by name. Two models with different prefixes can be parts of one program. Raises DataError.
+
+    `data`: which the model is compiled with; without it the header says nothing of classes and samples.
+    """
     environment = environment_for("emit/templates")
     context = Context(plan)
     calls = Calls(context)
-    values = {**context.values(), **calls.values(), "version": VERSION, "abi": ABI}
+    values = {**context.values(), **calls.values(), **input_values(plan, data), "version": VERSION, "abi": ABI}
     values |= {"prefix": check_prefix(prefix), "macro": prefix.upper()}
     return {f"{prefix}_{name}": environment.get_template(f"{name}.j2").render(values) for name in FILES}
 

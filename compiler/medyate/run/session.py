@@ -96,7 +96,6 @@ class Settings:
     """Packed norm; 0: none."""
     flags: int
     """Bit 0 head only, 1 flips, 3 to 7 the shift, 8 to 15 the smoothing in 1/256."""
-    """Bit 0 head only, 1 flips, 3 to 7 the shift, 8 to 15 the smoothing in 1/256."""
 
     @property
     def rate(self) -> float:
@@ -254,6 +253,10 @@ class Training:
         schedule = (s.rate_mult, s.rate_exponent, s.cosine, s.warmup_steps, s.total_steps, s.clip)
         flags, shift, smoothing = s.flags & 3 | self.fresh << 2, s.shift, s.flags >> 8
         return struct.pack("<IIiIIIHBBBB", s.seed, *schedule, flags, pattern, shift, smoothing)
+
+
+SELF_TEST = Training(0.02, 4, 16, "constant", seed=0x5E1F7E57, flip=True)
+"""That of `medyate selftest`. A generation with these settings is nobody's training."""
 
 
 def _impossible(what: str) -> LinkError:

@@ -32,7 +32,7 @@ from medyate.run.guard import Guard, Outcome, Rejected
 from medyate.run.link import Link
 from medyate.run.log import HEAD_ONLY, RunLog, Score, training_of
 from medyate.run.restart import Restarts
-from medyate.run.session import Marks, Position, Session, Training
+from medyate.run.session import SELF_TEST, Marks, Position, Session, Training
 from medyate.run.signs import know, signs
 from medyate.run.transport import BAUD, HostProgram, QemuProgram, SerialPort
 from medyate.run.trials import Bench, Found, HeadOnly
@@ -238,7 +238,7 @@ def _keep_what_is_there(session: Session, options: RunOptions, digest: int) -> N
     """Raises DataError where a fresh training would lose a board's generation unasked."""
     if options.training.fresh and not options.overwrite and options.on.startswith("serial:"):
         there = session.begin(replace(options.training, fresh=False))
-        if there.is_used:
+        if there.is_used and there.settings != SELF_TEST.settings():
             board = (held.Held(there.generation, there.epochs, digest, FORMAT),)
             held.refuse_to_discard("the target's flash", board, digest)
 
