@@ -111,6 +111,42 @@ NODES: Mapping[str, tuple[tuple[int, ...], int, tuple[list[Any], dict[str, Any]]
     "Tanh": (SERIES, 17, chain(node("Tanh"))),
     "Elu": (MAP, 17, chain(node("Elu"))),
     "Gelu": (MAP, 20, chain(node("Gelu"))),
+    "Gelu by tanh": (MAP, 20, chain(node("Gelu", approximate="tanh"))),
+    "Selu": (MAP, 17, chain(node("Selu"))),
+    "Softplus": (MAP, 17, chain(node("Softplus"))),
+    "Mish": (MAP, 18, chain(node("Mish"))),
+    "Abs": (MAP, 17, chain(node("Abs"))),
+    "Neg": (MAP, 17, chain(node("Neg"))),
+    "Exp": (MAP, 17, chain(node("Exp"))),
+    "Max of numbers": (MAP, 17, chain(node("Max", np.float32(0.25)))),
+    "Min of numbers": (MAP, 17, chain(node("Min", np.float32(0.25)))),
+    "ReduceMax": (MAP, 13, chain(node("ReduceMax", axes=[2, 3], keepdims=0))),
+    "ReduceMax over rows": (MAP, 18, chain(node("ReduceMax", whole(2)))),
+    "ReduceSum": (MAP, 13, chain(node("ReduceSum", whole(2, 3), keepdims=0))),
+    "ConvTranspose": (
+        MAP,
+        17,
+        chain(node("ConvTranspose", real(4, 3, 3, 4), real(3), strides=[2, 2], pads=[1, 1, 0, 2])),
+    ),
+    "ConvTranspose, padded output": (
+        MAP,
+        17,
+        chain(node("ConvTranspose", real(4, 3, 2, 2), strides=[3, 3], output_padding=[1, 2])),
+    ),
+    "ConvTranspose of a series": (SERIES, 17, chain(node("ConvTranspose", real(4, 5, 4), strides=[2], pads=[1, 1]))),
+    "ConvTranspose without strides": (MAP, 17, chain(node("ConvTranspose", real(4, 1, 3, 3)))),
+    "SpaceToDepth": (MAP, 17, chain(node("SpaceToDepth", blocksize=2))),
+    "DepthToSpace": (MAP, 17, chain(node("Conv", real(12, 4, 1, 1)), node("DepthToSpace", blocksize=2))),
+    "DepthToSpace by channels": (
+        MAP,
+        17,
+        chain(node("Conv", real(12, 4, 1, 1)), node("DepthToSpace", blocksize=2, mode="CRD")),
+    ),
+    "AveragePool, pads counted and rounded up": (
+        MAP,
+        19,
+        chain(node("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, count_include_pad=1, ceil_mode=1)),
+    ),
     "Softmax": (VECTOR, 17, chain(node("Softmax"))),
     "Softmax, old": (MAP, 11, chain(node("GlobalMaxPool"), node("Softmax"))),
     "Softmax over channels": (MAP, 17, chain(node("GlobalMaxPool"), node("Softmax", axis=1))),
@@ -191,6 +227,21 @@ NODES: Mapping[str, tuple[tuple[int, ...], int, tuple[list[Any], dict[str, Any]]
 """(extent of the input, opset, (nodes, constants)), all of real numbers."""
 
 BRANCHES: Mapping[str, tuple[tuple[int, ...], list[Any], dict[str, Any]]] = {
+    "Sub of tensors": (
+        MAP,
+        [helper.make_node("Tanh", ["x"], ["a"]), helper.make_node("Sub", ["a", "x"], ["y"])],
+        {},
+    ),
+    "Max of tensors": (
+        MAP,
+        [helper.make_node("Tanh", ["x"], ["a"]), helper.make_node("Max", ["a", "x", "c"], ["y"])],
+        {"c": np.float32(-0.25)},
+    ),
+    "Min of tensors": (
+        MAP,
+        [helper.make_node("Tanh", ["x"], ["a"]), helper.make_node("Min", ["a", "x"], ["y"])],
+        {},
+    ),
     "Concat of channels": (
         MAP,
         [

@@ -47,6 +47,24 @@ TO_QUANTISE: Mapping[str, tuple[list[Any], dict[str, Any]]] = {
         ],
         {"w": CONV, "v": 5 * CONV[:2], "u": real(2, 8, 3, 3)},
     ),
+    "Max of two scales": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"]),
+            helper.make_node("Conv", ["x", "v"], ["b"]),
+            helper.make_node("Max", ["a", "b"], ["c"]),
+            helper.make_node("Conv", ["x", "w2"], ["d"]),
+            helper.make_node("Min", ["c", "d"], ["e"]),
+            helper.make_node("Conv", ["e", "u"], ["y"]),
+        ],
+        {"w": CONV, "v": 2 * CONV[::-1], "w2": 3 * CONV, "u": real(2, 6, 3, 3)},
+    ),
+    "functions that stay real": chain(
+        node("Conv", CONV),
+        node("Elu"),
+        node("Conv", real(4, 6, 3, 3)),
+        node("Softplus"),
+        node("Conv", real(2, 4, 1, 1)),
+    ),
     "moves and pools": chain(
         node("Conv", CONV, pads=[1, 1, 1, 1]),
         node("MaxPool", kernel_shape=[2, 2], strides=[2, 2]),

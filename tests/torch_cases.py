@@ -50,7 +50,14 @@ FUNCTIONS = {
     "tanh": torch.tanh,
     "silu": functional.silu,
     "gelu": functional.gelu,
+    "gelu by tanh": lambda x: functional.gelu(x, approximate="tanh"),
     "elu": functional.elu,
+    "selu": functional.selu,
+    "softplus": functional.softplus,
+    "mish": functional.mish,
+    "abs": torch.abs,
+    "exp": torch.exp,
+    "square": torch.square,
     "hardtanh": functional.hardtanh,
     "clamp_min": lambda x: x.clamp_min(-0.5),
     "maximum": lambda x: torch.maximum(x, torch.tensor(0.25)),
@@ -73,8 +80,12 @@ SPELLED: tuple[tuple[Any, str], ...] = (
     (lambda x: torch.where(x > 0, x, torch.exp(x) - 1), "elu"),
 )
 """(several operations or one, the function that they are)."""
-SLOPES = nn.PReLU(4)
-"""Read as it is exported; decomposed, it is a comparison and a choice, which are refused."""
+AS_EXPORTED: dict[str, Any] = {
+    "slopes": nn.PReLU(4),
+    "pixel shuffle": nn.Sequential(nn.Conv2d(4, 8, 1), nn.PixelShuffle(2)),
+    "pixel unshuffle": nn.PixelUnshuffle(2),
+}
+"""Decomposed, they are comparisons and choices, or permutations of six axes, which are refused."""
 MAPS: dict[str, Any] = {
     "grouped": nn.Conv2d(4, 8, 3, groups=2),
     "multiplier": nn.Conv2d(4, 8, 3, groups=4),
@@ -95,6 +106,13 @@ MAPS: dict[str, Any] = {
     "mean of rows": lambda x: x.mean(2),
     "mean of channels": lambda x: x.mean(1, keepdim=True),
     "mean of everything": lambda x: x.mean((2, 3)).mean(1, keepdim=True),
+    "sum": lambda x: x.sum((2, 3)),
+    "sum of rows": lambda x: x.sum(2, keepdim=True),
+    "transposed": nn.ConvTranspose2d(4, 3, 3, 2, 1, output_padding=1),
+    "transposed without strides": nn.ConvTranspose2d(4, 1, 3),
+    "larger of two": lambda x: torch.maximum(x, -x * 0.5),
+    "smaller of two": lambda x: torch.minimum(x, x * 2 - 1),
+    "average, padding counted and rounded up": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
     "largest": lambda x: x.amax((2, 3), keepdim=True),
     "largest of a row": lambda x: x.max(3)[0],
     "sum with itself": lambda x: x + x,
@@ -141,6 +159,7 @@ MAPS: dict[str, Any] = {
 SERIES_BODIES: dict[str, Any] = {
     "conv": nn.Conv1d(4, 6, 5, 2, 2),
     "grouped": nn.Conv1d(4, 4, 3, padding="same", groups=4),
+    "transposed": nn.ConvTranspose1d(4, 3, 4, 2, 1),
     "norm": nn.BatchNorm1d(4),
     "max": nn.MaxPool1d(3, 2, 1),
     "average": nn.AvgPool1d(3, 1, 1),

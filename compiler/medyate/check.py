@@ -84,6 +84,8 @@ class Report:
     accuracy_device: float | None
     reference_differences: int
     """Outputs on which the device differs from the integers in PyTorch; always 0 unless it is broken."""
+    left_out: str
+    """What the file does to its output at last and the device does not; it was done to the device's outputs here."""
     notes: tuple[str, ...]
     faults: tuple[str, ...]
     """What does not match."""
@@ -115,21 +117,27 @@ def check_installed(path: Path, target: str) -> None:
 
 
 def check(
-    path: Path, target: str, count: int, dataset: Dataset | None, pixels: str, seed: int, progress: Progress
+    path: Path,
+    target: str,
+    count: int,
+    dataset: Dataset | None,
+    pixels: str,
+    seed: int,
+    progress: Progress,
+    output: str = "",
 ) -> Report:
-    """Compares on `count` samples of the data's test part, or on random ones."""
+    """Compares an output (the first one) on `count` samples of the data's test part, or on random ones."""
     check_installed(path, target)
-    imported = simplify(load(path))
+    imported = simplify(load(path, output))
     shape = imported.graph.shapes[imported.graph.input]
     fitted = None if dataset is None else dataset.fit(shape)
-    own = None if imported.qgraph is None else input_quant(imported.qgraph)
-    meaning = None if fitted is None else scaling(pixels, fitted.x_train, own)
+    meaning = None if fitted is None else scaling(pixels, fitted.x_train, imported.input_quant)
     qgraph, weights = quantised_form(imported, fitted, meaning, seed)
     samples = choose(qgraph, fitted, meaning, count, seed)
     plan = inference_plan(qgraph, weights, Limits(1 << 40), least=True)
     plan = replace(plan, limits=Limits(ram_for(plan)))
     device = run_device(plan, target, samples.stored, progress)
-    report = compare(path, imported, (qgraph, weights), target, samples, device)
+    report = compare(path, imported, (qgraph, weights), target, samples, device, output)
     said = () if fitted is None else tuple(remarks(imported, fitted, pixels))
     return replace(report, notes=(*report.notes, *said))
 
@@ -144,7 +152,13 @@ def quantised_form(
         order = epoch_order(0, 0, len(dataset.x_train))[:CALIBRATION]
         return quantize(imported.graph, imported.weights, meaning.real(dataset.x_train[order]))
     shape = imported.graph.shapes[imported.graph.input]
-    noise = np.random.default_rng(seed).uniform(-1, 1, (CALIBRATION, *shape)).astype(np.float32)
+    random = np.random.default_rng(seed)
+    if imported.input_range is None:
+        noise = random.uniform(-1, 1, (CALIBRATION, *shape)).astype(np.float32)
+    else:
+        low, high = imported.input_range
+        noise = random.integers(low, high + 1, (CALIBRATION, *shape)).astype(np.float32)
+        noise.flat[:2] = low, high  # so that every number is one of the input's steps
     return quantize(imported.graph, imported.weights, noise)
 
 
@@ -199,23 +213,28 @@ def compare(
     target: str,
     samples: Samples,
     device: NDArray[np.int8],
+    output: str = "",
 ) -> Report:
     """The figures, and whether they are good enough."""
     qgraph, weights = quantised
+    if imported.left_out == "argmax":
+        return _compare_choices(path, imported, quantised, target, samples, device, output)
     quant, is_quantised = qgraph.quant[qgraph.graph.output], imported.qgraph is not None
     real = _real(samples.stored, input_quant(qgraph)) if is_quantised else samples.real
-    answers = oracle_for(path)(path, Given(samples.stored, real))
+    answers = oracle_for(path)(path, Given(samples.stored, real, output))
     steps = answers.astype(np.float64).reshape(device.shape)
     if answers.dtype != np.int8:
         steps = in_steps(steps, quant)
-    if is_quantised:
+    if is_quantised and not imported.left_out:
         steps = on_grid(steps)
-    apart = np.abs(steps - device)
+    made = _as_file(imported, device, quant)
+    apart = np.abs(steps - made)
     agreeing = steps.argmax(1) == device.argmax(1)
     import_error = expected = decided = None
     if not is_quantised:
         import_error = real_error(imported, samples.real, answers)
-        expected = root_mean_square(in_steps(rounded(qgraph, weights, samples.real), quant) - steps)
+        exact = _as_file(imported, in_steps(rounded(qgraph, weights, samples.real), quant), quant)
+        expected = root_mean_square(exact - steps)
         clear = margins(steps) > DECIDED * expected
         decided = float(agreeing[clear].mean()) if clear.any() else None
     report = Report(
@@ -235,12 +254,71 @@ def compare(
         accuracy_oracle=_accuracy(steps, samples.labels),
         accuracy_device=_accuracy(device, samples.labels),
         reference_differences=int((reference(qgraph, weights, samples.stored) != device).sum()),
+        left_out=imported.left_out,
         notes=imported.notes,
         faults=(),
         match=False,
     )
     faults = tuple(_faults(report, path, half=answers.dtype == np.float16))
     return replace(report, faults=faults, match=not faults)
+
+
+def _as_file(imported: Imported, steps: NDArray[Any], quant: Quant) -> NDArray[np.float64]:
+    """Output steps after what the file does to its output at last."""
+    if imported.left_out != "log_softmax":
+        return steps.astype(np.float64)
+    return in_steps(log_softmax((steps.astype(np.float64) - quant.zero) * quant.scale), quant)
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms of the shares, by rows."""
+    below = logits - logits.max(axis=1, keepdims=True)
+    found: NDArray[np.float64] = below - np.log(np.exp(below).sum(axis=1, keepdims=True))
+    return found
+
+
+def _compare_choices(
+    path: Path,
+    imported: Imported,
+    quantised: tuple[QGraph, Weights],
+    target: str,
+    samples: Samples,
+    device: NDArray[np.int8],
+    output: str,
+) -> Report:
+    """Of a file that says which output is the largest: the device's largest output is the one."""
+    qgraph, weights = quantised
+    real = samples.real if imported.qgraph is None else _real(samples.stored, input_quant(qgraph))
+    answers = oracle_for(path)(path, Given(samples.stored, real, output)).reshape(len(device)).astype(np.int64)
+    differences = int((reference(qgraph, weights, samples.stored) != device).sum())
+    agree = float((answers == device.argmax(1)).mean())
+    faults = (
+        [f"{differences:,} outputs differ from those that the same integers give in PyTorch"] if differences else []
+    )
+    if agree < (FLOAT_AGREEMENT if imported.qgraph is None else AGREEMENT):
+        faults.append(f"only {agree:.1%} of the predictions agree")
+    return Report(
+        model=path.name,
+        target=target,
+        quantised=imported.qgraph is not None,
+        samples=len(device),
+        source="random" if samples.labels is None else "data",
+        import_error=None,
+        largest_difference_steps=0.0,
+        distance_steps=0.0,
+        expected_steps=None,
+        exact_share=agree,
+        close_share=agree,
+        predictions_agree=agree,
+        decided_agree=None,
+        accuracy_oracle=None,
+        accuracy_device=_accuracy(device, samples.labels),
+        reference_differences=differences,
+        left_out=imported.left_out,
+        notes=imported.notes,
+        faults=tuple(faults),
+        match=not faults,
+    )
 
 
 def _faults(report: Report, path: Path, *, half: bool) -> Iterator[str]:
@@ -258,7 +336,7 @@ def _faults(report: Report, path: Path, *, half: bool) -> Iterator[str]:
         if report.source == "data" and agree < CHECKPOINT_AGREEMENT:
             yield f"only {agree:.1%} of the predictions agree"
         return
-    most = STEP_TOLERANCE if kind == "onnx" else 0
+    most = STEP_TOLERANCE if kind == "onnx" else (GRID if report.left_out else 0)
     if farthest > most:
         yield f"outputs are up to {farthest:.3g} steps apart, {most} are allowed"
     if kind == "onnx" and agree < AGREEMENT:
@@ -324,4 +402,6 @@ def real_error(imported: Imported, samples: NDArray[np.float32], answers: NDArra
     network = Network(imported.graph, imported.weights)
     with torch.no_grad():
         found = channels_last(network(channels_first(samples))).numpy()
+    if imported.left_out == "log_softmax":
+        found = log_softmax(found.astype(np.float64))
     return float(np.abs(found - answers).max() / max(float(np.abs(answers).max()), 1e-12))

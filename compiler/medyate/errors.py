@@ -21,12 +21,13 @@ class UnsupportedOpError(ModelError):
     """A node's operation, or one of its attributes, has no kernel."""
 
     def __init__(self, node: str, op: str, why: str, supported: tuple[str, ...]) -> None:
-        super().__init__(
-            f"node '{node}' ({op}): {why}.",
-            f"Supported here: {', '.join(supported)}.",
-        )
+        known = op in supported
+        remedy = "docs/ops.md lists the forms of it that are." if known else f"Supported here: {', '.join(supported)}."
+        super().__init__(f"node '{node}' ({op}): {why}.", remedy)
         self.node = node
         self.op = op
+        self.why = why
+        self.supported = supported
 
 
 class GraphError(MedyateError):

@@ -115,6 +115,20 @@ class Imported:
     """The same graph with every tensor's scale and zero point; None: a network of real numbers."""
     notes: tuple[str, ...]
     """What had to be changed to import it."""
+    left_out: str = ""
+    """What the file does to the graph's output at last: 'log_softmax', 'argmax' or nothing."""
+    input_range: tuple[int, int] | None = None
+    """Numbers that the file takes, where these are whole and stand for themselves: pixels."""
+
+    outputs: tuple[str, ...] = ()
+    """All that the file gives, by its own names; the graph ends in one of them."""
+
+    @property
+    def input_quant(self) -> Quant | None:
+        """What the stored numbers of an input stand for; None: a file that takes real numbers."""
+        if self.qgraph is not None:
+            return self.qgraph.quant[self.graph.input]
+        return None if self.input_range is None else Quant(1.0, -128 - self.input_range[0])
 
 
 def elements(shape: Shape) -> int:

@@ -97,6 +97,7 @@ class PlanOptions:
     alpha: float = ALPHA
     pixels: str = AUTO
     head: str = "new"
+    output: str = ""
     ranking: Path | None = None
     grad_bits: int = 8
     batch: int = 1
@@ -166,6 +167,7 @@ class PlanOptions:
             self.limits(stack),
             self.pixels,
             head=start,
+            output=self.output,
             ranking=self.ranking,
             seed=self.seed,
             split=self.split,

@@ -12,7 +12,7 @@ from medyate.chance import chance
 from medyate.datasets import AUTO, SCALINGS, STORED, Dataset, Scaling, epoch_order, meaning_of, scaling
 from medyate.errors import DataError
 from medyate.ir import Imported, Quant
-from medyate.quantize.apply import input_quant, rounded
+from medyate.quantize.apply import rounded
 
 SAMPLES = 100
 MEANS = {
@@ -25,7 +25,7 @@ MEANS = {
 
 def remarks(imported: Imported, dataset: Dataset, pixels: str) -> Iterator[str]:
     """Sentences without a full stop; `imported` is the whole network, `dataset` fits its input."""
-    quant = None if imported.qgraph is None else input_quant(imported.qgraph)
+    quant = imported.input_quant
     chosen = meaning_of(pixels, dataset.x_train, quant)
     if pixels == AUTO and dataset.x_train.dtype.kind in "iu":
         yield f"--pixels auto chose '{chosen}' ({MEANS[chosen]})"

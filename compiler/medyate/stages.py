@@ -30,10 +30,11 @@ from medyate.datasets import AUTO, Dataset, Scaling, epoch_order, scaling
 from medyate.emit.context import Data
 from medyate.emit.emitter import PREFIX
 from medyate.emit.size import image_bytes
-from medyate.errors import ArtefactError, BudgetError, DataError
+from medyate.errors import ArtefactError, BudgetError, DataError, ModelError
 from medyate.extras import require
 from medyate.graph_json import to_json
 from medyate.ir import Imported, QGraph, Quant, Shape, Weights, elements
+from medyate.passes.ending import Classifier
 from medyate.passes.pipeline import Normalised, normalise, simplify
 from medyate.pixels import remarks
 from medyate.plan.banks import BankFlash
@@ -108,6 +109,8 @@ class Options:
     """Family of kernels; None: the target's own."""
     app: str = APP
     """Application of firmware/apps."""
+    output: str = ""
+    """Of a model with several, by name: the one that is trained."""
     link_key: bytes | None = None
     """Guards what ends, resets or reads out the program; None: the emulated targets are open."""
 
@@ -123,8 +126,7 @@ def prepare(
     """Normalise and quantise; the data come back as the network takes them, with what they mean to it."""
     normal = normalise(imported)
     fitted = dataset.check(normal.graph.shapes[normal.graph.input])
-    own = None if normal.quantised is None else input_quant(normal.quantised[0])
-    meaning = scaling(pixels, fitted.x_train, own)
+    meaning = scaling(pixels, fitted.x_train, imported.input_quant)
     fitted = fitted.with_targets(meaning)
     if normal.quantised is not None:
         qgraph, integers = normal.quantised
@@ -215,29 +217,50 @@ def make_head(
     normal: Normalised, quantised: tuple[QGraph, Weights], dataset: Dataset, meaning: Scaling, choice: str
 ) -> Head:
     """A head of zeros, or the pretrained last layer. Raises DataError when its outputs do not fit."""
-    if choice == "keep" and len(normal.head_bias) != dataset.outputs:
-        raise DataError(
-            f"the pretrained last layer has {len(normal.head_bias)} outputs, '{dataset.name}' wants {dataset.outputs}.",
-            "Use --head new.",
-        )
+    start = pretrained(normal, dataset) if choice == "keep" else None
     loss = classes_loss(dataset.outputs)
     if dataset.regression:
-        loss = squared_loss(dataset.outputs, _largest_error(normal, quantised, dataset, meaning, choice))
-    return new_head(loss) if choice == "new" else kept_head(normal.head_weight, normal.head_bias, loss)
+        loss = squared_loss(dataset.outputs, _largest_error(start, quantised, dataset, meaning))
+    return new_head(loss) if start is None else kept_head(*start, loss)
+
+
+def pretrained(normal: Normalised, dataset: Dataset) -> Classifier:
+    """The classifier that a head starts from. Raises DataError where there is none, or its outputs do not fit.
+
+    A single output behind a sigmoid is the difference of the logits of two classes.
+    """
+    ending = normal.ending
+    if normal.classifier is None:
+        raise DataError(f"{ending.keeps}.", "Use --head new.")
+    if dataset.regression and ending.link:
+        raise DataError(
+            f"the pretrained outputs pass a {ending.link}, and squared error is taken in front of it.",
+            "Use --head new.",
+        )
+    weight, bias = normal.classifier
+    if ending.link == "sigmoid" and len(bias) == 1 and dataset.outputs == 2:
+        half_weight, half_bias = weight * np.float32(0.5), bias * np.float32(0.5)
+        return np.concatenate([-half_weight, half_weight]), np.concatenate([-half_bias, half_bias])
+    if len(bias) != dataset.outputs:
+        raise DataError(
+            f"the pretrained last layer has {len(bias)} outputs, '{dataset.name}' wants {dataset.outputs}.",
+            "Use --head new.",
+        )
+    return weight, bias
 
 
 def _largest_error(
-    normal: Normalised, quantised: tuple[QGraph, Weights], dataset: Dataset, meaning: Scaling, choice: str
+    start: Classifier | None, quantised: tuple[QGraph, Weights], dataset: Dataset, meaning: Scaling
 ) -> float:
     """Of the head at the start, over the calibration samples; its features are those of the integers."""
     order = epoch_order(0, 0, len(dataset.x_train))[:CALIBRATION]
     targets = dataset.y_train[order]
-    if choice == "new":
+    if start is None:
         return float(np.abs(targets).max())
     qgraph, integers = quantised
     steps = reference(qgraph, integers, meaning.int8(dataset.x_train[order], input_quant(qgraph)))
     quant = qgraph.quant[qgraph.graph.output]
-    outputs = (steps.astype(np.float64) - quant.zero) * quant.scale @ normal.head_weight.T + normal.head_bias
+    outputs = (steps.astype(np.float64) - quant.zero) * quant.scale @ start[0].T + start[1]
     return float(np.abs(outputs - targets).max())
 
 
@@ -260,7 +283,9 @@ class Stages:
         head = "head"
         while any(node.name == head for node in normal.graph):
             head += "_"
-        whole = {**normal.weights, f"{head}.weight": normal.head_weight, f"{head}.bias": normal.head_bias}
+        whole = dict(normal.weights)
+        if normal.classifier is not None:
+            whole |= zip((f"{head}.weight", f"{head}.bias"), normal.classifier, strict=True)
         _write(out, "02_normalised", to_json(normal.graph), whole)
         quants = {name: [q.scale, q.zero] for name, q in qgraph.quants}
         numbers = {"quant": quants, "rounds_once": qgraph.rounds_once}
@@ -316,6 +341,15 @@ def check_packages(model: Path) -> None:
     require("calibration", "torch")
 
 
+def load_one(model: Path, output: str) -> Imported:
+    """A model up to the output that is trained. Raises ModelError where there are several and none is named."""
+    imported = frontends.load(model, output)
+    if len(imported.outputs) > 1 and not output:
+        names = ", ".join(f"'{name}'" for name in imported.outputs)
+        raise ModelError(f"'{model}' has {len(imported.outputs)} outputs: {names}.", "Name one with --output.")
+    return imported
+
+
 def gather(model: Path, dataset: Dataset, options: Options, progress: Progress, out: Path | None = None) -> Material:
     """All stages up to what the planner needs; where that is refused, `out` keeps the ranking and what is before it.
 
@@ -323,7 +357,7 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress, 
     """
     check_packages(model)
     progress("import", 0, 1)
-    imported = frontends.load(model)
+    imported = load_one(model, options.output)
     normal, qgraph, integers, dataset, meaning = prepare(imported, dataset, options.pixels, options.rounding)
     ranking, trained = make_ranking(normal, dataset, meaning, options, progress)
     stages = (imported, normal, qgraph, integers, ranking, trained)
@@ -331,7 +365,7 @@ def gather(model: Path, dataset: Dataset, options: Options, progress: Progress, 
         order = epoch_order(1, 0, len(dataset.x_train))[:CALIBRATION_SAMPLES]
         samples = meaning.int8(dataset.x_train[order], input_quant(qgraph))
         kept = options.head == "keep"
-        at_start = (normal.head_weight, normal.head_bias) if kept else (trained, np.zeros(len(trained), np.float32))
+        at_start = pretrained(normal, dataset) if kept else (trained, np.zeros(len(trained), np.float32))
         calibration = (samples, dataset.y_train[order], at_start)
         head = make_head(normal, (qgraph, integers), dataset, meaning, options.head)
         network = (normal.graph, normal.weights)
@@ -347,6 +381,20 @@ def warnings(dataset: Dataset, layers: int) -> list[str]:
     """What is likely to be a mistake in the data, and that a network has no layers to train."""
     alone = "the network has no layer to train but its last: the head alone is trained"
     return [*dataset.warnings(), *(() if layers else (alone,))]
+
+
+def about_ending(normal: Normalised, dataset: Dataset) -> Iterator[str]:
+    """What the head does not take over of the network's end."""
+    ending = normal.ending
+    told = ending.describe()
+    if told:
+        yield told
+    if dataset.regression and ending.link:
+        yield f"targets are those of the outputs in front of the {ending.link}, which the trained network lacks"
+    if not dataset.regression and ending.clamp is not None and not ending.keeps:
+        yield f"the clamp behind '{ending.classifier.name if ending.classifier else ''}' is left out: classes need none"
+    if not dataset.regression and ending.link == "sigmoid" and dataset.outputs != 2:
+        yield "each sample has one class: the trained network ends in a softmax over them, not in sigmoids"
 
 
 def affordable(ranking: Ranking, effort: Effort, most: int) -> Ranking:
@@ -427,7 +475,10 @@ def compile_model(
             "banks": None if banks is None else banks.to_json(),
         },
     )
-    for text in remarks(simplify(made.imported), dataset.check(made.input_shape), options.pixels):
+    for text in (
+        *remarks(simplify(made.imported), dataset.check(made.input_shape), options.pixels),
+        *about_ending(made.normal, dataset),
+    ):
         tell(text)
     return plan, image
 

@@ -259,10 +259,22 @@ def test_a_quantised_network_with_a_real_tensor_is_refused(tmp_path: Path) -> No
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["a"]),
         helper.make_node("DequantizeLinear", ["a", "s", "z"], ["b"]),
-        helper.make_node("Add", ["b", "b"], ["y"]),
+        helper.make_node("Mul", ["b", "k"], ["y"]),
     ]
     with pytest.raises(ModelError, match="'y' of a quantised model has no scale"):
-        frontends.load(write(tmp_path / "net.onnx", nodes, {"s": np.float32(1), "z": np.int8(0)}))
+        frontends.load(write(tmp_path / "net.onnx", nodes, {"s": np.float32(1), "z": np.int8(0), "k": real(4, 1, 1)}))
+
+
+def test_a_sum_that_a_file_leaves_real_gets_the_scale_of_what_it_can_give(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["a", "s", "z"], ["b"]),
+        helper.make_node("Add", ["b", "b"], ["y"]),
+    ]
+    imported = frontends.load(write(tmp_path / "net.onnx", nodes, {"s": np.float32(1), "z": np.int8(0)}))
+    assert imported.qgraph is not None
+    assert imported.qgraph.quant["y"] == Quant(2.0, 0)
+    assert any("real in the file" in note for note in imported.notes)
 
 
 def test_a_real_bias_beside_small_weights_raises_the_scale_of_its_channel(tmp_path: Path) -> None:

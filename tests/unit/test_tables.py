@@ -22,7 +22,18 @@ from medyate.ops import OPS
 from onnx_cases import BRANCHES, NODES
 from onnx_files import MAP, chain, node, quantise, write
 from onnx_quantised_cases import HAND_MADE, NOT_IN_ONNXRUNTIME, PROBABILITIES, TO_QUANTISE
-from torch_cases import FUNCTIONS, IMAGE, MAPS, SERIES, SERIES_BODIES, SLOPES, SPELLED, VECTOR, VECTOR_BODIES, exported
+from torch_cases import (
+    AS_EXPORTED,
+    FUNCTIONS,
+    IMAGE,
+    MAPS,
+    SERIES,
+    SERIES_BODIES,
+    SPELLED,
+    VECTOR,
+    VECTOR_BODIES,
+    exported,
+)
 
 TABLES: dict[str, list[tuple[str, Row[Any, Any]]]] = {
     "tflite": list(tflite.HANDLERS.items()),
@@ -107,6 +118,7 @@ def test_every_row_of_torch_becomes_what_it_declares(seen: dict[int, set[str]]) 
         IMAGE: (*MAPS.values(), *FUNCTIONS.values(), *(body for body, _ in SPELLED)),
     }
     programs = [form for x, group in bodies.items() for body in group for form in exported(body, x)[1]]
-    for program in (*programs, exported(SLOPES, IMAGE)[1][0]):
+    programs += [exported(body, IMAGE)[1][0] for body in AS_EXPORTED.values()]
+    for program in programs:
         torch_frontend._run(torch_frontend.Importer(program, "test", torch_frontend.SUPPORTED))
     assert unmade("torch", seen) == []

@@ -24,6 +24,7 @@ from medyate.plan.plan import inference_plan
 from medyate.quantize.apply import reference
 from oracles import forms
 from probe import Probe
+from tflite_cases import NEW, REAL, Case
 
 SCALE = 0.0625
 
@@ -40,6 +41,29 @@ def bit_exact(path: Path, samples: NDArray[np.int8], folder: Path) -> Imported:
     probe.init()
     assert np.array_equal(np.stack([probe.output(sample).reshape(-1) for sample in samples]), wanted)
     return imported
+
+
+# --- every operator that reads or makes integers of its own ---
+
+
+@pytest.mark.parametrize("case", NEW, ids=lambda case: case.kind)
+def test_an_operator_is_the_reference_kernel(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "one.tflite"
+    path.write_bytes(case.file())
+    shape = load(path).graph.tensors[0][1]
+    samples = np.random.default_rng(3).integers(-128, 128, (6, *shape)).astype(np.int8)
+    samples[0], samples[1] = -128, 127
+    bit_exact(path, samples, tmp_path)
+
+
+@pytest.mark.parametrize("case", REAL, ids=lambda case: case.kind)
+def test_an_operator_on_real_numbers_is_the_reference_kernel(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / "one.tflite"
+    path.write_bytes(case.file())
+    imported = load(path)
+    samples = np.random.default_rng(4).normal(size=(6, *imported.graph.tensors[0][1])).astype(np.float32)
+    given = forms(samples)
+    assert real_error(imported, samples, tflite_runtime.run(path, given)) < 1e-5
 
 
 # --- MEAN ---

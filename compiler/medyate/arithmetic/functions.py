@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from medyate.ir import Attrs
 
-KINDS = ("identity", "clip", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh", "silu", "gelu", "elu")
+KINDS = (
+    *("identity", "clip", "leaky_relu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh"),
+    *("elu", "selu", "softplus", "mish", "abs", "neg", "exp", "square"),
+)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from medyate.ir import Activation, Quant
 
 QMIN, QMAX = -128, 127
+UINT8_SHIFT = 128
+"""What is taken off the numbers of a uint8 file."""
 WEIGHT_MAX = 127
 DELTA_MAX = 128
 """Largest magnitude of a weight's change within an epoch; also of a weight with a zero point."""
@@ -151,7 +153,7 @@ class Integers:
         mult, shift = pair_tensors(self.multipliers, acc.device)
         real = _column(self.multipliers, acc)
         value = self.rescale(acc.detach().round().long(), mult, shift) + self.output.zero
-        return _through(value, acc * real, self.bounds, masked=True)
+        return through(value, acc * real, self.bounds, masked=True)
 
     def scaled_mean(self, sums: Any, count: int) -> Any:
         """Output steps of sums of `count` inputs minus their zero point.
@@ -163,7 +165,7 @@ class Integers:
         real = self.multipliers[0]
         mult, shift = (torch.tensor(part, device=sums.device) for part in mean_pair(real, count))
         value = self.rescale(sums.detach().round().long(), mult, shift) + self.output.zero
-        return _through(value, sums * (real / count), self.bounds, masked=False)
+        return through(value, sums * (real / count), self.bounds, masked=False)
 
     def mean(self, sums: Any, counts: Any, origin: int) -> Any:
         """The average of stored values minus `origin`: halves away from zero, or to the even number."""
@@ -172,7 +174,7 @@ class Integers:
         if self.rounds_once:
             size = size - ((2 * (exact.abs() % pixels) == pixels) & (size % 2 == 1)).long()
         value = size * exact.sign() + origin
-        return _through(value, sums / counts, self.bounds, masked=False)
+        return through(value, sums / counts, self.bounds, masked=False)
 
     def look_up(self, x: Any) -> Any:
         """A function's table; the gradient is its slope."""
@@ -195,7 +197,7 @@ class Integers:
             total = total + (x - quant.zero) * (quant.scale / self.output.scale)
         mult, shift = pair_tensors((add_output_multiplier(self.inputs, self.output),), a.device)
         value = self.rescale(exact, mult, shift) + self.output.zero
-        return _through(value, total, self.bounds, masked=True)
+        return through(value, total, self.bounds, masked=True)
 
 
 def add_output_multiplier(inputs: Sequence[Quant], output: Quant) -> float:
@@ -220,7 +222,7 @@ def _column(values: Sequence[float], like: Any) -> Any:
     return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, 1, 1)
 
 
-def _through(value: Any, smooth: Any, bounds: tuple[int, int], *, masked: bool) -> Any:
+def through(value: Any, smooth: Any, bounds: tuple[int, int], *, masked: bool) -> Any:
     """`value` clamped, with the gradient of `smooth`; if masked, where it is strictly inside the bounds."""
     low, high = bounds
     clamped = value.clamp(low, high).to(smooth.dtype)

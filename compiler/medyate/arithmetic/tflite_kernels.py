@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.arithmetic.functions import Function
-from medyate.arithmetic.scheme import QMAX, QMIN, Integers, fixed_point, half_away, requantize_exact
+from medyate.arithmetic.scheme import ADD_LEFT_SHIFT, QMAX, QMIN, Integers, fixed_point, half_away, requantize_exact
 from medyate.ir import Activation, Quant
 
 Steps = NDArray[np.int64]
@@ -91,9 +91,59 @@ def table(function: Function, x: Quant, y: Quant) -> NDArray[np.int8] | None:
     return np.asarray(steps, np.int8)
 
 
+def looked_up(kind: str, x: Quant, y: Quant) -> NDArray[np.int8] | None:
+    """The table that TFLite itself makes of a function, in binary32; None: it makes none."""
+    if kind not in LOOKED_UP:
+        return None
+    real = (np.arange(QMIN, QMAX + 1) - x.zero).astype(np.float32) * np.float32(x.scale)
+    with np.errstate(over="ignore"):
+        steps = np.asarray(LOOKED_UP[kind](real), np.float32) * (np.float32(1) / np.float32(y.scale))
+    whole = np.sign(steps) * np.floor(np.abs(steps) + np.float32(0.5)) + y.zero
+    return np.asarray(np.clip(whole, QMIN, QMAX), np.int8)
+
+
+def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    errors = np.array([math.erf(value) for value in x * np.float32(math.sqrt(0.5))], np.float32)
+    return np.asarray(np.float32(0.5) * x * (np.float32(1) + errors), np.float32)
+
+
+def _gelu_tanh(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
+    return np.asarray(np.float32(0.5) * x * (np.float32(1) + np.tanh(inner)), np.float32)
+
+
+LOOKED_UP: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "elu": lambda x: np.where(x < 0, np.expm1(x), x),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "exp": np.exp,
+}
+
+
+def magnitudes(x: Quant, y: Quant) -> NDArray[np.int8]:
+    """ABS of every input from -128."""
+    inputs = np.abs(np.arange(QMIN, QMAX + 1) - x.zero)
+    ratio = float(np.float32(x.scale) / np.float32(y.scale))
+    steps = inputs if x.scale == y.scale else requantized(inputs, ratio)
+    return np.asarray(np.clip(steps + y.zero, QMIN, QMAX), np.int8)
+
+
+def turns_signs(quants: tuple[Quant, Quant], b: int) -> bool:
+    """Whether SUB of two such tensors is ADD of the first and the negative second one (number `b`), to the step.
+
+    They differ where the second one, brought to the common scale, lies halfway between two numbers.
+    """
+    largest = 2 * max(quant.scale for quant in quants)
+    steps = (np.arange(QMIN, QMAX + 1) - quants[b].zero).astype(np.int64) << ADD_LEFT_SHIFT
+    ratio = quants[b].scale / largest
+    return bool((requantized(-steps, ratio) == -requantized(steps, ratio)).all())
+
+
 def table_differences(function: Function, facts: Integers) -> int | None:
     """Entries of the stored table that TFLite computes otherwise; None: it has no such operator."""
-    theirs = table(function, facts.inputs[0], facts.output)
+    x, y = facts.inputs[0], facts.output
+    theirs = magnitudes(x, y) if function.kind == "abs" else looked_up(function.kind, x, y)
+    theirs = table(function, x, y) if theirs is None else theirs
     return None if theirs is None else int((facts.arrays["table"] != theirs).sum())
 
 

@@ -31,6 +31,8 @@ Split = Annotated[float, typer.Option(help="Share for testing where the data has
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(min=0, max=0xFFFFFFFF, help="Seed of all random numbers.")]
 Pixels = Annotated[str, typer.Option(help=f"What a sample's value means to the network: {', '.join(PIXELS)}.")]
+OUTPUT = typer.Option("--output", help="Which output, of a model with several; see `inspect`.")
+OutputName = Annotated[str, OUTPUT]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the artefacts.")]
 BAUD_OPTION = typer.Option("--baud", min=50, max=50_000_000, help="Speed of the serial port, bits per second.")
 Baud = Annotated[int, BAUD_OPTION]
@@ -53,6 +55,7 @@ OPTIONS = {
         help="new (starts at zero) or keep (the pretrained one); full or sampled (trains a share of its inputs at a "
         "time). Both choices: with a comma."
     ),
+    "output": OUTPUT,
     "ranking": typer.Option(help="Reuse a ranking made by `rank`."),
     "grad_bits": typer.Option(help="Bits of a stored gradient: 8 or 16."),
     "batch": typer.Option(help="Samples whose mean gradient makes one update: a power of two."),

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from medyate import artefact, datasets
-from medyate.cli.options import Json, Pixels, Seed, Split, show, warn
+from medyate.cli.options import Json, OutputName, Pixels, Seed, Split, show, warn
 from medyate.datasets import AUTO, PIXELS
 from medyate.errors import DataError, MedyateError
 from medyate.extras import require
@@ -36,6 +36,7 @@ def rank(
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Spearman's correlation of stored rankings.")] = False,
     pixels: Pixels = AUTO,
+    output: OutputName = "",
     epochs: int = 3,
     seed: Seed = 0,
     split: Split = 0.25,
@@ -47,8 +48,7 @@ def rank(
         return
     if len(files) != 1 or data_ is None or out is None:
         raise DataError("a ranking needs one model, --data and -o.", "Give them, or --compare with stored rankings.")
-    from medyate import frontends
-    from medyate.stages import check_packages, make_ranking, prepare
+    from medyate.stages import check_packages, load_one, make_ranking, prepare
 
     if epochs < 1:
         raise DataError("ranking needs at least one epoch.", "Check --epochs.")
@@ -56,7 +56,7 @@ def rank(
     check_beside(out)
     check_packages(files[0])
     dataset = datasets.load(data_, split)
-    normal, _, _, dataset, meaning = prepare(frontends.load(files[0]), dataset, pixels)
+    normal, _, _, dataset, meaning = prepare(load_one(files[0], output), dataset, pixels)
     options = Options("host", Limits(0), pixels, rank_epochs=epochs, seed=seed)
     with Bar() as bar:
         ranking, head = make_ranking(normal, dataset, meaning, options, bar.show)

@@ -60,8 +60,12 @@ class _Operator:
     kind: str
     version: int
     inputs: tuple[int, ...]
-    output: int
+    outputs: tuple[int, ...]
     options: Options | None
+
+
+def _several(output: int | Sequence[int]) -> tuple[int, ...]:
+    return (output,) if isinstance(output, int) else tuple(output)
 
 
 class FlatFile:
@@ -91,13 +95,18 @@ class FlatFile:
         return self._tensors[tensor].shape
 
     def operator(
-        self, kind: str, version: int, inputs: Sequence[int], output: int, options: Options | None = None
+        self,
+        kind: str,
+        version: int,
+        inputs: Sequence[int],
+        output: int | Sequence[int],
+        options: Options | None = None,
     ) -> None:
         """One more operator; behaviour of older versions is kept by newer runtimes."""
-        self._operators.append(_Operator(kind, version, tuple(inputs), output, options))
+        self._operators.append(_Operator(kind, version, tuple(inputs), _several(output), options))
 
-    def finish(self, name: str, source: int, output: int) -> bytes:
-        """The file of a network with one input and one output."""
+    def finish(self, name: str, source: int, output: int | Sequence[int]) -> bytes:
+        """The file of a network with one input."""
         b = flatbuffers.Builder(1 << 16)
         codes = sorted({(operator.kind, operator.version) for operator in self._operators})
         buffers = [_buffer(b, b"")]
@@ -114,7 +123,7 @@ class FlatFile:
         parts = {
             "Tensors": _offsets(b, tensors),
             "Inputs": _ints(b, (source,)),
-            "Outputs": _ints(b, (output,)),
+            "Outputs": _ints(b, _several(output)),
             "Operators": _offsets(b, operators),
             "Name": b.CreateString(name),
         }
@@ -190,7 +199,7 @@ def _operator(b: Any, operator: _Operator, code: int) -> int:
     parts: dict[str, int] = {
         "OpcodeIndex": code,
         "Inputs": _ints(b, operator.inputs),
-        "Outputs": _ints(b, (operator.output,)),
+        "Outputs": _ints(b, operator.outputs),
     }
     if operator.options is not None:
         parts["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, operator.options.table)

@@ -31,13 +31,14 @@ from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
 from medyate.ops.move import Move, Triple
+from medyate.ops.offset import Offset
 from medyate.ops.prelu import PRelu, slope_steps
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
 
 OPSET = 13
 """The first with a scale per channel; a network gets a newer one only where an operation needs it."""
-NEWER: Mapping[str, int] = {"HardSwish": 14, "Gelu": 20}
+NEWER: Mapping[str, int] = {"HardSwish": 14, "Mish": 18, "Gelu": 20}
 FIRST: tuple[int, int, int, int] = (0, 3, 1, 2)
 LAST: tuple[int, int, int, int] = (0, 2, 3, 1)
 """Orders of axes that bring channels to the front, and to the back."""
@@ -185,6 +186,13 @@ def _two(w: _Writer, node: Node, _: Integers | None) -> None:
     w.finish(node, w.emit(kind, [w.read[name] for name in node.inputs], f"{node.output}/real"))
 
 
+def _offset(w: _Writer, node: Node, _: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, Offset)
+    summands = w.constant(f"{node.output}/summands", np.reshape(a.real, (-1, 1, 1)), np.float32)
+    w.finish(node, w.emit("Add", (w.read[node.inputs[0]], summands), f"{node.output}/real"))
+
+
 def _pool(w: _Writer, node: Node, _: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, PoolAttrs)
@@ -204,6 +212,8 @@ def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
         w.made(node.output, source if facts else w.emit("Identity", (source,), title))
     elif a.kind == "clip":
         w.made(node.output, w.clip(title, source, a.low, a.high))
+    elif a.kind == "square":
+        w.made(node.output, w.emit("Mul", (source, source), title))
     elif a.kind == "silu":
         gate = w.emit("Sigmoid", (source,), f"{node.output}/gate")
         w.made(node.output, w.emit("Mul", (source, gate), title))
@@ -212,14 +222,21 @@ def _activation(w: _Writer, node: Node, facts: Integers | None) -> None:
         w.made(node.output, w.emit(kind, (source,), title, **attributes(a)))
 
 
-FUNCTIONS: Mapping[str, tuple[str, Callable[[Function], Mapping[str, float]]]] = {
+FUNCTIONS: Mapping[str, tuple[str, Callable[[Function], Mapping[str, float | str]]]] = {
     "leaky_relu": ("LeakyRelu", lambda a: {"alpha": a.low}),
     "hard_swish": ("HardSwish", lambda _: {}),
     "hard_sigmoid": ("HardSigmoid", lambda _: {"alpha": 1 / 6, "beta": 0.5}),
     "sigmoid": ("Sigmoid", lambda _: {}),
     "tanh": ("Tanh", lambda _: {}),
     "gelu": ("Gelu", lambda _: {}),
+    "gelu_tanh": ("Gelu", lambda _: {"approximate": "tanh"}),
     "elu": ("Elu", lambda _: {"alpha": 1.0}),
+    "selu": ("Selu", lambda _: {}),
+    "softplus": ("Softplus", lambda _: {}),
+    "mish": ("Mish", lambda _: {}),
+    "abs": ("Abs", lambda _: {}),
+    "neg": ("Neg", lambda _: {}),
+    "exp": ("Exp", lambda _: {}),
 }
 
 
@@ -331,6 +348,7 @@ HANDLERS: Mapping[str, Callable[[_Writer, Node, Integers | None], None]] = {
     "depthwise": _convolution,
     "add": _two,
     "mul": _two,
+    "offset": _offset,
     "average_pool": _pool,
     "max_pool": _pool,
     "activation": _activation,

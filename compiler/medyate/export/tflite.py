@@ -19,7 +19,7 @@ import tflite
 from numpy.typing import NDArray
 
 from medyate.arithmetic.functions import Function
-from medyate.arithmetic.scheme import QMAX, QMIN, Integers
+from medyate.arithmetic.scheme import QMAX, QMIN, UINT8_SHIFT, Integers
 from medyate.arithmetic.tflite_kernels import (
     CLAMPS,
     RESULTS,
@@ -33,8 +33,7 @@ from medyate.artefact import write_bytes
 from medyate.export import ExportError
 from medyate.export.flatfile import Options, Steps
 from medyate.export.tflite_graph import Writer
-from medyate.frontends.tflite_graph import UINT8_SHIFT
-from medyate.ir import Graph, Node, QGraph, Shape, Weights
+from medyate.ir import Graph, Node, QGraph, Quant, Shape, Weights
 from medyate.ops import OPS
 from medyate.ops._pool import PoolAttrs
 from medyate.ops._spatial import Pads, Pair
@@ -42,6 +41,7 @@ from medyate.ops.concat import Concat
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.depthwise import Depthwise
 from medyate.ops.move import Move
+from medyate.ops.offset import Offset
 from medyate.ops.prelu import PRelu, slope_steps
 from medyate.ops.softmax import Softmax
 from medyate.quantize.apply import integers
@@ -49,12 +49,18 @@ from medyate.quantize.apply import integers
 GROUPED = 6
 """Version of a CONV_2D whose filter has fewer input channels than its input."""
 FUNCTIONS: Mapping[str, str] = {
+    "gelu": "GELU",
+    "gelu_tanh": "GELU",
+    "exp": "EXP",
+    "abs": "ABS",
     "identity": "QUANTIZE",
     "leaky_relu": "LEAKY_RELU",
     "hard_swish": "HARD_SWISH",
     "sigmoid": "LOGISTIC",
     "tanh": "TANH",
 }
+REAL_FUNCTIONS: Mapping[str, str] = {"neg": "NEG", "square": "SQUARE"}
+"""Of real numbers alone."""
 
 
 def _same_pads(extent: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair) -> Pads:
@@ -120,6 +126,9 @@ def _covers(w: Writer, node: Node, a: Conv2d) -> bool:
 def _conv2d(w: Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Conv2d)
+    if facts is not None and "product" in facts.arrays:
+        _product(w, node, facts)
+        return
     channels = w.graph.shapes[node.inputs[0]][2]
     weight = np.asarray(w.weights[node.weight_name("weight")])
     if _covers(w, node, a) and (facts is None or _is_linear(w, facts)):
@@ -177,7 +186,25 @@ def _windowed(
     w.fused(node, facts, kind, (source, *constants), Options(table, fields), version=version)
 
 
+def _product(w: Writer, node: Node, facts: Integers) -> None:
+    """MUL with a constant, as it came."""
+    steps = np.asarray(w.weights[node.weight_name("weight")]).reshape(-1).astype(np.int64) - facts.weight_zero
+    scale = float(facts.arrays["scale"][0])
+    x, y = (np.float32(quant.scale) for quant in (facts.inputs[0], facts.output))
+    if facts.arrays["bias"].any() or not same_pairs(facts, np.full(len(steps), float(x * np.float32(scale) / y))):
+        raise w.refuse(node, "its factors were trained")
+    zero = min(max(0, QMIN - int(steps.min())), QMAX - int(steps.max()))
+    constant = w.file.constant(
+        f"{node.output}/factors", w.stored((steps + zero).astype(np.int8)), w.steps(Quant(scale, zero))
+    )
+    rank = w.rank(node.inputs[0])
+    w.fused(node, facts, "MUL", (w.given(node.inputs[0], rank), constant), Options("MulOptions", {}), rank=rank)
+
+
 def _depthwise(w: Writer, node: Node, facts: Integers | None) -> None:
+    if facts is not None and "product" in facts.arrays:
+        _product(w, node, facts)
+        return
     if facts is not None and not same_pairs(facts, affine_multipliers(facts, in_binary32=w.kind == "uint8")):
         raise w.refuse(node, "TFLite would compute other multipliers from its scales")
     weight = np.asarray(w.weights[node.weight_name("weight")])
@@ -193,6 +220,25 @@ def _two(w: Writer, node: Node, facts: Integers | None) -> None:
     rank = _common_rank(w, node)
     inputs = [w.given(name, rank) for name in node.inputs]
     w.fused(node, facts, kind, inputs, Options(table, {}), rank=rank)
+
+
+def _offset(w: Writer, node: Node, facts: Integers | None) -> None:
+    a = node.attrs
+    assert isinstance(a, Offset)
+    rank = w.rank(node.inputs[0])
+    if facts is None:
+        summands = w.file.constant(f"{node.output}/summands", np.array(a.real, np.float32))
+        w.fused(node, facts, "ADD", (w.given(node.inputs[0], rank), summands), Options("AddOptions", {}), rank=rank)
+        return
+    _check_scales(f"the summands of '{node.name}'", a.scale)
+    zero = min(max(0, QMIN - min(a.steps)), QMAX - max(a.steps))
+    if min(a.steps) + zero < QMIN:
+        raise w.refuse(node, "its summands do not fit 8 bits")
+    numbers = w.stored((np.array(a.steps) + zero).astype(np.int8))
+    constant = w.file.constant(f"{node.output}/summands", numbers, w.steps(Quant(a.scale, zero)))
+    kind = "SUB" if a.minus else "ADD"
+    inputs = (w.given(node.inputs[0], rank), constant)
+    w.fused(node, facts, kind, inputs, Options(f"{kind.title()}Options", {}), rank=rank)
 
 
 def _common_rank(w: Writer, node: Node) -> int:
@@ -215,11 +261,13 @@ def _average_pool(w: Writer, node: Node, facts: Integers | None) -> None:
 
 
 def _mean(w: Writer, node: Node, facts: Integers, a: PoolAttrs) -> None:
-    if a.kernel != w.graph.shapes[node.inputs[0]][:2] or any(a.pads):
-        raise w.refuse(node, "its average changes the scale, which only MEAN of a whole map does")
+    extent = w.graph.shapes[node.inputs[0]][:2]
+    over = [axis for axis in range(2) if a.kernel[axis] > 1]
+    if any(a.kernel[axis] != extent[axis] for axis in over) or any(a.pads):
+        raise w.refuse(node, "its average changes the scale, which only MEAN of whole axes does")
     if not same_pairs(facts, np.array([facts.inputs[0].scale / facts.output.scale])):
         raise w.refuse(node, "TFLite would compute another multiplier from its scales")
-    axes = w.numbers(f"{node.output}/axes", [1, 2])
+    axes = w.numbers(f"{node.output}/axes", [axis + 1 for axis in over] if a.kernel != extent else [1, 2])
     options = Options("ReducerOptions", {"KeepDims": True})
     w.emit("MEAN", (w.given(node.inputs[0]), axes), w.tensor(node.output, node.output), options)
 
@@ -255,6 +303,9 @@ def _pool(w: Writer, node: Node, kind: str, source: int, padding: int) -> None:
 def _activation(w: Writer, node: Node, facts: Integers | None) -> None:
     a = node.attrs
     assert isinstance(a, Function)
+    if a.kind == "neg" and facts is not None:
+        _negative(w, node, facts)
+        return
     if facts is not None:
         apart = None if w.kind == "uint8" and a.kind in RESULTS else table_differences(a, facts)
         if apart is None:
@@ -266,14 +317,28 @@ def _activation(w: Writer, node: Node, facts: Integers | None) -> None:
     if a.kind == "clip":
         _clip(w, node, facts, source, rank)
         return
-    if a.kind not in FUNCTIONS or (a.kind == "identity" and facts is None):
+    known = FUNCTIONS if facts is not None else {**FUNCTIONS, **REAL_FUNCTIONS}
+    if a.kind not in known or (a.kind == "identity" and facts is None):
         raise w.refuse(node, f"TFLite has no {a.kind}")
     options = {
         "identity": Options("QuantizeOptions", {}),
         "leaky_relu": Options("LeakyReluOptions", {"Alpha": a.low}),
         "hard_swish": Options("HardSwishOptions", {}),
+        "gelu": Options("GeluOptions", {"Approximate": False}),
+        "gelu_tanh": Options("GeluOptions", {"Approximate": True}),
     }
-    w.emit(FUNCTIONS[a.kind], (source,), w.tensor(node.output, node.output, rank=rank), options.get(a.kind))
+    w.emit(known[a.kind], (source,), w.tensor(node.output, node.output, rank=rank), options.get(a.kind))
+
+
+def _negative(w: Writer, node: Node, facts: Integers) -> None:
+    """MUL with -1, which turns int8 numbers around exactly where the zero point is that of the other end."""
+    if not np.array_equal(facts.arrays["table"], -1 - np.arange(QMIN, QMAX + 1)):
+        raise w.refuse(node, "TFLite would round its values")
+    rank = w.rank(node.inputs[0])
+    shift = UINT8_SHIFT if w.kind == "uint8" else 0
+    number = w.file.constant(f"{node.output}/minus", w.stored(np.array([-1], np.int8)), Steps((1.0,), (shift,)))
+    inputs = (w.given(node.inputs[0], None), number)
+    w.emit("MUL", inputs, w.tensor(node.output, node.output, rank=rank), Options("MulOptions", {}))
 
 
 def _prelu(w: Writer, node: Node, facts: Integers | None) -> None:
@@ -408,6 +473,7 @@ HANDLERS: Mapping[str, Callable[[Writer, Node, Integers | None], None]] = {
     "depthwise": _depthwise,
     "add": _two,
     "mul": _two,
+    "offset": _offset,
     "average_pool": _average_pool,
     "max_pool": _max_pool,
     "activation": _activation,

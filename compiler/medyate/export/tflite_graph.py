@@ -14,11 +14,10 @@ import numpy as np
 import tflite
 from numpy.typing import NDArray
 
-from medyate.arithmetic.scheme import QMAX, QMIN, Integers
+from medyate.arithmetic.scheme import QMAX, QMIN, UINT8_SHIFT, Integers
 from medyate.arithmetic.tflite_kernels import CLAMPS, bounds_in_binary32
 from medyate.export import ExportError
 from medyate.export.flatfile import FlatFile, Options, Steps
-from medyate.frontends.tflite_graph import UINT8_SHIFT
 from medyate.ir import Activation, Graph, Node, QGraph, Quant, Shape, Weights
 
 ONNX_INSTEAD = "Export it as ONNX, which computes the same to the step."
@@ -28,6 +27,7 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "FULLY_CONNECTED": (1, 4),
     "ADD": (1, 2),
     "MUL": (1, 2),
+    "SUB": (1, 2),
     "AVERAGE_POOL_2D": (1, 2),
     "MEAN": (1, 2),
     "MAX_POOL_2D": (1, 2),
@@ -48,6 +48,11 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "HARD_SWISH": (1, 1),
     "LOGISTIC": (1, 2),
     "TANH": (1, 2),
+    "NEG": (1, 1),
+    "SQUARE": (1, 1),
+    "GELU": (1, 2),
+    "EXP": (1, 2),
+    "ABS": (1, 2),
     "MINIMUM": (1, 2),
     "MAXIMUM": (1, 2),
 }
@@ -176,7 +181,7 @@ class Writer:
 
 def _stored_as(weights: Weights) -> str:
     """uint8 where the integers are those of a uint8 file, moved by 128."""
-    shifted = any(name.endswith(".zero") for name in weights)
+    shifted = any(n.endswith(".zero") and f"{n.removesuffix('.zero')}.product" not in weights for n in weights)
     pools = any(name.endswith(".origin") and int(array) == -UINT8_SHIFT for name, array in weights.items())
     return "uint8" if shifted or pools else "int8"
 

@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate import artefact, files
+from medyate.arithmetic.functions import Function
 from medyate.arithmetic.scheme import WEIGHT_MAX, activation_quant
+from medyate.arithmetic.tflite_kernels import RESULTS
 from medyate.compiled import COMPILE
 from medyate.errors import ArtefactError, GraphError
 from medyate.graph_json import from_json, quantised_from_json
-from medyate.ir import Node, QGraph, Weights
+from medyate.ir import Activation, Attrs, Node, QGraph, Quant, Weights
 from medyate.ops.conv2d import Conv2d
 from medyate.ops.softmax import OUTPUT, Softmax
+from medyate.passes.ending import find
 from medyate.plan.steps import HEAD_WEIGHT_BITS
 from medyate.quantize.apply import add_constants, bias_limit, scales_for_bias
 from medyate.run.generation import Facts, Generation
@@ -30,6 +33,13 @@ from medyate.run.train import Compiled
 from medyate.validate import validate
 
 HEAD = "classifier"
+SIGMOID_ENDS = 8.0
+"""Beyond it, a sigmoid in steps of 1/256 is 0 or 1."""
+LINKED: Mapping[str, tuple[str, Attrs, Quant]] = {
+    "softmax": ("softmax", Softmax(), OUTPUT),
+    "sigmoid": ("activation", Function("sigmoid"), RESULTS["sigmoid"]),
+}
+"""(operation, attributes, scale) of what turns logits into shares."""
 
 
 def read_compiled(compiled: Compiled) -> tuple[QGraph, Weights, Facts]:
@@ -58,21 +68,44 @@ def logit_range(log: Mapping[str, Any]) -> tuple[float, float]:
 def trained_network(
     compiled: Compiled, qgraph: QGraph, weights: Weights, generation: Generation, logits: tuple[float, float]
 ) -> tuple[QGraph, Weights]:
-    """Backbone and head as one int8 network; a softmax follows where the imported network had one."""
+    """Backbone and head as one int8 network, and behind them what turned the imported network's logits into shares."""
     arrays = dict(weights)
     for layer, values in generation.weights.items():
         arrays[f"{layer}.weight"] = values
     for layer, biases in generation.biases.items():
         arrays[f"{layer}.bias"] = biases
-    whole = from_json(artefact.read_json(compiled.folder / "01_import.json"))
-    ends_in_softmax = any(node.output == whole.output and node.op == "softmax" for node in whole)
-    return with_head(qgraph, arrays, generation, logits, softmax=ends_in_softmax)
+    ending = find(from_json(artefact.read_json(compiled.folder / "01_import.json")))
+    if not compiled.model["classes"]:
+        return with_head(qgraph, arrays, generation, logits, clamp=ending.clamp)
+    classifier = ending.classifier
+    single = isinstance(classifier, Node) and getattr(classifier.attrs, "channels", 0) == 1
+    if ending.link == "sigmoid" and single and len(generation.head_bias) == 2:
+        return with_head(qgraph, arrays, _difference(generation), _apart(logits), link="sigmoid")
+    return with_head(qgraph, arrays, generation, logits, link="softmax" if ending.link else "")
+
+
+def _difference(generation: Generation) -> Generation:
+    """One logit for two: the sigmoid of their difference is the second one's share in a softmax."""
+    weight, bias = (array.astype(np.int64) for array in (generation.head_weight, generation.head_bias))
+    return replace(generation, head_weight=weight[1:] - weight[:1], head_bias=bias[1:] - bias[:1])
+
+
+def _apart(logits: tuple[float, float]) -> tuple[float, float]:
+    """Range of the difference of two logits, as far as a sigmoid tells numbers apart in 8 bits."""
+    most = min(max(logits[1] - logits[0], 1.0), SIGMOID_ENDS)
+    return -most, most
 
 
 def with_head(
-    qgraph: QGraph, weights: Weights, generation: Generation, logits: tuple[float, float], *, softmax: bool
+    qgraph: QGraph,
+    weights: Weights,
+    generation: Generation,
+    logits: tuple[float, float],
+    *,
+    link: str = "",
+    clamp: Activation = None,
 ) -> tuple[QGraph, Weights]:
-    """Appends the classifier, and a softmax if asked for."""
+    """Appends the classifier, and a softmax or sigmoid if asked for."""
     graph = qgraph.graph
     shape = graph.shapes[graph.output]
     taken = {node.name for node in graph} | set(graph.shapes)
@@ -80,14 +113,15 @@ def with_head(
     while name in taken:
         name += "_"
     classes = len(generation.head_bias)
-    node = Node(name, "conv2d", (graph.output,), f"{name}/logits", Conv2d(classes, (shape[0], shape[1])))
+    attrs = Conv2d(classes, (shape[0], shape[1]), activation=clamp)
+    node = Node(name, "conv2d", (graph.output,), f"{name}/logits", attrs)
     nodes, tensors = [*graph.nodes, node], [*graph.tensors, (node.output, (1, 1, classes))]
     quants = [*qgraph.quants, (node.output, activation_quant(*logits))]
-    if softmax:
-        last = Node(f"{name}/softmax", "softmax", (node.output,), f"{name}/shares", Softmax())
-        nodes.append(last)
-        tensors.append((last.output, (1, 1, classes)))
-        quants.append((last.output, OUTPUT))
+    if link:
+        op, last, quant = LINKED[link]
+        nodes.append(Node(f"{name}/{link}", op, (node.output,), f"{name}/shares", last))
+        tensors.append((f"{name}/shares", (1, 1, classes)))
+        quants.append((f"{name}/shares", quant))
     extended = replace(graph, nodes=tuple(nodes), tensors=tuple(tensors), output=tensors[-1][0])
     arrays = {**weights, **head_arrays(name, generation, qgraph.quant[graph.output].scale, (classes, *shape))}
     result = replace(qgraph, graph=extended, quants=tuple(quants))

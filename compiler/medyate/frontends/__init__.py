@@ -33,9 +33,12 @@ def check(path: Path) -> None:
     require(f"reading {path.suffix} files", *NEEDS[FORMATS[path.suffix]])
 
 
-def load(path: Path) -> Imported:
-    """Reads a model. Raises ModelError, and what `check` raises."""
+def load(path: Path, output: str = "") -> Imported:
+    """Reads a model up to one of its outputs, the first one unless it is named.
+
+    Raises ModelError, and what `check` raises.
+    """
     check(path)
     frontend = import_module(f"medyate.frontends.{FORMATS[path.suffix]}")
-    imported: Imported = frontend.load(path)
+    imported: Imported = frontend.load(path, output)
     return imported

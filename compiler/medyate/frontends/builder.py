@@ -8,8 +8,9 @@ window covers it.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medyate.arithmetic.functions import Function
+from medyate.arithmetic.scheme import QMAX, QMIN, WEIGHT_MAX
 from medyate.errors import GraphError, ModelError, UnsupportedOpError
+from medyate.frontends.obstacles import Obstacles, wanted
 from medyate.ir import Activation, Attrs, Graph, Imported, Node, QGraph, Quant, Shape, Weights, elements
 from medyate.ops import OPS
 from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
@@ -42,9 +45,15 @@ EXTENT_MAX = 65535
 NAME_MAX = 1000
 """Letters of a name, the last ones: archives refuse names of 64 KiB."""
 
+LEFT_OUT: Mapping[str, str] = {
+    "log_softmax": "a log-softmax at the end is left out: the network gives logits, which differ from it by one number",
+    "argmax": "an argmax at the end is left out: the network gives what it compares",
+}
+
 LAYOUT = frozenset({"move", "reshape"})
 """What is put in front of any operation that needs its values elsewhere."""
 
+Crop = tuple[Pair, Pair]
 Array = NDArray[np.float32]
 REAL_ROLES: dict[str, type[np.generic]] = dict.fromkeys(("weight", "bias", "scale", "shift"), np.floating)
 INTEGER_ROLES: dict[str, type[np.generic]] = {"weight": np.int8, "bias": np.int32}
@@ -54,6 +63,16 @@ INTEGER_ROLES: dict[str, type[np.generic]] = {"weight": np.int8, "bias": np.int3
 def made(op: str, attrs: Attrs) -> str:
     """What the tables of the frontends call an operation of the IR: activations go by their function."""
     return attrs.kind if isinstance(attrs, Function) else op
+
+
+def chosen(network: str, names: Sequence[str], output: str) -> str:
+    """The output of a name, or the first one. Raises ModelError."""
+    if not names:
+        raise ModelError(f"'{network}' has no output.", "Export it again.")
+    if output and output not in names:
+        listed = ", ".join(f"'{name}'" for name in names)
+        raise ModelError(f"'{network}' has no output '{output}'.", f"It has {listed}.")
+    return output or names[0]
 
 
 def printable(names: Iterable[str]) -> dict[str, str]:
@@ -88,7 +107,14 @@ class GraphBuilder:
         self._shapes: dict[str, Shape] = {input_name: shape}
         self._weights: dict[str, NDArray[Any]] = {}
         self._quants: dict[str, Quant] = {}
+        self.obstacles = Obstacles(name)
+        self.outputs: tuple[str, ...] = ()
+        """All that the file gives."""
         self.notes: list[str] = []
+        self.input_range: tuple[int, int] | None = None
+        """See Imported."""
+        self.left_out = ""
+        """What the file does last and the network does not, see Imported."""
         self.rounds_once = False  # see QGraph
         self._alias: dict[str, str] = {}
         self._declared: frozenset[str] | None = None
@@ -107,7 +133,15 @@ class GraphBuilder:
 
     def refuse(self, node: str, op: str, why: str) -> UnsupportedOpError:
         """The error for a node that cannot be imported."""
-        return UnsupportedOpError(node, op, why, self.supported)
+        needs = wanted(op) if op not in self.supported else ""
+        return UnsupportedOpError(node, op, f"{why}; {needs}" if needs else why, self.supported)
+
+    def stand_in(self, name: str, shape: Shape, quant: Quant | None = None) -> None:
+        """A tensor in the place of one that cannot be made, so that what reads it can be looked at too."""
+        if name not in self:
+            self._shapes[name] = shape
+            if quant is not None:
+                self._quants[name] = quant
 
     def tensor(self, name: str) -> str:
         """The tensor behind a name, aliases resolved. Raises ModelError for an unknown one."""
@@ -115,6 +149,14 @@ class GraphBuilder:
         if name not in self._shapes:
             raise ModelError(f"tensor '{name}' is used before anything makes it.", "Export the model again.")
         return name
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All so far, in running order."""
+        return tuple(self._nodes)
+
+    def __contains__(self, name: str) -> bool:
+        return self._alias.get(name, name) in self._shapes
 
     def shape(self, name: str) -> Shape:
         """(H, W, C) of a tensor."""
@@ -304,6 +346,46 @@ class GraphBuilder:
         arrays = {"scale": scale.astype(np.float32), "shift": (beta - mean * scale).astype(np.float32)}
         self.emit(node, "batch_norm", BatchNorm(), (source,), output, arrays)
 
+    def scaled(
+        self,
+        node: str,
+        source: str,
+        output: str,
+        scale: NDArray[Any],
+        shift: NDArray[Any],
+        activation: Activation = None,
+    ) -> None:
+        """Every channel of real numbers times a factor and plus a summand."""
+        made = output if activation is None else self.fresh(f"{output}/all")
+        zeros, ones = np.zeros(len(scale)), np.ones(len(scale))
+        self.batch_norm(node, source, made, (scale, shift, zeros, ones), 0.0)  # type: ignore[arg-type]
+        if activation is not None:
+            self.clip(f"{node}/clamp", made, output, *activation)
+
+    def factors(
+        self,
+        node: str,
+        source: str,
+        output: str,
+        steps: NDArray[np.int64],
+        scale: float,
+        multiplier: float,
+        activation: Activation = None,
+    ) -> None:
+        """Every channel of integers times so many steps of `scale`, requantised by `multiplier`."""
+        middle = 0 if np.abs(steps).max() <= WEIGHT_MAX else int(steps.max() + steps.min() + 1) // 2
+        channels = len(steps)
+        arrays: dict[str, NDArray[Any]] = {
+            "scale": np.full(channels, scale),
+            "multiplier": np.full(channels, multiplier),
+            "product": np.array(1),
+        }
+        if middle:
+            arrays["zero"] = np.array(-middle)
+        weight = (steps - middle).astype(np.int8).reshape(channels, 1, 1, 1)
+        bias = np.zeros(channels, np.int32)
+        self.convolution(node, source, output, weight, bias, groups=channels, activation=activation, arrays=arrays)
+
     def clip(
         self, node: str, source: str, output: str, low: float, high: float, table: NDArray[np.int8] | None = None
     ) -> None:
@@ -330,6 +412,177 @@ class GraphBuilder:
     def add(self, node: str, a: str, b: str, output: str, activation: Activation = None) -> None:
         """An element-wise sum."""
         self.emit(node, "add", Add(activation), (a, b), output)
+
+    def negative(self, node: str, source: str, output: str = "") -> str:
+        """The negative values, which of integers are exact: their zero point is that of the other end."""
+        output = output or self.fresh(f"{source}/negative")
+        quant = self.quant(source)
+        table = None if quant is None else -1 - np.arange(QMIN, QMAX + 1)
+        self.function(f"{node}/negative", "neg", source, output, table=None if table is None else table.astype(np.int8))
+        if quant is not None:
+            self.quantise(output, Quant(quant.scale, -1 - quant.zero))
+        return output
+
+    def difference(self, node: str, a: str, b: str, output: str, activation: Activation = None) -> None:
+        """An element-wise difference: the sum with the negative second one."""
+        self.add(node, a, self.negative(node, b), output, activation)
+
+    def larger(self, node: str, a: str, b: str, output: str) -> None:
+        """The larger of two values of one scale, element by element: the largest of two rows."""
+        shape = self.shape(a)
+        if shape != self.shape(b):
+            raise self.refuse(node, "maximum", f"tensors of {shape} and {self.shape(b)}")
+        rows = []
+        for side, source in enumerate((a, b)):
+            row = self.fresh(f"{output}/row{side}")
+            with self.reading(LAYOUT):
+                self.emit(row, "reshape", Reshape((1, 1, elements(shape))), (source,), row)
+            self._as_scaled(row, source)
+            rows.append(row)
+        both, largest = self.fresh(f"{output}/both"), self.fresh(f"{output}/largest")
+        self.concat(f"{node}/both", (rows[0], rows[1]), both, 0)
+        self._as_scaled(both, a)
+        self.max_pool(node, both, largest, (2, 1), (2, 1), (0, 0, 0, 0))
+        self._as_scaled(largest, a)
+        with self.reading(LAYOUT):
+            self.emit(f"{node}/back", "reshape", Reshape(shape), (largest,), output)
+        self._as_scaled(output, a)
+
+    def smaller(self, node: str, a: str, b: str, output: str) -> None:
+        """The smaller of two values of one scale: the negative of the larger of the negative ones."""
+        largest = self.fresh(f"{output}/negative")
+        self.larger(node, self.negative(node, a), self.negative(node, b), largest)
+        self.negative(node, largest, output)
+
+    def _as_scaled(self, output: str, source: str) -> None:
+        quant = self.quant(source)
+        if quant is not None:
+            self.quantise(output, quant)
+
+    def space_to_depth(self, node: str, source: str, output: str, block: int, *, channels_first: bool = False) -> None:
+        """Every block x block pixels side by side as channels: (row, column, channel), or (channel, row, column)."""
+        height, width, channels = self.shape(source)
+        if block < 1 or height % block or width % block:
+            raise self.refuse(node, "space_to_depth", f"blocks of {block} pixels of {height}x{width}")
+        parts = []
+        for row, column in itertools.product(range(block), repeat=2):
+            part = self.fresh(f"{output}/{row}.{column}")
+            self.slice(part, source, part, (row, column, 0), (height, width, channels), (block, block, 1))
+            parts.append(self.tensor(part))
+        if not channels_first:
+            self.concat(node, tuple(parts), output, 2)
+            self._as_scaled(output, source)
+            return
+        joined = self._joined(f"{output}/rows", parts, 2, source)
+        pixels, size = height * width // block**2, (height // block, width // block, channels * block**2)
+        table = self._read_as(f"{output}/table", joined, (pixels, block**2, channels))
+        turned = self.fresh(f"{output}/turned")
+        with self.reading(LAYOUT):
+            self.transpose(node, table, turned, (0, 2, 1))
+            self.emit(f"{node}/back", "reshape", Reshape(size), (turned,), output)
+        self._as_scaled(output, source)
+
+    def depth_to_space(
+        self, node: str, source: str, output: str, block: int, *, channels_first: bool = False, crop: Crop | None = None
+    ) -> None:
+        """Channels as block x block pixels: they run by (row, column, channel), or by (channel, row, column).
+
+        `crop`: (first row, first column), (rows, columns) of what is left.
+        """
+        height, width, deep = self.shape(source)
+        channels = deep // max(1, block * block)
+        if block < 1 or channels * block * block != deep:
+            raise self.refuse(node, "depth_to_space", f"{deep} channels as blocks of {block}")
+        lines = []
+        for row in range(block):
+            columns = []
+            for column in range(block):
+                place = row * block + column
+                start, step = (place, block * block) if channels_first else (place * channels, 1)
+                part = self.fresh(f"{output}/{row}.{column}")
+                end = start + (channels - 1) * step + 1
+                self.slice(part, source, part, (0, 0, start), (height, width, end), (1, 1, step))
+                columns.append(self.tensor(part))
+            lines.append(self._joined(f"{output}/columns{row}", columns, 2, source))
+        flat = [self._read_as(f"{line}/line", line, (height, 1, width * block * channels)) for line in lines]
+        joined = self._joined(f"{output}/lines", flat, 1, source)
+        whole = (height * block, width * block, channels)
+        if crop is None:
+            with self.reading(LAYOUT):
+                self.emit(node, "reshape", Reshape(whole), (joined,), output)
+        else:
+            (top, left), (rows, columns_) = crop
+            full = self._read_as(f"{output}/whole", joined, whole)
+            with self.reading(LAYOUT):
+                self.slice(node, full, output, (top, left, 0), (top + rows, left + columns_, channels), (1, 1, 1))
+        self._as_scaled(output, source)
+
+    def _joined(self, title: str, parts: list[str], axis: int, like: str) -> str:
+        if len(parts) == 1:
+            return parts[0]
+        output = self.fresh(title)
+        self.concat(output, tuple(parts), output, axis)
+        self._as_scaled(output, like)
+        return output
+
+    def _read_as(self, title: str, source: str, shape: Shape) -> str:
+        if self.shape(source) == shape:
+            return source
+        output = self.fresh(title)
+        with self.reading(LAYOUT):
+            self.emit(output, "reshape", Reshape(shape), (source,), output)
+        self._as_scaled(output, source)
+        return output
+
+    def transposed_convolution(
+        self,
+        node: str,
+        source: str,
+        output: str,
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None,
+        stride: Pair,
+        first: Pair,
+        size: Pair,
+        quant: Quant | None = None,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """A transposed convolution with weight (out, kh, kw, in), as a convolution that makes blocks of pixels.
+
+        With stride s, output pixel q s + r sums the taps t s + r over the input pixels q - t: every r is a channel of
+        its own, and depth_to_space puts them side by side. `first`, `size`: what of all pixels is kept.
+        """
+        outputs, *kernel, inputs = weight.shape
+        block = max(stride)
+        if stride[0] != stride[1] and stride[0] > 1 and (self.shape(source)[1], stride[1], kernel[1]) != (1, 1, 1):
+            raise self.refuse(node, "transposed convolution", f"strides of {stride}")
+        if not all(1 <= k <= KERNEL_MAX and 1 <= s <= 16 for k, s in zip(kernel, stride, strict=True)):
+            raise self.refuse(node, "transposed convolution", f"a window of {kernel} with strides of {stride}")
+        taps = [-(-k // s) for k, s in zip(kernel, stride, strict=True)]
+        padded = np.zeros((outputs, taps[0] * stride[0], taps[1] * stride[1], inputs), weight.dtype)
+        padded[:, : kernel[0], : kernel[1]] = weight
+        split = padded.reshape(outputs, taps[0], stride[0], taps[1], stride[1], inputs)[:, ::-1, :, ::-1]
+        phases = split.transpose(2, 4, 0, 1, 3, 5).reshape(-1, taps[0], taps[1], inputs)
+        times = stride[0] * stride[1]
+        repeated = None if bias is None else np.tile(bias, times)
+        own = {k: np.tile(a, times) if np.size(a) == outputs and np.ndim(a) else a for k, a in (arrays or {}).items()}
+        before = self.shape(source)[:2]
+        reach = [-(-(f + n) // s) for f, n, s in zip(first, size, stride, strict=True)]
+        behind = [max(t - 1, r - n) for t, r, n in zip(taps, reach, before, strict=True)]
+        blocks = self.fresh(f"{output}/blocks")
+        pads = (taps[0] - 1, taps[1] - 1, behind[0], behind[1])
+        self.convolution(node, source, blocks, np.ascontiguousarray(phases), repeated, pads=pads, arrays=own)
+        if quant is not None:
+            self.quantise(blocks, quant)
+        if stride[0] == stride[1]:
+            crop = (first[0], first[1]), (size[0], size[1])
+            self.depth_to_space(f"{node}/pixels", blocks, output, block, crop=crop)
+            return
+        height, width, _ = self.shape(blocks)
+        line = self._read_as(f"{output}/whole", blocks, (height * stride[0], width * stride[1], outputs))
+        with self.reading(LAYOUT):
+            ends = (first[0] + size[0], first[1] + size[1], outputs)
+            self.slice(f"{node}/pixels", line, output, (first[0], first[1], 0), ends, (1, 1, 1))
 
     def mul(self, node: str, a: str, b: str, output: str, activation: Activation = None) -> None:
         """A product, element by element or with one factor per channel on either side."""
@@ -413,6 +666,12 @@ class GraphBuilder:
         """Over the classes of a vector."""
         self.emit(node, "softmax", Softmax(beta), (source,), output)
 
+    def leave_out(self, node: str, op: str, source: str, output: str) -> None:
+        """The last operation of a file, which neither training nor a prediction needs."""
+        self.alias(output, source)
+        self.left_out = op
+        self.notes.append(f"'{node}': {LEFT_OUT[op]}")
+
     def _check_types(self, weights: Weights) -> None:
         """Real weights in a network of real numbers, int8 weights and int32 biases in a quantised one."""
         wanted = INTEGER_ROLES if self._quants else REAL_ROLES
@@ -434,6 +693,7 @@ class GraphBuilder:
 
     def finish(self, output: str) -> Imported:
         """The verified network, without what its output does not need. Raises ModelError without layers."""
+        self.obstacles.check()
         nodes = self._live(self.tensor(output))
         if not nodes:
             raise ModelError("the model holds no layers.", "Export the model in inference mode.")
@@ -454,8 +714,9 @@ class GraphBuilder:
         weights = {f"{called[node]}.{role}": a for (node, _, role), a in ((k.rpartition("."), a) for k, a in own)}
         validate(graph, weights)
         self._check_types(weights)
+        said_of_ends = tuple(self.notes), self.left_out, self.input_range, self.outputs
         if not self._quants:
-            return Imported(graph, weights, None, tuple(self.notes))
+            return Imported(graph, weights, None, *said_of_ends)
         missing = [name for name in tensors if name not in self._quants]
         if missing:
             raise ModelError(
@@ -463,4 +724,4 @@ class GraphBuilder:
                 "Quantise the whole network, or export it in float.",
             )
         qgraph = QGraph(graph, tuple((said[name], self._quants[name]) for name in tensors), self.rounds_once)
-        return Imported(graph, add_constants(qgraph, weights), qgraph, tuple(self.notes))
+        return Imported(graph, add_constants(qgraph, weights), qgraph, *said_of_ends)

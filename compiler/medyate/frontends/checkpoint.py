@@ -61,8 +61,10 @@ class _Layer:
     """Height and width of the output, if the file says so."""
 
 
-def load(path: Path) -> Imported:
+def load(path: Path, output: str = "") -> Imported:
     """Reads a checkpoint, recognised by its content. Raises ModelError for one that holds no network."""
+    if output:
+        raise ModelError(f"'{path}' has one output, without a name.", "Leave --output out.")
     content = read(path)
     if isinstance(content, Mapping) and "first_conv" in content:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from medyate import files
@@ -24,6 +25,8 @@ from medyate.ops._spatial import KERNEL_MAX, Pads, Pair
 from medyate.ops.prelu import PRelu
 
 HARD_SIGMOID = (1 / 6, 0.5)
+SELU = (1.6732632423543772, 1.0507009873554805)
+"""Alpha and gamma."""
 # --- windows ---
 
 
@@ -85,15 +88,14 @@ def _pool(i: Importer, node: Any) -> None:
         i.refuse(node, f"a dilation of {dilation}, {rank + 1} axes or a second output")
     counted = node.op_type == "AveragePool" and a.get("count_include_pad", 0) and any(pads)
     if a.get("ceil_mode", 0):
-        added = _rounded_up(i.builder.shape(source)[:2], kernel, stride, pads)
-        if counted and added != pads:
-            i.refuse(node, "ceil_mode and count_include_pad together")
-        pads = added
-    if counted:
+        own, pads = pads, _rounded_up(i.builder.shape(source)[:2], kernel, stride, pads)
+    else:
+        own = pads
+    if counted:  # the padding counts, what the last window reaches beyond it does not
         padded = i.builder.fresh(f"{node.output[0]}/padded")
-        i.builder.pad(padded, source, padded, (pads[0], pads[1], 0), (pads[2], pads[3], 0))
+        i.builder.pad(padded, source, padded, (own[0], own[1], 0), (own[2], own[3], 0))
         i.same_scale(i.builder.tensor(padded), source)
-        source, pads = i.builder.tensor(padded), (0, 0, 0, 0)
+        source, pads = i.builder.tensor(padded), (0, 0, pads[2] - own[2], pads[3] - own[3])
     if node.op_type == "MaxPool":
         i.builder.max_pool(name_of(node), source, node.output[0], kernel, stride, pads)
         i.same_scale(i.made_plane(node, rank), source)
@@ -132,7 +134,8 @@ def _global_pool(i: Importer, node: Any) -> None:
         _averaged(i, i.made_plane(node, rank), source, False)
 
 
-def _reduce_mean(i: Importer, node: Any) -> None:
+def _reduce(i: Importer, node: Any) -> None:
+    """The mean, the sum or the largest value over height, width or both."""
     view, places = i.placed(node)
     rank = len(view.dims) + 1
     axes = i.numbers(node, 1, "axes")
@@ -140,12 +143,60 @@ def _reduce_mean(i: Importer, node: Any) -> None:
     shape = i.builder.shape(view.tensor)
     within = {places[axis - 1] for axis in axes if axis > 0}
     if 0 in axes or (2 in within and shape[2] > 1):
-        i.refuse(node, f"a mean over the axes {axes}; only height and width are supported")
+        i.refuse(node, f"it runs over the axes {axes}; only height and width are supported")
     kernel = (shape[0] if 0 in within else 1, shape[1] if 1 in within else 1)
-    i.builder.average_pool(name_of(node), view.tensor, node.output[0], kernel, kernel)
+    name, output = name_of(node), node.output[0]
+    if node.op_type == "ReduceMax":
+        i.builder.max_pool(name, view.tensor, output, kernel, kernel, (0, 0, 0, 0))
+    elif node.op_type == "ReduceSum":
+        if i.quantised:
+            i.refuse(node, "a sum of integers; a mean is supported")
+        mean = i.builder.fresh(f"{output}/mean")
+        i.builder.average_pool(f"{name}/mean", view.tensor, mean, kernel, kernel)
+        count = np.full(shape[2], float(kernel[0] * kernel[1]))
+        i.builder.scaled(name, mean, output, count, np.zeros(shape[2]))
+    else:
+        i.builder.average_pool(name, view.tensor, output, kernel, kernel)
     keep = i.attributes(node).get("keepdims", 1)
     dims = [1 if k + 1 in axes else d for k, d in enumerate(view.dims) if keep or k + 1 not in axes]
-    _averaged(i, i.made(node, dims, view.order), view.tensor, False)
+    made = i.made(node, dims, view.order)
+    if node.op_type == "ReduceMax":
+        i.same_scale(made, view.tensor)
+    else:
+        _averaged(i, made, view.tensor, False)
+
+
+def _transposed(i: Importer, node: Any) -> None:
+    """A transposed convolution with weight (in, out, h, w)."""
+    a, rank = i.attributes(node), len(i.view(node).dims)
+    source = i.plane(node)
+    weight, bias, arrays = integers.layer(i, node, source, 1)
+    if weight.ndim != rank + 1 or rank not in (2, 3) or a.get("group", 1) != 1 or "zero" in (arrays or {}):
+        i.refuse(node, f"a kernel of {weight.ndim - 2} dimensions, groups, or weights with a zero point")
+    weight = weight.reshape(*weight.shape, 1) if weight.ndim == 3 else weight
+    kernel, stride = (weight.shape[2], weight.shape[3]), _pair(a.get("strides", (1, 1)))
+    if set(a.get("dilations", (1,))) != {1} or a.get("auto_pad", b"NOTSET") != b"NOTSET":
+        i.refuse(node, "a dilation, or padding by name")
+    given = [int(p) for p in a.get("pads", [0] * 2 * (rank - 1))]
+    first, last = _pair(given[: rank - 1], 0), _pair(given[rank - 1 :], 0)
+    more, before = _pair(a.get("output_padding", (0, 0)), 0), i.builder.shape(source)
+    whole = [(before[k] - 1) * stride[k] + kernel[k] - first[k] - last[k] + more[k] for k in range(2)]
+    wanted = [int(n) for n in a.get("output_shape", whole[: rank - 1])][-(rank - 1) :]
+    if wanted != whole[: rank - 1]:
+        i.refuse(node, f"an output of {wanted} where its pads give {whole}")
+    i.builder.transposed_convolution(
+        name_of(node),
+        source,
+        node.output[0],
+        weight.transpose(1, 2, 3, 0),
+        bias,
+        stride,
+        first,
+        (whole[0], whole[1]),
+        integers.ahead(i, node.output[0]),
+        arrays,
+    )
+    i.made_plane(node, rank)
 
 
 # --- linear layers ---
@@ -240,7 +291,7 @@ def _two(i: Importer, node: Any) -> None:
     if any(constant):
         _affine(i, node, constant.index(True))
         return
-    if node.op_type in ("Sub", "Div"):
+    if node.op_type == "Div":
         i.refuse(node, "neither side is a constant")
     a, b = i.view(node, 0), i.view(node, 1)
     if a.dims == b.dims:
@@ -252,7 +303,8 @@ def _two(i: Importer, node: Any) -> None:
             i.refuse(node, f"tensors of {a.dims} and {b.dims}")
         first, second, order = i.plane(node, 0), i.plane(node, 1), CHANNELS_FIRST
     activation, output = integers.fused(i, node)
-    (i.builder.add if node.op_type == "Add" else i.builder.mul)(name_of(node), first, second, output, activation)
+    combine = {"Add": i.builder.add, "Sub": i.builder.difference, "Mul": i.builder.mul}[node.op_type]
+    combine(name_of(node), first, second, output, activation)
     i.made(node, dims, order, output)
 
 
@@ -292,6 +344,32 @@ def _per_channel(i: Importer, view: View, constant: NDArray[Any]) -> NDArray[Any
     pixels = full.reshape([shape[axis] for axis in view.order]).transpose(np.argsort(view.order))
     same = (pixels == pixels[:1, :1]) | (np.isnan(pixels) & np.isnan(pixels[:1, :1]))
     return np.array(pixels[0, 0]) if same.all() else None
+
+
+def _limit(i: Importer, node: Any) -> None:
+    """The larger or smaller of tensors of one shape, or of a tensor and one number."""
+    upper = node.op_type == "Min"
+    numbers = [i.constants[name] for name in node.input if name in i.constants]
+    views = [i.view(node, k) for k, name in enumerate(node.input) if name not in i.constants]
+    if any(number.size != 1 for number in numbers) or any(view.dims != views[0].dims for view in views):
+        i.refuse(node, "only tensors of one shape and single numbers are compared")
+    laid = [replace(v, tensor=i.laid(v, i.builder.shape(views[0].tensor), views[0].order)) for v in views]
+    tensors = integers.one_scale(i, node, laid) if len(laid) > 1 else (laid[0].tensor,)
+    tensor, output = tensors[0], node.output[0]
+    for k, other in enumerate(tensors[1:]):
+        last = k == len(tensors) - 2 and not numbers
+        made = output if last else i.builder.fresh(f"{output}/{k}")
+        (i.builder.smaller if upper else i.builder.larger)(f"{name_of(node)}/{k}", tensor, other, made)
+        tensor = made
+    if numbers:
+        limit = (min if upper else max)(float(number.item()) for number in numbers)
+        low, high = (-math.inf, limit) if upper else (limit, math.inf)
+        between = i.builder.fresh(f"{output}/all")
+        i.views[between] = replace(views[0], tensor=tensor)
+        part = onnx.helper.make_node(node.op_type, [between], [output], name_of(node))
+        integers.function(i, part, "clip", low, high, lambda x: np.clip(x, low, high))
+        return
+    i.same_scale(i.made(node, views[0].dims, views[0].order), *tensors)
 
 
 def _clip(i: Importer, node: Any) -> None:
@@ -353,6 +431,29 @@ def _softmax(i: Importer, node: Any) -> None:
         integers.softmax_scale(i, tensor)
 
 
+def _gelu(i: Importer, node: Any) -> None:
+    kinds = {b"none": "gelu", b"tanh": "gelu_tanh"}
+    kind = i.attributes(node).get("approximate", b"none")
+    if kind not in kinds:
+        i.refuse(node, f"approximate is {kind!r}")
+    integers.function(i, node, kinds[kind])
+
+
+def _last(name: str) -> Handler:
+    """An operation that is left out at the network's end."""
+
+    def handler(i: Importer, node: Any) -> None:
+        view = i.view(node)
+        default = 0 if name == "argmax" else (1 if i.opset < 13 else -1)
+        axis = int(i.attributes(node).get("axis", default)) % (len(view.dims) + 1)
+        if node.output[0] != i.output or axis == 0 or (1, *view.dims)[axis] != math.prod(view.dims):
+            i.refuse(node, "it is supported at the network's end alone, over the classes of a vector")
+        i.builder.leave_out(name_of(node), name, view.tensor, node.output[0])
+        i.views[node.output[0]] = view
+
+    return handler
+
+
 DEFAULTS: Mapping[tuple[str, str], float | bytes] = {("HardSigmoid", "alpha"): 0.2, ("Elu", "alpha"): 1.0}
 AFFINE = ("batch_norm", "depthwise", "conv2d")
 """A factor and summand for each channel: of real numbers, of integers, of integers with one channel."""
@@ -362,14 +463,19 @@ HANDLERS: Mapping[str, Row[Importer, [Any]]] = {
     "MatMul": row(_matmul, "conv2d"),
     "BatchNormalization": row(_batch_norm, *AFFINE),
     "Add": row(_two, "add", *AFFINE),
-    "Sub": row(_two, *AFFINE),
+    "Sub": row(_two, "add", "neg", *AFFINE),
     "Mul": row(_two, "mul", *AFFINE),
     "Div": row(_two, *AFFINE),
     "AveragePool": row(_pool, "average_pool", "move"),
     "MaxPool": row(_pool, "max_pool"),
     "GlobalAveragePool": row(_global_pool, "average_pool"),
     "GlobalMaxPool": row(_global_pool, "max_pool"),
-    "ReduceMean": row(_reduce_mean, "average_pool"),
+    "ReduceMean": row(_reduce, "average_pool"),
+    "ReduceMax": row(_reduce, "max_pool"),
+    "ReduceSum": row(_reduce, "average_pool", "batch_norm"),
+    "ConvTranspose": row(_transposed, "conv2d", "concat", "move"),
+    "Max": row(_limit, "clip", "concat", "max_pool", "identity"),
+    "Min": row(_limit, "clip", "concat", "max_pool", "neg", "identity"),
     "Relu": row(_clip, "clip"),
     "Clip": row(_clip, "clip"),
     "LeakyRelu": row(_leaky, "leaky_relu"),
@@ -379,8 +485,18 @@ HANDLERS: Mapping[str, Row[Importer, [Any]]] = {
     "Sigmoid": row(_function("sigmoid"), "sigmoid"),
     "Tanh": row(_function("tanh"), "tanh"),
     "Elu": row(_function("elu", alpha=1.0), "elu"),
-    "Gelu": row(_function("gelu", approximate=b"none"), "gelu"),
+    "Gelu": row(_gelu, "gelu", "gelu_tanh"),
+    "Selu": row(_function("selu", alpha=SELU[0], gamma=SELU[1]), "selu"),
+    "Softplus": row(_function("softplus"), "softplus"),
+    "Mish": row(_function("mish"), "mish"),
+    "Abs": row(_function("abs"), "abs"),
+    "Neg": row(_function("neg"), "neg"),
+    "Exp": row(_function("exp"), "exp"),
     "Softmax": row(_softmax, "softmax"),
+    "LogSoftmax": row(_last("log_softmax"), gone="end"),
+    "ArgMax": row(_last("argmax"), gone="end"),
+    "SpaceToDepth": row(moves.space_to_depth, "move", "concat"),
+    "DepthToSpace": row(moves.depth_to_space, "move", "concat"),
     "Identity": row(moves.identity, gone="name"),
     "Dropout": row(moves.dropout, gone="name"),
     "Cast": row(moves.cast, gone="name"),
@@ -415,14 +531,14 @@ assert integers.PARTS.keys() <= HANDLERS.keys()
 SUPPORTED = tuple(HANDLERS)
 
 
-def load(path: Path) -> Imported:
+def load(path: Path, output: str = "") -> Imported:
     """Reads an ONNX file. Raises ModelError, or UnsupportedOpError naming the node that blocks."""
-    return load_with_ends(path)[0]
+    return load_with_ends(path, output)[0]
 
 
-def load_with_ends(path: Path) -> tuple[Imported, Importer]:
+def load_with_ends(path: Path, output: str = "") -> tuple[Imported, Importer]:
     """An ONNX file, and the importer, which knows how the file's ends lie in the IR. Raises ModelError."""
     model = read(path)
     with files.boundary(ModelError, f"'{path}' is not a sound ONNX file", AGAIN):
-        importer = Importer(path, model, HANDLERS)
+        importer = Importer(path, model, HANDLERS, output)
         return importer.run(), importer

@@ -21,9 +21,11 @@ import onnx
 from numpy.typing import NDArray
 
 from medyate import files
-from medyate.errors import MedyateError, ModelError
-from medyate.frontends.builder import LAYOUT, GraphBuilder, triple
-from medyate.ir import Imported, Quant, Shape
+from medyate.arithmetic.scheme import QMAX, QMIN, activation_quant
+from medyate.errors import MedyateError, ModelError, UnsupportedOpError
+from medyate.frontends.builder import LAYOUT, GraphBuilder, chosen, triple
+from medyate.ir import Imported, Node, Quant, Shape
+from medyate.ops import OPS
 from medyate.ops.move import Triple
 from medyate.ops.reshape import Reshape
 
@@ -96,8 +98,10 @@ def name_of(node: Any) -> str:
 class Importer:
     """One pass over a model's nodes; constants are folded as they appear."""
 
-    def __init__(self, path: Path, model: Any, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, path: Path, model: Any, handlers: Mapping[str, Handler], output: str = "") -> None:
         self.handlers = handlers
+        self.model = model
+        self._inferred: dict[str, tuple[int, ...]] | None = None
         self.opset_imports = list(model.opset_import)
         self.opset = max((entry.version for entry in self.opset_imports if entry.domain in ("", "ai.onnx")), default=0)
         if self.opset < OPSET_MIN:
@@ -107,7 +111,9 @@ class Importer:
         }
         self.stored: dict[str, Stored] = {}
         self.views: dict[str, View] = {}
-        self.nodes = list(model.graph.node)
+        ends = tuple(value.name for value in model.graph.output)
+        self.output = chosen(path.stem, ends, output)
+        self.nodes = _live(model.graph.node, self.output)
         self.readers: dict[str, list[Any]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
@@ -127,14 +133,13 @@ class Importer:
         self._added = 0
         self.folded = 0
         inputs = [value for value in model.graph.input if value.name not in self.constants]
-        if len(inputs) != 1 or len(model.graph.output) != 1:
+        if len(inputs) != 1:
             raise ModelError(
-                f"'{path}' has {len(inputs)} inputs and {len(model.graph.output)} outputs.",
-                "Export a classifier with one of each.",
+                f"'{path}' has {len(inputs)} inputs and {len(ends)} outputs.", "Export a network with one input."
             )
-        self.output = model.graph.output[0].name
         self.quantised = self._is_quantised()
         self._read_input(path, inputs[0])
+        self.builder.outputs = ends
 
     def _is_quantised(self) -> bool:
         """Whether values are quantised, not weights alone."""
@@ -193,6 +198,8 @@ class Importer:
 
     def output_values(self, outputs: NDArray[Any]) -> NDArray[Any]:
         """Outputs (n, ...) of the file as the IR has them, (n, H * W * C); after `run`."""
+        if self.builder.left_out == "argmax":
+            return outputs.reshape(len(outputs), -1)
         shape, order = self.end
         values = outputs.reshape(len(outputs), *(shape[axis] for axis in order))
         return values.transpose(0, *(order.index(axis) + 1 for axis in range(3))).reshape(len(outputs), -1)
@@ -202,7 +209,12 @@ class Importer:
     def run(self) -> Imported:
         """Imports every node. Raises ModelError or UnsupportedOpError naming what blocks."""
         for node in self.nodes:
-            self.step(node)
+            try:
+                self.step(node)
+            except UnsupportedOpError as error:
+                self.builder.obstacles.add(error)
+                self._stand_in(node)
+        self.builder.obstacles.check()
         if self.output not in self.views:
             raise ModelError("the model holds no layers.", "Export the model in inference mode.")
         view = self.views[self.output]
@@ -219,7 +231,31 @@ class Importer:
             quant = self.builder.quant(source)
             if quant is not None and self.builder.quant(output) is None:
                 self.settle(output, quant)
+        self._scale_the_rest()
         return self.builder.finish(tensor)
+
+    def _scale_the_rest(self) -> None:
+        """Tensors that a quantised file leaves real get the scale of what their operation can give."""
+        for node in self.builder.nodes if self.quantised else ():
+            quants = [self.builder.quant(name) for name in node.inputs]
+            known = [quant for quant in quants if quant is not None]
+            if self.builder.quant(node.output) is None and len(known) == len(quants):
+                found = extent(node, known, self.builder.shape(node.inputs[0])[2])
+                if found is not None:
+                    self.settle(node.output, activation_quant(*found))
+                    self.builder.notes.append(f"'{node.name}': its output is real in the file, and int8 here")
+
+    def _stand_in(self, node: Any) -> None:
+        """Tensors in the place of those that a node does not make, as large as ONNX itself says."""
+        if self._inferred is None:
+            self._inferred = _inferred_sizes(self.model)
+        first = next((self.views[name].dims for name in node.input if name in self.views), (1,))
+        for name in node.output:
+            dims = self._inferred.get(name, first)
+            shape = canonical(dims)
+            if name and name not in self.views and shape is not None:
+                self.builder.stand_in(name, shape)
+                self.views[name] = View(self.builder.tensor(name), dims, CHANNELS_FIRST)
 
     def step(self, node: Any) -> None:
         """One node."""
@@ -245,7 +281,7 @@ class Importer:
             for name in node.output:
                 if name in self.views:
                     self.views[name] = replace(self.views[name], integer=max(integer))
-        elif integer - {""} and not node.op_type.startswith(("QLinear", "QGemm", "DequantizeLinear")):
+        elif integer - {""} and not node.op_type.startswith(("QLinear", "QGemm", "DequantizeLinear", "Cast")):
             self.refuse(node, "it computes with stored integers")
         else:
             handler(self, node)
@@ -431,6 +467,45 @@ class Importer:
 
 
 Handler = Callable[[Importer, Any], None]
+
+
+def extent(node: Node, quants: Sequence[Quant], channels: int) -> tuple[float, float] | None:
+    """Least and largest output of a function, sum or product of integers; None for other operations."""
+    steps = np.arange(QMIN, QMAX + 1)
+    reals = [(steps - quant.zero) * quant.scale for quant in quants]
+    if node.op in ("activation", "prelu"):
+        import torch
+
+        x = torch.from_numpy(reals[0]).view(1, 1, -1, 1).expand(1, channels, -1, 1)
+        values = OPS[node.op].real(node.attrs, (x,), {}).numpy()
+    elif node.op in ("add", "mul"):
+        ends = [(real[0], real[-1]) for real in reals]
+        values = np.array([a + b if node.op == "add" else a * b for a in ends[0] for b in ends[1]])
+        low, high = getattr(node.attrs, "activation", None) or (-math.inf, math.inf)
+        values = np.clip(values, low, high)
+    else:
+        return None
+    return float(values.min()), float(values.max())
+
+
+def _live(nodes: Sequence[Any], output: str) -> list[Any]:
+    """The nodes that an output depends on."""
+    wanted, found = {output}, []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(name for name in node.input if name)
+            found.append(node)
+    return found[::-1]
+
+
+def _inferred_sizes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Sizes of tensors without the batch, where ONNX knows them."""
+    try:
+        found = onnx.shape_inference.infer_shapes(model).graph.value_info
+    except Exception:  # noqa: BLE001  # it raises what it likes; the list of obstacles is then shorter
+        return {}
+    sizes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in found}
+    return {name: tuple(dims[1:]) for name, dims in sizes.items() if len(dims) > 1 and min(dims[1:]) > 0}
 
 
 def reshaped(dims: tuple[int, ...], target: Sequence[int], *, copies: bool) -> tuple[int, ...] | None:

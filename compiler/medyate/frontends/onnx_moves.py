@@ -13,10 +13,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from medyate.arithmetic.scheme import UINT8_SHIFT
 from medyate.frontends import onnx_quantised as integers
 from medyate.frontends.builder import triple
 from medyate.frontends.onnx_graph import CHANNELS_FIRST, REAL, ROWS, Importer, View, name_of, reshaped
+from medyate.ir import Quant
 
+RANGES: Mapping[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
+"""Numbers of an input that are real numbers as they are."""
 NEAREST: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "floor": np.floor,
     "ceil": np.ceil,
@@ -40,10 +44,16 @@ def dropout(i: Importer, node: Any) -> None:
 
 def cast(i: Importer, node: Any) -> None:
     """Nothing, from real numbers to real numbers."""
-    kind = onnx.TensorProto.DataType.Name(i.attributes(node)["to"])
+    kind, view = onnx.TensorProto.DataType.Name(i.attributes(node)["to"]), i.view(node)
     if kind not in REAL:
         i.refuse(node, f"a cast to {kind}")
-    identity(i, node)
+    if view.integer and view.tensor != i.builder.input:
+        i.refuse(node, "it takes stored integers for real numbers")
+    if view.integer:
+        i.builder.input_range = RANGES[view.integer]
+        if i.quantised:
+            i.settle(view.tensor, Quant(1.0, -UINT8_SHIFT if view.integer == "uint8" else 0))
+    i.views[node.output[0]] = replace(view, integer="")
 
 
 def _dims(i: Importer, node: Any, dims: Sequence[int] | None) -> None:
@@ -213,6 +223,21 @@ def pad(i: Importer, node: Any) -> None:
     i.builder.pad(name_of(node), view.tensor, node.output[0], triple(b for b, _ in both), triple(e for _, e in both))
     dims = [size + sum(around.get(axis, (0, 0))) for axis, size in enumerate(view.dims, 1)]
     i.same_scale(i.made(node, dims, places), view.tensor)
+
+
+def space_to_depth(i: Importer, node: Any) -> None:
+    """Blocks of pixels as channels."""
+    source = i.plane(node)
+    i.builder.space_to_depth(name_of(node), source, node.output[0], int(i.attributes(node)["blocksize"]))
+    i.same_scale(i.made_plane(node, len(i.view(node).dims)), source)
+
+
+def depth_to_space(i: Importer, node: Any) -> None:
+    """Channels as blocks of pixels."""
+    a, source = i.attributes(node), i.plane(node)
+    first = a.get("mode", b"DCR") == b"CRD"
+    i.builder.depth_to_space(name_of(node), source, node.output[0], int(a["blocksize"]), channels_first=first)
+    i.same_scale(i.made_plane(node, len(i.view(node).dims)), source)
 
 
 def resize(i: Importer, node: Any) -> None:

@@ -18,13 +18,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from medyate.arithmetic.scheme import QMAX, QMIN, WEIGHT_MAX, weight_scales
+from medyate.arithmetic.scheme import QMAX, QMIN, UINT8_SHIFT, WEIGHT_MAX, activation_quant, weight_scales
 from medyate.frontends.onnx_graph import Importer, Stored, View, name_of
 from medyate.ir import Activation, Quant
 from medyate.ops.softmax import OUTPUT
 from medyate.quantize.apply import bias_limit, scales_for_bias
 
-UINT8_SHIFT = 128
 BIAS_TOLERANCE = 1e-3
 """How far a bias's scale may be from the product of its layer's scales, relative to it."""
 TYPES = {onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.INT8: "int8"}
@@ -351,13 +350,16 @@ def on_integers(i: Importer, node: Any) -> None:
 
 
 def one_scale(i: Importer, node: Any, views: Sequence[View]) -> tuple[str, ...]:
-    """The tensors that a Concat joins, all under the scale of its output."""
+    """The tensors that a Concat joins or a Max compares, all under the scale of its output, or one that holds all."""
     quants = {i.builder.quant(view.tensor) for view in views}
     if len(quants) == 1:
         return tuple(view.tensor for view in views)
-    wanted = ahead(i, node.output[0])
+    wanted, known = ahead(i, node.output[0]), [quant for quant in quants if quant is not None]
+    if wanted is None and len(known) < len(quants):
+        i.refuse(node, "it joins tensors of different scales, and some have none yet")
     if wanted is None:
-        i.refuse(node, "it joins tensors of different scales")
+        low, high = (choose((end - q.zero) * q.scale for q in known) for choose, end in ((min, QMIN), (max, QMAX)))
+        wanted = activation_quant(low, high)
     return tuple(requantised(i, f"{name_of(node)}/{k}", view, wanted) for k, view in enumerate(views))
 
 

@@ -41,7 +41,7 @@ ENDS = frozenset(
     | {"aten.hardtanh.default", "aten.clamp.default"}
 )
 """Operations that a function's spelling ends in."""
-KINDS = ("hard_swish", "hard_sigmoid", "silu", "gelu", "elu")
+KINDS = ("hard_swish", "hard_sigmoid", "silu", "gelu", "gelu_tanh", "elu", "softplus", "mish")
 
 
 @dataclass(frozen=True)

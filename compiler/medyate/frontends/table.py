@@ -19,6 +19,7 @@ GONE: Mapping[str, str] = {
     "reading": "the same values, read under other sizes or in another order",
     "scale": "which integers stand for which real numbers",
     "size": "sizes, which are those of one sample",
+    "end": "left out at the network's end, where a prediction does not need it",
     "constant": "computed from constants at import",
 }
 """Why an operation of a format leaves nothing in the IR."""

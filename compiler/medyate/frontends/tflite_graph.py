@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,18 +18,23 @@ import tflite
 from numpy.typing import NDArray
 
 from medyate import files
-from medyate.errors import ModelError
-from medyate.frontends.builder import GraphBuilder
+from medyate.arithmetic.scheme import UINT8_SHIFT
+from medyate.errors import ModelError, UnsupportedOpError
+from medyate.frontends import tflite_constants
+from medyate.frontends.builder import GraphBuilder, chosen
 from medyate.frontends.table import Row
 from medyate.ir import Activation, Imported, Quant, Shape
 from medyate.ops._spatial import Pads
 
+FOLD_MAX = 1 << 25
+"""Values of all constants that are worked out here; a small file can ask for huge ones."""
 RANK_MAX = 8
 """Axes of a tensor in a sound file."""
 VECTOR_MAX = 1 << 16
 """Bytes of a name, and entries of any other vector of a table; a small file may name one long vector many times."""
 TYPES: Mapping[int, tuple[str, type[np.generic]]] = {
     tflite.TensorType.FLOAT32: ("float32", np.float32),
+    tflite.TensorType.FLOAT16: ("float16", np.float16),
     tflite.TensorType.INT8: ("int8", np.int8),
     tflite.TensorType.UINT8: ("uint8", np.uint8),
     tflite.TensorType.INT32: ("int32", np.int32),
@@ -42,7 +47,6 @@ TAKEN = ("float32", "int8", "uint8")
 TAKEN_NAMES = ", ".join(TAKEN)
 WEIGHTS = {"float32": TAKEN, "int8": ("int8",), "uint8": ("uint8",)}
 """Types of weights beside activations of a type."""
-UINT8_SHIFT = 128
 REAL_WEIGHTS = (
     "int8 weights beside float activations are read as real numbers, here and in the comparison with TFLite's runtime; "
     "on its own, that runtime would round the activations to int8"
@@ -87,32 +91,55 @@ class Operator:
     options: Any
     inputs: tuple[Tensor | None, ...]
     output: Tensor
+    """The first of `outputs`."""
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What SPACE_TO_BATCH_ND made: the pixels of a map, every n-th of which lie together."""
+
+    source: Tensor
+    block: tuple[int, int]
+    before: tuple[int, int]
+    behind: tuple[int, int]
+    """Zeros around the map, in front of it and behind it."""
+    layer: Operator | None = None
+    """The convolution over them."""
 
 
 class Importer:
     """One pass over the operators of a file with one subgraph."""
 
-    def __init__(self, path: Path, data: bytes, handlers: Mapping[str, Row[Importer, [Operator]]]) -> None:
+    def __init__(
+        self, path: Path, data: bytes, handlers: Mapping[str, Row[Importer, [Operator]]], output: str = ""
+    ) -> None:
         self.data = data
         self.handlers = handlers
         self.model = tflite.Model.GetRootAs(data, 0)
         if self.model.SubgraphsLength() != 1:
             raise ModelError(f"'{path}' has {self.model.SubgraphsLength()} subgraphs.", "Export inference alone.")
         self.graph = self.model.Subgraphs(0)
-        ends = self.graph.InputsLength(), self.graph.OutputsLength()
-        if ends != (1, 1):
-            raise ModelError(
-                f"'{path}' has {ends[0]} inputs and {ends[1]} outputs.", "Export a network with one of each."
-            )
+        given, made = self.graph.InputsLength(), self.graph.OutputsLength()
+        if given != 1 or not 1 <= made <= VECTOR_MAX:
+            raise ModelError(f"'{path}' has {given} inputs and {made} outputs.", "Export it with one input.")
         self.tensors: dict[int, Tensor] = {}
         self.names: set[str] = set()
         self.readers: dict[int, list[Operator]] = {}
         """Operators by the number of the tensor that they read."""
+        self.folded = 0
+        self.dilated: tuple[tuple[int, int], Pads] | None = None
+        """(dilation, pads) of the convolution that is read, where operators around it say them."""
+        self.spread: dict[int, Spread] = {}
+        """Maps whose pixels lie in the batch, by number."""
         self.edges: dict[int, Pads] = {}
         """Pads of the maps, by number, around which lies what no maximum sees; the builder has them without."""
-        source, self.output = self.tensor(self.graph.Inputs(0)), self.tensor(self.graph.Outputs(0))
+        source = self.tensor(self.graph.Inputs(0))
+        ends = {self.tensor(i).name: self.tensor(i) for i in self.graph.OutputsAsNumpy().tolist()}
+        self.output = ends[chosen(path.stem, list(ends), output)]
         self.builder = GraphBuilder(path.stem, source.name, _extent(path, source.shape), tuple(handlers))
         self.builder.taken = {_name(self.graph.Tensors(index)) for index in range(self.graph.TensorsLength())}
+        self.builder.outputs = tuple(ends)
         self.note_quant(source)
 
     def tensor(self, index: int) -> Tensor:
@@ -171,38 +198,85 @@ class Importer:
                 raise self.builder.refuse(f"{kind} {position}", kind, "it has too many inputs or outputs")
             inputs = [raw.Inputs(i) for i in range(raw.InputsLength())]
             outputs = [raw.Outputs(i) for i in range(raw.OutputsLength())]
-            if not inputs or len(outputs) != 1:
-                raise self.builder.refuse(f"{kind} {position}", kind, "it has no input, or not one output")
+            if not outputs:
+                raise self.builder.refuse(f"{kind} {position}", kind, "it has no output")
             tensors = tuple(self.tensor(i) if i >= 0 else None for i in inputs)
-            output = self.tensor(outputs[0])
-            found.append(Operator(output.name, kind, raw.BuiltinOptions(), tensors, output))
+            made = tuple(self.tensor(i) for i in outputs)
+            found.append(Operator(made[0].name, kind, raw.BuiltinOptions(), tensors, made[0], made))
         return found
 
     def run(self) -> Imported:
         """The network, operator by operator."""
-        operators = self.operators()
+        operators = self.live()
         for operator in operators:
             for index in {tensor.index for tensor in operator.inputs if tensor is not None}:
                 self.readers.setdefault(index, []).append(operator)
         for operator in operators:
-            handler = self.handlers.get(operator.kind)
-            if handler is None:
-                raise self.builder.refuse(operator.name, operator.kind, "the operation is not supported")
-            if operator.inputs[0] is not None and operator.inputs[0].constant is not None:
-                raise self.builder.refuse(operator.name, operator.kind, "its input is a constant")
-            self.check_types(operator)
             try:
-                handler(self, operator)
-            except struct.error:  # its table is damaged
-                raise
-            except files.DAMAGE as error:  # an input, constant or option of a form that nobody thought of
-                self.refuse(operator, f"its inputs or options are not supported ({files.reason(error)})")
-            self.note_quant(operator.output)
+                self.step(operator)
+            except UnsupportedOpError as error:
+                self.builder.obstacles.add(error)
+                self.stand_in(operator)
+        self.builder.obstacles.check()
         return self.builder.finish(self.output.name)
+
+    def live(self) -> list[Operator]:
+        """The operators that the output depends on."""
+        wanted, found = {self.output.index}, []
+        for operator in reversed(self.operators()):
+            if any(output.index in wanted for output in operator.outputs):
+                wanted.update(tensor.index for tensor in operator.inputs if tensor is not None)
+                found.append(operator)
+        return found[::-1]
+
+    def stand_in(self, operator: Operator) -> None:
+        """Tensors in the place of those that an operator does not make."""
+        for output in operator.outputs:
+            sizes = tuple(max(size, 1) for size in output.shape[1:4])
+            self.builder.stand_in(output.name, sizes_of(sizes or (1,)), output.quant())
+
+    def step(self, operator: Operator) -> None:
+        """One operator."""
+        known = tuple(None if tensor is None else self.tensors[tensor.index] for tensor in operator.inputs)
+        operator = replace(operator, inputs=known)
+        handler = self.handlers.get(operator.kind)
+        if handler is None:
+            raise self.builder.refuse(operator.name, operator.kind, "the operation is not supported")
+        try:
+            if self.fold(operator):
+                return
+            if not known:
+                self.refuse(operator, "it has no input")
+            if all(tensor is None or tensor.constant is not None for tensor in known):
+                self.refuse(operator, "its input is a constant")
+            self.check_types(operator)
+            handler(self, operator)
+        except struct.error:  # its table is damaged
+            raise
+        except files.DAMAGE as error:  # an input, constant or option of a form that nobody thought of
+            self.refuse(operator, f"its inputs or options are not supported ({files.reason(error)})")
+        for output in operator.outputs:
+            if output.name in self.builder:
+                self.note_quant(output)
+
+    def fold(self, operator: Operator) -> bool:
+        """Works out an operator that reads constants and sizes only; False for any other."""
+        values = tflite_constants.folded(
+            operator.kind, operator.inputs, len(operator.outputs), lambda kind: self.options(operator, kind)
+        )
+        if values is None:
+            return False
+        self.folded += sum(value.size for value in values)
+        if self.folded > FOLD_MAX:
+            self.refuse(operator, "it makes a constant that no microcontroller can hold")
+        for output, value in zip(operator.outputs, values, strict=True):
+            self.tensors[output.index] = replace(output, constant=value, kind=str(value.dtype), shape=value.shape)
+        return True
 
     def check_types(self, operator: Operator) -> None:
         """Raises the error for an operator on types that are not known, or on several at once."""
-        tensors = [t for t in (*operator.inputs, operator.output) if t is not None and t.constant is None]
+        outputs = () if operator.kind == "ARG_MAX" else operator.outputs  # places are no activations
+        tensors = [t for t in (*operator.inputs, *outputs) if t is not None and t.constant is None]
         for tensor in tensors:
             if tensor.kind not in TAKEN:
                 self.refuse(operator, f"'{tensor.name}' holds {tensor.kind}; {TAKEN_NAMES} are supported")
@@ -222,6 +296,15 @@ class Importer:
         if tensor is None or tensor.constant is None:
             self.refuse(operator, f"its input {position} is not a constant")
         return tensor.constant
+
+    def known(self, tensor: Tensor) -> NDArray[Any]:
+        """The values of a constant."""
+        assert tensor.constant is not None
+        return tensor.constant
+
+    def between(self, operator: Operator) -> str:
+        """A name for what an operator makes before it has the sizes of its output."""
+        return self.builder.fresh(f"{operator.output.name}/values")
 
     def given(self, operator: Operator, position: int) -> Tensor:
         """An input that must be there."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from medyate import files
-from medyate.errors import MedyateError, ModelError
+from medyate.errors import MedyateError, ModelError, UnsupportedOpError
 from medyate.frontends import torch_arithmetic as arithmetic
 from medyate.frontends import torch_layers as layers
 from medyate.frontends import torch_moves as moves
@@ -37,7 +37,7 @@ from medyate.ir import Imported
 
 
 def _run(i: Importer) -> Imported:
-    """Imports what the output depends on. Raises UnsupportedOpError for the first node that has no row."""
+    """Imports what the output depends on. Raises UnsupportedOpError with all nodes that cannot be read."""
     calls = [node for node in i.graph.nodes if node.op not in ("placeholder", "output")]
     _check_overwrites(i, calls)
     for node in calls:
@@ -45,18 +45,28 @@ def _run(i: Importer) -> Imported:
             i.fold(node)
     functions = recognise(calls, i.constants)
     for node in _live(i, calls, functions):
-        if operation(node) not in HANDLERS and node not in functions:
-            raise i.refuse(node, "the operation is not supported")
-        if is_tensor(node) and node.meta["val"].dtype not in REAL:
-            raise i.refuse(node, f"it makes {type_name(node.meta['val'])}; {REAL_NAMES} are supported")
         try:
-            if node in functions:
-                RECOGNISED(i, node, functions[node])
-            else:
-                HANDLERS[operation(node)](i, node, arguments(node))
-        except files.DAMAGE as error:  # a damaged file gives any operation any argument
-            raise i.refuse(node, f"its arguments are not supported ({files.reason(error)})") from error
+            _step(i, node, functions)
+        except UnsupportedOpError as error:
+            i.builder.obstacles.add(error)
+            i.stand_in(node)
+    i.builder.obstacles.check()
     return i.finish()
+
+
+def _step(i: Importer, node: Node, functions: Mapping[Node, Recognised]) -> None:
+    """One node. Raises UnsupportedOpError."""
+    if operation(node) not in HANDLERS and node not in functions:
+        raise i.refuse(node, "the operation is not supported")
+    if is_tensor(node) and node.meta["val"].dtype not in REAL and "argmax" not in operation(node):
+        raise i.refuse(node, f"it makes {type_name(node.meta['val'])}; {REAL_NAMES} are supported")
+    try:
+        if node in functions:
+            RECOGNISED(i, node, functions[node])
+        else:
+            HANDLERS[operation(node)](i, node, arguments(node))
+    except files.DAMAGE as error:  # a damaged file gives any operation any argument
+        raise i.refuse(node, f"its arguments are not supported ({files.reason(error)})") from error
 
 
 def _live(i: Importer, calls: list[Node], functions: Mapping[Node, Recognised]) -> list[Node]:
@@ -100,7 +110,11 @@ RECOGNISED: Row[Importer, [Node, Recognised]] = row(_recognised, *KINDS, "leaky_
 TABLE: tuple[tuple[Row[Importer, [Node, Arguments]], str], ...] = (
     (
         row(layers.convolution, "conv2d", "depthwise"),
-        "aten.conv1d aten.conv1d.padding aten.conv2d aten.conv2d.padding aten.convolution",
+        "aten.conv1d aten.conv1d.padding aten.conv2d aten.conv2d.padding",
+    ),
+    (
+        row(layers.convolution, "conv2d", "depthwise", "concat", "move"),
+        "aten.convolution",
     ),
     (row(layers.linear, "conv2d"), "aten.linear"),
     (row(layers.addmm, "conv2d"), "aten.addmm"),
@@ -109,7 +123,7 @@ TABLE: tuple[tuple[Row[Importer, [Node, Arguments]], str], ...] = (
     (row(moves.result, gone="name"), "getitem"),
     (row(arithmetic.relu, "clip"), "aten.relu(_) aten.relu6(_)"),
     (row(arithmetic.clamp, "clip"), "aten.hardtanh(_) aten.clamp(_) aten.clamp_min(_) aten.clamp_max(_)"),
-    (row(arithmetic.bound, "clip"), "aten.maximum aten.minimum"),
+    (row(arithmetic.bound, "clip", "concat", "max_pool", "neg"), "aten.maximum aten.minimum"),
     (row(arithmetic.leaky, "leaky_relu"), "aten.leaky_relu(_)"),
     (row(arithmetic.prelu, "leaky_relu", "prelu"), "aten.prelu"),
     (row(arithmetic.function("hard_swish"), "hard_swish"), "aten.hardswish(_)"),
@@ -117,8 +131,14 @@ TABLE: tuple[tuple[Row[Importer, [Node, Arguments]], str], ...] = (
     (row(arithmetic.function("sigmoid"), "sigmoid"), "aten.sigmoid(_)"),
     (row(arithmetic.function("tanh"), "tanh"), "aten.tanh(_)"),
     (row(arithmetic.function("silu"), "silu"), "aten.silu(_)"),
-    (row(arithmetic.function("gelu", approximate="none"), "gelu"), "aten.gelu(_)"),
-    (row(arithmetic.function("elu", alpha=1, scale=1, input_scale=1), "elu"), "aten.elu(_)"),
+    (row(arithmetic.gelu, "gelu", "gelu_tanh"), "aten.gelu(_)"),
+    (row(arithmetic.elu, "elu", "selu"), "aten.elu(_)"),
+    (row(arithmetic.function("selu"), "selu"), "aten.selu(_)"),
+    (row(arithmetic.function("mish"), "mish"), "aten.mish(_)"),
+    (row(arithmetic.function("softplus", beta=1, threshold=20), "softplus"), "aten.softplus"),
+    (row(arithmetic.function("abs"), "abs"), "aten.abs(_)"),
+    (row(arithmetic.function("exp"), "exp"), "aten.exp(_)"),
+    (row(arithmetic.square, "square"), "aten.square(_) aten.pow.Tensor_Scalar"),
     (row(arithmetic.add, "add", "batch_norm"), "aten.add(_).Tensor aten.sub(_).Tensor aten.rsub.Tensor"),
     (row(arithmetic.add, "batch_norm"), "aten.add(_).Scalar aten.sub(_).Scalar aten.rsub.Scalar"),
     (row(arithmetic.mul, "mul", "batch_norm"), "aten.mul(_).Tensor"),
@@ -154,6 +174,14 @@ TABLE: tuple[tuple[Row[Importer, [Node, Arguments]], str], ...] = (
     ),
     (row(moves.repeat, "move"), "aten.index.Tensor"),
     (row(layers.softmax, "softmax"), "aten.softmax.int aten._softmax"),
+    (row(layers.last("log_softmax"), gone="end"), "aten.log_softmax.int aten._log_softmax"),
+    (row(layers.last("argmax"), gone="end"), "aten.argmax"),
+    (
+        row(layers.transposed, "conv2d", "concat", "move"),
+        "aten.conv_transpose1d aten.conv_transpose2d.input",
+    ),
+    (row(layers.total, "average_pool", "batch_norm"), "aten.sum.dim_IntList"),
+    (row(moves.blocks, "move", "concat"), "aten.pixel_shuffle aten.pixel_unshuffle"),
     (row(moves.dropout, gone="name"), "aten.dropout(_) aten.feature_dropout"),
     (row(moves.same, gone="name"), "aten.contiguous aten.clone aten.alias aten.detach(_) aten.lift_fresh_copy"),
     (row(moves.cast, gone="name"), "aten.to.dtype aten._to_copy aten.type_as"),
@@ -207,11 +235,11 @@ def from_module(module: torch.nn.Module, example: torch.Tensor, name: str) -> Im
     return _run(Importer(program, name, SUPPORTED))
 
 
-def load(path: Path) -> Imported:
+def load(path: Path, output: str = "") -> Imported:
     """Imports a file of torch.export.save. Raises ModelError, or UnsupportedOpError naming the node."""
     program = read(path)
     with files.boundary(ModelError, f"'{path}' lacks what its graph reads", SAVE_AGAIN):
-        importer = Importer(program, path.stem, SUPPORTED)
+        importer = Importer(program, path.stem, SUPPORTED, output)
     return _run(importer)
 
 

@@ -38,13 +38,52 @@ def clamp(i: Importer, node: Node, a: Arguments) -> None:
 
 
 def bound(i: Importer, node: Node, a: Arguments) -> None:
-    """The smaller or larger of a value and one number."""
+    """The smaller or larger of a value and one number, or of two tensors of one shape."""
     source, limit = (a["other"], a["self"]) if i.is_constant(a["self"]) else (a["self"], a["other"])
-    numbers = i.numbers(node, limit) if i.is_constant(limit) else np.zeros(0)
-    if numbers.size != 1:
+    numbers = i.numbers(node, limit) if i.is_constant(limit) else None
+    if numbers is not None and numbers.size != 1:
         raise i.refuse(node, "only a bound that is one number is supported")
     upper = "minimum" in operation(node)
+    if numbers is None:
+        _compared(i, node, source, limit, upper)
+        return
     apply(i, node, source, "clip", -math.inf if upper else numbers.item(), numbers.item() if upper else math.inf)
+
+
+def _compared(i: Importer, node: Node, first: Any, second: Any, upper: bool) -> None:
+    view, other = i.view(node, first), i.view(node, second)
+    if view.shape != other.shape:
+        raise i.refuse(node, f"the sides have different shapes, {view.shape} and {other.shape}")
+    view, other = _side_by_side(i, node, view, other)
+    choose = i.builder.smaller if upper else i.builder.larger
+    choose(node.name, view.tensor, other.tensor, node.name)
+    i.put(node, View(node.name, view.sizes, view.axes))
+
+
+def gelu(i: Importer, node: Node, a: Arguments) -> None:
+    """By the error function, or its approximation by tanh."""
+    apply(i, node, a["self"], "gelu_tanh" if a["approximate"] == "tanh" else "gelu")
+
+
+def elu(i: Importer, node: Node, a: Arguments) -> None:
+    """Elu, or with the constants of selu that function."""
+    if (a["alpha"], a["scale"], a["input_scale"]) == (1, 1, 1):
+        apply(i, node, a["self"], "elu")
+    elif np.allclose((a["alpha"], a["scale"], a["input_scale"]), (*SELU, 1.0), rtol=1e-6):
+        apply(i, node, a["self"], "selu")
+    else:
+        raise i.refuse(node, f"its alpha is {a['alpha']} and its scale {a['scale']}; only 1 is supported")
+
+
+def square(i: Importer, node: Node, a: Arguments) -> None:
+    """The second power."""
+    if a.get("exponent", 2) != 2:
+        raise i.refuse(node, f"the power {a['exponent']}; only the second is supported")
+    apply(i, node, a["self"], "square")
+
+
+SELU = (1.6732632423543772, 1.0507009873554805)
+"""Alpha and scale."""
 
 
 def leaky(i: Importer, node: Node, a: Arguments) -> None:

@@ -13,6 +13,7 @@ from medyate.frontends.torch_program import (
     RANK,
     Arguments,
     Array,
+    Handler,
     Importer,
     Node,
     around,
@@ -32,7 +33,8 @@ from medyate.ops._spatial import Pair
 def convolution(i: Importer, node: Node, a: Arguments) -> None:
     """A convolution; zeros that were put around its map become its own."""
     if a.get("transposed", False):
-        raise i.refuse(node, "a transposed convolution")
+        transposed(i, node, a)
+        return
     weight = i.constant(node, a["weight"])
     dimensions = weight.ndim - 2
     if dimensions not in RANK:
@@ -131,6 +133,44 @@ def softmax(i: Importer, node: Node, a: Arguments) -> None:
     i.put(node, i.made(node, image))
 
 
+def last(name: str) -> Handler:
+    """An operation that is left out at the network's end."""
+
+    def handler(i: Importer, node: Node, a: Arguments) -> None:
+        view = i.view(node, a["self"])
+        axis = axis_of(a["dim"], len(view.axes)) if a.get("dim") is not None else None
+        others = any(factors for k, factors in enumerate(view.axes) if k != axis)
+        if node.name != i.output or axis is None or others:
+            raise i.refuse(node, "it is supported at the network's end alone, over the classes of a vector")
+        i.builder.leave_out(node.name, name, view.tensor, node.name)
+        i.views[node.name] = view
+
+    return handler
+
+
+def transposed(i: Importer, node: Node, a: Arguments) -> None:
+    """A transposed convolution with weight (in, out, h, w)."""
+    weight = i.constant(node, a["weight"])
+    dimensions = weight.ndim - 2
+    if a["groups"] != 1 or dimensions not in RANK or set(per_dimension(a["dilation"], dimensions)) != {1}:
+        raise i.refuse(node, "groups or a dilation")
+    image = i.window(node, a["input"], dimensions)
+    stride, pads = per_dimension(a["stride"], dimensions), per_dimension(a["padding"], dimensions)
+    sizes, kernel = node.meta["val"].shape[2:], weight.shape[2:]
+    shaped = weight.reshape(*weight.shape[:2], *image.pair(lambda axis: kernel[axis - 2], 1))
+    i.builder.transposed_convolution(
+        i.layer(node, a["weight"]),
+        image.tensor,
+        node.name,
+        shaped.transpose(1, 2, 3, 0),
+        i.optional(node, a["bias"]),
+        image.pair(lambda axis: stride[axis - 2], 1),
+        image.pair(lambda axis: pads[axis - 2], 0),
+        image.pair(lambda axis: one_sample(sizes[axis - 2]), 1),
+    )
+    i.put(node, i.made(node, image))
+
+
 # --- pools ---
 
 
@@ -152,14 +192,16 @@ def pool(i: Importer, node: Node, a: Arguments) -> None:
     average = "avg" in operation(node)
     counted = average and a["count_include_pad"] and any(pad for pad, _ in pads)
     area = math.prod(kernel)
-    if (average and (a.get("divisor_override") or area) != area) or (counted and any(behind)):
-        raise i.refuse(node, "divisor_override, or ceil_mode beside padding that counts")
+    if average and (a.get("divisor_override") or area) != area:
+        raise i.refuse(node, "divisor_override")
     edges = around(image, [(before, last + more) for (before, last), more in zip(pads, behind, strict=True)])
     windows = image.pair(lambda axis: kernel[axis - 2], 1), image.pair(lambda axis: stride[axis - 2], 1)
     tensor = image.tensor
-    if counted:
-        i.builder.pad(f"{node.name}/pad", tensor, f"{node.name}/pad", (*edges[:2], 0), (*edges[2:], 0))
-        tensor, edges = f"{node.name}/pad", (0, 0, 0, 0)
+    if counted:  # the padding counts, what the last window reaches beyond it does not
+        top, left = image.pair(lambda axis: pads[axis - 2][0], 0)
+        bottom, right = image.pair(lambda axis: pads[axis - 2][1], 0)
+        i.builder.pad(f"{node.name}/pad", tensor, f"{node.name}/pad", (top, left, 0), (bottom, right, 0))
+        tensor, edges = f"{node.name}/pad", (0, 0, edges[2] - bottom, edges[3] - right)
     if average:
         i.builder.average_pool(node.name, tensor, node.name, *windows, edges)
     else:
@@ -189,6 +231,17 @@ def _reduce(i: Importer, node: Node, image: Image, kernel: Pair, largest: bool) 
         i.builder.average_pool(node.name, image.tensor, node.name, kernel, kernel)
 
 
+def total(i: Importer, node: Node, a: Arguments) -> None:
+    """The sum over whole axes: so many times their mean."""
+    mean(i, node, a)
+    before, made = i.view(node, a["self"]), i.views.pop(node.name)
+    count = math.prod(before.shape) / max(1, math.prod(made.shape))
+    channels = i.builder.shape(made.tensor)[2]
+    name = f"{node.name}/sum"
+    i.builder.scaled(name, made.tensor, name, np.full(channels, count), np.zeros(channels))
+    i.put_first(node, View(name, made.sizes, made.axes))
+
+
 def mean(i: Importer, node: Node, a: Arguments) -> None:
     """The mean or the largest value over whole axes."""
     view = i.view(node, a["self"])
@@ -199,7 +252,7 @@ def mean(i: Importer, node: Node, a: Arguments) -> None:
         raise i.refuse(node, f"over the axes {over} of a tensor of {view.shape}")
     image = i.image(node, view, places)
     kernel = image.pair(lambda axis: view.shape[axis] if axis in over else 1, 1)
-    _reduce(i, node, image, kernel, "mean" not in operation(node))
+    _reduce(i, node, image, kernel, "max" in operation(node))
     made = i.made(node, image)
     kept = made.axes if a.get("keepdim") else tuple(axis for k, axis in enumerate(made.axes) if k not in over)
     i.put_first(node, View(made.tensor, made.sizes, kept))

@@ -206,6 +206,18 @@ def repeat(i: Importer, node: Node, a: Arguments) -> None:
     i.put(node, i.made(node, image))
 
 
+def blocks(i: Importer, node: Node, a: Arguments) -> None:
+    """Channels as blocks of pixels, and back; channels run by (channel, row, column)."""
+    image = i.window(node, a["self"], 2)
+    if "unshuffle" not in operation(node):
+        factor = int(a["upscale_factor"])
+        i.builder.depth_to_space(node.name, image.tensor, node.name, factor, channels_first=True)
+    else:
+        factor = int(a["downscale_factor"])
+        i.builder.space_to_depth(node.name, image.tensor, node.name, factor, channels_first=True)
+    i.put(node, i.made(node, image))
+
+
 # --- nothing ---
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medyate import files
 from medyate.errors import ModelError
-from medyate.frontends.builder import GraphBuilder
+from medyate.frontends.builder import GraphBuilder, chosen
 from medyate.frontends.layout import Image, Layouts, Places, View, read_as
 from medyate.ir import Imported, Shape
 from medyate.ops._spatial import Pads
@@ -40,16 +40,19 @@ PERMUTATIONS = ("aten.permute.default", "aten.transpose.int")
 class Importer:
     """One pass over a program's nodes."""
 
-    def __init__(self, program: torch.export.ExportedProgram, name: str, supported: tuple[str, ...]) -> None:
+    def __init__(
+        self, program: torch.export.ExportedProgram, name: str, supported: tuple[str, ...], output: str = ""
+    ) -> None:
         signature = program.graph_signature
         inputs, outputs = signature.user_inputs, signature.user_outputs
-        if len(inputs) != 1 or len(outputs) != 1 or not isinstance(outputs[0], str):
+        ends = [end for end in outputs if isinstance(end, str)]
+        if len(inputs) != 1 or not ends:
             raise ModelError(
-                f"'{name}' has {len(inputs)} inputs and {len(outputs)} outputs.",
-                "Export a classifier that takes one tensor and returns one.",
+                f"'{name}' has {len(inputs)} inputs and {len(ends)} outputs that are tensors.",
+                "Export a network that takes one tensor.",
             )
         self.graph = program.graph
-        self.output = outputs[0]
+        self.output = chosen(name, ends, output)
         self.targets: dict[str, str] = {
             **signature.inputs_to_parameters,
             **signature.inputs_to_buffers,
@@ -62,6 +65,7 @@ class Importer:
         source = next(node for node in self.graph.nodes if node.name == inputs[0])
         shape, places = _input(name, source)
         self.builder = GraphBuilder(name, source.name, shape, supported)
+        self.builder.outputs = tuple(ends)
         self.layouts = Layouts(self.builder)
         self.views = {source.name: read_as(source.name, shape, places, len(traced_shape(source)))}
         self.expanded: set[str] = set()
@@ -166,6 +170,23 @@ class Importer:
             self.put(node, view)
         else:
             self.views[f"{node.name}/0"] = view
+
+    def stand_in(self, node: Node) -> None:
+        """A tensor in the place of one that a node does not make."""
+        if not is_tensor(node):
+            for k, value in enumerate(node.meta["val"] if isinstance(node.meta.get("val"), (list, tuple)) else ()):
+                if isinstance(value, torch.Tensor):
+                    self._stand_in(f"{node.name}/{k}", tuple(one_sample(size) for size in value.shape))
+            return
+        self._stand_in(node.name, traced_shape(node))
+
+    def _stand_in(self, name: str, sizes: tuple[int, ...]) -> None:
+        places = CHANNELS_FIRST.get(len(sizes))
+        if places is None or name in self.views or sizes[0] != 1:
+            return
+        height, width, channels = (1 if axis is None else sizes[axis] for axis in places)
+        self.builder.stand_in(name, (height, width, channels))
+        self.views[name] = read_as(name, (height, width, channels), places, len(sizes))
 
     def image(self, node: Node, value: Any, places: Places | None = None) -> Image:
         """A tensor with its axes as (height, width, channels): as it lies, or under `places`."""

@@ -15,6 +15,7 @@ from medyate.ops.depthwise import DEPTHWISE
 from medyate.ops.max_pool import MAX_POOL
 from medyate.ops.move import MOVE
 from medyate.ops.mul import MUL
+from medyate.ops.offset import OFFSET
 from medyate.ops.opdef import OpDef
 from medyate.ops.prelu import PRELU
 from medyate.ops.reshape import RESHAPE
@@ -27,6 +28,7 @@ OPS: Mapping[str, OpDef] = {
         DEPTHWISE,
         ADD,
         MUL,
+        OFFSET,
         AVERAGE_POOL,
         MAX_POOL,
         ACTIVATION,

@@ -38,7 +38,15 @@ def _functions() -> Mapping[str, Callable[[Function, Any], Any]]:
         "tanh": lambda _, x: torch.tanh(x),
         "silu": lambda _, x: functional.silu(x),
         "gelu": lambda _, x: functional.gelu(x),
+        "gelu_tanh": lambda _, x: functional.gelu(x, approximate="tanh"),
         "elu": lambda _, x: functional.elu(x),
+        "selu": lambda _, x: functional.selu(x),
+        "softplus": lambda _, x: functional.softplus(x),
+        "mish": lambda _, x: functional.mish(x),
+        "abs": lambda _, x: x.abs(),
+        "neg": lambda _, x: -x,
+        "exp": lambda _, x: x.exp(),
+        "square": lambda _, x: x.square(),
     }
 
 

@@ -36,6 +36,8 @@ class Given:
     """The input's integers as the IR has them; uint8 lies 128 higher."""
     real: NDArray[np.float32]
     """What they stand for; the samples themselves for a network of real numbers."""
+    output: str = ""
+    """Which output is wanted, by name; '' is the first one."""
 
 
 Oracle = Callable[[Path, Given], NDArray[Any]]

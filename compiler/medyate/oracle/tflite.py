@@ -64,13 +64,21 @@ def run(path: Path, given: Given) -> NDArray[Any]:
         content = path.read_bytes()
         model.write_bytes(patched(content))
         np.save(inputs, given.real if takes_real_numbers(content) else given.stored)
-        command = [interpreter(), str(CHILD), str(model), str(inputs), str(outputs)]
+        number = str(_number(content, given.output))
+        command = [interpreter(), str(CHILD), str(model), str(inputs), str(outputs), number]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ToolchainError(f"TFLite's runtime refuses '{path}' ({reason}).", "Convert the model again.")
         result: NDArray[Any] = np.load(outputs)
     return result
+
+
+def _number(data: bytes, output: str) -> int:
+    """Which of the file's outputs has a name."""
+    graph = tflite.Model.GetRootAs(data, 0).Subgraphs(0)
+    names = [(graph.Tensors(index).Name() or b"").decode("utf-8", "replace") for index in graph.OutputsAsNumpy()]
+    return names.index(output) if output in names else 0
 
 
 def takes_real_numbers(data: bytes) -> bool:

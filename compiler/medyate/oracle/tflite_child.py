@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a TFLite file with the reference kernels: MODEL X.npy Y.npy. Without arguments: which runtime.
+"""Runs a TFLite file with the reference kernels: MODEL X.npy Y.npy [OUTPUT]. Without arguments: which runtime.
 
 Needs NumPy and a TFLite runtime only, and runs in a Python that need not know medyate.
 """
@@ -24,9 +24,10 @@ def main() -> None:
         print(RUNTIME, getattr(lite, "__version__", ""))
         return
     model, inputs, outputs = sys.argv[1:4]
+    number = int(sys.argv[4]) if len(sys.argv) > 4 else 0
     runner = lite.Interpreter(model, experimental_op_resolver_type=lite.OpResolverType.BUILTIN_REF, num_threads=1)
     runner.allocate_tensors()
-    source, target = runner.get_input_details()[0], runner.get_output_details()[0]
+    source, target = runner.get_input_details()[0], runner.get_output_details()[number]
     found = []
     for sample in np.load(inputs):
         runner.set_tensor(source["index"], as_input(sample, source))

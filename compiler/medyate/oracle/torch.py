@@ -24,12 +24,21 @@ def run(path: Path, given: Given) -> NDArray[Any]:
     try:
         module = program.module(check_guards=False)  # guards are text of the file that would be run
         with torch.no_grad():
-            outputs = [_channels_last(module(program_input(program, sample))) for sample in given.real]
+            results = [module(program_input(program, sample)) for sample in given.real]
+        outputs = [_channels_last(_chosen(program, result, given.output)) for result in results]
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"PyTorch cannot run '{path}' on this machine ({files.reason(error)}).", "Export it again in float32."
         ) from error
     return np.array(outputs)
+
+
+def _chosen(program: torch.export.ExportedProgram, outputs: Any, name: str) -> torch.Tensor:
+    """One of the tensors that a program returns."""
+    names = [end for end in program.graph_signature.user_outputs if isinstance(end, str)]
+    found = [value for value in torch.utils._pytree.tree_leaves(outputs) if isinstance(value, torch.Tensor)]
+    chosen: torch.Tensor = found[names.index(name) if name else 0]
+    return chosen
 
 
 def _channels_last(output: torch.Tensor) -> NDArray[Any]:

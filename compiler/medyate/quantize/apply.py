@@ -25,7 +25,7 @@ from medyate.quantize.bias_correction import corrected_biases, on_steps
 from medyate.quantize.calibrate import Calibration, choose_ranges
 from medyate.quantize.equalise import equalise
 
-ROLES = ("weight", "bias", "scale", "zero", "origin", "multiplier", "table", "slope")
+ROLES = ("weight", "bias", "scale", "zero", "product", "origin", "multiplier", "table", "slope")
 """Every array that a quantised node can have; `constants` of its operation make the last three."""
 DEFAULT = Calibration()
 

@@ -17,18 +17,24 @@ BYTES = {"weight": 1, "bias": 4, "table": 1}
 """In flash, by role."""
 
 
-def describe(model: Path) -> dict[str, Any]:
+def describe(model: Path, output: str = "") -> dict[str, Any]:
     """Layers with shapes, MACs, parameters and bytes; what blocks training, if anything does.
 
     Raises UnsupportedOpError naming the operation that blocks the import itself.
     """
-    imported = load(model)
+    imported = load(model, output)
     whole = simplify(imported)
     graph = whole.graph
     blocked: list[str] = []
     trained: frozenset[str] = frozenset()
+    notes = list(imported.notes)
+    if len(imported.outputs) > 1:
+        listed = ", ".join(f"'{name}'" for name in imported.outputs)
+        notes.append(f"the model has {len(imported.outputs)} outputs: {listed}; this is the way to one (--output)")
     try:
-        trained = frozenset(node.name for node in normalise(imported).graph)
+        normal = normalise(imported)
+        trained = frozenset(node.name for node in normal.graph)
+        notes += [normal.ending.describe()] if normal.ending.describe() else []
     except MedyateError as error:
         blocked.append(f"it can be run, not trained: {error}")
     rows: list[dict[str, Any]] = []
@@ -60,6 +66,7 @@ def describe(model: Path) -> dict[str, Any]:
         "numbers": numbers,
         "layers": rows,
         **totals,
-        "notes": list(imported.notes),
+        "outputs": list(imported.outputs),
+        "notes": notes,
         "blocked": blocked,
     }

@@ -16,7 +16,6 @@ from medyate.datasets import Dataset
 from medyate.errors import DataError
 from medyate.ir import Shape
 from medyate.passes.pipeline import Normalised, normalise
-from medyate.quantize.apply import input_quant
 from medyate.study.spec import Samples
 
 
@@ -34,13 +33,13 @@ class Task:
 def load_task(network: str, source: str, samples: Samples) -> Task:
     """Reads both. Raises MedyateError where they do not fit together."""
     _one_thread()
-    normal = normalise(frontends.load(Path(network)))
+    imported = frontends.load(Path(network))
+    normal = normalise(imported)
     shape = normal.graph.shapes[normal.graph.input]
     dataset = load_data(source, samples, shape).check(shape)
     if dataset.regression:
         raise DataError(f"'{dataset.name}' has no classes.", "Studies compare accuracies.")
-    own = None if normal.quantised is None else input_quant(normal.quantised[0])
-    meaning = datasets.scaling(samples.pixels, dataset.x_train, own)
+    meaning = datasets.scaling(samples.pixels, dataset.x_train, imported.input_quant)
     parts = {"train": meaning.real(dataset.x_train), "test": meaning.real(dataset.x_test)}
     return Task(normal, dataset, parts)
 
