@@ -43,7 +43,7 @@ def gradient_ring_bytes(kernel: tuple[int, int], stride: tuple[int, int], rows: 
 
 # Of the family mve.
 
-WINDOWS = 8
+WINDOWS = 16
 """Windows of a dense kernel that are copied before they are multiplied: kernels/mve/conv2d_kernels.c has the same."""
 VECTOR = 16
 """Bytes of a vector."""

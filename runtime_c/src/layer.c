@@ -65,18 +65,40 @@ static mdy_workspace_t workspace_of(const mdy_t *m, const mdy_layer_t *layer)
     return workspace;
 }
 
-/* A row with the deltas' correction, a few pixels at a time: acc_init has room for those. */
-static void run_corrected(mdy_t *m, const mdy_layer_t *layer, const mdy_selected_t *selected, const mdy_view_t *x,
-                          const mdy_view_t *y, mdy_band_t row)
+/* Where what deltas add goes, and what of the workspace is left for the kernel. */
+typedef struct {
+    int32_t *acc_init;
+    uint16_t rows; /* of the output that have room there */
+    mdy_workspace_t workspace;
+} correction_t;
+
+/* Rows of fewer than MDY_TILE pixels are made several at once where the workspace has room: the scratch is for one. */
+static correction_t correction_of(const mdy_t *m, const mdy_layer_t *layer)
 {
-    int32_t *acc_init = (int32_t *)(void *)(m->planned + layer->scratch);
+    const uint32_t rows = MDY_TILE / layer->p->out.w;
+    const uint32_t bytes = (MDY_TILE * layer->p->out.c * (uint32_t)sizeof(int32_t) + 7u) & ~7u;
+    correction_t correction = {(int32_t *)(void *)(m->planned + layer->scratch), 1, workspace_of(m, layer)};
+    if (rows > 1 && layer->band > 1 && correction.workspace.bytes >= 2 * bytes) {
+        correction.acc_init = (int32_t *)(void *)correction.workspace.at;
+        correction.rows = (uint16_t)(rows < layer->band ? rows : layer->band);
+        correction.workspace.at += bytes;
+        correction.workspace.bytes -= bytes;
+    }
+    return correction;
+}
+
+/* Some rows with the deltas' correction, a few pixels at a time. */
+static void run_corrected(mdy_t *m, const mdy_layer_t *layer, const mdy_selected_t *selected, const mdy_view_t *x,
+                          const mdy_view_t *y, mdy_band_t rows)
+{
+    const correction_t correction = correction_of(m, layer);
     const int8_t *weights = mdy_layer_weights(m, layer);
     const uint32_t width = layer->p->out.w;
     for (uint32_t ox = 0; ox < width; ox += MDY_TILE) {
         const uint32_t end = ox + MDY_TILE < width ? ox + MDY_TILE : width;
-        const mdy_tile_t tile = {row, {(uint16_t)ox, (uint16_t)end}};
-        layer->op->correct(layer->p, selected, x, tile, acc_init);
-        layer->op->forward(layer->p, weights, x, y, tile, acc_init, workspace_of(m, layer));
+        const mdy_tile_t tile = {rows, {(uint16_t)ox, (uint16_t)end}};
+        layer->op->correct(layer->p, selected, x, tile, correction.acc_init);
+        layer->op->forward(layer->p, weights, x, y, tile, correction.acc_init, correction.workspace);
     }
 }
 
@@ -88,11 +110,14 @@ void mdy_run_layer(mdy_t *m, const mdy_layer_t *layer, const mdy_tensor_t *x, co
     const mdy_view_t x_view = mdy_view(m, x);
     const mdy_view_t y_view = mdy_view(m, y);
     const mdy_range_t range = {p->act_min, p->act_max};
-    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_band(&walk, corrected ? 1 : layer->band);) {
+    const uint16_t together = corrected ? correction_of(m, layer).rows : layer->band;
+    for (mdy_rows_t walk = mdy_rows(m, y->shape.h, rows); mdy_next_band(&walk, together);) {
         const mdy_band_t band = mdy_this_band(&walk);
         if (corrected) {
             if (m->training == MDY_FORWARD) {
-                gather(&selected, p, &x_view, walk.row);
+                for (uint16_t row = band.begin; row < band.end; row++) {
+                    gather(&selected, p, &x_view, row);
+                }
             }
             run_corrected(m, layer, &selected, &x_view, &y_view, band);
         } else {

@@ -6,6 +6,8 @@
  */
 #include "mdy/ops/conv2d.h"
 
+#include <string.h>
+
 #include "mdy/mve.h"
 
 /* A dense filter that is read as it is: the offset of an output's weights of a tap is o * pitch + tap * channels. */
@@ -128,7 +130,7 @@ void mdy_mve_conv2d_backward_input(const mdy_conv_t *p, const int8_t *w, const m
     }
 }
 
-#define TERMS 8u /* taps of selected channels that are added together */
+#define TERMS 16u /* taps of selected channels that are added together */
 
 /* A tap of a selected channel, and what it looks at from the pixels of a tile, less the zero point. */
 typedef struct {
@@ -136,36 +138,43 @@ typedef struct {
     int32_t values[MDY_TILE];
 } term_t;
 
-/* Adds what terms bring to so many outputs, one vector, of a tile's pixels. */
-static inline void add_terms(const term_t *term, uint32_t count, uint32_t o, int32_t *acc, uint32_t outputs)
+/* Adds what terms bring to four outputs from `o` on of so many pixels, a constant, from one of the tile on. */
+static inline void add_terms(const term_t *term, uint32_t count, uint32_t o, uint32_t pixel, uint32_t pixels,
+                             int32_t *acc, uint32_t outputs)
 {
-    acc += o;
-    mdy_v4_t a = mdy_v4_load(acc);
-    mdy_v4_t b = mdy_v4_load(acc + outputs);
-    mdy_v4_t c = mdy_v4_load(acc + 2 * outputs);
-    mdy_v4_t d = mdy_v4_load(acc + 3 * outputs);
+    mdy_v4_t sums[MDY_TILE];
+    acc += pixel * outputs + o;
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < pixels; i++) {
+        sums[i] = mdy_v4_load(acc + i * outputs);
+    }
 #pragma GCC unroll 1
     for (const term_t *end = term + count; term != end; term++) {
         const mdy_v4_t delta = mdy_v4_load8(term->delta + o);
-        a = mdy_v4_add_times(a, delta, term->values[0]);
-        b = mdy_v4_add_times(b, delta, term->values[1]);
-        c = mdy_v4_add_times(c, delta, term->values[2]);
-        d = mdy_v4_add_times(d, delta, term->values[3]);
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < pixels; i++) {
+            sums[i] = mdy_v4_add_times(sums[i], delta, term->values[pixel + i]);
+        }
     }
-    mdy_v4_store(acc, a);
-    mdy_v4_store(acc + outputs, b);
-    mdy_v4_store(acc + 2 * outputs, c);
-    mdy_v4_store(acc + 3 * outputs, d);
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < pixels; i++) {
+        mdy_v4_store(acc + i * outputs, sums[i]);
+    }
 }
 
 /* Adds what terms bring to all outputs of some pixels of a tile. */
-static void add_to_tile(const term_t *terms, uint32_t count, int32_t *acc, uint32_t outputs, uint32_t pixels)
+static void add_to_tile(const term_t *terms, uint32_t count, uint32_t pixels, int32_t *acc, uint32_t outputs)
 {
     uint32_t o = 0;
-    if (pixels == MDY_TILE) {
 #pragma GCC unroll 1
-        for (; o + MDY_LANES <= outputs; o += MDY_LANES) {
-            add_terms(terms, count, o, acc, outputs);
+    for (; o + MDY_LANES <= outputs; o += MDY_LANES) {
+        if (pixels == MDY_TILE) {
+            add_terms(terms, count, o, 0, MDY_TILE, acc, outputs);
+            continue;
+        }
+#pragma GCC unroll 1
+        for (uint32_t pixel = 0; pixel < pixels; pixel++) {
+            add_terms(terms, count, o, pixel, 1, acc, outputs);
         }
     }
 #pragma GCC unroll 1
@@ -180,48 +189,80 @@ static void add_to_tile(const term_t *terms, uint32_t count, int32_t *acc, uint3
     }
 }
 
-/* What a channel's tap looks at from some pixels of a row; returns whether that is anything but zeros. */
-static int look(const mdy_conv_t *p, const int8_t *row, uint32_t c, int32_t ix, uint32_t pixels, int32_t *values)
+/* Some output pixels of a call, from (oy, ox) on. */
+typedef struct {
+    const mdy_conv_t *p;
+    const mdy_selected_t *sel;
+    const mdy_view_t *x;
+    mdy_band_t columns; /* of the call */
+    int32_t oy, ox;
+    uint32_t pixels; /* MDY_TILE at most */
+} some_t;
+
+/* Where a tap looks for each of the pixels; NULL: at padding, or there is no such pixel. Returns whether it does at any. */
+static int find_inputs(const some_t *some, int32_t ky, int32_t kx, const int8_t *at[MDY_TILE])
+{
+    const mdy_conv_t *p = some->p;
+    int32_t oy = some->oy;
+    int32_t ox = some->ox;
+    int found = 0;
+#pragma GCC unroll 1
+    for (uint32_t i = 0; i < MDY_TILE; i++) {
+        const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
+        const int32_t ix = ox * p->stride_w - p->pad_left + kx * p->dilation_w;
+        at[i] = NULL;
+        if (i < some->pixels && iy >= 0 && iy < p->in.h && ix >= 0 && ix < p->in.w) {
+            at[i] = mdy_row(some->x, iy) + (uint32_t)ix * p->in.c;
+            found = 1;
+        }
+        if (++ox == some->columns.end) {
+            ox = some->columns.begin;
+            oy++;
+        }
+    }
+    return found;
+}
+
+/* Sets what a channel's tap looks at; returns whether that is anything but zeros. */
+static inline int set_values(term_t *term, const int8_t *const at[MDY_TILE], uint32_t c, int32_t zero)
 {
     int32_t any = 0;
-#pragma GCC unroll 1
-    for (uint32_t pixel = 0; pixel < pixels; pixel++, ix += p->stride_w) {
-        values[pixel] = ix >= 0 && ix < p->in.w ? row[(uint32_t)ix * p->in.c + c] - p->x_zero : 0;
-        any |= values[pixel];
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < MDY_TILE; i++) {
+        const int32_t value = at[i] == NULL ? 0 : at[i][c] - zero;
+        term->values[i] = value;
+        any |= value;
     }
     return any != 0;
 }
 
-/* Adds what the deltas bring to some output pixels of a row from (oy, ox) on. */
-static void correct_pixels(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, int32_t oy, int32_t ox,
-                           uint32_t pixels, int32_t *acc)
+/* Adds what the deltas bring to some output pixels. */
+static void correct_some(const some_t *some, int32_t *acc)
 {
+    const mdy_conv_t *p = some->p;
+    const mdy_selected_t *sel = some->sel;
     const uint32_t outputs = p->out.c;
+    const int32_t zero = p->x_zero;
     term_t terms[TERMS];
     uint32_t count = 0;
-    for (int32_t ky = 0; ky < p->kernel_h; ky++) {
-        const int32_t iy = oy * p->stride_h - p->pad_top + ky * p->dilation_h;
-        if (iy < 0 || iy >= p->in.h) {
+    for (int32_t tap = 0; tap < p->kernel_h * p->kernel_w; tap++) {
+        const int8_t *at[MDY_TILE];
+        if (!find_inputs(some, tap / p->kernel_w, tap % p->kernel_w, at)) {
             continue;
         }
-        const int8_t *row = mdy_row(x, iy);
-        for (int32_t kx = 0; kx < p->kernel_w; kx++) {
-            const int32_t ix = ox * p->stride_w - p->pad_left + kx * p->dilation_w;
-            const uint32_t tap = (uint32_t)(ky * p->kernel_w + kx);
-            for (uint32_t slot = 0; slot < sel->count; slot++) {
-                uint8_t *record = mdy_record(sel, slot);
-                if (look(p, row, mdy_record_channel(record), ix, pixels, terms[count].values)) {
-                    terms[count].delta = mdy_record_delta(record) + tap * outputs;
-                    count++;
-                }
-                if (count == TERMS) {
-                    add_to_tile(terms, count, acc, outputs, pixels);
-                    count = 0;
-                }
+        uint8_t *record = sel->records;
+#pragma GCC unroll 1
+        for (uint32_t slot = 0; slot < sel->count; slot++, record += sel->record_bytes) {
+            if (set_values(&terms[count], at, mdy_record_channel(record), zero)) {
+                terms[count++].delta = mdy_record_delta(record) + (uint32_t)tap * outputs;
+            }
+            if (count == TERMS) {
+                add_to_tile(terms, count, some->pixels, acc, outputs);
+                count = 0;
             }
         }
     }
-    add_to_tile(terms, count, acc, outputs, pixels);
+    add_to_tile(terms, count, some->pixels, acc, outputs);
 }
 
 void mdy_mve_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
@@ -231,16 +272,23 @@ void mdy_mve_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, cons
         mdy_conv2d_correct(p, sel, x, tile, acc_init);
         return;
     }
-    for (int32_t oy = tile.rows.begin; oy < tile.rows.end; oy++) {
-        for (int32_t ox = tile.columns.begin; ox < tile.columns.end; ox += (int32_t)MDY_TILE) {
-            const uint32_t left = (uint32_t)(tile.columns.end - ox);
-            const uint32_t pixels = left < MDY_TILE ? left : MDY_TILE;
-            for (uint32_t pixel = 0; pixel < pixels; pixel++) {
-                memcpy(acc_init + pixel * p->out.c, sel->bias, p->out.c * sizeof *acc_init);
-            }
-            correct_pixels(p, sel, x, oy, ox, pixels, acc_init);
-            acc_init += pixels * p->out.c;
+    const uint32_t width = (uint32_t)tile.columns.end - tile.columns.begin;
+    const uint32_t all = width * ((uint32_t)tile.rows.end - tile.rows.begin);
+    for (uint32_t first = 0; first < all; first += MDY_TILE) {
+        const some_t some = {
+            .p = p,
+            .sel = sel,
+            .x = x,
+            .columns = tile.columns,
+            .oy = (int32_t)(tile.rows.begin + first / width),
+            .ox = (int32_t)(tile.columns.begin + first % width),
+            .pixels = all - first < MDY_TILE ? all - first : MDY_TILE,
+        };
+        for (uint32_t pixel = 0; pixel < some.pixels; pixel++) {
+            memcpy(acc_init + pixel * p->out.c, sel->bias, p->out.c * sizeof *acc_init);
         }
+        correct_some(&some, acc_init);
+        acc_init += some.pixels * p->out.c;
     }
 }
 

@@ -11,7 +11,7 @@
 
 #include "mdy/mve.h"
 
-#define WINDOWS 8u /* that are copied before they are multiplied */
+#define WINDOWS 16u /* that are copied before they are multiplied */
 
 /* One call. */
 typedef struct {
