@@ -135,6 +135,9 @@ def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], 
     stride = tuple(int(step) for step in strides)
     pad = (0, 0) if product else tuple(int(random.integers(0, k)) for k in kernel)
     height, width = (int(n) for n in random.integers(max(kernel), 14, 2))
+    if not product and random.random() < 0.15:  # a series: a column of single pixels
+        kernel, stride, pad = (int(kernel[0]), 1), (stride[0], 1), (pad[0], 0)
+        height, width = int(random.integers(kernel[0], 60)), 1
     groups = 1 if depthwise or random.random() < 0.8 else 2
     channels = int(random.integers(1, 40)) if groups == 1 else 2 * int(random.integers(1, 8))
     channels = channels + -channels % 4 if random.random() < 0.6 else channels

@@ -411,7 +411,8 @@ void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, cons
 typedef struct {
     const mdy_conv_t *p;
     const mdy_selected_t *sel;
-    uint32_t pitch;   /* from slot to slot */
+    mdy_band_t columns; /* output pixels of a row */
+    uint32_t pitch;     /* from slot to slot */
     uint32_t *turned; /* of a run of pixels */
     int8_t *apart;    /* what the map holds at a stride, side by side */
     uint32_t run;     /* pixels, a multiple of TURNED */
@@ -537,8 +538,8 @@ static void add_tap(const gradients_t *job, uint32_t tap, const mdy_view_t *dy, 
     const mdy_conv_t *p = job->p;
     const int32_t down = (int32_t)tap / p->kernel_w * p->dilation_h - p->pad_top;
     const int32_t right = (int32_t)tap % p->kernel_w * p->dilation_w - p->pad_left;
-    int32_t begin = 0; /* the first output pixel of a row whose tap is inside, and behind the last one */
-    int32_t end = p->out.w;
+    int32_t begin = job->columns.begin; /* the first of them whose tap is inside, and behind the last one */
+    int32_t end = job->columns.end;
     while (begin < end && begin * p->stride_w + right < 0) {
         begin++;
     }
@@ -554,21 +555,49 @@ static void add_tap(const gradients_t *job, uint32_t tap, const mdy_view_t *dy, 
     }
 }
 
+/* Whether a layer goes along a column of single pixels: those of a whole tensor lie side by side, as a row's do. */
+static int is_column(const mdy_conv_t *p)
+{
+    return p->in.w == 1 && p->out.w == 1 && p->kernel_w == 1 && p->pad_left == 0;
+}
+
+/* The layer of a column as one of a row. */
+static mdy_conv_t laid_down(const mdy_conv_t *p)
+{
+    mdy_conv_t row = *p;
+    row.in.w = p->in.h;
+    row.out.w = p->out.h;
+    row.in.h = row.out.h = 1;
+    row.kernel_w = p->kernel_h;
+    row.stride_w = p->stride_h;
+    row.dilation_w = p->dilation_h;
+    row.pad_left = p->pad_top;
+    row.kernel_h = row.stride_h = row.dilation_h = 1;
+    row.pad_top = 0;
+    return row;
+}
+
 void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
                                     const mdy_view_t *dy, mdy_band_t rows, mdy_wacc_t *sums, mdy_workspace_t workspace)
 {
     const uint32_t four_bytes = TURNED_WORDS * (uint32_t)sizeof(uint32_t) + TURNED;
     const uint32_t run = workspace.bytes / four_bytes * TURNED;
     /* Rows of a whole tensor lie side by side, in dy as in the maps. */
-    const int is_one_run = mdy_dsp_is_pixelwise(p) && dy->rows >= p->out.h;
-    const uint32_t pixels = is_one_run ? (uint32_t)(rows.end - rows.begin) * p->out.w : p->out.w;
+    const int is_whole = dy->rows >= p->out.h;
+    const int is_one_run = mdy_dsp_is_pixelwise(p) && is_whole;
+    const int is_row = !is_one_run && is_column(p) && is_whole;
+    const uint32_t height = (uint32_t)rows.end - rows.begin;
+    const uint32_t pixels = is_one_run ? height * p->out.w : is_row ? height : p->out.w;
     if (p->group_in != p->in.c || p->out.c % TURNED != 0 || run == 0 || pixels < TURNED) {
         mdy_conv2d_backward_weight(p, sel, taps, dy, rows, sums, workspace);
         return;
     }
+    const mdy_conv_t row = laid_down(p);
+    const mdy_band_t all = {0, p->out.w};
     const gradients_t job = {
-        .p = p,
+        .p = is_row ? &row : p,
         .sel = sel,
+        .columns = is_row ? rows : all,
         .pitch = (uint32_t)(taps.end - taps.begin) * p->out.c,
         .turned = (uint32_t *)(void *)workspace.at,
         .apart = (int8_t *)(workspace.at + run / TURNED * TURNED_WORDS * sizeof(uint32_t)),
@@ -580,8 +609,9 @@ void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *s
         }
         return;
     }
+    const mdy_band_t first = {0, 1};
     for (uint32_t tap = taps.begin; tap < taps.end; tap++, sums += p->out.c) {
-        add_tap(&job, tap, dy, rows, sums);
+        add_tap(&job, tap, dy, is_row ? first : rows, sums);
     }
 }
 #else
