@@ -6,26 +6,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from apps import COMMITTED, NO_LABEL, Shown, Turn, looked_at, on_host, shown, taught
 from boards.attached import SECONDS, Attached
-from chips import DIGITNET, limits
+from chips import limits
+from medyate import data
 from medyate.boards import BOARDS
-from medyate.run.train import Compiled, int8_samples
+from medyate.run.train import Compiled
 from medyate.stages import Options, compile_model
-from shared_files import field_digits
+from tiny import compile_tiny, samples_of
 
 NAME = "stm32f405"
-PRESSES, LOOKS, COMMIT_STEPS = 40, 10, 32
-QUIET_US = 1_000_000
-"""After which a board that has shown nothing more waits for the next sample."""
+PRESSES, LOOKS, COMMIT_STEPS = 40, 24, 32
+QUIET_US = 50_000
+"""After which a board that has begun no commit waits for the next sample."""
 
 
 def learning(folder: Path, target: str, ranking: Path | None = None) -> Compiled:
-    """By the part's plan."""
+    """The network in `folder`, by the part's plan."""
     board = BOARDS[NAME]
     own = {"head": "keep", "rank_epochs": 1, "builder": "make", "board": board, "ranking": ranking}
-    compile_model(DIGITNET, field_digits(), Options(target, limits(board), app="learn_by_button", **own), folder)
-    return Compiled.read(folder)
+    options = Options(target, limits(board), app="learn_by_button", **own)
+    compile_model(folder / "tiny.pt2", data.load(str(folder / "data.npz")), options, folder / target)
+    return Compiled.read(folder / target)
 
 
 def turns_on(board: Attached, turns: Iterable[Turn]) -> Iterator[tuple[list[Shown], bool]]:
@@ -44,11 +48,12 @@ def turns_on(board: Attached, turns: Iterable[Turn]) -> Iterator[tuple[list[Show
 
 
 def test_it_commits_while_no_button_is_down_and_a_reset_forgets_nothing(tmp_path: Path) -> None:
-    host = learning(tmp_path / "host", "host")
-    chip = learning(tmp_path / "chip", NAME, host.folder / "04_ranking.json")
-    data = field_digits()
-    x, x_test = int8_samples(chip, data)
-    teach, look = taught(x[:PRESSES], data.y_train[:PRESSES].tolist()), looked_at(x_test[:LOOKS])
+    small = compile_tiny(tmp_path)
+    host = learning(tmp_path, "host")
+    chip = learning(tmp_path, NAME, host.folder / "04_ranking.json")
+    samples = samples_of(small)
+    x, y = np.concatenate([samples.x] * 2)[:PRESSES], np.concatenate([samples.y] * 2)[:PRESSES]
+    teach, look = taught(x, y.tolist()), looked_at(x[:LOOKS])
     board = Attached(NAME, chip.image)
     board.machine.power_on()
     events = []
