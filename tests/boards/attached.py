@@ -61,4 +61,4 @@ class Attached:
         self.line.waiting.clear()
         self.line.sent.clear()
         self.machine.power_on()
-        return Session(Link(Direct(self.machine, self.line)))
+        return Session(Link(Direct(self.machine, self.line), clock=lambda: self.machine.microseconds / 1e6))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -76,22 +75,14 @@ def few_digits(small_digits: Path) -> Path:
     return path
 
 
-def only_overruns(report: dict[str, Any]) -> bool:
-    """Whether the part complains of nothing else than characters that it lost.
-
-    A host that waits repeats its request: what finds no room while the part is at work is such a repetition.
-    """
-    return all("overrun" in refusal for refusal in report["refusals"])
-
-
 @pytest.mark.parametrize("name", some_long(CHIPS, lambda name: name != "stm32f405"))
 def test_the_self_test_passes_on_a_part_behind_a_terminal(
     name: str, pairs: Callable[[str], Pair], tmp_path: Path
 ) -> None:
-    """Its link is closed, so that its owner has to press the button."""
+    """Its link is closed: its owner has to press the button. The line waits for the part, which is slow here."""
     chip = pairs(name).chip
     pressed: list[str] = []
-    with served(name, chip.image, "--baud", 115200) as part:
+    with served(name, chip.image) as part:
 
         def press(text: str) -> None:
             pressed.append(text)
@@ -102,7 +93,7 @@ def test_the_self_test_passes_on_a_part_behind_a_terminal(
     assert [name for name, _ in odd if name != BY_WALL_CLOCK] == [], odd
     assert len(result["checks"]) == 10
     assert len(pressed) == 1
-    assert only_overruns(part.report), part.report
+    assert part.report["refusals"] == {}
     assert part.report["resets"] == 1
 
 
@@ -113,7 +104,7 @@ def test_a_whole_run_on_a_part_behind_a_terminal(
     chip = pairs(name).chip
     host = Compiled.read(chip.folder.parent / "host")
     options = ("--data", few_digits, "--epochs", 2, "--rate", 0.02, "--limit", 4, "--no-measure", "--json")
-    with served(name, chip.image, "--baud", 115200) as part:
+    with served(name, chip.image) as part:
         there = run_cli("run", chip.folder, *options, "--on", part.on, "--log", tmp_path / "there.json")
     here = run_cli("run", host.folder, *options, "--flash", tmp_path / "cells", "--log", tmp_path / "here.json")
     assert (there.code, here.code) == (0, 0), there.err + here.err
@@ -122,5 +113,5 @@ def test_a_whole_run_on_a_part_behind_a_terminal(
     for key in ("digest", "history", "accuracy_after"):
         assert one[key] == other[key], key
     assert one["ms_per_step"] > 0
-    assert only_overruns(part.report), part.report
+    assert part.report["refusals"] == {}
     assert part.report["programs"] > 0

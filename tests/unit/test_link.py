@@ -7,7 +7,6 @@ import dataclasses
 import shutil
 import struct
 import subprocess
-import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -180,10 +179,11 @@ def test_a_sample_in_pieces_survives_a_line_that_loses_frames(
 
 
 class Deaf:
-    """A target that never answers; counts what it is sent."""
+    """A target that never answers; counts what it is sent. Waiting for it takes no time but its own."""
 
     buffered = True
     sent = 0
+    now = 0.0
 
     def write(self, data: bytes) -> None:
         """Counts."""
@@ -191,15 +191,15 @@ class Deaf:
 
     def read(self, timeout: float) -> bytes:
         """Nothing."""
-        time.sleep(timeout)
+        self.now += timeout
         return b""
 
 
 def test_a_target_that_never_answers_is_asked_some_times_and_given_up() -> None:
     deaf = Deaf()
     with pytest.raises(LinkError, match=r"did not answer within 0\.8 s"):
-        Session(Link(deaf, 0.8))
-    assert deaf.sent == 4  # after 0.1 s, twice that, and every quarter of a second
+        Session(Link(deaf, 0.8, clock=lambda: deaf.now))
+    assert deaf.sent == 8  # after 40 ms, twice that, and every 120 ms
 
 
 def test_a_program_that_died_is_reported(digitnet_host: Compiled, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from cobs import cobs
@@ -182,7 +182,7 @@ class Line:
     sent: float = 0.0
     lost: float = 0.0
     """Bytes sent and frames lost; of old, less and less."""
-    since: float = field(default_factory=time.monotonic)
+    since: float = 0.0
     frames_answered: int = 0
     frames_lost: int = 0
     """Since `since`."""
@@ -227,13 +227,21 @@ class Link:
     """One session with a target: a request at a time, repeated until its reply comes."""
 
     def __init__(
-        self, transport: Transport, timeout: float = ANSWER_SECONDS, bytes_per_second: float = math.inf
+        self,
+        transport: Transport,
+        timeout: float = ANSWER_SECONDS,
+        bytes_per_second: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`timeout`: seconds that a request without work may take, repetitions included; then the line's speed."""
+        """`timeout`: seconds that a request without work may take, repetitions included; then the line's speed.
+
+        `clock`: seconds, by which all waiting is measured.
+        """
         self.transport = transport
         self.timeout = timeout
         self.bytes_per_second = bytes_per_second
-        self.line = Line()
+        self.now = clock
+        self.line = Line(since=clock())
         self.session = 0
         self._sequence = 0
         self._buffer = b""
@@ -288,11 +296,11 @@ class Link:
         timer = self._timer(command, work, size)
         patience = self._patience(timer, work) if patience is None else patience
         self.transport.write(ahead + frame)
-        started = sent = time.monotonic()
+        started = sent = self.now()
         once = True
         while True:
             reply, damaged = self._reply(command, min(sent + timer.wait, started + patience), sent + timer.soonest)
-            now = time.monotonic()
+            now = self.now()
             if reply is not None:
                 timer.took(now - started)
                 if once:
@@ -312,7 +320,7 @@ class Link:
                 timer.silent()
                 once = False
             self.transport.write(frame)
-            sent = time.monotonic()
+            sent = self.now()
 
     def frame(self, command: int, fields: bytes, seal: Seal | None = None) -> bytes:
         """The frame of a new request."""
@@ -325,7 +333,7 @@ class Link:
 
         Over a buffered transport pieces go ahead of the replies. Raises LinkError as `request` does.
         """
-        at, since = 0, time.monotonic()
+        at, since = 0, self.now()
         while at < len(data):
             size, first, ahead = self.piece, at, b""
             while self.transport.buffered and len(data) - at > size and len(ahead) < AHEAD_BYTES:
@@ -340,8 +348,8 @@ class Link:
             else:
                 raise RefusedError(status or ARGUMENT, answer)
             if at > first:
-                since = time.monotonic()
-            elif time.monotonic() - since > self.timeout:
+                since = self.now()
+            elif self.now() - since > self.timeout:
                 raise self._silent(self.timeout)
 
     def _timer(self, command: int, work: str, size: int) -> Timer:
@@ -394,7 +402,7 @@ class Link:
                 part, self._buffer = self._buffer.split(b"\0", 1)
                 body = decode(part)
                 if body is None:
-                    if self._is_damage(part) and time.monotonic() >= expected:
+                    if self._is_damage(part) and self.now() >= expected:
                         return None, True
                     continue
                 protocol, sequence, answered, status, session = HEAD.unpack(body[: HEAD.size])
@@ -406,7 +414,7 @@ class Link:
                     return None, True
                 elif (session, sequence, answered) == (self.session, self._sequence, command):
                     return body, False
-            left = deadline - time.monotonic()
+            left = deadline - self.now()
             if left <= 0:
                 return None, False
             self._buffer += self.transport.read(left)
