@@ -22,7 +22,9 @@ class UnsupportedOpError(ModelError):
 
     def __init__(self, node: str, op: str, why: str, supported: tuple[str, ...]) -> None:
         known = op in supported
-        remedy = "docs/ops.md lists the forms of it that are." if known else f"Supported here: {', '.join(supported)}."
+        remedy = (
+            "docs/ops.md says in which forms it is supported." if known else f"Supported here: {', '.join(supported)}."
+        )
         super().__init__(f"node '{node}' ({op}): {why}.", remedy)
         self.node = node
         self.op = op

@@ -11,7 +11,7 @@ import numpy as np
 from apps import COMMITTED, NO_LABEL, Shown, Turn, looked_at, on_host, shown, taught
 from boards.attached import SECONDS, Attached
 from chips import limits
-from medyate import data
+from medyate import datasets
 from medyate.boards import BOARDS
 from medyate.run.train import Compiled
 from medyate.stages import Options, compile_model
@@ -28,7 +28,7 @@ def learning(folder: Path, target: str, ranking: Path | None = None) -> Compiled
     board = BOARDS[NAME]
     own = {"head": "keep", "rank_epochs": 1, "builder": "make", "board": board, "ranking": ranking}
     options = Options(target, limits(board), app="learn_by_button", **own)
-    compile_model(folder / "tiny.pt2", data.load(str(folder / "data.npz")), options, folder / target)
+    compile_model(folder / "tiny.pt2", datasets.load(str(folder / "data.npz")), options, folder / target)
     return Compiled.read(folder / target)
 
 

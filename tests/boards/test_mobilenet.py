@@ -12,9 +12,9 @@ import pytest
 
 from boards.attached import Attached
 from chips import limits
-from medyate import data
+from medyate import datasets
 from medyate.boards import BOARDS
-from medyate.data import Dataset
+from medyate.datasets import Dataset
 from medyate.run.session import Digests, Session, Training
 from medyate.run.train import Compiled, connect, int8_samples
 from medyate.stages import Options, compile_model
@@ -28,7 +28,7 @@ TRAINING = Training(0.02, 1, STEPS, "constant", seed=3, flip=True)
 
 @cache
 def flowers() -> Dataset:
-    return data.load(str(shared("data/flowers17")), 0.25)
+    return datasets.load(str(shared("data/flowers17")), 0.25)
 
 
 def epoch(session: Session, image: Compiled) -> tuple[list[float], Digests]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medyate.boards import HERE
+from medyate.boards import BOARDS, HERE
 from medyate.datasets import Dataset
 from medyate.datasets import load as load_data
 from medyate.plan.budget import Limits
@@ -116,6 +116,20 @@ def test_no_floating_point_helper_is_linked(images: dict[str, Compiled], target:
     ).stdout
     assert "mdy_train_step" in symbols
     assert not re.findall(r"__aeabi_[fd]\w+|__aeabi_[iul]+2[fd]|__\w+[sd]f[23]?\b", symbols)
+
+
+def test_vectors_hold_integers_only(images: dict[str, Compiled]) -> None:
+    """Where the compiler may use their registers, no instruction takes them for floats."""
+    (target,) = (name for name in HERE[1:] if BOARDS[name].build.float_abi == "hard")
+    objects = sorted(images[target].image.parent.rglob("*.o"))
+    text = subprocess.run(
+        ["arm-none-eabi-objdump", "-d", "--no-show-raw-insn", *map(str, objects)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "vmladava.s8" in text
+    assert not re.findall(r"\tv\w+\.f(?:16|32|64)\b[^\n]*", text)
 
 
 @pytest.mark.parametrize("target", HERE[1:])

@@ -44,8 +44,9 @@ PARTS = (
     "records",
     "dy",
 )
-FORWARD, CORRECT, BACK_INPUT, BACK_WEIGHT = range(4)
-"""Directions, as in tests/c/family_probe.c."""
+FORWARD, CORRECT, BACK_INPUT, BACK_WEIGHT, ADD, POOL = range(6)
+"""Directions, as in tests/c/family_probe.c, and operations without weights."""
+ALL = (FORWARD, FORWARD, FORWARD, CORRECT, BACK_INPUT, BACK_WEIGHT, ADD, POOL)
 CASES = 400
 ON_A_CORE = 600
 ROOMS = (0, 8, 500, 2000, 8000, 40000)
@@ -102,6 +103,8 @@ def working(kernels: ctypes.CDLL, case: Case, paint: int = 77) -> tuple[NDArray[
 def any_case(random: np.random.Generator, directions: Sequence[int]) -> Case:
     """A layer of any geometry, in one of the directions."""
     direction = int(random.choice(directions))
+    if direction in (ADD, POOL):
+        return a_sum(random) if direction == ADD else a_pool(random)
     arrays, depthwise = drawn(random)
     height, width, channels, out_h, out_w, outputs = (int(n) for n in arrays["geometry"][:6])
     if direction == FORWARD:
@@ -121,9 +124,41 @@ def any_case(random: np.random.Generator, directions: Sequence[int]) -> Case:
             arrays["ranges"] = np.array([first, last, *rows], np.int32)
             sums = count * (last - first) * weights // all_taps
             result = random.integers(-(1 << 20), 1 << 20, sums).astype(np.int32)
+    return Case(direction, depthwise, int(random.choice(ROOMS)), arrays, guarded(result))
+
+
+def guarded(result: NDArray[np.generic]) -> NDArray[np.uint8]:
     guard = np.full(GUARD, 99, np.uint8)
-    output = np.concatenate([guard, np.frombuffer(result.tobytes(), np.uint8), guard])
-    return Case(direction, depthwise, int(random.choice(ROOMS)), arrays, output)
+    return np.concatenate([guard, np.frombuffer(result.tobytes(), np.uint8), guard])
+
+
+def a_sum(random: np.random.Generator) -> Case:
+    """A row of a sum; some scale up, which only portable code does."""
+    count = int(random.integers(1, 200))
+    shifts = random.integers(-6 if random.random() < 0.8 else -31, 1 if random.random() < 0.8 else 3, 3)
+    numbers = []
+    for shift in shifts:
+        numbers += [int(random.integers(1 << 30, (1 << 31) - 1)), int(shift), int(random.integers(-128, 128))]
+    limits = sorted(int(limit) for limit in random.integers(-128, 128, 2)) if random.random() < 0.5 else [-128, 127]
+    a, b = random.integers(-128, 128, (2, count)).astype(np.int8)
+    geometry = np.array([*numbers, *limits, count], np.int32)
+    return Case(ADD, False, 0, {"geometry": geometry, "x": a, "dy": b}, guarded(np.full(count, 99, np.int8)))
+
+
+def a_pool(random: np.random.Generator) -> Case:
+    """An average pool: scaled, without padding, or of one scale."""
+    is_scaled = random.random() < 0.5
+    kernel, stride = random.integers(1, 6, 2), random.integers(1, 4, 2)
+    pads = np.zeros(2, int) if is_scaled else random.integers(0, kernel)
+    size = random.integers(np.maximum(kernel, 1), 12)
+    out = (size + pads - kernel) // stride + 1
+    channels = int(random.integers(1, 40))
+    mult = int(random.integers(1 << 30, (1 << 31) - 1)) if is_scaled else 0
+    zeros = random.integers(-128, 128, 3)
+    numbers = [*size, channels, *out, *kernel, *stride, *pads, mult, random.integers(-8, 1), *zeros]
+    x = random.integers(-128, 128, (*size, channels)).astype(np.int8)
+    output = guarded(np.full(int(out.prod()) * channels, 99, np.int8))
+    return Case(POOL, False, 0, {"geometry": np.array(numbers, np.int32), "x": x}, output)
 
 
 def drawn(random: np.random.Generator) -> tuple[dict[str, NDArray[np.generic]], bool]:
@@ -187,14 +222,14 @@ def test_a_family_computes_what_the_portable_one_does(family: str, rounding: int
         (tmp_path / name).mkdir()
     portable, own = (library(name, tmp_path / name, flag) for name in (PORTABLE, family))
     random = np.random.default_rng(rounding)
-    changed = [0, 0, 0, 0]
+    changed = [0] * 6
     for number in range(CASES):
-        case = any_case(random, (FORWARD, FORWARD, CORRECT, BACK_INPUT, BACK_WEIGHT))
+        case = any_case(random, ALL)
         expected, found = (call(kernels, case) for kernels in (portable, own))
         assert np.array_equal(found, expected), (number, case.direction, case.arrays["geometry"].tolist())
         assert (found[:GUARD] == 99).all() and (found[-GUARD:] == 99).all()
         changed[case.direction] += int((found != case.output).any())
-    assert min(changed) > CASES // 12
+    assert min(changed) > CASES // 16
 
 
 def wanted(family: str, case: Case) -> int:
@@ -313,7 +348,7 @@ def test_a_core_computes_what_the_portable_family_does(family: str, target: str,
     subprocess.run([*command, *script, "-o", str(image)], check=True)
     portable = library(PORTABLE, tmp_path, f"-DMDY_ROUND_ONCE={rounding}")
     random = np.random.default_rng(2 + rounding)
-    cases = [any_case(random, (FORWARD, FORWARD, CORRECT, BACK_INPUT, BACK_WEIGHT)) for _ in range(ON_A_CORE)]
+    cases = [any_case(random, ALL) for _ in range(ON_A_CORE)]
     expected = [call(portable, case) for case in cases]
     (tmp_path / "cases.bin").write_bytes(b"".join(case.written() for case in cases))
     machine = [emulator(), "-M", MACHINES[target], "-display", "none", "-monitor", "none", "-serial", "none"]

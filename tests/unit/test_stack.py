@@ -133,7 +133,8 @@ def test_a_pointer_of_an_application_is_declared(program: Program) -> None:
     assert program.bound(node("main", 8) + edge("main", "__indirect_call", "app/main.c:1:1")) == 108
 
 
-CPUS = ("cortex-m4", "cortex-m7", "cortex-m55")
+CPUS = {"cortex-m4": "soft", "cortex-m7": "soft", "cortex-m55": "soft", "cortex-m55+nofp": "hard"}
+"""And what passes numbers: with `hard`, functions of the library may use vectors."""
 
 
 def linked(cpu: str, specs: tuple[str, ...], folder: Path) -> str:
@@ -145,7 +146,7 @@ def linked(cpu: str, specs: tuple[str, ...], folder: Path) -> str:
         "arm-none-eabi-gcc",
         f"-mcpu={cpu}",
         "-mthumb",
-        "-mfloat-abi=soft",
+        f"-mfloat-abi={CPUS[cpu]}",
         "-fno-builtin",
         "-nostartfiles",
         *specs,

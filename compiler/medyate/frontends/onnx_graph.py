@@ -208,12 +208,15 @@ class Importer:
 
     def run(self) -> Imported:
         """Imports every node. Raises ModelError or UnsupportedOpError naming what blocks."""
+        lost: set[str] = set()  # what nothing stands in for
         for node in self.nodes:
             try:
                 self.step(node)
             except UnsupportedOpError as error:
-                self.builder.obstacles.add(error)
+                if not lost.intersection(node.input) or node.op_type not in self.handlers:
+                    self.builder.obstacles.add(error)
                 self._stand_in(node)
+                lost.update(name for name in node.output if name not in self.views)
         self.builder.obstacles.check()
         if self.output not in self.views:
             raise ModelError("the model holds no layers.", "Export the model in inference mode.")

@@ -44,12 +44,16 @@ def _run(i: Importer) -> Imported:
         if operation(node) in HANDLERS and i.is_foldable(node):
             i.fold(node)
     functions = recognise(calls, i.constants)
+    lost: set[Node] = set()  # what nothing stands in for
     for node in _live(i, calls, functions):
         try:
             _step(i, node, functions)
         except UnsupportedOpError as error:
-            i.builder.obstacles.add(error)
+            if not lost.intersection(node.all_input_nodes) or operation(node) not in HANDLERS:
+                i.builder.obstacles.add(error)
             i.stand_in(node)
+            if is_tensor(node) and node.name not in i.views:
+                lost.add(node)
     i.builder.obstacles.check()
     return i.finish()
 

@@ -119,6 +119,16 @@ static inline mdy_v4_t mdy_v4_requantize(mdy_v4_t acc, mdy_v4_t mult, mdy_v4_t s
 #endif
 }
 
+static inline mdy_v4_t mdy_v4_scale_down(mdy_v4_t x, int32_t mult, int32_t shift)
+{
+#if MDY_ROUND_ONCE
+    return vrshlq_n_s32(vqdmulhq_n_s32(x, mult), shift);
+#else
+    const mdy_v4_t high = vqrdmulhq_n_s32(x, mult);
+    return vrshlq_n_s32(vmlaq_n_s32(high, vshrq_n_s32(high, 31), shift < 0), shift); /* -1: negative, and shifted */
+#endif
+}
+
 static inline mdy_v4_t mdy_v4_output(mdy_v4_t value, mdy_v4_t zero, mdy_v4_t low, mdy_v4_t high)
 {
     return vminq_s32(vmaxq_s32(vqaddq_s32(value, zero), low), high);
@@ -142,25 +152,25 @@ static inline void mdy_mve_pixels(int8_t *to, const int8_t *from, uint32_t pitch
 static inline void mdy_mve_copy(int8_t *to, const int8_t *from, uint32_t count)
 {
     __asm__ volatile("dlstp.8 lr, %[count]\n"
-            "1:\n"
-            "vldrb.8 q0, [%[from]], #16\n"
-            "vstrb.8 q0, [%[to]], #16\n"
-            "letp    lr, 1b\n"
-            : [to] "+r"(to), [from] "+r"(from)
-            : [count] "r"(count)
-            : "lr", "q0", "memory");
+                     "1:\n"
+                     "vldrb.8 q0, [%[from]], #16\n"
+                     "vstrb.8 q0, [%[to]], #16\n"
+                     "letp    lr, 1b\n"
+                     : [to] "+r"(to), [from] "+r"(from)
+                     : [count] "r"(count)
+                     : "lr", "q0", "memory");
 }
 
 static inline void mdy_mve_fill(int8_t *to, int32_t value, uint32_t count)
 {
     __asm__ volatile("vdup.8  q0, %[value]\n"
-            "dlstp.8 lr, %[count]\n"
-            "1:\n"
-            "vstrb.8 q0, [%[to]], #16\n"
-            "letp    lr, 1b\n"
-            : [to] "+r"(to)
-            : [value] "r"(value), [count] "r"(count)
-            : "lr", "q0", "memory");
+                     "dlstp.8 lr, %[count]\n"
+                     "1:\n"
+                     "vstrb.8 q0, [%[to]], #16\n"
+                     "letp    lr, 1b\n"
+                     : [to] "+r"(to)
+                     : [value] "r"(value), [count] "r"(count)
+                     : "lr", "q0", "memory");
 }
 
 static inline mdy_v4_t mdy_mve_dot(const int32_t *begin, const int8_t *x, const int8_t *w, uint32_t pitch,
@@ -212,8 +222,8 @@ static inline mdy_v4_t mdy_mve_sums(const int8_t *w, uint32_t pitch, uint32_t co
             "vldrb.8   q1, [%[w3]], #16\n"
             "vaddva.s8 %[d], q1\n"
             "letp      lr, 1b\n"
-            : [a] "+&Te"(a), [b] "+&Te"(b), [c] "+&Te"(c), [d] "+&Te"(d), [w] "+&r"(w), [w1] "+&r"(w1),
-              [w2] "+&r"(w2), [w3] "+&r"(w3)
+            : [a] "+&Te"(a), [b] "+&Te"(b), [c] "+&Te"(c), [d] "+&Te"(d), [w] "+&r"(w), [w1] "+&r"(w1), [w2] "+&r"(w2),
+              [w3] "+&r"(w3)
             : [count] "r"(count)
             : "lr", "q1", "memory");
     return mdy_v4_of(a, b, c, d);
@@ -231,19 +241,32 @@ static inline mdy_v4_t mdy_mve_sums(const int8_t *w, uint32_t pitch, uint32_t co
     "vmul.i32  q7, q7, %q[tap2]\n"                                                                                     \
     "vadd.i32  %q[" sum "], %q[" sum "], q7\n"
 
-static inline void mdy_mve_threes(mdy_v4_t acc[4], const int8_t *const x[4], const int8_t *w)
+static inline void mdy_mve_threes(mdy_v4_t acc[4], const int8_t *const x[4], const int8_t *w, uint32_t rows,
+                                  uint32_t row_bytes)
 {
     mdy_v4_t tap0;
     mdy_v4_t tap1;
     mdy_v4_t tap2;
-    __asm__("vldrb.s32 %q[tap0], [%[w]]\n"
+    const int8_t *x0 = x[0];
+    const int8_t *x1 = x[1];
+    const int8_t *x2 = x[2];
+    const int8_t *x3 = x[3];
+    __asm__("dls       lr, %[rows]\n"
+            "1:\n"
+            "vldrb.s32 %q[tap0], [%[w]]\n"
             "vldrb.s32 %q[tap1], [%[w], #16]\n"
             "vldrb.s32 %q[tap2], [%[w], #32]\n" MDY_MVE_THREE("a", "x0") MDY_MVE_THREE("b", "x1")
-                MDY_MVE_THREE("c", "x2") MDY_MVE_THREE("d", "x3")
+                MDY_MVE_THREE("c", "x2") MDY_MVE_THREE("d", "x3") "add       %[w], %[w], #48\n"
+                                                                  "add       %[x0], %[x0], %[row_bytes]\n"
+                                                                  "add       %[x1], %[x1], %[row_bytes]\n"
+                                                                  "add       %[x2], %[x2], %[row_bytes]\n"
+                                                                  "add       %[x3], %[x3], %[row_bytes]\n"
+                                                                  "le        lr, 1b\n"
             : [a] "+&w"(acc[0]), [b] "+&w"(acc[1]), [c] "+&w"(acc[2]), [d] "+&w"(acc[3]), [tap0] "=&w"(tap0),
-              [tap1] "=&w"(tap1), [tap2] "=&w"(tap2)
-            : [x0] "l"(x[0]), [x1] "l"(x[1]), [x2] "l"(x[2]), [x3] "l"(x[3]), [w] "l"(w)
-            : "q7", "memory");
+              [tap1] "=&w"(tap1), [tap2] "=&w"(tap2), [x0] "+&l"(x0), [x1] "+&l"(x1), [x2] "+&l"(x2), [x3] "+&l"(x3),
+              [w] "+&l"(w)
+            : [rows] "r"(rows), [row_bytes] "r"(row_bytes)
+            : "lr", "q7", "memory");
 }
 
 static inline void mdy_mve_dot16(const int16_t *x, const int8_t *w, uint32_t pitch, uint32_t rows, uint32_t count,
@@ -395,6 +418,12 @@ static inline mdy_v4_t mdy_v4_requantize(mdy_v4_t acc, mdy_v4_t mult, mdy_v4_t s
     return acc;
 }
 
+/** mdy_v4_requantize with one multiplier and shift for all lanes. */
+static inline mdy_v4_t mdy_v4_scale_down(mdy_v4_t x, int32_t mult, int32_t shift)
+{
+    return mdy_v4_requantize(x, mdy_v4_all(mult), mdy_v4_all(shift));
+}
+
 /** mdy_output8. */
 static inline mdy_v4_t mdy_v4_output(mdy_v4_t value, mdy_v4_t zero, mdy_v4_t low, mdy_v4_t high)
 {
@@ -461,12 +490,19 @@ static inline void mdy_mve_dot16(const int16_t *x, const int8_t *w, uint32_t pit
     }
 }
 
-/** Adds to four sums what three taps at w bring, each to the pixels at one of x; pixels and taps are 16 bytes apart. */
-static inline void mdy_mve_threes(mdy_v4_t acc[4], const int8_t *const x[4], const int8_t *w)
+/**
+ * Adds to four sums what the rows of windows three pixels wide bring, which begin at x. Pixels of a row, and taps at w,
+ * are 16 bytes apart; one row or more.
+ */
+static inline void mdy_mve_threes(mdy_v4_t acc[4], const int8_t *const x[4], const int8_t *w, uint32_t rows,
+                                  uint32_t row_bytes)
 {
-    for (uint32_t i = 0; i < 4; i++) {
-        for (uint32_t at = 0; at < 3 * MDY_MVE_BYTES; at += MDY_MVE_BYTES) {
-            acc[i] = mdy_v4_add(acc[i], mdy_v4_mul(mdy_v4_load8(x[i] + at), mdy_v4_load8(w + at)));
+    for (uint32_t row = 0; row < rows; row++, w += 3 * MDY_MVE_BYTES) {
+        for (uint32_t i = 0; i < 4; i++) {
+            const int8_t *first = x[i] + row * row_bytes;
+            for (uint32_t at = 0; at < 3 * MDY_MVE_BYTES; at += MDY_MVE_BYTES) {
+                acc[i] = mdy_v4_add(acc[i], mdy_v4_mul(mdy_v4_load8(first + at), mdy_v4_load8(w + at)));
+            }
         }
     }
 }

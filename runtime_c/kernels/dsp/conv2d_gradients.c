@@ -413,9 +413,9 @@ typedef struct {
     const mdy_selected_t *sel;
     mdy_band_t columns; /* output pixels of a row */
     uint32_t pitch;     /* from slot to slot */
-    uint32_t *turned; /* of a run of pixels */
-    int8_t *apart;    /* what the map holds at a stride, side by side */
-    uint32_t run;     /* pixels, a multiple of TURNED */
+    uint32_t *turned;   /* of a run of pixels */
+    int8_t *apart;      /* what the map holds at a stride, side by side */
+    uint32_t run;       /* pixels, a multiple of TURNED */
 } gradients_t;
 
 /*

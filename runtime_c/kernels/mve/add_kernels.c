@@ -15,31 +15,28 @@ static int8_t one_value(const mdy_add_t *p, int32_t a, int32_t b)
     return mdy_output8(mdy_requantize(sum, p->y_mult, p->y_shift), p->y_zero, p->act_min, p->act_max);
 }
 
-/* Four values less the zero point, rescaled. */
-static inline mdy_v4_t rescaled(const int8_t *from, int32_t zero, mdy_v4_t mult, mdy_v4_t shift)
+/* What four values less the zero point become, rescaled: zero is negative, and shifted as they are. */
+static inline mdy_v4_t rescaled(const int8_t *from, int32_t zero, int32_t mult, int32_t shift)
 {
     const mdy_v4_t value = mdy_v4_mul(mdy_v4_load8(from), mdy_v4_all(1 << LEFT_SHIFT));
-    return mdy_v4_requantize(mdy_v4_add(value, mdy_v4_all(-zero * (1 << LEFT_SHIFT))), mult, shift);
+    return mdy_v4_scale_down(mdy_v4_add(value, mdy_v4_all(zero)), mult, shift);
 }
 
 /* A row whose multipliers scale down, in fours. */
 static void add_fours(const mdy_add_t *p, const int8_t *a, const int8_t *b, int8_t *y, uint32_t count)
 {
-    const mdy_v4_t a_mult = mdy_v4_all(p->a_mult);
-    const mdy_v4_t b_mult = mdy_v4_all(p->b_mult);
-    const mdy_v4_t y_mult = mdy_v4_all(p->y_mult);
-    const mdy_v4_t a_shift = mdy_v4_all(p->a_shift);
-    const mdy_v4_t b_shift = mdy_v4_all(p->b_shift);
-    const mdy_v4_t y_shift = mdy_v4_all(p->y_shift);
-    const mdy_v4_t zero = mdy_v4_all(p->y_zero);
-    const mdy_v4_t low = mdy_v4_all(p->act_min);
-    const mdy_v4_t high = mdy_v4_all(p->act_max);
-    const int32_t a_zero = p->a_zero;
-    const int32_t b_zero = p->b_zero;
+    /* Copies: a store of int8 may be to anything, and they would be read again each time. */
+    const mdy_add_t own = *p;
+    const int32_t a_zero = -own.a_zero * (1 << LEFT_SHIFT);
+    const int32_t b_zero = -own.b_zero * (1 << LEFT_SHIFT);
+    const mdy_v4_t zero = mdy_v4_all(own.y_zero);
+    const mdy_v4_t low = mdy_v4_all(own.act_min);
+    const mdy_v4_t high = mdy_v4_all(own.act_max);
 #pragma GCC unroll 1
     for (const int8_t *end = y + count; y != end; a += MDY_LANES, b += MDY_LANES, y += MDY_LANES) {
-        const mdy_v4_t sum = mdy_v4_add(rescaled(a, a_zero, a_mult, a_shift), rescaled(b, b_zero, b_mult, b_shift));
-        mdy_v4_store8(y, mdy_v4_output(mdy_v4_requantize(sum, y_mult, y_shift), zero, low, high));
+        const mdy_v4_t sum = mdy_v4_add(rescaled(a, a_zero, own.a_mult, own.a_shift),
+                                        rescaled(b, b_zero, own.b_mult, own.b_shift));
+        mdy_v4_store8(y, mdy_v4_output(mdy_v4_scale_down(sum, own.y_mult, own.y_shift), zero, low, high));
     }
 }
 

@@ -64,7 +64,8 @@ static void copy_windows(const job_t *job, int32_t oy, int32_t ox, uint32_t coun
                 mdy_mve_fill(to, p->x_zero, (uint32_t)(width * channels));
             }
             if (rows[ky] != NULL) {
-                mdy_mve_copy(to + kx0 * channels, rows[ky] + (ix0 + kx0) * channels, (uint32_t)((kx1 - kx0) * channels));
+                mdy_mve_copy(to + kx0 * channels, rows[ky] + (ix0 + kx0) * channels,
+                             (uint32_t)((kx1 - kx0) * channels));
             }
         }
     }
@@ -184,7 +185,8 @@ static void mve_conv2d_forward(const mdy_conv_t *p, const int8_t *w, const mdy_v
     /* Rows of a whole tensor lie side by side: pixels may go on in the next one. */
     const int is_whole = width == p->out.w && y->rows >= p->out.h;
     if (is_pixel(p)) {
-        const int is_line = is_whole && x->rows >= p->in.h && p->in.w == p->out.w && p->stride_h == 1 && p->stride_w == 1;
+        const int is_line = is_whole && x->rows >= p->in.h && p->in.w == p->out.w && p->stride_h == 1 &&
+                            p->stride_w == 1;
         rows_of_pixels(&job, y, tile, is_line ? width * height : width, acc_init);
         return;
     }

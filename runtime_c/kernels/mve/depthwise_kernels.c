@@ -18,12 +18,12 @@
 typedef struct {
     const mdy_conv_t *p;
     const mdy_view_t *x;
-    mdy_band_t columns;     /* of the output */
-    uint32_t row_bytes;     /* of a copied row */
-    int8_t *rows;           /* (rows, pixels, CHANNELS) of the input */
-    int8_t *filter;         /* (taps, CHANNELS) */
-    uint32_t first, count;  /* channels of this turn */
-    uint32_t start_row;     /* sums so far from row to row of the output */
+    mdy_band_t columns;    /* of the output */
+    uint32_t row_bytes;    /* of a copied row */
+    int8_t *rows;          /* (rows, pixels, CHANNELS) of the input */
+    int8_t *filter;        /* (taps, CHANNELS) */
+    uint32_t first, count; /* channels of this turn */
+    uint32_t start_row;    /* sums so far from row to row of the output */
 } job_t;
 
 /* Four channels of a turn. */
@@ -102,19 +102,6 @@ static inline void four_windows(const job_t *job, const int8_t *x[TOGETHER], con
     }
 }
 
-/* The same of windows three columns wide. */
-static inline void four_threes(const job_t *job, const int8_t *x[TOGETHER], const int8_t *w, mdy_v4_t acc[TOGETHER])
-{
-#pragma GCC unroll 1
-    for (uint32_t ky = job->p->kernel_h; ky > 0; ky--, w += 3 * CHANNELS) {
-        mdy_mve_threes(acc, x, w);
-#pragma GCC unroll 4
-        for (uint32_t i = 0; i < TOGETHER; i++) {
-            x[i] += job->row_bytes;
-        }
-    }
-}
-
 /* Makes one output of four channels. */
 static void one_output(const job_t *job, const lanes_t *lanes, const int8_t *x, const int32_t *begin, int8_t *y)
 {
@@ -142,7 +129,7 @@ static inline void four_outputs(const job_t *job, const lanes_t *lanes, const pl
         acc[i] = mdy_v4_add(mdy_v4_load(places->begin[i]), lanes->minus_zero);
     }
     if (job->p->kernel_w == 3) {
-        four_threes(job, x, lanes->filter, acc);
+        mdy_mve_threes(acc, x, lanes->filter, job->p->kernel_h, job->row_bytes);
     } else {
         four_windows(job, x, lanes->filter, acc);
     }
