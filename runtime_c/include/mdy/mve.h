@@ -229,6 +229,7 @@ static inline mdy_v4_t mdy_mve_sums(const int8_t *w, uint32_t pitch, uint32_t co
     return mdy_v4_of(a, b, c, d);
 }
 
+/* clang-format off: instructions, one in a line */
 /* The products of one output, at `x`, with three taps; q7 is anything. */
 #define MDY_MVE_THREE(sum, x)                                                                                          \
     "vldrb.s32 q7, [%[" x "]]\n"                                                                                       \
@@ -268,6 +269,7 @@ static inline void mdy_mve_threes(mdy_v4_t acc[4], const int8_t *const x[4], con
             : [rows] "r"(rows), [row_bytes] "r"(row_bytes)
             : "lr", "q7", "memory");
 }
+/* clang-format on */
 
 static inline void mdy_mve_dot16(const int16_t *x, const int8_t *w, uint32_t pitch, uint32_t rows, uint32_t count,
                                  int32_t sums[MDY_LANES])
