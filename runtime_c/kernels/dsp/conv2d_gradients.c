@@ -380,13 +380,32 @@ static void correct_row(const mdy_conv_t *p, const mdy_view_t *x, uint8_t *recor
     }
 }
 
-void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
-                            int32_t *acc_init)
+/* Whether a layer goes along a column of single pixels: those of a whole tensor lie side by side, as a row's do. */
+static int is_column(const mdy_conv_t *p)
 {
-    if (p->group_in != p->in.c) {
-        mdy_conv2d_correct(p, sel, x, tile, acc_init);
-        return;
-    }
+    return p->in.w == 1 && p->out.w == 1 && p->kernel_w == 1 && p->pad_left == 0;
+}
+
+/* The layer of a column as one of a row. */
+static mdy_conv_t laid_down(const mdy_conv_t *p)
+{
+    mdy_conv_t row = *p;
+    row.in.w = p->in.h;
+    row.out.w = p->out.h;
+    row.in.h = row.out.h = 1;
+    row.kernel_w = p->kernel_h;
+    row.stride_w = p->stride_h;
+    row.dilation_w = p->dilation_h;
+    row.pad_left = p->pad_top;
+    row.kernel_h = row.stride_h = row.dilation_h = 1;
+    row.pad_top = 0;
+    return row;
+}
+
+/* The bias, and what selected channels bring, of a tile of outputs. */
+static void correct_tile(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
+                         int32_t *acc_init)
+{
     for (int32_t oy = tile.rows.begin; oy < tile.rows.end; oy++) {
         for (int32_t ox = tile.columns.begin; ox < tile.columns.end; ox += (int32_t)MDY_DSP_PIXELS) {
             const uint32_t left = (uint32_t)(tile.columns.end - ox);
@@ -400,6 +419,20 @@ void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, cons
             }
             acc_init += pixels * p->out.c;
         }
+    }
+}
+
+void mdy_dsp_conv2d_correct(const mdy_conv_t *p, const mdy_selected_t *sel, const mdy_view_t *x, mdy_tile_t tile,
+                            int32_t *acc_init)
+{
+    if (p->group_in != p->in.c) {
+        mdy_conv2d_correct(p, sel, x, tile, acc_init);
+    } else if (is_column(p) && x->rows >= p->in.h && tile.columns.begin < tile.columns.end) {
+        const mdy_conv_t row = laid_down(p);
+        const mdy_tile_t along = {{0, 1}, tile.rows};
+        correct_tile(&row, sel, x, along, acc_init);
+    } else {
+        correct_tile(p, sel, x, tile, acc_init);
     }
 }
 
@@ -553,28 +586,6 @@ static void add_tap(const gradients_t *job, uint32_t tap, const mdy_view_t *dy, 
             add_pixels(job, mdy_grad_row(dy, oy) + begin * p->out.c, at, (uint32_t)(end - begin), sums);
         }
     }
-}
-
-/* Whether a layer goes along a column of single pixels: those of a whole tensor lie side by side, as a row's do. */
-static int is_column(const mdy_conv_t *p)
-{
-    return p->in.w == 1 && p->out.w == 1 && p->kernel_w == 1 && p->pad_left == 0;
-}
-
-/* The layer of a column as one of a row. */
-static mdy_conv_t laid_down(const mdy_conv_t *p)
-{
-    mdy_conv_t row = *p;
-    row.in.w = p->in.h;
-    row.out.w = p->out.h;
-    row.in.h = row.out.h = 1;
-    row.kernel_w = p->kernel_h;
-    row.stride_w = p->stride_h;
-    row.dilation_w = p->dilation_h;
-    row.pad_left = p->pad_top;
-    row.kernel_h = row.stride_h = row.dilation_h = 1;
-    row.pad_top = 0;
-    return row;
 }
 
 void mdy_dsp_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *sel, mdy_band_t taps,
