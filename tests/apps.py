@@ -19,6 +19,8 @@ from medyate.run.transport import emulator
 NO_LABEL = 0xFFFF
 INFERRED, TRAINED, COMMITTED, REFUSED = range(4)
 """As in hardware.h."""
+READY = bytes((4, 0, 0, 0))
+"""What line.c asks for a sample with."""
 SECONDS = 600
 
 
@@ -48,7 +50,8 @@ def script(turns: Iterable[Turn]) -> bytes:
 
 
 def shown(answers: bytes) -> list[Shown]:
-    return [Shown(*fields) for fields in struct.iter_unpack("<BbH", answers)]
+    events = [answers[at : at + 4] for at in range(0, len(answers), 4)]
+    return [Shown(*struct.unpack("<BbH", event)) for event in events if event != READY]
 
 
 def looked_at(x: NDArray[np.int8]) -> list[Turn]:

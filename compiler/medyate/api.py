@@ -72,9 +72,9 @@ def data(
 ) -> Dataset:
     """A data set.
 
-    `source`: a folder of class folders, an .npz, or 'digits'; arrays by name as in an npz; (x, y); (x_train, y_train,
-    x_test, y_test); or anything with a length that gives (sample, label) by number, such as a torch Dataset. `split`:
-    share for testing where there is no split. `name`, `classes`: of arrays. Raises DataError.
+    `source`: a folder of class folders, an .npz, or 'digits'; arrays by name as in an npz; tuples (x, y) or
+    (x_train, y_train, x_test, y_test); or anything with a length that gives (sample, label) by number, such as a torch
+    Dataset. `split`: share for testing where there is no split. `name`, `classes`: of arrays. Raises DataError.
     """
     if isinstance(source, Dataset):
         return source
@@ -82,10 +82,10 @@ def data(
         return datasets.load(str(source), split, seed)
     datasets.check_split(split)
     if isinstance(source, Mapping):
-        arrays = {key: np.asarray(value) for key, value in source.items()}
-    elif isinstance(source, tuple | list) and len(source) in (2, 4):
+        arrays = {key: _array(key, value) for key, value in source.items()}
+    elif isinstance(source, tuple) and len(source) in (2, 4):
         names = ("x", "y") if len(source) == 2 else ("x_train", "y_train", "x_test", "y_test")
-        arrays = {key: np.asarray(value) for key, value in zip(names, source, strict=True)}
+        arrays = {key: _array(key, value) for key, value in zip(names, source, strict=True)}
     else:
         arrays = _gathered(source)
     if classes is not None:
@@ -115,6 +115,8 @@ class Network:
         Raises BudgetError when RAM or flash do not suffice, DataError for options and data that do not fit.
         """
         settings = options.pop("set", {})
+        if not isinstance(settings, Mapping):
+            raise DataError(f"set={settings!r} is no dict.", 'Give one, like {"k": 3}.')
         of_plan, of_build = _split_options(options, PlanOptions, BuildOptions)
         of_plan["set_"] = [f"{key}={value}" for key, value in settings.items()]
         planned = PlanOptions(ram=None if ram is None else str(ram), **of_plan)
@@ -254,10 +256,12 @@ class Simulator:
         DataError for options that do not fit, LinkError when the target is gone.
         """
         self.close()
+        mine = {"on": self.on, "flash": None if self.on.startswith("serial:") else self.flash, "log": None}
+        if taken := sorted(set(options) & set(mine)):
+            raise DataError(f"{taken[0]} is the simulator's own.", "Give simulate(flash=...) another file.")
         (given,) = _split_options(options, FitOptions)
         given["rate"] = str(given.get("rate", AUTO))
-        given.setdefault("flash", None if self.on.startswith("serial:") else self.flash)
-        chosen = FitOptions(**given | {"on": self.on})
+        chosen = FitOptions(**given | mine)
         dataset = _dataset(data, float(self._compiled.model["split"]))
         with _shown(progress) as show:
 
@@ -277,13 +281,30 @@ class Simulator:
         schedule: str = "constant",
         seed: int = 0,
         head_only: bool = False,
-        fresh: bool = True,
+        resume: bool = False,
+        fresh: bool = False,
     ) -> None:
-        """Starts a training of so many steps an epoch, or goes on with that in flash: for `train_step`."""
+        """Starts a training of so many steps an epoch: for `train_step`.
+
+        A flash that holds a generation is neither used nor discarded unless `resume` or `fresh` says so: DataError.
+        """
+        FitOptions(rate=str(rate), epochs=epochs, schedule=schedule, seed=seed, resume=resume, fresh=fresh).check()
+        if steps < 1 or steps * epochs >= 2**32:
+            raise DataError(f"a training of {epochs} epochs of {steps} steps cannot be.", "Give 1 or more.")
         training = Training(
-            rate, epochs, steps, schedule, seed=seed, head_only=head_only, fresh=fresh, clip=check_clip(clip)
+            float(rate), epochs, steps, schedule, seed=seed, head_only=head_only, fresh=False, clip=check_clip(clip)
         )
-        self._connected().begin(training)
+        session = self._connected()
+        there = session.begin(training)
+        if there.is_used and not (resume or fresh):
+            raise DataError(
+                f"the flash holds generation {there.generation}, trained for {there.epochs} epochs.",
+                "Go on with it (resume=True), or discard it (fresh=True).",
+            )
+        if there.is_used and resume and there.settings != training.settings():
+            raise DataError("the training in flash was begun with other settings.", "Give the same, or fresh=True.")
+        if not (there.is_used and resume):
+            session.begin(replace(training, fresh=True))
         self._began = self._trains = True
 
     def train_step(self, sample: ArrayLike, label: Any) -> Step:
@@ -324,14 +345,23 @@ class Simulator:
     def _int8(self, sample: ArrayLike) -> NDArray[np.int8]:
         model = self._compiled.model
         shape = tuple(model["input_shape"])
-        fitted = datasets.fit_samples(np.asarray(sample)[None], shape)[0]
+        values = _array("sample", sample)
+        if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+            raise DataError("a sample holds what is no finite number.", "Give one as in the data set.")
+        fitted = datasets.fit_samples(values[None], shape)[0]
         if fitted.shape != shape:
             raise DataError(f"a sample of {np.shape(sample)} is none of {shape}.", "Give one as in the data set.")
         return Scaling(*model["pixels"]).int8(fitted, Quant(*model["input"]))
 
     def _label(self, label: Any) -> Any:
-        if not self._compiled.model["classes"]:
-            return np.asarray(label, np.float64).reshape(-1)
+        model = self._compiled.model
+        if not model["classes"]:
+            targets = _array("label", label).reshape(-1)
+            if len(targets) != model["outputs"] or targets.dtype.kind not in "fiub" or not np.isfinite(targets).all():
+                raise DataError(f"targets are {model['outputs']} finite numbers.", "Give as many as outputs.")
+            return targets.astype(np.float64)
+        if not isinstance(label, int | np.integer) or not 0 <= label < model["outputs"]:
+            raise DataError(f"{label!r} is no class from 0 to {model['outputs'] - 1}.", "Give the number of one.")
         return int(label)
 
     def _logits(self, session: Session) -> NDArray[np.float64]:
@@ -374,10 +404,11 @@ class Run:
         path, out = Path(path), self.built.folder
         if path.suffix.lower() != ".html":
             check_picture(path)
-            draw_last_run(out, path)
+            draw_last_run(out, path, self.content)
             return
         check_page(path)
-        write_page(out, path, None if data is None else _dataset(data, float(self.built.compiled.model["split"])))
+        dataset = None if data is None else _dataset(data, float(self.built.compiled.model["split"]))
+        write_page(out, path, dataset, self.content)
 
     def __str__(self) -> str:
         what = "loss" if self.accuracy is None else "accuracy"
@@ -417,15 +448,26 @@ def _exported(module: Any, example: Any) -> Network:
     folder = tempfile.TemporaryDirectory(prefix="medyate-")
     name = type(module).__name__.lower()
     path = Path(folder.name) / f"{name}.pt2"
-    inputs = example if isinstance(example, tuple) else (torch.as_tensor(example),)
+    was_training = module.training
     try:
+        inputs = example if isinstance(example, tuple) else (torch.as_tensor(example),)
         torch.export.save(torch.export.export(module.eval(), inputs), path)
     except Exception as error:  # whatever its code raises
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"torch.export refuses the module: {first[0]}", "Export it to a file, and load that."
         ) from error
+    finally:
+        module.train(was_training)
     return Network(path, folder)
+
+
+def _array(name: str, value: Any) -> NDArray[Any]:
+    """Raises DataError for what is no array."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is no array: {error}.", "Give numbers of one shape.") from error
 
 
 def _gathered(source: Any) -> dict[str, NDArray[Any]]:
@@ -434,7 +476,7 @@ def _gathered(source: Any) -> dict[str, NDArray[Any]]:
         pairs = [source[number] for number in range(len(source))]
         x = np.stack([np.asarray(sample) for sample, _ in pairs])
         y = np.stack([np.asarray(label) for _, label in pairs])
-    except (TypeError, ValueError, IndexError, KeyError) as error:
+    except Exception as error:  # whatever its code raises
         raise DataError(
             f"a {type(source).__name__} is no data set: {error}.",
             "Give a folder, an .npz, arrays, or something that gives (sample, label) by number.",

@@ -38,7 +38,7 @@ KEY_DIGITS = 1024
 
 def parse_size(text: str) -> int:
     """Bytes of a size like 128KiB. Raises DataError."""
-    match = SIZE.fullmatch(text.strip())
+    match = SIZE.fullmatch(str(text).strip())  # a plain number from Python, too
     if match is None:
         raise DataError(f"'{text}' is no size.", "Write it like 128KiB, 320kB or 131072.")
     return int(match.group(1)) * UNITS[match.group(2).lower()]

@@ -478,6 +478,7 @@ def compile_model(
     for text in (
         *remarks(simplify(made.imported), dataset.check(made.input_shape), options.pixels),
         *about_ending(made.normal, dataset),
+        *(note for note in made.imported.notes if "at the end is left out" in note),
     ):
         tell(text)
     return plan, image

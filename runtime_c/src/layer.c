@@ -75,7 +75,8 @@ typedef struct {
 /* Rows of fewer than MDY_TILE pixels are made several at once where the workspace has room: the scratch is for one. */
 static correction_t correction_of(const mdy_t *m, const mdy_layer_t *layer)
 {
-    const uint32_t rows = MDY_TILE / layer->p->out.w;
+    const uint32_t narrow = MDY_TILE / layer->p->out.w;
+    const uint32_t rows = narrow < layer->p->out.h ? narrow : layer->p->out.h;
     const uint32_t bytes = (MDY_TILE * layer->p->out.c * (uint32_t)sizeof(int32_t) + 7u) & ~7u;
     correction_t correction = {(int32_t *)(void *)(m->planned + layer->scratch), 1, workspace_of(m, layer)};
     if (rows > 1 && layer->band > 1 && correction.workspace.bytes >= 2 * bytes) {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps import COMMITTED, NO_LABEL, Shown, Turn, looked_at, on_host, shown, taught
+from apps import COMMITTED, NO_LABEL, READY, Shown, Turn, looked_at, on_host, shown, taught
 from boards.attached import SECONDS, Attached
 from chips import limits
 from medyate import datasets
@@ -19,8 +19,6 @@ from tiny import compile_tiny, samples_of
 
 NAME = "stm32f405"
 PRESSES, LOOKS, COMMIT_STEPS = 40, 24, 32
-QUIET_US = 50_000
-"""After which a board that has begun no commit waits for the next sample."""
 
 
 def learning(folder: Path, target: str, ranking: Path | None = None) -> Compiled:
@@ -36,14 +34,12 @@ def turns_on(board: Attached, turns: Iterable[Turn]) -> Iterator[tuple[list[Show
     """What the board shows of each turn, and whether it wrote to its flash."""
     machine, cells, sent = board.machine, board.cells, board.line.sent
     for turn in turns:
+        assert machine.run(machine.cycles(SECONDS * 1e6), lambda: sent[-4:] == READY)
+        sent.clear()
         before = cells.operations
         board.line.put(turn.message())
-        assert machine.run(machine.cycles(SECONDS * 1e6), lambda: len(sent) >= 4)
-        machine.run(machine.cycles(QUIET_US))
-        if cells.operations != before:
-            assert machine.run(machine.cycles(SECONDS * 1e6), lambda: len(sent) >= 8)
+        assert machine.run(machine.cycles(SECONDS * 1e6), lambda: sent[-4:] == READY)
         events = shown(bytes(sent))
-        sent.clear()
         yield events, cells.operations != before
 
 

@@ -148,6 +148,9 @@ def test_arrays_come_as_they_are_known_from_files(tmp_path: Path) -> None:
         (lambda: medyate.load(nn.Linear(2, 2)), DataError, "example"),
         (lambda: medyate.load(3), DataError, "no network"),
         (lambda: medyate.data(3), DataError, "no data set"),
+        (lambda: medyate.data(([[1], [1, 2]], [0, 1])), DataError, "no array"),
+        (lambda: medyate.load(nn.Linear(2, 2), "abc"), ModelError, "torch.export"),
+        (lambda: medyate.load(DIGITNET).plan("digits", set="k=1"), DataError, "no dict"),
         (lambda: medyate.data((np.zeros((4, 2)), np.zeros(3, int))), DataError, "x_train is"),
         (lambda: medyate.data((np.zeros((4, 2)), np.zeros(4, int)), split=1.5), DataError, "share"),
         (lambda: medyate.load(DIGITNET).plan("digits", ram="much"), DataError, "no size"),
@@ -170,13 +173,48 @@ def test_mistakes_of_a_simulation_are_named(built: medyate.Built, small: Any, tm
             lambda: sim.train_step(small.x_train[0], 0),
             sim.end_epoch,
             lambda: sim.infer(np.zeros((5, 5, 1))),
+            lambda: sim.begin(0),
+            lambda: sim.begin(4, schedule="steps"),
+            lambda: sim.begin(4, rate=-1.0),
+            lambda: sim.begin(4, seed=-1),
+            lambda: sim.infer(np.full_like(small.x_test[0], np.nan, np.float32)),
+            lambda: sim.infer(small.x_test[0], 99),
+            lambda: sim.infer(small.x_test[0], "one"),
             lambda: sim.fit(small, epochs=0),
+            lambda: sim.fit(small, flash="other.bin"),
             lambda: sim.fit(small, colour="red"),
             lambda: sim.fit(small, rate="fast"),
             lambda: sim.export(tmp_path / "network.zip"),
         ):
             with pytest.raises(medyate.MedyateError):
                 wrong()
+
+
+def test_nothing_that_was_learned_is_lost_unasked(built: medyate.Built, small: Any, tmp_path: Path) -> None:
+    with built.simulate(flash=tmp_path / "flash.bin", progress=silent) as sim:
+        sim.fit(small, epochs=2, rate=0.05, no_measure=True, progress=silent)
+        with pytest.raises(DataError, match="trained for 2 epochs"):
+            sim.begin(4)
+        with pytest.raises(DataError, match="other settings"):
+            sim.begin(4, resume=True)
+        sim.begin(4, fresh=True)
+        sim.train_step(small.x_train[0], int(small.y_train[0]))
+        assert sim.end_epoch() == 1
+
+
+def test_a_run_is_reported_as_it_was(built: medyate.Built, small: Any, tmp_path: Path) -> None:
+    """Also when another one has left its log in the folder."""
+    with built.simulate(flash=tmp_path / "flash.bin", progress=silent) as sim:
+        first = sim.fit(small, epochs=2, rate=0.05, no_measure=True, progress=silent)
+        sim.fit(small, epochs=1, rate=0.05, fresh=True, no_measure=True, progress=silent)
+    first.report(tmp_path / "first.html")
+    assert str(first.content["digest"]) in (tmp_path / "first.html").read_text()
+
+
+def test_a_module_stays_in_its_mode() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(4, 2))
+    medyate.load(net, torch.zeros(1, 1, 2, 2))
+    assert net.training
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

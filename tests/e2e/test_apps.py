@@ -37,7 +37,7 @@ from shared_files import ROOT, field_digits
 from tiny import compile_tiny, samples_of
 
 DIGITNET = ROOT / "models" / "digitnet" / "digitnet.onnx"
-RATE = "-O3 -funroll-loops -DAPP_RATE_MULT=52429u -DAPP_RATE_EXPONENT=-20"
+RATE = "-O3 -funroll-loops -DAPP_RATE=0.05"
 """0.05: digitnet is shallow."""
 PRESSES, LOOKS, COMMIT_STEPS, IDLE = 400, 100, 32, 64
 ARGUMENT, FLASH = -1, -4

@@ -220,6 +220,12 @@ def test_warnings_are_errors_in_generated_files_and_not_in_the_application(
         build(plan, project, target, builder)
 
 
+def compiled_kernels(build: Path) -> set[str]:
+    """<family>/<file> of every kernel that was compiled there."""
+    objects = (path.relative_to(build).as_posix() for path in build.rglob("*.o"))
+    return {name.partition("/kernels/")[2].removesuffix(".o") for name in objects if "/kernels/" in name}
+
+
 def test_cmake_takes_the_runtime_as_a_target(
     models: dict[str, Model], alone: dict[str, list[str]], tmp_path: Path
 ) -> None:
@@ -237,3 +243,8 @@ def test_cmake_takes_the_runtime_as_a_target(
     for command in ([cmake, "-S", ".", "-B", "build"], [cmake, "--build", "build"]):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert printed(tmp_path / "build" / "own") == alone["first"]
+    assert compiled_kernels(tmp_path / "build") == set(kernel_files("dsp"))
+    for family in ("ref", "mve"):
+        subprocess.run([cmake, "-S", "medyate", "-B", family, f"-DMDY_KERNELS={family}"], cwd=tmp_path, check=True)
+        subprocess.run([cmake, "--build", family], cwd=tmp_path, check=True, capture_output=True)
+        assert compiled_kernels(tmp_path / family) == set(kernel_files(family))

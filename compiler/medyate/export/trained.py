@@ -76,7 +76,8 @@ def trained_network(
         arrays[f"{layer}.bias"] = biases
     ending = find(from_json(artefact.read_json(compiled.folder / "01_import.json")))
     if not compiled.model["classes"]:
-        return with_head(qgraph, arrays, generation, logits, clamp=ending.clamp)
+        kept = None if ending.keeps or ending.link else ending.clamp  # a new head was trained without it
+        return with_head(qgraph, arrays, generation, logits, clamp=kept)
     classifier = ending.classifier
     single = isinstance(classifier, Node) and getattr(classifier.attrs, "channels", 0) == 1
     if ending.link == "sigmoid" and single and len(generation.head_bias) == 2:

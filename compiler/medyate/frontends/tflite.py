@@ -676,6 +676,10 @@ def _last(name: str) -> Callable[[Importer, Operator], None]:
     def handler(i: Importer, op: Operator) -> None:
         if not _ends(i, op) or op.output.index != i.output.index:
             i.refuse(op, "it is supported at the network's end alone")
+        if i.given(op, 0).kind != "float32" and name == "log_softmax":
+            i.refuse(op, f"of {i.given(op, 0).kind}; of float32 it is left out")
+        if math.prod(i.given(op, 0).shape[:-1]) != 1:
+            i.refuse(op, "over a map; it is left out behind one answer for a sample")
         i.builder.leave_out(op.name, name, i.given(op, 0).name, op.output.name)
 
     return handler

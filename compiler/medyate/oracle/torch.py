@@ -44,4 +44,4 @@ def _chosen(program: torch.export.ExportedProgram, outputs: Any, name: str) -> t
 def _channels_last(output: torch.Tensor) -> NDArray[Any]:
     """An output (1, C, ...) in the order of the IR; bfloat16, which NumPy lacks, as the next wider type."""
     known = output.to(torch.float32) if output.dtype == torch.bfloat16 else output
-    return known.movedim(1, -1).numpy().reshape(-1)
+    return (known.movedim(1, -1) if known.ndim > 1 else known).numpy().reshape(-1)

@@ -67,6 +67,7 @@ def find(graph: Graph) -> Ending:
             break
         if node.op == "softmax" or (isinstance(a, Function) and a.kind in LINKS):
             link = node.op if node.op == "softmax" else cast(Function, a).kind
+            clamp = None  # what stands behind limits shares, not logits
         elif isinstance(a, Function) and a.kind == "clip":
             clamp = _both(clamp, (a.low, a.high))
         elif isinstance(a, Depthwise):
@@ -113,6 +114,10 @@ def _cut(graph: Graph, node: Node, behind: tuple[Node, ...], link: str, clamp: A
         keeps = f"'{node.name}' gives an answer for each of {height}x{width} cells, training takes one for a sample"
     elif not covers and clamp is not None:
         keeps = f"a clamp stands between '{node.name}' and the mean over its map"
+    elif link and any(n.op in ("depthwise", "batch_norm") for n in _behind_link(behind)):
+        keeps = f"a factor stands behind the {link}"
+    elif link and not covers and any(n.op == "average_pool" for n in _behind_link(behind)):
+        keeps = f"a {link} stands between '{node.name}' and the mean over its map"
     elif any(n.op in ("depthwise", "batch_norm") for n in behind) and (clamp or any(n.op == "reshape" for n in behind)):
         keeps = f"a clamp or a change of shape stands between '{node.name}' and the factors behind it"
     return Ending(source, not covers, node, behind, link, clamp, keeps, shape)
@@ -124,7 +129,13 @@ def _without(graph: Graph, behind: tuple[Node, ...], link: str) -> Ending:
     if link:
         features = next(node.inputs[0] for node in behind if node.op == "softmax" or _kind(node) in LINKS)
     shape = graph.shapes[features]
-    return Ending(features, shape[:2] != (1, 1), None, (), "", None, "the network ends in features", shape)
+    return Ending(features, shape[:2] != (1, 1), None, (), link, None, "the network ends in features", shape)
+
+
+def _behind_link(behind: tuple[Node, ...]) -> tuple[Node, ...]:
+    """What follows the function that turns logits into shares."""
+    at = next(number for number, node in enumerate(behind) if node.op == "softmax" or _kind(node) in LINKS)
+    return behind[at + 1 :]
 
 
 def _kind(node: Node) -> str:

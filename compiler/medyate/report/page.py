@@ -37,14 +37,14 @@ def check_page(path: Path) -> None:
     check_drawing()
 
 
-def write_page(out: Path, path: Path, dataset: Dataset | None = None) -> None:
-    """The run whose log lies in a compiled folder; with its data set also samples that were taken for others.
+def write_page(out: Path, path: Path, dataset: Dataset | None = None, log: Mapping[str, Any] | None = None) -> None:
+    """The run whose log lies in a compiled folder, or is given; with its data set also samples that were taken wrong.
 
     Raises ArtefactError for another model's log, or without epochs, DataError for another data set.
     """
     import jinja2
 
-    last = LastRun.read(out)
+    last = LastRun.read(out, log)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medyate.report", ""), undefined=jinja2.StrictUndefined, autoescape=True
     )

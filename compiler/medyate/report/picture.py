@@ -29,10 +29,10 @@ class LastRun:
     log: Mapping[str, Any]
 
     @staticmethod
-    def read(out: Path) -> LastRun:
-        """Raises ArtefactError for another model's log, or without epochs."""
+    def read(out: Path, known: Mapping[str, Any] | None = None) -> LastRun:
+        """`known`: its log, where that is at hand. Raises ArtefactError for another model's log, or without epochs."""
         model, plan = load_compiled(out)
-        log = read_log(out / "run.json", int(model["digest"]))
+        log = read_log(out / "run.json", int(model["digest"])) if known is None else known
         channels = sum(c["channels"] for c in plan["candidates"])
         if not log["history"]:
             raise ArtefactError("the last run ended before its first epoch did.", "Go on with `medyate run --resume`.")
@@ -46,9 +46,9 @@ class LastRun:
         return "head only" if self.log["head_only"] else "selected channels and head"
 
 
-def draw_last_run(out: Path, path: Path) -> None:
-    """The run whose log lies in a compiled folder. Raises what `LastRun.read` raises."""
-    last = LastRun.read(out)
+def draw_last_run(out: Path, path: Path, log: Mapping[str, Any] | None = None) -> None:
+    """The run whose log lies in a compiled folder, or is given. Raises what `LastRun.read` raises."""
+    last = LastRun.read(out, log)
     draw(last.plan, last.ranking, [(last.label, last.log)], None, path)
 
 

@@ -1,25 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "commits.h"
 
-#include "mdy/fixed.h"
+#include "mdy/setup.h"
 
-/* The rate and the clip of `medyate run`'s defaults (recipe.py): 0.01, and 0.3 in the unit of norms, 2^-18. */
-#ifndef APP_RATE_MULT
-#define APP_RATE_MULT 41943u
-#endif
-#ifndef APP_RATE_EXPONENT
-#define APP_RATE_EXPONENT (-22)
+/* The defaults of `medyate run` (recipe.py). */
+#ifndef APP_RATE
+#define APP_RATE 0.01
 #endif
 #ifndef APP_CLIP
-#define APP_CLIP 78643u
+#define APP_CLIP 0.3
 #endif
 
 mdy_config_t app_config(const mdy_flash_t *flash)
 {
     mdy_config_t config = {.flash = flash, .seed = 1};
-    config.schedule.rate_mult = APP_RATE_MULT;
-    config.schedule.rate_exponent = APP_RATE_EXPONENT;
-    config.schedule.clip = mdy_norm_pack(APP_CLIP);
+    config.schedule.rate_mult = MDY_RATE_MULT(APP_RATE);
+    config.schedule.rate_exponent = MDY_RATE_EXPONENT(APP_RATE);
+    config.schedule.clip = MDY_CLIP(APP_CLIP);
     return config;
 }
 

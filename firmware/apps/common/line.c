@@ -2,14 +2,16 @@
 /**
  * Hardware at the other end of the board's serial line: another controller with the sensor and the button, or a script.
  *
- * It sends, for each sample: label and age, two bytes each, the low one first, label 0xFFFF while no button is down; then
- * the sample's values. The board answers each event: event, status (0 or negative), prediction, low byte first. The line has to
- * be one that loses nothing.
+ * The board asks for each sample with four bytes, LINE_READY and three zeros, and only then listens: while it works or
+ * commits, a byte would be lost. The other end sends label and age, two bytes each, the low one first, label 0xFFFF while no
+ * button is down; then the sample's values. The board answers each event: event, status (0 or negative), prediction, low
+ * byte first. The line has to be one that loses nothing.
  */
 #include "hardware.h"
 #include "mdy/port.h"
 
 #define HEAD 4u
+#define LINE_READY 4u /* in the place of an event */
 
 typedef struct {
     uint16_t label, age;
@@ -30,10 +32,19 @@ static int receive(uint8_t *to, uint32_t n)
     return 1;
 }
 
+/* Whoever does not listen needs no answer. */
+static void tell(uint8_t event, int8_t status, uint16_t prediction)
+{
+    const uint8_t answer[HEAD] = {event, (uint8_t)status, (uint8_t)prediction, (uint8_t)(prediction >> 8)};
+    const mdy_port_t *const port = &mdy_port;
+    (void)port->send(port->context, answer, HEAD);
+}
+
 static int sample(void *context, int8_t *input, uint32_t bytes)
 {
     line_t *const from = context;
     uint8_t head[HEAD];
+    tell(LINE_READY, 0, 0);
     if (!receive(head, HEAD) || !receive((uint8_t *)input, bytes)) {
         return -1;
     }
@@ -52,9 +63,7 @@ static uint16_t label(void *context, uint16_t *age)
 static void show(void *context, app_event_t event, uint16_t prediction, mdy_status_t status)
 {
     (void)context;
-    const uint8_t answer[HEAD] = {(uint8_t)event, (uint8_t)status, (uint8_t)prediction, (uint8_t)(prediction >> 8)};
-    const mdy_port_t *const port = &mdy_port;
-    (void)port->send(port->context, answer, HEAD); /* whoever does not listen needs no answer */
+    tell((uint8_t)event, (int8_t)status, prediction);
 }
 
 const app_hardware_t app_hardware = {

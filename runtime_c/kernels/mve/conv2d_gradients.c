@@ -418,6 +418,8 @@ void mdy_mve_conv2d_backward_weight(const mdy_conv_t *p, const mdy_selected_t *s
     const mdy_band_t lines = {is_one ? 0 : rows.begin, is_one ? 1 : rows.end};
     const uint32_t begin = is_one ? (uint32_t)rows.begin * p->out.w : 0; /* pixels of a line */
     const uint32_t end = is_one ? (uint32_t)rows.end * p->out.w : p->out.w;
+    const uint32_t whole = turned_bytes((int32_t)(end - begin), job.along.stride);
+    job.pitch = job.pitch < whole ? job.pitch : whole; /* what is beyond would be cleared for nothing */
     const uint32_t most = job.pitch == 0 ? 0
                                          : (job.pitch - 1) / (uint32_t)job.along.stride + 1; /* with room for them */
     if (p->group_in != p->in.c || p->out.c % MDY_LANES != 0 || most < MDY_LANES) {

@@ -7,7 +7,8 @@
 #include "esp_timer.h"
 #include "machine.h"
 
-static const esp_partition_t whole = {ESP_PARTITION_TYPE_DATA, 0, MACHINE_BYTES, MACHINE_SECTOR_BYTES, "medyate"};
+static const esp_partition_t whole = {ESP_PARTITION_TYPE_DATA, 0,         MACHINE_BYTES,
+                                      MACHINE_SECTOR_BYTES,    "medyate", false};
 static uint8_t buffer[1024];
 static size_t first, count;
 static bool is_installed;

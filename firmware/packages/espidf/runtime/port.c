@@ -10,7 +10,7 @@
 #include "sdkconfig.h"
 
 #define SECTOR_BYTES 4096U /* what the SPI flash erases at once */
-#define UNIT_BYTES 16U     /* also where flash encryption writes blocks */
+#define UNIT_BYTES 16U
 #define BYTES (CONFIG_MEDYATE_SECTORS * SECTOR_BYTES)
 #define BUFFER_BYTES 1024
 
@@ -21,14 +21,14 @@ static const esp_partition_t *partition;
 static const void *mapped; /* the whole of it, for good */
 static bool is_installed;
 
-/* Found and mapped at first use. */
+/* Found and mapped at first use; an encrypted one is refused: erased flash does not read as ones there. */
 static bool is_open(void)
 {
     if (mapped == NULL) {
         esp_partition_mmap_handle_t handle;
         partition = esp_partition_find_first(ESP_PARTITION_TYPE_DATA, ESP_PARTITION_SUBTYPE_ANY,
                                              CONFIG_MEDYATE_PARTITION);
-        if (partition == NULL || partition->size < BYTES ||
+        if (partition == NULL || partition->size < BYTES || partition->encrypted ||
             esp_partition_mmap(partition, 0, BYTES, ESP_PARTITION_MMAP_DATA, &mapped, &handle) != ESP_OK) {
             mapped = NULL;
         }

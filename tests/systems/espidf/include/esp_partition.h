@@ -20,6 +20,7 @@ typedef struct {
     esp_partition_type_t type;
     uint32_t address, size, erase_size;
     char label[17];
+    bool encrypted;
 } esp_partition_t;
 
 const esp_partition_t *esp_partition_find_first(esp_partition_type_t type, esp_partition_subtype_t subtype,

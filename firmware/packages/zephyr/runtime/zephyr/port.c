@@ -31,8 +31,18 @@ K_SEM_DEFINE(arrived, 0, 1);
 /* Opened at first use; refused where the part writes larger units than the banks are laid out for. */
 static bool is_open(void)
 {
-    return area != NULL ||
-           (flash_area_open(FIXED_PARTITION_ID(PARTITION), &area) == 0 && UNIT_BYTES % flash_area_align(area) == 0U);
+    if (area == NULL) {
+        const struct flash_area *opened = NULL;
+        if (flash_area_open(FIXED_PARTITION_ID(PARTITION), &opened) != 0) {
+            return false;
+        }
+        if (UNIT_BYTES % flash_area_align(opened) != 0U) {
+            flash_area_close(opened);
+            return false;
+        }
+        area = opened;
+    }
+    return true;
 }
 
 static mdy_status_t of(int result)

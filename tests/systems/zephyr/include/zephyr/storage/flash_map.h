@@ -23,6 +23,7 @@ struct flash_area {
 #define CONFIG_FLASH_BASE_ADDRESS ((uintptr_t)machine_memory())
 
 int flash_area_open(uint8_t id, const struct flash_area **fa);
+void flash_area_close(const struct flash_area *fa);
 int flash_area_read(const struct flash_area *fa, off_t off, void *dst, size_t len);
 int flash_area_write(const struct flash_area *fa, off_t off, const void *src, size_t len);
 int flash_area_erase(const struct flash_area *fa, off_t off, size_t len);
