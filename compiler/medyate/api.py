@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from rich.console import Console
 
 from medyate import datasets, frontends
 from medyate.compiled import COMPILE
@@ -42,7 +41,7 @@ from medyate.run.feed import Tick
 from medyate.run.session import Session, Training
 from medyate.run.train import Compiled, connect
 from medyate.stages import Options, check_packages, compile_model
-from medyate.terminal import errors
+from medyate.terminal import errors, plain
 from medyate.training import AUTO, FitOptions, fit
 
 Progress = Callable[[str, int, int], None]
@@ -139,7 +138,7 @@ class Plan:
 
     def __str__(self) -> str:
         text = io.StringIO()
-        print_plan(dict(self.content), Console(file=text, width=120, highlight=False, markup=False, emoji=False))
+        print_plan(dict(self.content), plain(file=text, soft_wrap=False))
         return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

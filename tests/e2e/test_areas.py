@@ -115,10 +115,10 @@ def test_less_than_the_areas_may_be_allowed() -> None:
 def test_room_for_kernels_is_that_of_the_planned_regions_area(two: tuple[Compiled, Plan], beyond: int) -> None:
     """An area that holds the planned region and little more: the room is that little, whatever others have."""
     qgraph, weights = two[1].qgraph, two[1].weights
-    least = inference_plan(qgraph, weights, Limits(1 << 20)).layout
+    least = inference_plan(qgraph, weights, Limits(1 << 20), least=True).layout
     free = -(-least.peak_bytes // 8) * 8 + beyond // 8 * 8
     static = Limits(1).reserved_bytes
     areas = (Area("low", 0x20000000, free), Area("high", 0x10000000, static + 64))
-    plan = inference_plan(qgraph, weights, Limits(free + static + 64, areas=areas))
+    plan = inference_plan(qgraph, weights, Limits(free + static + 64, areas=areas), least=True)
     assert plan.assignment.left_bytes >= 0
     assert plan.layout.extra_bytes == min(least.extra_bytes, free - -(-least.peak_bytes // 8) * 8)

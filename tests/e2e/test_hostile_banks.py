@@ -82,7 +82,7 @@ def test_other_checksums_alone_are_no_reason(selecting: Machine, samples: Sample
     ("word", "value", "taken"),
     [
         *((EXPONENT, exponent % 2**32, abs(exponent) <= 64) for exponent in (-(2**31), -65, -64, 64, 65, 2**31 - 1)),
-        *((RATE, mult, mult < 2**16) for mult in (0, 2**16 - 1, 2**16, MOST)),
+        *((RATE, mult, mult < 2**16) for mult in (1, 2**16 - 1, 2**16, MOST)),
         *((CLIP, clip, clip in (0x07FF, 0x2400)) for clip in (0x07FF, 0x2400, 0x0801, 0xB400, 0xFFFF, 0x12400, MOST)),
         *((FLAGS, flags, flags <= 3) for flags in (0, 1, 2, 3, 4, MOST)),
         *((COSINE, value, value <= 1) for value in (0, 1, 2, MOST)),
@@ -108,7 +108,7 @@ def test_words_of_a_header(selecting: Machine, samples: Samples, word: int, take
         assert refused(selecting, samples) != taken
 
 
-@pytest.mark.parametrize("body_bytes", [0, 4, 32, 40, 48, 64])
+@pytest.mark.parametrize("body_bytes", [32, 40, 48, 64])
 def test_settings_of_another_length_are_read_and_written_again_as_this_runtime_has_them(
     selecting: Machine, samples: Samples, body_bytes: int
 ) -> None:

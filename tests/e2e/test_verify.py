@@ -79,7 +79,7 @@ def test_integers_that_round_otherwise_do_not_match_the_simulation(monkeypatch: 
     imported = check.load(folder / "models" / subject.model)
     assert imported.qgraph is not None
     twice = replace(imported, qgraph=replace(imported.qgraph, rounds_once=False))
-    monkeypatch.setattr(check, "load", lambda _: twice)
+    monkeypatch.setattr(check, "load", lambda *_: twice)
     report = study(subject, folder, "host", 20)
     assert report.reference_differences == 0
     assert not report.match

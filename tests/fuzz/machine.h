@@ -73,6 +73,9 @@ static inline mdy_status_t use_sample(mdy_t *net, uint32_t number, int train)
         values[i] = (int8_t)mdy_rng(number, i);
     }
     const uint16_t label = (uint16_t)(number % mdy_classes(&mdy_model));
+    if (train && net->schedule.rate_mult == 0) { /* what a bank may say: it is refused, and changes nothing */
+        return mdy_train_step(net, label, &result) == MDY_ARGUMENT ? MDY_OK : MDY_STATE;
+    }
     return train ? mdy_train_step(net, label, &result) : mdy_infer(net, label, &result);
 }
 

@@ -24,7 +24,13 @@ WEIGHTED = [
     if op.channel_axes is not None
     for number, case in enumerate(op.cases)
 ]
-SOURCES = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "kernels/ref/*.c")
+SOURCES = (
+    "src/ops/conv.c",
+    "src/ops/conv2d.c",
+    "src/ops/depthwise.c",
+    "kernels/ref/conv2d_kernels.c",
+    "kernels/ref/depthwise_kernels.c",
+)
 POINTER = ctypes.c_void_p
 
 

@@ -22,8 +22,14 @@ from medyate.plan.sums import FACTOR_PIXELS_MAX, INT32_MAX, biases_pixels_max, c
 from medyate.quantize.apply import add_constants
 from probe import RUNTIME
 
-CONVOLUTIONS = ("src/ops/conv.c", "src/ops/conv2d.c", "src/ops/depthwise.c", "kernels/ref/*.c")
-OPS = ("src/ops/move.c", "src/ops/mul.c", "src/ops/pool.c", "src/ops/softmax.c", *STEPS)
+CONVOLUTIONS = (
+    "src/ops/conv.c",
+    "src/ops/conv2d.c",
+    "src/ops/depthwise.c",
+    "kernels/ref/conv2d_kernels.c",
+    "kernels/ref/depthwise_kernels.c",
+)
+OPS = ("src/ops/move.c", "src/ops/mul.c", "src/ops/pool.c", "kernels/ref/pool_kernels.c", "src/ops/softmax.c", *STEPS)
 
 
 @pytest.fixture(scope="module", params=[8, 16])

@@ -28,6 +28,7 @@ RUNTIME = (
     "src/sgd.c",
     "src/head.c",
     "src/ops/*.c",
+    "kernels/ref/*.c",
 )
 DRAWS = 24_000
 SMALLEST_P = 1e-3

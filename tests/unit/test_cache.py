@@ -99,7 +99,7 @@ def test_other_inputs_are_another_entry(what: str, folder: Path, monkeypatch: py
         loaded = stages.frontends.load(DIGITNET)
         name = next(name for name in loaded.weights if name.endswith(".weight"))
         weights = {**loaded.weights, name: np.asarray(loaded.weights[name]) * np.float32(1.001)}
-        monkeypatch.setattr(stages.frontends, "load", lambda _: replace(loaded, weights=weights))
+        monkeypatch.setattr(stages.frontends, "load", lambda *_: replace(loaded, weights=weights))
     else:
         changed = {{"seed": "seed", "epochs": "rank_epochs", "pixels": "pixels"}[what]: {"pixels": "unit"}.get(what, 2)}
     plan(dataset, **changed)

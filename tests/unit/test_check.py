@@ -164,11 +164,11 @@ def test_a_device_that_computes_another_network_does_not_match(
     """Quantising is sound; the image is built from other numbers."""
     exact = check.inference_plan
 
-    def other(qgraph: QGraph, arrays: Weights, limits: object) -> object:
+    def other(qgraph: QGraph, arrays: Weights, limits: object, **more: object) -> object:
         changed = dict(arrays)
         name = f"{qgraph.graph.nodes[-1].name}.{part}"
         changed[name] = arrays[name][::-1].copy() if part == "weight" else arrays[name] + 4000
-        return exact(qgraph, changed, limits)  # type: ignore[arg-type]
+        return exact(qgraph, changed, limits, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(check, "inference_plan", other)
     report = verified(classifier(tmp_path / "net.onnx"))
