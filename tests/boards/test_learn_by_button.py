@@ -33,6 +33,7 @@ def learning(folder: Path, target: str, ranking: Path | None = None) -> Compiled
 def turns_on(board: Attached, turns: Iterable[Turn]) -> Iterator[tuple[list[Shown], bool]]:
     """What the board shows of each turn, and whether it wrote to its flash."""
     machine, cells, sent = board.machine, board.cells, board.line.sent
+    sent.clear()  # of before the power came
     for turn in turns:
         assert machine.run(machine.cycles(SECONDS * 1e6), lambda: sent[-4:] == READY)
         sent.clear()
